@@ -1,0 +1,230 @@
+"""The networks: what looks (`features`), what decides (`head`), and how each place adds to the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from pneumoscope.errors import NotFoundError, TrainingError
+
+POOLINGS = ("max", "average")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A line of the registry.
+
+    Attributes:
+        application: the name of a network in `keras.applications`, or None for one built here.
+        scaling: what the network expects, as `keras.applications` names it: `tf` is [-1, 1], `torch` is ImageNet's
+            mean and deviation, `caffe` is 0 to 255 in BGR less ImageNet's mean, `raw` is 0 to 255.
+    """
+
+    application: str | None
+    scaling: str
+
+
+REGISTRY = {
+    "mobilenet_v2": Architecture("MobileNetV2", "tf"),
+    "cnn": Architecture(None, "tf"),
+    "densenet121": Architecture("DenseNet121", "torch"),
+    "efficientnet_b0": Architecture("EfficientNetB0", "raw"),
+    "efficientnet_v2b0": Architecture("EfficientNetV2B0", "raw"),
+    "mobilenet_v3_small": Architecture("MobileNetV3Small", "raw"),
+    "resnet50": Architecture("ResNet50", "caffe"),
+    "resnet50_v2": Architecture("ResNet50V2", "tf"),
+    "xception": Architecture("Xception", "tf"),
+}
+
+
+def build(
+    architecture: str,
+    size: int,
+    *,
+    pooling: str = "max",
+    dropout: float = 0.0,
+    init: str = "none",
+) -> keras.Model:
+    """Build a network of two parts: `features`, which looks, and `head`, which decides.
+
+    Args:
+        architecture: a name in `REGISTRY`.
+        size: the side of the films it looks at, in pixels, at least 32.
+        pooling: `max` pools 2 x 2 neighbours, flattens and weighs each place on its own, as published; `average`
+            averages all places. `cnn` ignores it.
+        dropout: share of the head's inputs that is dropped while training, in [0, 1).
+        init: `imagenet` (Keras's own download), `none` (random), a `.weights.h5` file for `features`, or a `.keras`
+            file of a whole network of this kind.
+
+    Returns:
+        A model from films (N, size, size, 1) in [0, 1] to logits (N, 1), above 0 for `PNEUMONIA`.
+
+    Raises:
+        NotFoundError: no such architecture or weights file.
+        TrainingError: the weights do not fit.
+
+    Example:
+        >>> build("cnn", 64).output_shape
+        (None, 1)
+    """
+    if architecture not in REGISTRY:
+        raise NotFoundError(f"Expected one of {', '.join(REGISTRY)}, got the architecture '{architecture}'.")
+    if pooling not in POOLINGS:
+        raise TrainingError(f"Expected pooling {' or '.join(POOLINGS)}, got '{pooling}'.")
+    if size < 32:
+        raise TrainingError(f"Expected films of at least 32 pixels a side, got {size}.")
+    network = REGISTRY[architecture]
+    features = _features(network, size, init)
+    shape = features.output_shape[1:]
+    head = _published_head(shape, pooling, dropout) if network.application else _dense_head(shape, dropout)
+    films = keras.Input((size, size, 1), name="image")
+    model = keras.Model(films, head(features(films)), name=architecture)
+    if init.endswith(".keras"):
+        _load(lambda: model.load_weights(init), init)
+    return model
+
+
+def with_evidence(model: keras.Model) -> keras.Model:
+    """Turn a trained network into what a model file holds.
+
+    Returns:
+        A model from films `image` (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w), what each place adds
+        to the logit, and `embedding` (N, d), the average of the last feature map.
+
+    Example:
+        >>> sorted(with_evidence(build("cnn", 64)).output)
+        ['embedding', 'evidence', 'logit']
+    """
+    films = keras.Input(model.input_shape[1:], name="image")
+    maps = model.get_layer("features")(films)
+    head = model.get_layer("head")
+    outputs = {
+        "logit": keras.layers.Reshape((), name="logit")(head(maps)),
+        "evidence": Evidence(head, name="evidence")(maps),
+        "embedding": keras.layers.GlobalAveragePooling2D(name="embedding")(maps),
+    }
+    return keras.Model(films, outputs, name=model.name)
+
+
+def bias(model: keras.Model) -> float | None:
+    """Give the constant in `logit = bias + evidence.sum()`; None where the head is not linear."""
+    dense = _dense_layers(model.get_layer("head"))
+    return float(ops.convert_to_numpy(dense[0].bias)[0]) if len(dense) == 1 else None
+
+
+class Evidence(keras.layers.Layer):  # type: ignore[misc]
+    """What each place of the feature map adds to the logit.
+
+    A linear head makes this exact: `logit = bias + evidence.sum()`. With one hidden ReLU layer it is gradient times
+    activation: exact up to the biases of the units that are switched on, which belong to no place.
+
+    Args:
+        head: the head whose weights are used.
+    """
+
+    def __init__(self, head: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.head = head
+
+    def call(self, maps: Any) -> Any:
+        """Map features (N, H, W, C) to evidence (N, h, w)."""
+        kinds = {type(layer): layer for layer in self.head.layers}
+        dense = _dense_layers(self.head)
+        if keras.layers.GlobalAveragePooling2D in kinds:
+            height, width = maps.shape[1:3]
+            return ops.matmul(maps, dense[0].kernel)[..., 0] / (height * width)
+        if pool := kinds.get(keras.layers.MaxPooling2D):
+            maps = pool(maps)
+        shape = maps.shape[1:]
+        if len(dense) == 1:
+            slope = ops.reshape(dense[0].kernel, (1, *shape))
+        else:
+            hidden, last = dense
+            flat = ops.reshape(maps, (-1, shape[0] * shape[1] * shape[2]))
+            on = ops.cast(ops.matmul(flat, hidden.kernel) + hidden.bias > 0, maps.dtype)  # (N, units)
+            slope = ops.matmul(on * last.kernel[:, 0], ops.transpose(hidden.kernel))
+            slope = ops.reshape(slope, (-1, *shape))
+        return ops.sum(maps * slope, axis=-1)
+
+
+def _features(network: Architecture, size: int, init: str) -> keras.Model:
+    films = keras.Input((size, size, 1))
+    if network.application is None:
+        return keras.Model(films, _convolutions(_rescaled(films, network.scaling)), name="features")
+    make = getattr(keras.applications, network.application)
+    weights = "imagenet" if init == "imagenet" else None
+    try:
+        base = make(include_top=False, weights=weights, input_shape=(size, size, 3))
+    except Exception as error:
+        if weights is None:
+            raise
+        raise NotFoundError(
+            f"Keras could not download the ImageNet weights ({error}): connect to the internet, or give a weights "
+            "file with --init FILE, or --init none."
+        ) from error
+    if init.endswith(".weights.h5"):
+        _load(lambda: base.load_weights(init), init)
+    elif init not in ("imagenet", "none") and not init.endswith(".keras"):
+        raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
+    return keras.Model(films, base(_rescaled(films, network.scaling)), name="features")
+
+
+def _rescaled(films: Any, scaling: str) -> Any:
+    """Turn gray films (N, S, S, 1) in [0, 1] into the colour pictures a network was pretrained on."""
+    colour = keras.layers.Concatenate(name="gray_to_colour")([films, films, films])
+    if scaling == "tf":
+        return keras.layers.Rescaling(2.0, -1.0)(colour)
+    if scaling == "raw":
+        return keras.layers.Rescaling(255.0)(colour)
+    mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    if scaling == "caffe":
+        mean, deviation = [m / 255 for m in (103.939, 116.779, 123.68)], [1 / 255] * 3
+    scale = [1 / d for d in deviation]
+    return keras.layers.Rescaling(scale, [-m * s for m, s in zip(mean, scale, strict=True)])(colour)
+
+
+def _convolutions(x: Any) -> Any:
+    for filters in (32, 64, 128, 128, 256):
+        x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = keras.layers.MaxPooling2D()(x)
+    return x
+
+
+def _published_head(shape: tuple[int, int, int], pooling: str, dropout: float) -> keras.Model:
+    if pooling == "average":
+        layers = [keras.layers.GlobalAveragePooling2D()]
+    else:
+        layers = [keras.layers.MaxPooling2D(2, padding="same"), keras.layers.Flatten()]
+    if dropout:
+        layers.append(keras.layers.Dropout(dropout))
+    return keras.Sequential([keras.Input(shape), *layers, keras.layers.Dense(1, dtype="float32")], name="head")
+
+
+def _dense_head(shape: tuple[int, int, int], dropout: float) -> keras.Model:
+    layers = [
+        keras.layers.Flatten(),
+        keras.layers.Dense(128, activation="relu"),
+        keras.layers.Dropout(dropout or 0.5),
+        keras.layers.Dense(1, dtype="float32"),
+    ]
+    return keras.Sequential([keras.Input(shape), *layers], name="head")
+
+
+def _dense_layers(head: keras.Model) -> list[keras.layers.Dense]:
+    return [layer for layer in head.layers if isinstance(layer, keras.layers.Dense)]
+
+
+def _load(load: Callable[[], object], init: str) -> None:
+    if not Path(init).is_file():
+        raise NotFoundError(f"Expected a weights file at '{init}', which does not exist.")
+    try:
+        load()
+    except Exception as error:  # Keras raises ValueError, KeyError or OSError, by what is wrong
+        raise TrainingError(
+            f"Expected weights of this architecture and size in '{init}', got others: {error}"
+        ) from error

@@ -1,0 +1,45 @@
+"""A training's history as a table and as a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PANELS = (("loss", "Loss"), ("accuracy", "Accuracy at even odds"), ("auc", "Area under the ROC curve"))
+
+
+def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write `history.csv` and `curves.png` into a folder.
+
+    Args:
+        history: an epoch a row, with `phase`, `epoch`, `learning_rate`, and `loss`, `accuracy`, `auc` for training
+            and with `val_` before them for validation.
+        out: the folder.
+
+    Example:
+        >>> write([{"phase": "network", "epoch": 1, ...}], Path("runs/first"))  # doctest: +SKIP
+    """
+    with (out / "history.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, fieldnames=list(history[0]))
+        rows.writeheader()
+        rows.writerows(history)
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    epochs = range(1, len(history) + 1)
+    head = sum(row["phase"] == "head" for row in history)
+    for axes, (name, title) in zip(figure.subplots(1, 3), PANELS, strict=True):
+        axes.plot(epochs, [row[name] for row in history], "o-", color="#0072B2", label="training")
+        axes.plot(epochs, [row[f"val_{name}"] for row in history], "s--", color="#D55E00", label="validation")
+        if 0 < head < len(history):
+            axes.axvline(head + 0.5, color="0.6", linewidth=1)
+            axes.annotate("head | network", (head + 0.5, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+        axes.set(title=title, xlabel="epoch")
+        axes.title.set_position((0.5, 1.05))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(frameon=False)
+    figure.savefig(out / "curves.png", dpi=120)

@@ -1,0 +1,150 @@
+"""DICOM files to pixels: modality, window and photometric interpretation, in the order the standard gives them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+
+from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
+
+_PREAMBLE = 128
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """Say whether bytes begin as a DICOM file does (PS3.10, section 7.1: 128 bytes, then `DICM`).
+
+    Example:
+        >>> looks_like_dicom(bytes(128) + b"DICM")
+        True
+    """
+    return data[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
+
+
+def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
+    """Decode the first frame of a DICOM file.
+
+    The stored values pass the modality LUT or rescale, then the first VOI window or LUT, or where there is none a
+    window from the 0.5th to the 99.5th percentile; MONOCHROME1 is inverted last (PS3.4, section N.2).
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: the largest rows times columns to decode.
+
+    Returns:
+        float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes such as `first_frame_only`.
+
+    Raises:
+        UnsupportedError: the object has no picture, or a compression that cannot be decoded here.
+        TooLargeError: more than `max_pixels` pixels.
+        UnreadableError: the file is damaged.
+
+    Example:
+        >>> pixels, bits, notes = decode(open("film.dcm", "rb").read(), 10**8)  # doctest: +SKIP
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom remarks on every value that strays from the standard
+            dataset = pydicom.dcmread(io.BytesIO(data))
+            _check(dataset, max_pixels)
+            pixels = _displayed(dataset, pixel_array(dataset, index=0))
+    except PneumoscopeError:
+        raise
+    except MemoryError:
+        raise TooLargeError("The picture does not fit into memory.") from None
+    except Exception as error:  # noqa: BLE001 - pydicom and its decoders raise every kind of error on corrupt files
+        raise _undecodable(data, error) from error
+    notes = ("first_frame_only",) if int(dataset.get("NumberOfFrames") or 1) > 1 else ()
+    return np.ascontiguousarray(pixels, dtype=np.float32), int(dataset.BitsStored), notes
+
+
+def _check(dataset: pydicom.Dataset, max_pixels: int) -> None:
+    if "PixelData" not in dataset:
+        kind = dataset.get("SOPClassUID")
+        name = kind.name if kind is not None else "an object of no stated class"
+        raise UnsupportedError(f"Expected a radiograph, got a DICOM file without a picture ({name}).")
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    if rows * columns > max_pixels:
+        raise TooLargeError(
+            f"Expected at most {max_pixels:,} pixels, got {columns} x {rows}: no radiograph is that large."
+        )
+    if rows < 1 or columns < 1:
+        raise UnreadableError(f"Expected a picture, got {columns} x {rows} pixels: the header is damaged.")
+
+
+def _displayed(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Stored values (H, W) or (H, W, 3) to displayed brightness (H, W) in [0, 1]."""
+    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, dataset)
+    if stored.ndim == 3:
+        full = float(np.iinfo(stored.dtype).max) if stored.dtype.itemsize > 1 else 255.0
+        return (stored.astype(np.float32) / full) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    values = apply_modality_lut(stored, dataset)
+    if "VOILUTSequence" in dataset:
+        table = dataset.VOILUTSequence[0]
+        depth = int(table.LUTDescriptor[2])
+        shown = apply_voi(values, dataset) / float(2**depth - 1)
+    elif dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
+        function = str(dataset.get("VOILUTFunction") or "LINEAR")
+        shown = window(values, _first(dataset.WindowCenter), _first(dataset.WindowWidth), function)
+    else:
+        low, high = np.percentile(values, (0.5, 99.5))
+        shown = (values - low) / ((high - low) or 1.0)
+    shown = np.clip(shown, 0.0, 1.0)
+    return 1.0 - shown if photometric == "MONOCHROME1" else shown
+
+
+def window(values: NDArray[Any], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:
+    """Apply a VOI window (PS3.3, section C.11.2.1.2 and C.11.2.1.3).
+
+    Args:
+        values: modality values, any shape.
+        center: window centre, in modality values.
+        width: window width; at least 1 for `LINEAR`, above 0 for the others.
+        function: `LINEAR`, `LINEAR_EXACT` or `SIGMOID`.
+
+    Returns:
+        float64 of the same shape, in [0, 1].
+
+    Raises:
+        UnreadableError: the width is not positive or the function not one of the three.
+
+    Example:
+        >>> window(np.array([0, 50, 100]), 50.0, 100.0, "LINEAR_EXACT")
+        array([0. , 0.5, 1. ])
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if width < 1 if function == "LINEAR" else width <= 0:
+        raise UnreadableError(f"Expected a window width above 0, got {width}: the header is damaged.")
+    if function == "LINEAR":
+        if width == 1:
+            return (values > center - 0.5).astype(np.float64)
+        shown = (values - (center - 0.5)) / (width - 1) + 0.5
+    elif function == "LINEAR_EXACT":
+        shown = (values - center) / width + 0.5
+    elif function == "SIGMOID":
+        shown = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -500, 500)))
+    else:
+        raise UnreadableError(f"Expected a window function LINEAR, LINEAR_EXACT or SIGMOID, got '{function}'.")
+    return np.clip(shown, 0.0, 1.0)
+
+
+def _first(value: Any) -> float:  # noqa: ANN401 - a DICOM value of one or several numbers
+    return float(value[0]) if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else float(value)
+
+
+def _undecodable(data: bytes, error: Exception) -> PneumoscopeError:
+    """Name the transfer syntax where it is the reason; never quote the header, which may identify a patient."""
+    try:
+        syntax = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True).file_meta.TransferSyntaxUID
+    except Exception:  # noqa: BLE001 - a header this damaged has no syntax to name
+        return UnreadableError("The DICOM file is damaged: export it again.")
+    if isinstance(error, (NotImplementedError, RuntimeError)) and syntax.is_compressed:
+        return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
+    return UnreadableError("The DICOM file is damaged: export it again.")

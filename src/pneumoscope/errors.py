@@ -1,0 +1,66 @@
+"""The few ways in which Pneumoscope fails; every message says what was expected, what was got and what to do."""
+
+from __future__ import annotations
+
+
+class PneumoscopeError(Exception):
+    """Base of every error that Pneumoscope raises on purpose.
+
+    `kind` is the stable word that programs read: it stands in `error.kind` of a JSON row.
+    """
+
+    kind = "failed"
+
+
+class NotFoundError(PneumoscopeError):
+    """There is no such file, folder or name."""
+
+    kind = "not_found"
+
+
+class UnreadableError(PneumoscopeError):
+    """The file is a picture, or claims to be one, and cannot be decoded: truncated, corrupt, empty, no permission."""
+
+    kind = "unreadable"
+
+
+class UnsupportedError(PneumoscopeError):
+    """The file is of a kind that Pneumoscope does not read: text, video, a DICOM object without pixels."""
+
+    kind = "unsupported"
+
+
+class TooLargeError(PneumoscopeError):
+    """The picture has more pixels than any radiograph, and decoding it could exhaust the memory."""
+
+    kind = "too_large"
+
+
+class DatasetError(PneumoscopeError):
+    """A folder, CSV or archive does not hold a labelled data set in a known layout."""
+
+    kind = "dataset"
+
+
+class ModelFileError(PneumoscopeError):
+    """A model file is not one that Pneumoscope wrote, or is damaged."""
+
+    kind = "model_file"
+
+
+class TrainingError(PneumoscopeError):
+    """A training cannot start or continue: a contradictory recipe, or a run folder of another recipe."""
+
+    kind = "training"
+
+
+class SourceError(PneumoscopeError):
+    """A public data set could not be fetched or did not verify."""
+
+    kind = "source"
+
+
+class MissingExtraError(PneumoscopeError):
+    """The command needs an optional part of Pneumoscope that is not installed."""
+
+    kind = "missing_extra"

@@ -1,0 +1,280 @@
+"""What a detector's probabilities are worth: each figure with a 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+ECE_BINS = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the 95 % interval around it; all three are NaN where the figure is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Write it as `0.953 (0.941–0.962)`."""
+        if np.isnan(self.value):
+            return "undefined"
+        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Everything the contract asks of an evaluation.
+
+    Attributes:
+        n: films.
+        positives: films whose truth is `PNEUMONIA`.
+        threshold: the probability from which the verdict is `PNEUMONIA`.
+        confusion: the counts `tp`, `fp`, `tn`, `fn`.
+        figures: the named estimates: `auc`, `average_precision`, `accuracy`, `balanced_accuracy`, `sensitivity`,
+            `specificity`, `ppv`, `npv`, `f1`, `brier`, `ece`.
+    """
+
+    n: int
+    positives: int
+    threshold: float
+    confusion: dict[str, int]
+    figures: dict[str, Estimate]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out as `metrics.json` wants it; an undefined figure is null."""
+
+        def plain(x: float) -> float | None:
+            return None if np.isnan(x) else round(float(x), 6)
+
+        figures = {
+            name: {"value": plain(e.value), "low": plain(e.low), "high": plain(e.high)}
+            for name, e in self.figures.items()
+        }
+        head = {"n": self.n, "positives": self.positives, "threshold": self.threshold, "confusion": self.confusion}
+        return head | figures
+
+
+def performance(
+    labels: ArrayLike, probabilities: ArrayLike, threshold: float, patients: ArrayLike | None = None
+) -> Performance:
+    """Compute every figure of the contract with its interval.
+
+    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients.
+
+    Args:
+        labels: (N,), 0 or 1.
+        probabilities: (N,), in [0, 1].
+        threshold: the verdict is `PNEUMONIA` from this probability on.
+        patients: (N,), whose film each is; without it each film is a patient of its own.
+
+    Returns:
+        The figures. With films of one class only, those that need both are undefined.
+
+    Raises:
+        ValueError: the lengths differ, nothing is given, or values are out of range.
+
+    Example:
+        >>> performance([0, 0, 1, 1], [0.1, 0.6, 0.7, 0.9], 0.5).confusion
+        {'tp': 2, 'fp': 1, 'tn': 1, 'fn': 0}
+    """
+    y, p = _checked(labels, probabilities)
+    groups = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    called = p >= threshold
+    tp, fp = int((called & (y == 1)).sum()), int((called & (y == 0)).sum())
+    tn, fn = int((~called & (y == 0)).sum()), int((~called & (y == 1)).sum())
+
+    def resampled(statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], float]) -> Estimate:
+        return bootstrap(statistic, y, p, groups)
+
+    figures = {
+        "auc": delong(y, p),
+        "average_precision": resampled(average_precision),
+        "accuracy": wilson(tp + tn, len(y)),
+        "balanced_accuracy": resampled(lambda y, p: balanced_accuracy(y, p >= threshold)),
+        "sensitivity": wilson(tp, tp + fn),
+        "specificity": wilson(tn, tn + fp),
+        "ppv": wilson(tp, tp + fp),
+        "npv": wilson(tn, tn + fn),
+        "f1": resampled(lambda y, p: f1(y, p >= threshold)),
+        "brier": resampled(lambda y, p: float(np.mean((p - y) ** 2))),
+        "ece": resampled(expected_calibration_error),
+    }
+    return Performance(len(y), int(y.sum()), float(threshold), dict(tp=tp, fp=fp, tn=tn, fn=fn), figures)
+
+
+def wilson(successes: int, n: int) -> Estimate:
+    """Estimate a proportion with Wilson's score interval (Wilson 1927, J Am Stat Assoc 22:209).
+
+    Args:
+        successes: how many of `n`.
+        n: how many there were; with 0 the estimate is undefined.
+
+    Example:
+        >>> print(wilson(9, 10))
+        0.900 (0.596–0.982)
+    """
+    if n == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    share, z = successes / n, _normal_quantile()
+    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return Estimate(share, max(0.0, float(center - half)), min(1.0, float(center + half)))
+
+
+def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
+    """Estimate the area under the ROC curve with DeLong's interval (DeLong et al. 1988, Biometrics 44:837).
+
+    The variance is computed from mid-ranks (Sun & Xu 2014, IEEE Signal Process Lett 21:1389). The interval is taken
+    on the logit of the AUC and turned back, so that it stays inside [0, 1]; where the variance is zero it is Wilson's
+    for the smaller class, since a sample without a mistake is no proof that there are none.
+
+    Args:
+        labels: (N,), 0 or 1; with one class only the estimate is undefined.
+        probabilities: (N,), any monotone score.
+
+    Example:
+        >>> delong([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]).value
+        0.75
+    """
+    from scipy.stats import rankdata
+
+    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    positive, negative = p[y == 1], p[y == 0]
+    m, n = len(positive), len(negative)
+    if m == 0 or n == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    ranks = rankdata(np.concatenate([positive, negative]))
+    of_positives = (ranks[:m] - rankdata(positive)) / n  # share of negatives below each positive
+    of_negatives = 1.0 - (ranks[m:] - rankdata(negative)) / m  # share of positives above each negative
+    area = float(of_positives.mean())
+    variance = _variance(of_positives) / m + _variance(of_negatives) / n
+    if variance == 0.0 or area in (0.0, 1.0):
+        small = min(m, n)
+        bound = wilson(small if area >= 0.5 else 0, small)
+        return Estimate(area, min(area, bound.low), max(area, bound.high))
+    half = _normal_quantile() * np.sqrt(variance) / (area * (1 - area))
+    logit = np.log(area / (1 - area))
+    low, high = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
+    return Estimate(area, float(low), float(high))
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], float],
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    groups: ArrayLike,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate any figure with a percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13).
+
+    Whole patients are drawn, because films of one patient resemble each other; patients are drawn within each class,
+    so that no draw lacks one.
+
+    Args:
+        statistic: takes labels (N,) and probabilities (N,), gives the figure.
+        labels: (N,), 0 or 1.
+        probabilities: (N,).
+        groups: (N,), the patient of each film.
+        seed: equal seeds give equal intervals.
+
+    Example:
+        >>> bootstrap(lambda y, p: float(np.mean(p)), [0, 1], [0.5, 0.5], [0, 1])
+        Estimate(value=0.5, low=0.5, high=0.5)
+    """
+    y, p, g = np.asarray(labels), np.asarray(probabilities, dtype=np.float64), np.asarray(groups)
+    value = statistic(y, p)
+    if np.isnan(value):
+        return Estimate(np.nan, np.nan, np.nan)
+    order = np.argsort(g, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(g[order])) + 1)
+    strata = [[m for m in members if y[m[0]] == label] for label in (0, 1)]
+    rng = np.random.default_rng(seed)
+    draws = []
+    for _ in range(RESAMPLES):
+        chosen = np.concatenate([s[i] for s in strata if s for i in rng.integers(len(s), size=len(s))])
+        draws.append(statistic(y[chosen], p[chosen]))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    return Estimate(float(value), float(low), float(high))
+
+
+def average_precision(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Average the precision over recall; NaN without both classes (scikit-learn's `average_precision_score`).
+
+    Example:
+        >>> average_precision(np.array([0, 1]), np.array([0.2, 0.8]))
+        1.0
+    """
+    from sklearn.metrics import average_precision_score
+
+    if labels.min() == labels.max():
+        return float("nan")
+    return float(average_precision_score(labels, probabilities))
+
+
+def balanced_accuracy(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
+    """Average sensitivity and specificity; NaN without both classes.
+
+    Example:
+        >>> balanced_accuracy(np.array([0, 0, 1]), np.array([False, True, True]))
+        0.75
+    """
+    if labels.min() == labels.max():
+        return float("nan")
+    return float((called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2)
+
+
+def f1(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
+    """Harmonic mean of sensitivity and positive predictive value; NaN where no film is positive or called so.
+
+    Example:
+        >>> f1(np.array([0, 1]), np.array([True, True])).__round__(3)
+        0.667
+    """
+    tp = int((called & (labels == 1)).sum())
+    either = int(called.sum()) + int((labels == 1).sum())
+    return 2 * tp / either if either else float("nan")
+
+
+def expected_calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Weigh the gap between mean probability and share of positives over ten equal bins.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, for the probability of `PNEUMONIA`.
+
+    Example:
+        >>> expected_calibration_error(np.array([0, 1]), np.array([0.0, 1.0]))
+        0.0
+    """
+    bins = np.minimum((probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    count = np.bincount(bins, minlength=ECE_BINS)
+    gap = np.bincount(bins, weights=labels - probabilities, minlength=ECE_BINS)
+    return float(np.abs(gap).sum() / count.sum())
+
+
+def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    y, p = np.asarray(labels, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
+    if y.ndim != 1 or y.shape != p.shape or len(y) == 0:
+        raise ValueError(f"Expected labels and probabilities of one shape (N,), N > 0, got {y.shape} and {p.shape}.")
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError("Expected labels 0 and 1, got others.")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("Expected probabilities in [0, 1], got some outside.")
+    return y, p
+
+
+def _normal_quantile() -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.5 + CONFIDENCE / 2))
+
+
+def _variance(values: NDArray[np.float64]) -> float:
+    return float(values.var(ddof=1)) if len(values) > 1 else 0.0
