@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.calibration import Calibration
-from pneumoscope.dataset import LABELS
+from pneumoscope.dataset import LABELS, picture_key
 from pneumoscope.errors import ModelFileError, NotFoundError
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ METADATA_KEY = "pneumoscope"
 FORMAT = 1
 TOLERANCE = 1e-4
 """Largest difference between a logit of the file and of the network it was written from, per unit of logit."""
+
+SEEN_BYTES = 5
+"""Enough that a new film is mistaken for one of 10,000 seen ones once in a hundred million."""
 
 INTENDED_USE = (
     "Research and teaching: pneumonia or not on one frontal chest radiograph of a child. Not a medical device; not for "
@@ -44,6 +49,7 @@ class Card:
         recipe: how it was trained.
         data: what it was trained on: fingerprint, films, patients.
         metrics: what it reached on held-out patients, with intervals.
+        seen: the films it was trained or chosen on, `SEEN_BYTES` of each film's `picture_key`, in base 64.
         licence: of the file.
         intended_use: what it is for, and what not.
         labels: the classes, in the order of their numbers.
@@ -56,6 +62,7 @@ class Card:
     recipe: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    seen: str = ""
     licence: str = "Apache-2.0"
     intended_use: str = INTENDED_USE
     labels: tuple[str, ...] = LABELS
@@ -83,6 +90,17 @@ class Card:
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileError(f"Expected the card of a Pneumoscope model, got something else ({error}).") from error
+
+
+def encode_seen(pictures: Iterable[NDArray[np.floating[Any]]]) -> str:
+    """Write down which films a model has seen, without their pixels."""
+    return base64.b64encode(b"".join(sorted(picture_key(p)[:SEEN_BYTES] for p in pictures))).decode("ascii")
+
+
+def decode_seen(text: str) -> frozenset[bytes]:
+    """Read what `encode_seen` wrote: the first `SEEN_BYTES` of each film's `picture_key`."""
+    data = base64.b64decode(text)
+    return frozenset(data[i : i + SEEN_BYTES] for i in range(0, len(data), SEEN_BYTES))
 
 
 def default() -> Path:

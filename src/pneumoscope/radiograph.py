@@ -117,10 +117,10 @@ def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def files(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """List the files at a path: the file itself, or every file below a folder, sorted, hidden ones left out.
+    """List the files at a path: the path itself, or every file below a folder, sorted, hidden ones left out.
 
-    Raises:
-        NotFoundError: there is nothing at the path.
+    Whatever is not a folder is listed as it is, and so is a folder that may not be opened: reading it tells why it
+    gives no film, so that nothing is silently missing.
 
     Example:
         >>> [file.name for file in files("films")]  # doctest: +SKIP
@@ -128,22 +128,22 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     if not path.is_dir():
-        if not os.path.lexists(path):
-            raise NotFoundError(f"Expected a file or a folder, got '{path}', which does not exist.")
         yield path
         return
-    for folder, subfolders, names in os.walk(path):
+    closed: list[Path] = []
+    for folder, subfolders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
             if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES:
                 yield Path(folder, name)
+    yield from closed
 
 
 def _bytes_of(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise UnsupportedError("Expected a file, got a folder.")
+            raise UnsupportedError("Expected a file, got a folder; if it was found below another one, it may not be opened.")
         if not stat.S_ISREG(status.st_mode):
             raise UnsupportedError("Expected an ordinary file, got a pipe, socket or device.")
         if status.st_size > MAX_BYTES:

@@ -45,9 +45,9 @@ class DataSource:
         counts: the number of films in each split or folder.
         url: where `archive` is; empty where a package carries it.
         package: the requirement of the Python package whose wheel `archive` is.
-        checksum: `md5:...` or `sha256:...` of `archive`; None where none is published and `counts` stand in.
-        films: sha256 of each film to keep, by its place in the data set; empty where `counts` say what to keep.
-        bytes: the size of `archive`, where known.
+        checksum: `md5:...` or `sha256:...` of `archive`; None where none is published: `counts` stand in.
+        sums: sha256 of each film to keep, by its place; empty where `counts` say what to keep.
+        bytes: the size of `archive`, about.
         note: what a user of the films should know.
         licence: under which its films may be used.
     """
@@ -61,8 +61,8 @@ class DataSource:
     url: str = ""
     package: str = ""
     checksum: str | None = None
-    films: Mapping[str, str] = field(default_factory=dict)
-    bytes: int | None = None
+    sums: Mapping[str, str] = field(default_factory=dict)
+    bytes: int = 0
     note: str = ""
     licence: str = "CC BY 4.0"
 
@@ -71,24 +71,34 @@ class DataSource:
         """Name of the ready data set: a MedMNIST archive stays packed, others become a folder."""
         return self.archive if self.archive.endswith(".npz") else self.name
 
+    @property
+    def films(self) -> int:
+        """The number of films in all."""
+        return sum(self.counts.values())
+
+    @property
+    def credit(self) -> str:
+        """Two lines that the licence asks to be shown: what it is, and whose."""
+        return f"{self.title}. {self.note}\n{self.citation}. Licence: {self.licence}."
+
     def steps(self, dest: str | Path | None = None) -> tuple[str, ...]:
-        """Say how to get the data set by hand, numbered; the last step verifies it.
+        """Say how to get the data set by hand; the last step verifies it.
 
         Args:
             dest: the folder that will hold the data set; None for `cache_folder()`.
 
         Example:
             >>> SOURCES["kermany"].steps("data")[1]
-            '2. Put ChestXRay2017.zip, as it is, into "data".'
+            'Put ChestXRay2017.zip, as it is, into "data".'
         """
         how = f"open {self.page} and download {self.archive} ({self.licence})."
         if self.package:
             how = f"run: python -m pip download --no-deps --only-binary :all: {self.package}"
         folder = _folder(dest)
         return (
-            f"1. On a machine with a connection, {how}",
-            f'2. Put {self.archive}, as it is, into "{folder}".',
-            f'3. Run: pneumoscope fetch {self.name} --dest "{folder}"',
+            f"On a machine with a connection, {how}",
+            f'Put {self.archive}, as it is, into "{folder}".',
+            f'Run: pneumoscope fetch {self.name} --dest "{folder}"',
         )
 
 
@@ -101,35 +111,37 @@ _MEDMNIST = (
     "image classification. Scientific Data 10, 41, 2023. doi:10.1038/s41597-022-01721-8"
 )
 
-_SAMPLES = {
-    "NORMAL/NORMAL2-IM-1427-0001.jpeg": "95fe6dd24fc010ee526e40457ff34ef057d257c71b22ac9fd312094d4d7b2a37",
-    "NORMAL/NORMAL2-IM-1430-0001.jpeg": "ba2d0ff79c2758dc75331c3242dfc05b0108df3affc5402b55b6d9b81f44c2a0",
-    "NORMAL/NORMAL2-IM-1431-0001.jpeg": "1eab167cd836a153ddeb61a0e59ff21b276fb79b0aab70491605a77ffc52f4ac",
-    "NORMAL/NORMAL2-IM-1436-0001.jpeg": "1b96b8ba4d279362a396c2864f76eb3f30ba910f63573491ed2203b4e728f5c7",
-    "NORMAL/NORMAL2-IM-1437-0001.jpeg": "a73c06abbb473b57c90374424f86f0d7876bdbdb5c3ed8c681e4bd6f09778c38",
-    "NORMAL/NORMAL2-IM-1438-0001.jpeg": "19deafbd4cb13b7bca7e9c83466066c0d0c9e1678861519dcb1d0a45a79b0362",
-    "NORMAL/NORMAL2-IM-1440-0001.jpeg": "91c3cb7e4c579b7f9d7f48780575caacfbc51898841cdc0d0d1a388bbba47203",
-    "NORMAL/NORMAL2-IM-1442-0001.jpeg": "d30b85c96b78dabe1ddf05867a687dffe7a9a067cd72485abace2fc959c2a503",
-    "PNEUMONIA/person1946_bacteria_4874.jpeg": "8bbf92ad61e43b7ff8c12eff396594cfbc631e4a1daff80deba3d929f6199cb0",
-    "PNEUMONIA/person1946_bacteria_4875.jpeg": "905a703da2ca12326f2d88ce9b9823290bad97e98c8179e77393c56f86978caa",
-    "PNEUMONIA/person1947_bacteria_4876.jpeg": "a10dda144959f77c7589b2c874da00d9649e34ee96660b87ef8d720083524154",
-    "PNEUMONIA/person1949_bacteria_4880.jpeg": "5bde846e4a137b37e568c66a61752b4c5cfe2057b0f4af6bfd3cfab3db1202b8",
-    "PNEUMONIA/person1950_bacteria_4881.jpeg": "e1d5161b6a6d82ccbee47fd8dfb1a6d44eded1d7e4f164121dd2a229bdc43f5d",
-    "PNEUMONIA/person1951_bacteria_4882.jpeg": "1136fa7a74528c4b6dd55b7318dedefdbc7b523db09928b1ebdf276fef31f08b",
-    "PNEUMONIA/person1952_bacteria_4883.jpeg": "3fef55b2ba3c51c66ad41122ed4f640c19bb549d850d53fbbe3a4f18d9eb4e82",
-    "PNEUMONIA/person1954_bacteria_4886.jpeg": "9904f0fec6adc349c35452fa9909721b9dfcb02a254c76b9d329f3432151ed39",
+# As `sha256sum` prints them.
+_SAMPLES = """\
+95fe6dd24fc010ee526e40457ff34ef057d257c71b22ac9fd312094d4d7b2a37 NORMAL/NORMAL2-IM-1427-0001.jpeg
+ba2d0ff79c2758dc75331c3242dfc05b0108df3affc5402b55b6d9b81f44c2a0 NORMAL/NORMAL2-IM-1430-0001.jpeg
+1eab167cd836a153ddeb61a0e59ff21b276fb79b0aab70491605a77ffc52f4ac NORMAL/NORMAL2-IM-1431-0001.jpeg
+1b96b8ba4d279362a396c2864f76eb3f30ba910f63573491ed2203b4e728f5c7 NORMAL/NORMAL2-IM-1436-0001.jpeg
+a73c06abbb473b57c90374424f86f0d7876bdbdb5c3ed8c681e4bd6f09778c38 NORMAL/NORMAL2-IM-1437-0001.jpeg
+19deafbd4cb13b7bca7e9c83466066c0d0c9e1678861519dcb1d0a45a79b0362 NORMAL/NORMAL2-IM-1438-0001.jpeg
+91c3cb7e4c579b7f9d7f48780575caacfbc51898841cdc0d0d1a388bbba47203 NORMAL/NORMAL2-IM-1440-0001.jpeg
+d30b85c96b78dabe1ddf05867a687dffe7a9a067cd72485abace2fc959c2a503 NORMAL/NORMAL2-IM-1442-0001.jpeg
+8bbf92ad61e43b7ff8c12eff396594cfbc631e4a1daff80deba3d929f6199cb0 PNEUMONIA/person1946_bacteria_4874.jpeg
+905a703da2ca12326f2d88ce9b9823290bad97e98c8179e77393c56f86978caa PNEUMONIA/person1946_bacteria_4875.jpeg
+a10dda144959f77c7589b2c874da00d9649e34ee96660b87ef8d720083524154 PNEUMONIA/person1947_bacteria_4876.jpeg
+5bde846e4a137b37e568c66a61752b4c5cfe2057b0f4af6bfd3cfab3db1202b8 PNEUMONIA/person1949_bacteria_4880.jpeg
+e1d5161b6a6d82ccbee47fd8dfb1a6d44eded1d7e4f164121dd2a229bdc43f5d PNEUMONIA/person1950_bacteria_4881.jpeg
+1136fa7a74528c4b6dd55b7318dedefdbc7b523db09928b1ebdf276fef31f08b PNEUMONIA/person1951_bacteria_4882.jpeg
+3fef55b2ba3c51c66ad41122ed4f640c19bb549d850d53fbbe3a4f18d9eb4e82 PNEUMONIA/person1952_bacteria_4883.jpeg
+9904f0fec6adc349c35452fa9909721b9dfcb02a254c76b9d329f3432151ed39 PNEUMONIA/person1954_bacteria_4886.jpeg
+"""
+
+# By the side of the square: md5 as the `medmnist` package 3.0.2 gives it, and about how many bytes.
+_PNEUMONIAMNIST = {
+    28: ("28209eda62fecd6e6a2d98b1501bb15f", 4_200_000),
+    64: ("8f4eceb4ccffa70c672198ea285246c6", 20_600_000),
+    128: ("05b46931834c231683c68f40c47b2971", 76_000_000),
+    224: ("d6a3c71de1b945ea11211b03746c1fe1", 214_400_000),
 }
 
-# As the `medmnist` package 3.0.2 gives them, by the side of the square.
-_PNEUMONIAMNIST_MD5 = {
-    28: "28209eda62fecd6e6a2d98b1501bb15f",
-    64: "8f4eceb4ccffa70c672198ea285246c6",
-    128: "05b46931834c231683c68f40c47b2971",
-    224: "d6a3c71de1b945ea11211b03746c1fe1",
-}
 
-
-def _pneumoniamnist(size: int, md5: str) -> DataSource:
+def _pneumoniamnist(size: int) -> DataSource:
+    md5, count = _PNEUMONIAMNIST[size]
     name = "pneumoniamnist" if size == 28 else f"pneumoniamnist_{size}"
     page = "https://zenodo.org/records/10519652"
     return DataSource(
@@ -141,6 +153,7 @@ def _pneumoniamnist(size: int, md5: str) -> DataSource:
         counts={"train": 4708, "val": 524, "test": 624},
         url=f"{page}/files/{name}.npz?download=1",
         checksum=f"md5:{md5}",
+        bytes=count,
         note="The same children as `kermany`: no independent test of a model trained on those.",
     )
 
@@ -155,27 +168,43 @@ _ROWS = (
         counts={"NORMAL": 8, "PNEUMONIA": 8},
         package="pneumonia-model-package==0.3.0",
         checksum="sha256:4bb1ee80366db5de818c7255e62878871b8ec545681193f429e2575b791d3536",
-        films=_SAMPLES,
+        sums={place: sha256 for sha256, place in map(str.split, _SAMPLES.splitlines())},
         bytes=83_366_975,
         note="Enough to see the tool work, too few to measure it.",
     ),
-    *(_pneumoniamnist(size, md5) for size, md5 in _PNEUMONIAMNIST_MD5.items()),
+    *map(_pneumoniamnist, _PNEUMONIAMNIST),
     DataSource(
         name="kermany",
         title="Kermany's collection: 5,856 chest radiographs of children at their original size",
         citation=_KERMANY,
         page="https://data.mendeley.com/datasets/rscbjbr9sj/2",
         archive="ChestXRay2017.zip",
-        # Kermany et al., Cell 172, 2018, doi:10.1016/j.cell.2018.02.010; there is no `val`, as in Kaggle's copy.
+        # Kermany et al., Cell 172, 2018, doi:10.1016/j.cell.2018.02.010. Only Kaggle's copy has a `val`.
         counts={"train/NORMAL": 1349, "train/PNEUMONIA": 3883, "test/NORMAL": 234, "test/PNEUMONIA": 390},
         url="https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
         "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
-        note="About 1.2 GB. No checksum of it is published: the films of each split and class are counted instead.",
+        bytes=1_236_000_000,
+        note="No published checksum is known: the films of each split and class are counted instead.",
     ),
 )
 
 SOURCES: dict[str, DataSource] = {row.name: row for row in _ROWS}
 """The public data sets by name."""
+
+
+def find(name: str) -> DataSource:
+    """Look a data set up in the table.
+
+    Raises:
+        NotFoundError: there is no such name; the message lists those there are.
+
+    Example:
+        >>> find("samples").films
+        16
+    """
+    if name not in SOURCES:
+        raise NotFoundError(f"Expected one of {', '.join(SOURCES)}, got '{name}'.")
+    return SOURCES[name]
 
 
 def cache_folder() -> Path:
@@ -207,7 +236,7 @@ def present(name: str, dest: str | Path | None = None) -> Path | None:
         >>> present("samples", "an-empty-folder") is None
         True
     """
-    source = _source(name)
+    source = find(name)
     ready = _folder(dest) / source.target
     try:
         _check(source, ready)
@@ -219,8 +248,8 @@ def present(name: str, dest: str | Path | None = None) -> Path | None:
 def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda done, total: None) -> Path:
     """Bring a public data set, whole and verified, or leave nothing in its place.
 
-    A download that was cut is continued, in this call or in the next one. An archive that a person put into `dest`
-    by hand (see `DataSource.steps`) is used instead of a download, and is never deleted.
+    A download that was cut is continued, in this call or in the next one. An archive that a person put into
+    `dest` by hand (see `DataSource.steps`) is used instead of a download, and is never deleted.
 
     Args:
         name: a name in `SOURCES`.
@@ -238,15 +267,13 @@ def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda
         >>> fetch("samples", "data")  # doctest: +SKIP
         PosixPath('data/samples')
     """
-    source = _source(name)
+    source = find(name)
     folder = _folder(dest)
     ready = folder / source.target
     if present(name, folder):
         return ready
     if os.path.lexists(ready):
-        raise SourceError(
-            f"Expected '{name}' whole at '{ready}', got it damaged: delete it and fetch it again."
-        )
+        raise SourceError(f"Expected '{name}' whole at '{ready}', got it damaged: delete it and fetch again.")
     partial = folder / f".{name}.partial"
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -255,6 +282,8 @@ def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda
             whole.replace(ready)
         shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
+        if present(name, folder):  # another process was faster
+            return ready
         raise SourceError(
             f"Expected to write '{name}' into '{folder}', got: {error.strerror or error}. "
             "Make room there or choose another folder."
@@ -265,25 +294,21 @@ def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda
     return ready
 
 
-def _source(name: str) -> DataSource:
-    if name not in SOURCES:
-        raise NotFoundError(f"Expected one of {', '.join(SOURCES)}, got '{name}'.")
-    return SOURCES[name]
-
-
 def _folder(dest: str | Path | None) -> Path:
     return cache_folder() if dest is None else Path(dest)
 
 
 def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress: Progress) -> Path:
-    """Get the archive and make the verified data set of it, not yet in its place."""
+    """Get the archive and make the verified data set of it, beside its place."""
     placed = folder / source.archive
     if placed.is_file():
         archive = placed
     elif source.package:
-        archive = _pip_download(source, work, progress)
+        archive = work / source.archive
+        _pip_download(source.package, archive, source.bytes, progress)
     else:
-        archive = _download(source, partial / source.archive, progress)
+        archive = partial / source.archive
+        _download(source.url, archive, progress)
     try:
         if source.checksum:
             _check_sum(archive, source.checksum)
@@ -303,19 +328,17 @@ def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress
 def _check(source: DataSource, ready: Path) -> None:
     if source.target == source.archive and source.checksum:
         _check_sum(ready, source.checksum)
-    elif source.films:
+    elif source.sums:
         whole = sum(
-            (ready / film).is_file() and _sum(ready / film, "sha256") == sha
-            for film, sha in source.films.items()
+            (ready / place).is_file() and _sum(ready / place, "sha256") == sha256
+            for place, sha256 in source.sums.items()
         )
-        if whole != len(source.films):
-            raise SourceError(
-                f"Expected {len(source.films)} films of '{source.name}', got {whole} whole ones."
-            )
+        if whole != len(source.sums):
+            raise SourceError(f"Expected {len(source.sums)} films of '{source.name}', got {whole} whole.")
     else:
         counts = {place: len(list((ready / place).glob("*.jpeg"))) for place in source.counts}
         if counts != source.counts:
-            raise SourceError(f"Expected the films {source.counts} of '{source.name}', got {counts}.")
+            raise SourceError(f"Expected {source.counts} films of '{source.name}', got {counts}.")
 
 
 def _check_sum(file: Path, checksum: str) -> None:
@@ -333,15 +356,12 @@ def _sum(file: Path, algorithm: str) -> str:
 def _unpack(source: DataSource, archive: Path, films: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
-            wanted = {
-                place: member for member in opened.infolist() if (place := _place(source, member.filename))
-            }
-            size = sum(member.file_size for member in wanted.values())
-            if size > 2 * archive.stat().st_size:  # a JPEG hardly shrinks in a zip: a larger one is a bomb
-                raise SourceError(
-                    f"Expected JPEG films in {archive.name}, got {size:,} bytes of something packed."
-                )
-            for place, member in wanted.items():
+            found = ((_place(source, member.filename), member) for member in opened.infolist())
+            members = {place: member for place, member in found if place}
+            size = sum(member.file_size for member in members.values())
+            if size > 2 * archive.stat().st_size:  # a JPEG hardly shrinks in a zip: this is a bomb
+                raise SourceError(f"Expected JPEG films in {archive.name}, got {size:,} bytes of others.")
+            for place, member in members.items():
                 (films / place).parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(member) as packed, (films / place).open("wb") as film:
                     shutil.copyfileobj(packed, film)
@@ -350,72 +370,60 @@ def _unpack(source: DataSource, archive: Path, films: Path) -> None:
 
 
 def _place(source: DataSource, member: str) -> str | None:
-    """Say where a member of the archive goes, by names we know alone: nothing can leave the folder."""
+    """Say where a member of the archive goes: to a place of the table, so that none leaves the folder."""
     path = PurePosixPath(member)
-    if source.films:
-        return next((place for place in source.films if PurePosixPath(place).name == path.name), None)
+    if source.sums:
+        return next((place for place in source.sums if PurePosixPath(place).name == path.name), None)
     place = "/".join(path.parts[-3:-1])
     return f"{place}/{path.name}" if place in source.counts and _FILM_NAME.fullmatch(path.name) else None
 
 
-def _pip_download(source: DataSource, work: Path, progress: Progress) -> Path:
-    """Let the user's own package client, with its own settings, bring the wheel; nothing is installed."""
-    if importlib.util.find_spec("pip"):
-        pip = [sys.executable, "-m", "pip"]
-    elif found := shutil.which("pip"):
-        pip = [found]
-    else:
+def _pip_download(requirement: str, wheel: Path, total: int, progress: Progress) -> None:
+    """Let the user's own package client, with the user's settings, bring a wheel; nothing is installed."""
+    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip") or ""]
+    if not pip[0]:
         raise SourceError("Expected pip beside this Python or on PATH, got none: run `python -m ensurepip`.")
-    # The Python that a wheel asks for matters to its code alone, of which nothing is run.
-    options = (
-        "--no-deps --only-binary :all: --ignore-requires-python --no-cache-dir --quiet --no-input --retries 1"
-    )
-    command = [*pip, "download", *options.split(), "--dest", str(work), source.package]
-    scratch = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work))
-    wheel, log = work / source.archive, work / "pip.log"
+    # Nothing in the wheel is run, so which Python its code asks for does not matter.
+    options = "--no-deps --only-binary :all: --ignore-requires-python --no-cache-dir --quiet --retries 1"
+    folder, log = wheel.parent, wheel.with_suffix(".log")
+    command = [*pip, "download", *options.split(), "--dest", str(folder), requirement]
+    scratch = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     with (
         log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | scratch) as process,  # noqa: S603
+        subprocess.Popen(command, stdout=output, stderr=output, env=scratch) as process,  # noqa: S603
     ):
         try:
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(0.1)
-                progress(_largest_file(work), source.bytes)
+                progress(_largest_file(folder), total)
         finally:
             process.kill()
     if process.returncode or not wheel.is_file():
         said = log.read_text(errors="replace")
         if "connection" in said.lower():
             raise _no_connection("the package index", "pip could not reach it")
-        errors = [line for line in said.splitlines() if line.startswith("ERROR: ")] or [
-            f"ERROR: no {wheel.name}"
-        ]
-        raise SourceError(
-            f"Expected pip to download {source.package}, got {errors[-1]!r}: take the manual steps."
-        )
-    return wheel
+        errors = [line for line in said.splitlines() if line.startswith("ERROR: ")] or ["no such wheel"]
+        raise SourceError(f"Expected {requirement} from pip, got '{errors[-1]}': take the manual steps.")
 
 
 def _largest_file(folder: Path) -> int:
-    """Give the bytes of the largest file; `os.walk` bears what pip moves away meanwhile."""
     largest = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):
+            with suppress(OSError):  # pip has moved it meanwhile
                 largest = max(largest, Path(root, name).stat().st_size)
     return largest
 
 
-def _download(source: DataSource, part: Path, progress: Progress) -> Path:
-    """Bring a file over HTTP, continuing as long as each attempt gets further than all before."""
+def _download(url: str, part: Path, progress: Progress) -> None:
+    """Bring a file over HTTP, trying on as long as each attempt gets further than all before."""
     longest = 0
-    while not _continue(source.url, part, progress):
+    while not _continue(url, part, progress):
         got = part.stat().st_size
         if got <= longest:
-            raise _no_connection(urlsplit(source.url).netloc, f"it breaks after {got:,} bytes")
+            raise _no_connection(urlsplit(url).netloc, f"it breaks after {got:,} bytes")
         longest = got
-    return part
 
 
 def _continue(url: str, part: Path, progress: Progress) -> bool:
@@ -426,19 +434,17 @@ def _continue(url: str, part: Path, progress: Progress) -> bool:
     headers = {"User-Agent": "pneumoscope", "Accept-Encoding": "identity"}
     if here:
         headers["Range"] = f"bytes={here}-"
-        if validator.is_file():
-            headers["If-Range"] = validator.read_text()
+        if version := validator.read_text() if validator.is_file() else "":
+            headers["If-Range"] = version
     try:
         reply = urlopen(Request(url, headers=headers), timeout=TIMEOUT)  # noqa: S310  an address of the table
     except HTTPError as error:
         if error.code == 416 and here:
             if error.headers["Content-Range"] == f"bytes */{here}":
                 return True
-            part.unlink()
+            part.unlink()  # it is of another file
             return _continue(url, part, progress)
-        raise SourceError(
-            f"Expected a file from {host}, got {error.code} {error.reason}: try later or take the manual steps."
-        ) from error
+        raise SourceError(f"Expected a file from {host}, got '{error}': take the manual steps.") from error
     except (OSError, HTTPException) as error:
         raise _no_connection(host, str(getattr(error, "reason", error))) from error
     with reply:
@@ -446,8 +452,7 @@ def _continue(url: str, part: Path, progress: Progress) -> bool:
             raise SourceError(f"Expected a safe connection, got sent to {reply.url}: take the manual steps.")
         if reply.status != 206:
             here = 0
-        length = reply.headers["Content-Length"]
-        total = here + int(length) if length else None
+        total = None if reply.length is None else here + reply.length
         with part.open("ab" if here else "wb") as file:
             if not here:
                 etag = reply.headers["ETag"] or "W/"
@@ -465,11 +470,9 @@ def _continue(url: str, part: Path, progress: Progress) -> bool:
 
 
 def _validator(part: Path) -> Path:
-    """Where the server's word for the version of a part is kept."""
-    return part.with_name(f"{part.name}.validator")
+    """Say where the server's word for the version of a part is kept."""
+    return part.with_suffix(".validator")
 
 
 def _no_connection(host: str, reason: str) -> SourceError:
-    return SourceError(
-        f"No connection to {host} ({reason}): connect and fetch again, or take the manual steps."
-    )
+    return SourceError(f"No connection to {host} ({reason}): fetch again later, or take the manual steps.")

@@ -243,6 +243,7 @@ def fit(
             "validation": _counts(validation),
         },
         metrics=figures.as_dict(),
+        seen=model_file.encode_seen(decoded.pixels),
     )
     network.save(out / "model.keras")
     _write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
@@ -296,7 +297,7 @@ def _train(
     )
     pretrained = recipe.init != "none" and not recipe.init.endswith(".keras")
     run = _Checkpoint(out, network)
-    if pretrained and recipe.head_epochs:
+    if pretrained and recipe.head_epochs and not run.rows("network"):
         # Nothing before the head changes in this phase, so each film's features are computed once.
         features = network.get_layer("features")
         _Phase(
@@ -373,8 +374,7 @@ class _Phase:
         """Train until the epochs are over or nothing improves, and leave the best weights in the network."""
         optimizer = self._compile()
         state.restore(self.name, optimizer)
-        later = bool(state.history) and not state.rows(self.name) and state.history[-1]["phase"] != "head"
-        for epoch in range(len(state.rows(self.name)), 0 if later else self.recipe.epochs):
+        for epoch in range(len(state.rows(self.name)), self.recipe.epochs):
             rows = state.rows(self.name)
             if should_stop(rows, self.recipe):
                 break

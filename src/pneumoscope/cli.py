@@ -1,0 +1,381 @@
+"""The command line: what a person types, and the exit status a program reads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import pneumoscope
+from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from pneumoscope.training import Recipe
+
+SOME_FAILED = 3
+"""Exit status where some files failed and the others are answered."""
+
+app = typer.Typer(
+    name="pneumoscope",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others are answered.",
+)
+
+
+class Format(StrEnum):
+    """How findings are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Split(StrEnum):
+    """Which films of a data set are evaluated."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+    all = "all"
+
+
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", "-m", metavar="FILE", help="A model file; by default the one that comes along.")
+]
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder with [b]NORMAL/[/b] and [b]PNEUMONIA/[/b], with or without [b]train/ val/ test/[/b] above; a CSV file "
+        "with path,label\\[,patient,split]; or a MedMNIST .npz.",
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on standard error."""
+    try:
+        app()
+    except PneumoscopeError as error:
+        _console().print(f"[bold red]error[/] ({error.kind}):", _plain(str(error)), highlight=False)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of standard output has gone, as in `pneumoscope predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    """Find pneumonia on chest radiographs: predict, evaluate, train.
+
+    [dim]$[/] pneumoscope demo                                 see it at work on 16 public films
+    [dim]$[/] pneumoscope predict films/ --evidence overlays/  judge a folder, and see where the model looks
+    [dim]$[/] pneumoscope train chest_xray/ --out runs/first   train a model of your own
+    """
+    if version:
+        typer.echo(f"pneumoscope {pneumoscope.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Films or folders of films; [b]-[/b] reads a list from standard input."),
+    ],
+    model: ModelOption = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", "-f", help="A table for people; JSON lines or CSV for programs.")
+    ] = Format.table,
+    evidence: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each film with its evidence map there, as PNG.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them.")
+    ] = None,
+) -> None:
+    """Say of each film whether it shows pneumonia, and how sure that is.
+
+    Every file gets a row: one that cannot be read has an error in it, the others are answered, and the exit status is 3.
+
+    [dim]$[/] pneumoscope predict film.dcm
+    [dim]$[/] pneumoscope predict films/ --format json > findings.jsonl
+    [dim]$[/] find archive -name '*.png' | pneumoscope predict - --format csv
+    """
+    from pneumoscope import findings, radiograph
+    from pneumoscope.detector import Detector
+
+    films = [file for path in _listed(paths) for file in radiograph.files(path)]
+    if not films:
+        raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
+    detector = Detector(model)
+    overlays = findings.Overlays(evidence) if evidence else None
+    failed = 0
+    with findings.writer(output_format.value, output) as write, _progress() as progress:
+        step = _task(progress, "judging films", len(films)) if len(films) > 1 else lambda: None
+        for finding in detector.examine(films, evidence=overlays is not None):
+            if overlays:
+                overlays.write(finding)
+            write(finding)
+            failed += finding.error is not None
+            step()
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def evaluate(
+    data: DataArgument,
+    model: ModelOption = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path("evaluation"),
+    split: Annotated[
+        Split | None, typer.Option(help="Which split to evaluate on; by default test where there is one, else all.")
+    ] = None,
+) -> None:
+    """Measure a model on labelled films that it was not trained on: every figure with its 95 % interval.
+
+    [dim]$[/] pneumoscope evaluate hospital_b/ --model runs/first/model.onnx --out evaluation/hospital_b
+    """
+    from pneumoscope import dataset, evaluation, report
+    from pneumoscope.detector import Detector
+
+    films = evaluation.choose(dataset.load(data), split.value if split else None)
+    detector = Detector(model)
+    with _progress() as progress:
+        result = evaluation.evaluate(films, detector, _task(progress, "judging films", len(films)))
+    page = report.write(result, detector, out)
+    _print_figures(result.performance.figures, f"{len(result.films)} films")
+    if result.seen:
+        _warn(f"{result.seen} of these films were used to train or tune the model: the figures flatter it.")
+    _say(f"The whole report: {page}")
+    if result.failures:
+        _warn(f"{len(result.failures)} films could not be read; the report lists them.")
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: model, curves, checkpoint, split.")],
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A recipe in TOML; the options below overrule it.")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="mobilenet_v2, cnn, or another of the registry.")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="imagenet|none|FILE", help="Where the weights start from.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for the whole network, at most.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder.")] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out films that cannot be read, instead of refusing.")
+    ] = False,
+) -> None:
+    """Train a model on labelled films, and measure it on patients held out from them.
+
+    [dim]$[/] pneumoscope train chest_xray/ --out runs/first
+    [dim]$[/] pneumoscope train chest_xray/ --out runs/first --resume          after a break
+    [dim]$[/] pneumoscope train films.csv --out runs/cnn --architecture cnn --init none
+    """
+    training = _training()
+    base: Recipe = training.Recipe.from_toml(recipe) if recipe else training.Recipe()
+    given: dict[str, Any] = {"architecture": architecture, "init": init, "epochs": epochs, "seed": seed}
+    if architecture == "cnn" and init is None:
+        given["init"] = "none"
+    chosen = replace(base, **{name: value for name, value in given.items() if value is not None})
+    with _progress() as progress:
+        run = training.fit(
+            data, out, chosen, resume=resume, skip_unreadable=skip_unreadable, progress=_steps(progress)
+        )
+    for note in run.notes:
+        _warn(note)
+    _print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
+    _say(
+        "These patients chose the epoch and the threshold, so the figures flatter the model: evaluate it on others, "
+        "best of another hospital."
+    )
+    _say(f"The model: {run.model}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A data set; without a name they are listed.")] = None,
+    dest: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to put it in.")] = None,
+) -> None:
+    """Fetch a public data set: it is verified, resumed after a break, and never left half.
+
+    [dim]$[/] pneumoscope fetch                       the list, with licences
+    [dim]$[/] pneumoscope fetch samples --dest films
+    """
+    from pneumoscope import sources
+
+    if name is None:
+        _print_sources()
+        return
+    _say(sources.find(name).credit)
+    typer.echo(str(_fetched(name, dest)))
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Labelled films of your own; by default 16 public ones are fetched.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
+) -> None:
+    """See Pneumoscope at work: truth beside verdict, evidence maps and a report on 16 public films.
+
+    [dim]$[/] pneumoscope demo
+    [dim]$[/] pneumoscope demo --data chest_xray/test
+    """
+    from pneumoscope import dataset, evaluation, findings, report
+    from pneumoscope.detector import Detector
+
+    films = evaluation.choose(dataset.load(data or _fetched("samples", None)))
+    detector = Detector()
+    overlays = findings.Overlays(out / "overlays")
+    with _progress() as progress:
+        result = evaluation.evaluate(films, detector, _task(progress, "judging films", len(films)))
+        step = _task(progress, "drawing evidence", len(films))
+        for finding in detector.examine((film.source for film in films), evidence=True):
+            overlays.write(finding)
+            step()
+    findings.print_beside_truth(result)
+    page = report.write(result, detector, out)
+    _say(f"Overlays: {out / 'overlays'}\nReport:   {page}")
+    if result.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _training() -> Any:  # noqa: ANN401 - a module
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a page about its build
+    try:
+        from pneumoscope import training
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Training needs more than the plain install ({error.name} is missing): pip install 'pneumoscope[train]'."
+        ) from error
+    return training
+
+
+def _fetched(name: str, dest: Path | None) -> Path:
+    from pneumoscope import sources
+
+    source = sources.find(name)
+    with _progress() as progress:
+        task = progress.add_task(f"fetching {name}", total=source.bytes)
+        try:
+            return sources.fetch(
+                name, dest, progress=lambda done, total: progress.update(task, completed=done, total=total or source.bytes)
+            )
+        except PneumoscopeError:
+            progress.stop()
+            if source.steps:
+                _say("By hand:\n" + "\n".join(f"  {i}. {step}" for i, step in enumerate(source.steps, start=1)))
+            raise
+
+
+def _listed(paths: list[str]) -> Iterator[str]:
+    for path in paths:
+        if path == "-":
+            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
+        else:
+            yield path
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show progress bars with the time left on standard error, where that is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", style="dim"),
+    )
+    console = _console()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+def _task(progress: Progress, what: str, total: int) -> Callable[[], None]:
+    task = progress.add_task(what, total=total, figures="")
+    return lambda: progress.advance(task)
+
+
+def _steps(progress: Progress) -> Callable[[str, int, int, Mapping[str, float]], None]:
+    """Show each named stretch of a training as a bar; where there is no terminal, a line for each that is done."""
+    tasks: dict[str, TaskID] = {}
+
+    def step(what: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        text = "  ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items()))
+        if progress.disable and done == total:
+            _say(f"{what}: {total}  {text}")
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=total, figures="")
+        progress.update(tasks[what], completed=done, figures=text)
+
+    return step
+
+
+def _print_figures(figures: Mapping[str, Any], what: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", "95 % interval", title=what)
+    for name, e in figures.items():
+        table.add_row(name.replace("_", " "), f"{e.value:.3f}", f"{e.low:.3f} – {e.high:.3f}")
+    Console().print(table)
+
+
+def _print_sources() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pneumoscope import sources
+
+    table = Table("name", "what", "films", "size", "licence")
+    for source in sources.SOURCES.values():
+        table.add_row(source.name, source.title, str(source.films), f"{source.bytes / 1e6:,.0f} MB", source.licence)
+    Console().print(table)
+
+
+def _say(text: str) -> None:
+    _console().print(_plain(text), highlight=False)
+
+
+def _warn(text: str) -> None:
+    _console().print("[yellow]note:[/]", _plain(text), highlight=False)
+
+
+def _plain(text: str) -> Any:  # noqa: ANN401 - rich is imported late
+    from rich.text import Text
+
+    return Text(text.encode("utf-8", "backslashreplace").decode("utf-8"))

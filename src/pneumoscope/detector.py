@@ -1,0 +1,195 @@
+"""A model file at work: films in, findings out."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope import model_file, radiograph
+from pneumoscope.dataset import picture_key
+from pneumoscope.errors import PneumoscopeError
+from pneumoscope.radiograph import Radiograph, Source
+
+BATCH_SIZE = 16
+
+WARNINGS = {
+    "first_frame_only": "The file holds several pictures; only the first was read.",
+    "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
+    "seen_in_training": "The model was trained or tuned on this very film; the verdict says nothing about new films.",
+}
+"""What each warning of a finding means."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one film, or why there is none.
+
+    Attributes:
+        path: where the film came from, as it was given.
+        probability: of `PNEUMONIA`, calibrated, in [0, 1].
+        finding: `NORMAL` or `PNEUMONIA`; None where `error` is set.
+        uncertain: whether the probability lies in the model's uncertain band.
+        threshold: the probability from which the finding is `PNEUMONIA`.
+        warnings: keys of `WARNINGS`.
+        error: what went wrong.
+        evidence: (h, w), what each place adds to the logit; only where asked for.
+        film: the film; only where evidence was asked for.
+    """
+
+    path: str
+    probability: float | None = None
+    finding: str | None = None
+    uncertain: bool | None = None
+    threshold: float | None = None
+    warnings: tuple[str, ...] = ()
+    error: PneumoscopeError | None = None
+    evidence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    film: Radiograph | None = field(default=None, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out as the command contract does; probabilities to six places.
+
+        Example:
+            >>> Finding("a.png", 0.25, "NORMAL", False, 0.5).as_dict()["finding"]
+            'NORMAL'
+        """
+        return {
+            "path": self.path,
+            "probability": None if self.probability is None else round(self.probability, 6),
+            "finding": self.finding,
+            "uncertain": self.uncertain,
+            "threshold": None if self.threshold is None else round(self.threshold, 6),
+            "warnings": list(self.warnings),
+            "error": None if self.error is None else {"kind": self.error.kind, "message": str(self.error)},
+        }
+
+
+class Detector:
+    """Reads films and says which show pneumonia.
+
+    Args:
+        model: a model file; by default the one that comes with Pneumoscope.
+
+    Attributes:
+        card: what the model file says of itself.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ModelFileError: it is not a model that Pneumoscope wrote.
+
+    Example:
+        >>> detector = Detector()  # doctest: +SKIP
+        >>> detector.predict(["film.png"])  # doctest: +SKIP
+        array(['NORMAL'], dtype='<U9')
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | None = None) -> None:
+        graph, self.card = model_file.read(model or model_file.default())
+        self._run = model_file.compile_graph(graph)
+        self._seen = model_file.decode_seen(self.card.seen)
+
+    def examine(self, sources: Iterable[Source], *, evidence: bool = False) -> Iterator[Finding]:
+        """Give the finding on each film, in order and as soon as it is there.
+
+        Films are read by threads while others are judged, a few batches ahead and never all at once. A film that
+        cannot be read gives a finding with an error; nothing is raised for it.
+
+        Args:
+            sources: what `radiograph.read` takes.
+            evidence: whether to keep each film and its evidence map.
+
+        Example:
+            >>> for finding in detector.examine(radiograph.files("films")):  # doctest: +SKIP
+            ...     print(finding.path, finding.finding)
+        """
+        rest = iter(sources)
+        with ThreadPoolExecutor(thread_name_prefix="reader") as pool:
+            ahead: deque[Future[_Read]] = deque()
+            while True:
+                ahead.extend(pool.submit(self._read, s, evidence) for s in islice(rest, 3 * BATCH_SIZE - len(ahead)))
+                if not ahead:
+                    return
+                batch = [ahead.popleft().result() for _ in range(min(BATCH_SIZE, len(ahead)))]
+                yield from self._judge(batch, evidence)
+
+    def predict_proba(self, sources: Sequence[Source] | NDArray[Any]) -> NDArray[np.float64]:
+        """Give the probabilities of both classes, as scikit-learn's classifiers do.
+
+        Args:
+            sources: films, or an array (N, H, W) of them.
+
+        Returns:
+            (N, 2): the probabilities of `NORMAL` and `PNEUMONIA`.
+
+        Raises:
+            PneumoscopeError: a film could not be read.
+        """
+        findings = list(self.examine(sources))
+        for finding in findings:
+            if finding.error is not None:
+                raise finding.error
+        pneumonia = np.array([finding.probability for finding in findings], dtype=np.float64)
+        return np.stack([1.0 - pneumonia, pneumonia], axis=1)
+
+    def predict(self, sources: Sequence[Source] | NDArray[Any]) -> NDArray[np.str_]:
+        """Give the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
+
+        Raises:
+            PneumoscopeError: a film could not be read.
+        """
+        called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
+        return np.array(self.card.labels)[called.astype(np.int64)]
+
+    def _read(self, source: Source, keep: bool) -> _Read:
+        path = "" if isinstance(source, (bytes, np.ndarray)) else os.fspath(source)
+        try:
+            film = radiograph.read(source)
+            squashed = radiograph.resize(film.pixels, self.card.input_size)
+        except PneumoscopeError as error:
+            return _Read(path, error)
+        warnings = list(film.notes)
+        if min(film.pixels.shape) < self.card.input_size:
+            warnings.append("low_resolution")
+        if picture_key(squashed)[: model_file.SEEN_BYTES] in self._seen:
+            warnings.append("seen_in_training")
+        return _Read(path, None, squashed, tuple(warnings), film if keep else None)
+
+    def _judge(self, batch: Sequence[_Read], evidence: bool) -> Iterator[Finding]:
+        readable = [read.pixels for read in batch if read.pixels is not None]
+        outputs = self._run(np.stack(readable)[..., None]) if readable else {"logit": [], "evidence": []}
+        fitted = self.card.calibration
+        judged = zip(fitted.probabilities(outputs["logit"]), outputs["evidence"], strict=True)
+        for read in batch:
+            if read.error is not None:
+                yield Finding(read.path, error=read.error)
+                continue
+            probability, cells = next(judged)
+            yield Finding(
+                read.path,
+                float(probability),
+                self.card.labels[int(probability >= fitted.threshold)],
+                fitted.is_uncertain(float(probability)),
+                fitted.threshold,
+                read.warnings,
+                evidence=np.asarray(cells) if evidence else None,
+                film=read.film,
+            )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A film ready to be judged, or why it is not."""
+
+    path: str
+    error: PneumoscopeError | None
+    pixels: NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
+    film: Radiograph | None = None

@@ -1,0 +1,139 @@
+"""How good a model is on films whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope import dataset, metrics
+from pneumoscope.dataset import Film
+from pneumoscope.detector import Detector, Finding
+from pneumoscope.errors import DatasetError
+from pneumoscope.metrics import Estimate, Performance
+from pneumoscope.model_file import Card
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's verdicts on labelled films, and what they are worth.
+
+    Attributes:
+        card: the model's.
+        films: those that could be read.
+        findings: on each of `films`, without film and evidence.
+        performance: over all of `films`.
+        subtypes: sensitivity by subtype of pneumonia, where the film's name says it.
+        failures: the findings, with errors, on films that could not be read.
+    """
+
+    card: Card
+    films: list[Film]
+    findings: list[Finding]
+    performance: Performance
+    subtypes: dict[str, tuple[int, Estimate]]
+    failures: list[Finding]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,), 0 for `NORMAL`, 1 for `PNEUMONIA`."""
+        return dataset.labels(self.films)
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N,), of `PNEUMONIA`."""
+        return np.array([finding.probability for finding in self.findings], dtype=np.float64)
+
+    @property
+    def seen(self) -> int:
+        """How many of the films the model was trained or tuned on."""
+        return sum("seen_in_training" in finding.warnings for finding in self.findings)
+
+    def mistakes(self, n: int = 12) -> list[tuple[Film, Finding]]:
+        """Give the films that were judged wrong, the most confident first."""
+        wrong = [
+            (film, finding)
+            for film, finding in zip(self.films, self.findings, strict=True)
+            if finding.finding != dataset.LABELS[film.label]
+        ]
+        return sorted(wrong, key=lambda pair: abs(pair[0].label - (pair[1].probability or 0.0)), reverse=True)[:n]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out as `metrics.json`."""
+        subtypes = {name: {"n": n, "sensitivity": vars(e)} for name, (n, e) in self.subtypes.items()}
+        uncertain = sum(bool(finding.uncertain) for finding in self.findings)
+        return self.performance.as_dict() | {
+            "uncertain": vars(metrics.wilson(uncertain, len(self.findings))),
+            "subtypes": subtypes,
+            "seen_in_training": self.seen,
+            "errors": len(self.failures),
+            "model": {"architecture": self.card.architecture, "data": self.card.data.get("fingerprint")},
+        }
+
+
+def evaluate(
+    films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None
+) -> Evaluation:
+    """Judge labelled films and compare with the truth.
+
+    Args:
+        films: what `dataset.load` gave; not the ones the model was trained on.
+        detector: the model.
+        progress: called after each film.
+
+    Returns:
+        The evaluation; films that could not be read are in `failures` and in no figure.
+
+    Raises:
+        DatasetError: not one film could be read.
+
+    Example:
+        >>> evaluation = evaluate(dataset.load("films/test"), Detector())  # doctest: +SKIP
+        >>> print(evaluation.performance.figures["auc"])  # doctest: +SKIP
+        0.984 (0.975–0.990)
+    """
+    read: list[Film] = []
+    findings: list[Finding] = []
+    failures: list[Finding] = []
+    for film, finding in zip(films, detector.examine(film.source for film in films), strict=True):
+        if finding.error is None:
+            read.append(film)
+            findings.append(finding)
+        else:
+            failures.append(finding)
+        progress()
+    if not read:
+        reason = failures[0].error if failures else "there are none"
+        raise DatasetError(f"Expected films to evaluate on, got none that can be read: {reason}")
+    labels = dataset.labels(read)
+    probabilities = np.array([finding.probability for finding in findings], dtype=np.float64)
+    threshold = detector.card.calibration.threshold
+    patients = np.array([film.patient for film in read])
+    performance = metrics.performance(labels, probabilities, threshold, patients)
+    subtypes = {}
+    for name in sorted({film.subtype for film in read if film.subtype}):
+        called = probabilities[[film.subtype == name for film in read]] >= threshold
+        subtypes[name] = (len(called), metrics.wilson(int(called.sum()), len(called)))
+    return Evaluation(detector.card, read, findings, performance, subtypes, failures)
+
+
+def choose(films: Sequence[Film], split: str | None = None) -> list[Film]:
+    """Choose the films to evaluate on: one split, or by default `test` where there is one, else all.
+
+    Raises:
+        DatasetError: the data set has no such split.
+
+    Example:
+        >>> choose([]) == []
+        True
+    """
+    splits = {film.split for film in films}
+    wanted = split or ("test" if "test" in splits else "all")
+    chosen = [film for film in films if wanted in ("all", film.split)]
+    if films and not chosen:
+        found = ", ".join(sorted(name for name in splits if name)) or "none"
+        raise DatasetError(f"Expected films of split '{wanted}', got a data set with the splits: {found}.")
+    return chosen

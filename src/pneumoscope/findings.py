@@ -1,0 +1,151 @@
+"""Findings as people and programs want them: a table, JSON lines, CSV, overlays."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pneumoscope.dataset import LABELS
+from pneumoscope.detector import Finding
+from pneumoscope.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pneumoscope.evaluation import Evaluation
+
+COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
+NOT_A_DEVICE = "Not a medical device: for research and teaching."
+
+
+@contextmanager
+def writer(style: str, output: Path | None) -> Iterator[Callable[[Finding], None]]:
+    """Open a writer of findings to standard output, or to a file that appears only when it is complete.
+
+    Args:
+        style: `table`, `json` (one object a line) or `csv`.
+        output: the file; None for standard output.
+
+    Yields:
+        A function that takes each finding.
+
+    Example:
+        >>> with writer("json", None) as write:
+        ...     write(Finding("a.png", 0.25, "NORMAL", False, 0.5))
+        {"path": "a.png", "probability": 0.25, "finding": "NORMAL", ... "error": null}
+    """
+    with _opened(output) as file:
+        yield from {"table": _table, "json": _json, "csv": _csv}[style](file)
+
+
+def _json(file: TextIO) -> Iterator[Callable[[Finding], None]]:
+    yield lambda finding: print(json.dumps(finding.as_dict()), file=file, flush=True)
+
+
+def _csv(file: TextIO) -> Iterator[Callable[[Finding], None]]:
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(COLUMNS)
+
+    def write(finding: Finding) -> None:
+        row = finding.as_dict()
+        error = row.pop("error") or {"kind": "", "message": ""}
+        row |= {"warnings": ";".join(row["warnings"]), "error_kind": error["kind"], "error_message": error["message"]}
+        rows.writerow("" if row[name] is None else row[name] for name in COLUMNS)
+
+    yield write
+
+
+def _table(file: TextIO) -> Iterator[Callable[[Finding], None]]:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("film", "finding", "probability", "remarks", caption=NOT_A_DEVICE)
+    yield lambda finding: table.add_row(*_cells(finding))
+    Console(file=file).print(table)
+
+
+def print_beside_truth(evaluation: Evaluation) -> None:
+    """Print a table of verdicts with the truth beside each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("film", "truth", "finding", "probability", "remarks", caption=NOT_A_DEVICE)
+    for film, finding in zip(evaluation.films, evaluation.findings, strict=True):
+        name, verdict, *rest = _cells(finding)
+        truth = LABELS[film.label]
+        verdict.append(" ✓" if finding.finding == truth else " ✗")
+        table.add_row(name, truth, verdict, *rest)
+    for finding in evaluation.failures:
+        name, verdict, *rest = _cells(finding)
+        table.add_row(name, "", verdict, *rest)
+    Console().print(table)
+
+
+class Overlays:
+    """Writes each film with its evidence map into a folder, under a name of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._taken: set[str] = set()
+
+    def write(self, finding: Finding) -> Path | None:
+        """Draw one film; a film without a verdict has no overlay."""
+        from pneumoscope import overlay
+
+        if finding.film is None or finding.evidence is None:
+            return None
+        stem = Path(finding.path).stem or "film"
+        name, n = stem, 1
+        while name in self._taken:
+            n += 1
+            name = f"{stem}-{n}"
+        self._taken.add(name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"{name}.png"
+        overlay.save(overlay.draw(finding.film.pixels, finding.evidence), target)
+        return target
+
+
+def _cells(finding: Finding) -> tuple[Text, Text, Text, Text]:
+    from rich.text import Text
+
+    path = Text(printable(finding.path), overflow="fold")
+    if finding.error is not None:
+        return path, Text(finding.error.kind, "red"), Text(""), Text(printable(str(finding.error)))
+    remarks = ["uncertain"] if finding.uncertain else []
+    remarks += [warning.replace("_", " ") for warning in finding.warnings]
+    colour = "dark_orange" if finding.finding == "PNEUMONIA" else "cyan"
+    return path, Text(str(finding.finding), colour), Text(f"{finding.probability:.3f}"), Text(", ".join(remarks), "yellow")
+
+
+def printable(text: str) -> str:
+    """Write a name so that a terminal can show it: control characters and bytes that are no UTF-8 are escaped.
+
+    Example:
+        >>> printable("a\\nb")
+        'a\\\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        return
+    draft = output.with_name(f".{output.name}.writing")
+    try:
+        with draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+        os.replace(draft, output)
+    except OSError as error:
+        raise UnsupportedError(f"Expected a file that can be written at '{output}', got: {error.strerror}.") from error
+    finally:
+        draft.unlink(missing_ok=True)

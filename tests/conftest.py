@@ -1,0 +1,73 @@
+"""Fixtures: real films where there are some, drawn ones everywhere, and a tiny model that is really trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+ROOT = Path(__file__).parents[1]
+SIZE = 32
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder with Kermany's films: `kermany224/` and `kermany_original/`."""
+    folder = Path(os.environ.get("PNEUMOSCOPE_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "kermany224").is_dir():
+        pytest.skip(f"no real films in {folder}: set PNEUMOSCOPE_DATA")
+    return folder
+
+
+def drawn_film(label: int, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
+    """Draw a chest: two dark lungs in a bright body; a pneumonia has a bright patch in one lung."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]  # type: ignore[misc]
+    film = np.full((size, size), 0.7)
+    for side in (-0.45, 0.45):
+        film[((x - side) / 0.3) ** 2 + (y / 0.65) ** 2 < 1] = 0.2
+    if label:
+        side, height = rng.choice([-0.45, 0.45]), rng.uniform(-0.3, 0.3)
+        film[((x - side) / 0.2) ** 2 + ((y - height) / 0.2) ** 2 < 1] = 0.65
+    film += rng.normal(0.0, 0.03, film.shape)
+    return (np.clip(film, 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def draw_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Give a function that draws a folder of class folders."""
+
+    def draw(normal: int = 6, pneumonia: int = 6, name: str = "films", seed: int = 0) -> Path:
+        folder = tmp_path / name
+        for label, (kind, n) in enumerate((("NORMAL", normal), ("PNEUMONIA", pneumonia))):
+            (folder / kind).mkdir(parents=True)
+            for i in range(n):
+                picture = drawn_film(label, 1000 * seed + 2 * i + label)
+                Image.fromarray(picture).save(folder / kind / f"{kind.lower()}{i:03d}.png")
+        return folder
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of a small network trained for seconds on drawn films."""
+    pytest.importorskip("keras", reason="training is not installed")
+    from pneumoscope import training
+    from pneumoscope.augmentation import NONE
+    from pneumoscope.dataset import Film
+
+    films = [
+        Film(Path(f"drawn{i}"), i % 2, f"patient{i}", pixels=drawn_film(i % 2, seed=10_000 + i)) for i in range(240)
+    ]
+    recipe = training.Recipe(
+        architecture="cnn", init="none", size=SIZE, epochs=12, learning_rate=2e-3, average=0.0, augmentation=NONE
+    )
+    return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model

@@ -1,0 +1,147 @@
+"""The detector: one finding for each film, in order, whatever the films are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pneumoscope import Detector, model_file, radiograph
+from pneumoscope.detector import BATCH_SIZE, WARNINGS
+from pneumoscope.errors import UnreadableError
+from tests.conftest import SIZE, drawn_film
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_model: Path) -> Detector:
+    return Detector(tiny_model)
+
+
+def unseen(n: int) -> list[NDArray[np.uint8]]:
+    return [drawn_film(i % 2, seed=50_000 + i) for i in range(n)]
+
+
+def test_it_tells_drawn_pneumonias_from_drawn_normals(detector: Detector) -> None:
+    truth = np.array(["NORMAL", "PNEUMONIA"] * 50)
+    assert (detector.predict(unseen(100)) == truth).mean() > 0.9
+
+
+def test_probabilities_of_both_classes_sum_to_one(detector: Detector) -> None:
+    probabilities = detector.predict_proba(unseen(5))
+    assert probabilities.shape == (5, 2)
+    assert np.allclose(probabilities.sum(axis=1), 1.0)
+
+
+def test_an_array_of_films_is_judged_like_the_films(detector: Detector) -> None:
+    films = unseen(3)
+    assert np.array_equal(detector.predict_proba(np.stack(films)), detector.predict_proba(films))
+
+
+def test_a_film_gets_the_same_probability_alone_and_in_a_crowd(detector: Detector) -> None:
+    films = unseen(3 * BATCH_SIZE + 1)
+    together = detector.predict_proba(films)
+    alone = np.concatenate([detector.predict_proba([film]) for film in films])
+    assert np.abs(together - alone).max() < 1e-5
+
+
+def test_every_file_has_a_finding_in_order_and_the_bad_ones_have_an_error(
+    detector: Detector, draw_folder: Callable[..., Path]
+) -> None:
+    folder = draw_folder(20, 20)
+    (folder / "NORMAL" / "broken.png").write_bytes((folder / "NORMAL" / "normal000.png").read_bytes()[:100])
+    (folder / "notes.txt").write_text("not a film")
+    files = list(radiograph.files(folder))
+    findings = list(detector.examine(files))
+    assert [finding.path for finding in findings] == [str(file) for file in files]
+    assert {Path(f.path).name: f.error.kind for f in findings if f.error} == {
+        "broken.png": "unreadable",
+        "notes.txt": "unsupported",
+    }
+    for finding in findings:
+        assert (finding.finding is None) == (finding.error is not None)
+
+
+def test_predict_raises_the_error_of_a_film_that_cannot_be_read(detector: Detector) -> None:
+    with pytest.raises(UnreadableError, match="empty"):
+        detector.predict([drawn_film(0, 1), b""])
+
+
+def test_films_are_read_only_a_few_batches_ahead(detector: Detector) -> None:
+    asked = 0
+    lock = threading.Lock()
+
+    def endless() -> Iterator[NDArray[np.uint8]]:
+        nonlocal asked
+        while True:
+            with lock:
+                asked += 1
+            yield drawn_film(0, asked)
+
+    findings = detector.examine(endless())
+    for _ in range(10 * BATCH_SIZE):
+        next(findings)
+    assert asked <= 14 * BATCH_SIZE
+
+
+def test_a_film_it_was_trained_on_is_named_as_such(detector: Detector) -> None:
+    trained, new = detector.examine([drawn_film(0, seed=10_000), drawn_film(0, seed=99_999)])
+    assert "seen_in_training" in trained.warnings
+    assert "seen_in_training" not in new.warnings
+
+
+def test_a_film_smaller_than_the_network_looks_at_is_warned_about(detector: Detector) -> None:
+    small, large = detector.examine([drawn_film(0, 1, size=SIZE // 2), drawn_film(0, 1, size=2 * SIZE)])
+    assert "low_resolution" in small.warnings
+    assert "low_resolution" not in large.warnings
+
+
+def test_every_warning_is_explained(detector: Detector) -> None:
+    for finding in detector.examine([drawn_film(0, seed=10_000), drawn_film(0, 1, size=SIZE // 2)]):
+        assert set(finding.warnings) <= set(WARNINGS)
+
+
+def test_evidence_comes_only_when_asked_for(detector: Detector) -> None:
+    film = drawn_film(1, 7)
+    (without,) = detector.examine([film])
+    (with_evidence,) = detector.examine([film], evidence=True)
+    assert without.evidence is None
+    assert without.film is None
+    assert with_evidence.evidence is not None
+    assert with_evidence.evidence.ndim == 2
+    assert with_evidence == without
+
+
+def test_a_verdict_inside_the_band_is_uncertain(detector: Detector) -> None:
+    fitted = detector.card.calibration
+    for finding in detector.examine(unseen(64)):
+        assert finding.probability is not None
+        inside = fitted.uncertain_low <= finding.probability <= fitted.uncertain_high
+        assert finding.uncertain == inside
+        assert (finding.finding == "PNEUMONIA") == (finding.probability >= fitted.threshold)
+
+
+@pytest.mark.films
+def test_the_default_model_reads_real_films_it_was_not_trained_on(data: Path) -> None:
+    folder = data / "kermany_original" / "val"
+    findings = list(Detector().examine(radiograph.files(folder)))
+    right = [finding.finding == Path(finding.path).parent.name for finding in findings]
+    assert len(right) == 16
+    assert sum(right) >= 13
+    assert not any("seen_in_training" in finding.warnings for finding in findings)
+
+
+@pytest.mark.films
+def test_a_squashed_copy_of_a_film_gets_nearly_the_same_probability_as_the_original(data: Path) -> None:
+    originals = sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
+    copies = [Path(str(film).replace("kermany_original", "kermany224")) for film in originals]
+    detector = Detector()
+    gap = np.abs(detector.predict_proba(originals) - detector.predict_proba(copies))[:, 1]
+    assert np.median(gap) < 0.03
+
+
+def test_the_default_model_is_at_most_12_megabytes() -> None:
+    assert model_file.default().stat().st_size <= 12_000_000

@@ -1,0 +1,55 @@
+"""What importing costs: the plain install predicts without a training framework, and the floors only go down."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "pneumoscope"
+FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
+HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx")
+
+FLOORS = (
+    {
+        "errors", "radiograph", "dicom", "dataset", "sources", "metrics", "calibration", "overlay", "curves",
+    },
+    {"detector", "model_file", "architectures", "augmentation", "training", "evaluation"},
+    {"cli", "report", "findings", "figures", "__main__"},
+)  # fmt: skip
+
+
+def imported_by(code: str) -> set[str]:
+    code = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def test_importing_pneumoscope_imports_no_heavy_library() -> None:
+    assert not imported_by("import pneumoscope, pneumoscope.cli") & set(HEAVY)
+
+
+def test_predicting_imports_no_heavy_library(tiny_model: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from tests.conftest import drawn_film
+
+    film = tmp_path / "film.png"
+    Image.fromarray(drawn_film(1, 3)).save(film)
+    call = f"from pneumoscope.cli import app; app(['predict', {str(film)!r}, '-m', {str(tiny_model)!r}], standalone_mode=False)"
+    assert not imported_by(call) & set(HEAVY)
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.glob("*.py")), ids=lambda path: path.stem)
+def test_an_import_only_goes_down(path: Path) -> None:
+    if path.stem == "__init__":
+        return
+    floor = next(number for number, rooms in enumerate(FLOORS) if path.stem in rooms)
+    allowed = set().union(*FLOORS[: floor + 1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pneumoscope"):
+            names = [alias.name for alias in node.names] if node.module == "pneumoscope" else [node.module.split(".")[1]]
+            assert set(names) <= allowed, f"{path.name} imports {names}"

@@ -1,0 +1,117 @@
+"""The model file: one file, complete, verified as it is written, refused when it is not ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pneumoscope import calibration, model_file
+from pneumoscope.errors import ModelFileError, NotFoundError
+from pneumoscope.model_file import Card
+from tests.conftest import SIZE, drawn_film
+
+
+def films(n: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+    return np.stack([drawn_film(i % 2, 70_000 + i) for i in range(n)]).astype(np.float32) / 255
+
+
+def test_a_card_survives_writing_and_reading() -> None:
+    card = Card("cnn", 64, calibration.Calibration(temperature=1.7), bias=0.25, metrics={"auc": {"value": None}})
+    assert Card.from_json(card.to_json()) == card
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"format": 1}', '{"format": 1, "architecture": 3}'])
+def test_a_card_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ModelFileError, match="Expected"):
+        Card.from_json(text)
+
+
+def test_a_card_of_a_newer_format_says_which_program_to_use() -> None:
+    newer = json.dumps(json.loads(Card("cnn", 64).to_json()) | {"format": 99})
+    with pytest.raises(ModelFileError, match="format 1, got 99"):
+        Card.from_json(newer)
+
+
+def test_the_file_says_how_it_was_made(tiny_model: Path) -> None:
+    _, card = model_file.read(tiny_model)
+    assert card.architecture == "cnn"
+    assert card.input_size == SIZE
+    assert card.data["training"]["films"] + card.data["validation"]["films"] == 240
+    assert card.recipe["epochs"] == 12
+    assert card.metrics["auc"]["low"] <= card.metrics["auc"]["value"] <= card.metrics["auc"]["high"]
+    assert "Not a medical device" in card.intended_use
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"none\.onnx"):
+        model_file.read(tmp_path / "none.onnx")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"this is no model" * 100)
+    with pytest.raises(ModelFileError, match="none or is damaged"):
+        model_file.read(path)
+
+
+def test_a_truncated_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny_model.read_bytes()[:-5000])
+    with pytest.raises(ModelFileError):
+        model_file.read(path)
+
+
+def test_an_onnx_model_of_somebody_else_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    proto = onnx.load(tiny_model)
+    del proto.metadata_props[:]
+    onnx.save(proto, tmp_path / "other.onnx")
+    with pytest.raises(ModelFileError, match="without its card"):
+        model_file.read(tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling"), [("mobilenet_v2", "max"), ("mobilenet_v2", "average"), ("cnn", "max")]
+)
+def test_the_file_says_the_same_as_the_network_and_its_evidence_sums_to_the_logit(
+    architecture: str, pooling: str, tmp_path: Path
+) -> None:
+    keras = pytest.importorskip("keras")
+    from pneumoscope import architectures
+
+    keras.utils.set_random_seed(3)
+    network = architectures.build(architecture, 64, pooling=pooling)
+    batch = np.random.default_rng(0).random((5, 64, 64)).astype(np.float32)
+    path = tmp_path / "deep" / "model.onnx"
+    bias = architectures.bias(network)
+    model_file.write(network, Card(architecture, 64, bias=bias), path, batch)
+    graph, _ = model_file.read(path)
+    got = model_file.compile_graph(graph)(batch[..., None])
+    logits = network.predict_on_batch(batch[..., None])[:, 0]
+    assert got["logit"].shape == (5,)
+    assert np.abs(got["logit"] - logits).max() < 1e-4
+    if bias is not None:
+        assert np.abs(bias + got["evidence"].sum(axis=(1, 2)) - got["logit"]).max() < 1e-4
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.films
+def test_the_evidence_of_the_default_model_sums_to_its_logit_on_real_films(data: Path) -> None:
+    from pneumoscope import radiograph
+
+    graph, card = model_file.read(model_file.default())
+    paths = sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
+    batch = np.stack([radiograph.resize(radiograph.read(path).pixels, card.input_size) for path in paths])
+    got = model_file.compile_graph(graph)(batch[..., None])
+    assert card.bias is not None
+    assert np.abs(card.bias + got["evidence"].sum(axis=(1, 2)) - got["logit"]).max() < 1e-4
+
+
+def test_films_seen_are_written_down_without_their_pixels() -> None:
+    pictures = films(6)
+    seen = model_file.decode_seen(model_file.encode_seen(pictures))
+    assert len(seen) == 6
+    assert all(len(key) == model_file.SEEN_BYTES for key in seen)
