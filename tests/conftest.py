@@ -29,7 +29,7 @@ def data() -> Path:
 def drawn_film(label: int, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
     """Draw a chest: two dark lungs in a bright body; a pneumonia has a bright patch in one lung."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]  # type: ignore[misc]
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     film = np.full((size, size), 0.7)
     for side in (-0.45, 0.45):
         film[((x - side) / 0.3) ** 2 + (y / 0.65) ** 2 < 1] = 0.2
@@ -37,7 +37,7 @@ def drawn_film(label: int, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
         side, height = rng.choice([-0.45, 0.45]), rng.uniform(-0.3, 0.3)
         film[((x - side) / 0.2) ** 2 + ((y - height) / 0.2) ** 2 < 1] = 0.65
     film += rng.normal(0.0, 0.03, film.shape)
-    return (np.clip(film, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip(film, 0, 1) * 255, dtype=np.uint8)
 
 
 @pytest.fixture
@@ -63,11 +63,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pneumoscope import training
     from pneumoscope.augmentation import NONE
     from pneumoscope.dataset import Film
+    from pneumoscope.recipe import Recipe
 
     films = [
         Film(Path(f"drawn{i}"), i % 2, f"patient{i}", pixels=drawn_film(i % 2, seed=10_000 + i)) for i in range(240)
     ]
-    recipe = training.Recipe(
+    recipe = Recipe(
         architecture="cnn", init="none", size=SIZE, epochs=12, learning_rate=2e-3, average=0.0, augmentation=NONE
     )
     return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model

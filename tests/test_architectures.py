@@ -67,7 +67,9 @@ def test_evidence_of_the_cnn_is_gradient_times_activation() -> None:
     maps = network.get_layer("features").predict_on_batch(batch)
     head = network.get_layer("head")
     logits, step = head.predict_on_batch(maps)[:, 0], 1e-3
-    by_scaling = (head.predict_on_batch(maps * (1 + step))[:, 0] - logits) / step  # the sum of gradient times activation
+    by_scaling = (
+        head.predict_on_batch(maps * (1 + step))[:, 0] - logits
+    ) / step  # the sum of gradient times activation
     evidence = architectures.with_evidence(network).predict_on_batch(batch)["evidence"]
     assert architectures.bias(network) is None
     assert np.abs(evidence.sum(axis=(1, 2)) - by_scaling).max() < 0.05 * np.abs(by_scaling).max() + 1e-3

@@ -19,7 +19,7 @@ STRONG = {name.name: 0.3 for name in fields(Augmentation)} | {"rotation": 20.0, 
 
 
 def films() -> NDArray[np.float32]:
-    return np.stack([drawn_film(i % 2, i, 64) for i in range(8)])[..., None].astype(np.float32) / 255
+    return np.asarray([drawn_film(i % 2, i, 64) for i in range(8)], dtype=np.float32)[..., None] / np.float32(255)
 
 
 @pytest.mark.parametrize("name", STRONG)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pneumoscope import calibration, model_file
 from pneumoscope.errors import ModelFileError, NotFoundError
@@ -14,8 +15,8 @@ from pneumoscope.model_file import Card
 from tests.conftest import SIZE, drawn_film
 
 
-def films(n: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
-    return np.stack([drawn_film(i % 2, 70_000 + i) for i in range(n)]).astype(np.float32) / 255
+def films(n: int) -> NDArray[np.float32]:
+    return np.asarray([drawn_film(i % 2, 70_000 + i) for i in range(n)], dtype=np.float32) / np.float32(255)
 
 
 def test_a_card_survives_writing_and_reading() -> None:

@@ -180,9 +180,7 @@ def test_a_download_arrives_whole_and_leaves_nothing_else(archive: str, tmp_path
     assert seen == sorted(seen)
 
 
-def test_without_a_folder_it_goes_to_the_cache(
-    archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_it_goes_to_the_cache(archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PNEUMOSCOPE_CACHE", str(tmp_path))
     assert fetch(archive) == tmp_path / "tiny.npz" == present(archive)
 
@@ -225,9 +223,7 @@ def test_only_a_strong_validator_guards_the_continuation(
     assert host.asked[1].get("If-Range") == version
 
 
-def test_a_server_that_ignores_ranges_is_asked_from_the_start(
-    host: Host, archive: str, tmp_path: Path
-) -> None:
+def test_a_server_that_ignores_ranges_is_asked_from_the_start(host: Host, archive: str, tmp_path: Path) -> None:
     host.ranges, host.cuts = False, [100_000]
     assert fetch(archive, tmp_path).read_bytes() == NOISE
     assert tree(tmp_path) == {"tiny.npz"}
@@ -237,9 +233,7 @@ def test_a_server_that_never_gets_further_is_given_up_and_continued_another_day(
     host: Host, archive: str, tmp_path: Path
 ) -> None:
     host.cuts = [200_000, 0]
-    with pytest.raises(
-        SourceError, match=r"^No connection to 127\.0\.0\.1:\d+ \(it breaks after 200,000 bytes\)"
-    ):
+    with pytest.raises(SourceError, match=r"^No connection to 127\.0\.0\.1:\d+ \(it breaks after 200,000 bytes\)"):
         fetch(archive, tmp_path)
     assert present(archive, tmp_path) is None
     assert fetch(archive, tmp_path).read_bytes() == NOISE
@@ -290,9 +284,7 @@ def test_a_part_as_long_as_the_file_is_taken_and_a_longer_one_is_not(
 
 def test_wrong_bytes_are_deleted_and_the_message_says_so(host: Host, archive: str, tmp_path: Path) -> None:
     host.content = b"<html>Please log in</html>"
-    with pytest.raises(
-        SourceError, match=r"Expected tiny.npz with md5:\w+, got md5:\w+\. The bad .* was deleted"
-    ):
+    with pytest.raises(SourceError, match=r"Expected tiny.npz with md5:\w+, got md5:\w+\. The bad .* was deleted"):
         fetch(archive, tmp_path)
     assert tree(tmp_path) == set()
     host.content = NOISE
@@ -304,9 +296,7 @@ def test_without_a_connection_one_line_says_so(archive: str, tmp_path: Path) -> 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     SOURCES[archive] = replace(SOURCES[archive], url=f"http://127.0.0.1:{port}/file")
-    with pytest.raises(
-        SourceError, match=r"^No connection to 127\.0\.0\.1:\d+ \(.+\): .*the manual steps\.$"
-    ):
+    with pytest.raises(SourceError, match=r"^No connection to 127\.0\.0\.1:\d+ \(.+\): .*the manual steps\.$"):
         fetch(archive, tmp_path)
     assert tree(tmp_path) == set()
 
@@ -314,7 +304,7 @@ def test_without_a_connection_one_line_says_so(archive: str, tmp_path: Path) -> 
 def test_a_silent_server_is_given_up_after_the_timeout(
     archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "TIMEOUT", 0.1)
+    monkeypatch.setattr("pneumoscope.download.TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         SOURCES[archive] = replace(SOURCES[archive], url=f"http://127.0.0.1:{silent.getsockname()[1]}/")
         with pytest.raises(SourceError, match=r"No connection .*timed out"):
@@ -429,9 +419,7 @@ def test_an_archive_put_there_by_hand_is_used_without_a_connection_and_kept(
     assert (tmp_path / "films.zip").read_bytes() == host.content
 
 
-def test_a_damaged_archive_put_there_by_hand_is_named_and_kept(
-    host: Host, collection: str, tmp_path: Path
-) -> None:
+def test_a_damaged_archive_put_there_by_hand_is_named_and_kept(host: Host, collection: str, tmp_path: Path) -> None:
     (tmp_path / "films.zip").write_bytes(host.content[:-200])
     with pytest.raises(SourceError, match=r"damaged .*Delete '.*films\.zip' and get it again"):
         fetch(collection, tmp_path)
@@ -471,9 +459,7 @@ def packaged(index: Path, add: Callable[[DataSource], str]) -> str:
     wheel = zipped(index / "some_films-1.0-py3-none-any.whl", members)
     sums = {place: hashlib.sha256(content).hexdigest() for place, content in films.items()}
     checksum = f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
-    row = DataSource(
-        "wheel", "", "", "", wheel.name, {"NORMAL": 1, "PNEUMONIA": 1}, package="some-films==1.0"
-    )
+    row = DataSource("wheel", "", "", "", wheel.name, {"NORMAL": 1, "PNEUMONIA": 1}, package="some-films==1.0")
     return add(replace(row, checksum=checksum, sums=sums, bytes=wheel.stat().st_size))
 
 
@@ -512,16 +498,12 @@ def test_a_wheel_with_other_films_is_refused(packaged: str, tmp_path: Path) -> N
 
 def test_a_wheel_with_another_checksum_is_refused(packaged: str, tmp_path: Path) -> None:
     SOURCES[packaged] = replace(SOURCES[packaged], checksum="sha256:" + "0" * 64)
-    with pytest.raises(
-        SourceError, match=r"whl with sha256:0+, got sha256:\w+\. The bad download was deleted"
-    ):
+    with pytest.raises(SourceError, match=r"whl with sha256:0+, got sha256:\w+\. The bad download was deleted"):
         fetch(packaged, tmp_path / "data")
     assert tree(tmp_path / "data") == set()
 
 
-def test_a_wheel_that_pip_does_not_know_is_named_in_one_line(
-    packaged: str, index: Path, tmp_path: Path
-) -> None:
+def test_a_wheel_that_pip_does_not_know_is_named_in_one_line(packaged: str, index: Path, tmp_path: Path) -> None:
     shutil.rmtree(index)
     index.mkdir()
     with pytest.raises(SourceError, match=r"^Expected some-films==1\.0 from pip, got 'ERROR: .*'.*steps\.$"):
@@ -562,7 +544,7 @@ def test_a_python_without_pip_takes_the_pip_on_path(
     client.parent.mkdir()
     client.write_text(f'#!/bin/sh\ntouch "{tmp_path}/called"\nexec "{sys.executable}" -m pip "$@"\n')
     client.chmod(0o755)
-    monkeypatch.setattr("pneumoscope.sources.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("pneumoscope.download.importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceError, match="Expected pip beside this Python or on PATH, got none"):
         fetch(packaged, tmp_path / "data")
@@ -571,9 +553,7 @@ def test_a_python_without_pip_takes_the_pip_on_path(
     assert (tmp_path / "called").exists()
 
 
-@pytest.mark.skipif(
-    os.environ.get("PNEUMOSCOPE_NETWORK") != "1", reason="downloads 83 MB: PNEUMOSCOPE_NETWORK=1"
-)
+@pytest.mark.skipif(os.environ.get("PNEUMOSCOPE_NETWORK") != "1", reason="downloads 83 MB: PNEUMOSCOPE_NETWORK=1")
 def test_the_samples_come_from_their_package(tmp_path: Path) -> None:
     ready = fetch("samples", tmp_path)
     assert [film.label for film in dataset.load(ready)] == [0] * 8 + [1] * 8

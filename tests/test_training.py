@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 pytest.importorskip("keras", reason="training is not installed")
 
-from pneumoscope import Detector, dataset, model_file, training
+from pneumoscope import Detector, dataset, epochs, model_file, recipe, training
 from pneumoscope.augmentation import NONE, Augmentation
 from pneumoscope.dataset import Decoded, Film
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
-from pneumoscope.training import Recipe
+from pneumoscope.recipe import Recipe
 from tests.conftest import SIZE, drawn_film
 
 QUICK = Recipe(
@@ -54,12 +54,10 @@ def kill_in(epoch: str) -> Callable[[str, int, int, Mapping[str, float]], None]:
     return progress
 
 
-def decoded_films(labels: list[int], patients: list[str], splits: list[str | None] | None = None) -> Decoded:
+def decoded_films(labels: list[int], patients: list[str], splits: Sequence[str | None] | None = None) -> Decoded:
     films = [
         Film(Path(f"{i}.png"), label, patient, split, pixels=drawn_film(label, i))
-        for i, (label, patient, split) in enumerate(
-            zip(labels, patients, splits or [None] * len(labels), strict=True)
-        )
+        for i, (label, patient, split) in enumerate(zip(labels, patients, splits or [None] * len(labels), strict=True))
     ]
     return dataset.decode(films, SIZE)
 
@@ -142,7 +140,7 @@ def test_a_run_is_not_resumed_with_another_recipe_or_other_films(
         training.fit(draw_folder(30, 50, name="others", seed=5), tmp_path / "run", QUICK, resume=True)
 
 
-@pytest.mark.parametrize("imbalance", training.IMBALANCES)
+@pytest.mark.parametrize("imbalance", recipe.IMBALANCES)
 def test_every_way_of_balancing_trains(imbalance: str, films: Path, tmp_path: Path) -> None:
     run = training.fit(films, tmp_path / "run", replace(QUICK, epochs=1, imbalance=imbalance))
     assert 0.0 <= run.validation.figures["auc"].value <= 1.0
@@ -150,7 +148,7 @@ def test_every_way_of_balancing_trains(imbalance: str, films: Path, tmp_path: Pa
 
 def test_class_weights_give_both_classes_the_same_sum() -> None:
     y = np.array([0] * 10 + [1] * 30)
-    weights = training.class_weights(y)
+    weights = epochs.class_weights(y)
     assert weights[0] * 10 == pytest.approx(weights[1] * 30)
     assert weights[y].mean() == pytest.approx(1.0)
 
@@ -160,7 +158,7 @@ def test_class_weights_give_both_classes_the_same_sum() -> None:
 )
 def test_an_epoch_holds_the_classes_as_the_recipe_says(imbalance: str, expected: tuple[int, int]) -> None:
     y = np.array([0] * 10 + [1] * 30)
-    order = training.epoch_order(y, imbalance, np.random.default_rng(0))
+    order = epochs.epoch_order(y, imbalance, np.random.default_rng(0))
     assert tuple(np.bincount(y[order])) == expected
     if imbalance != "undersample":
         assert set(order) == set(range(40))
@@ -169,10 +167,10 @@ def test_an_epoch_holds_the_classes_as_the_recipe_says(imbalance: str, expected:
 def test_the_learning_rate_falls_when_nothing_improves_and_training_stops() -> None:
     recipe = Recipe(learning_rate=1.0, reduce_after=2, reduce_by=0.5, stop_after=4)
     rows = [{"val_loss": loss} for loss in (0.5, 0.4, 0.41, 0.42)]
-    assert training.learning_rate(rows[:3], recipe) == 1.0
-    assert training.learning_rate(rows, recipe) == 0.5
-    assert not training.should_stop(rows, recipe)
-    assert training.should_stop(rows + [{"val_loss": 0.4}] * 2, recipe)
+    assert epochs.learning_rate(rows[:3], recipe) == 1.0
+    assert epochs.learning_rate(rows, recipe) == 0.5
+    assert not epochs.should_stop(rows, recipe)
+    assert epochs.should_stop(rows + [{"val_loss": 0.4}] * 2, recipe)
 
 
 def test_the_best_epoch_is_kept_not_the_last(films: Path, tmp_path: Path) -> None:

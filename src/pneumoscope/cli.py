@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from pneumoscope.training import Recipe
+    from pneumoscope.recipe import Recipe
 
 SOME_FAILED = 3
 """Exit status where some files failed and the others are answered."""
@@ -32,7 +32,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others are answered.",
+    epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others are "
+    "answered.",
 )
 
 
@@ -54,14 +55,15 @@ class Split(StrEnum):
 
 
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", "-m", metavar="FILE", help="A model file; by default the one that comes along.")
+    Path | None,
+    typer.Option("--model", "-m", metavar="FILE", help="A model file; by default the one that comes along."),
 ]
 DataArgument = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="A folder with [b]NORMAL/[/b] and [b]PNEUMONIA/[/b], with or without [b]train/ val/ test/[/b] above; a CSV file "
-        "with path,label\\[,patient,split]; or a MedMNIST .npz.",
+        help="A folder with [b]NORMAL/[/b] and [b]PNEUMONIA/[/b], with or without [b]train/ val/ test/[/b] above; a "
+        "CSV file with path,label\\[,patient,split]; or a MedMNIST .npz.",
     ),
 ]
 
@@ -86,9 +88,13 @@ def root(
 ) -> None:
     """Find pneumonia on chest radiographs: predict, evaluate, train.
 
-    [dim]$[/] pneumoscope demo                                 see it at work on 16 public films
-    [dim]$[/] pneumoscope predict films/ --evidence overlays/  judge a folder, and see where the model looks
-    [dim]$[/] pneumoscope train chest_xray/ --out runs/first   train a model of your own
+    \b
+    [dim]see it at work on 16 public films[/]
+    $ pneumoscope demo
+    [dim]judge a folder, and see where the model looks[/]
+    $ pneumoscope predict films/ --evidence overlays/
+    [dim]train a model of your own[/]
+    $ pneumoscope train chest_xray/ --out runs/first
     """
     if version:
         typer.echo(f"pneumoscope {pneumoscope.__version__}")
@@ -109,16 +115,18 @@ def predict(
         Path | None, typer.Option(metavar="DIR", help="Write each film with its evidence map there, as PNG.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
     ] = None,
 ) -> None:
     """Say of each film whether it shows pneumonia, and how sure that is.
 
-    Every file gets a row: one that cannot be read has an error in it, the others are answered, and the exit status is 3.
+    Every file gets a row. One that cannot be read has an error in its row; the exit status is then 3.
 
-    [dim]$[/] pneumoscope predict film.dcm
-    [dim]$[/] pneumoscope predict films/ --format json > findings.jsonl
-    [dim]$[/] find archive -name '*.png' | pneumoscope predict - --format csv
+    \b
+    $ pneumoscope predict film.dcm
+    $ pneumoscope predict films/ --format json > findings.jsonl
+    $ find archive -name '*.png' | pneumoscope predict - --format csv
     """
     from pneumoscope import findings, radiograph
     from pneumoscope.detector import Detector
@@ -145,14 +153,17 @@ def predict(
 def evaluate(
     data: DataArgument,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path("evaluation"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path(
+        "evaluation"
+    ),
     split: Annotated[
         Split | None, typer.Option(help="Which split to evaluate on; by default test where there is one, else all.")
     ] = None,
 ) -> None:
     """Measure a model on labelled films that it was not trained on: every figure with its 95 % interval.
 
-    [dim]$[/] pneumoscope evaluate hospital_b/ --model runs/first/model.onnx --out evaluation/hospital_b
+    \b
+    $ pneumoscope evaluate hospital_b/ --model runs/first/model.onnx
     """
     from pneumoscope import dataset, evaluation, report
     from pneumoscope.detector import Detector
@@ -184,16 +195,19 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for the whole network, at most.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder.")
+    ] = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out films that cannot be read, instead of refusing.")
     ] = False,
 ) -> None:
     """Train a model on labelled films, and measure it on patients held out from them.
 
-    [dim]$[/] pneumoscope train chest_xray/ --out runs/first
-    [dim]$[/] pneumoscope train chest_xray/ --out runs/first --resume          after a break
-    [dim]$[/] pneumoscope train films.csv --out runs/cnn --architecture cnn --init none
+    \b
+    $ pneumoscope train chest_xray/ --out runs/first
+    $ pneumoscope train chest_xray/ --out runs/first --resume
+    $ pneumoscope train films.csv --out runs/cnn --architecture cnn
     """
     training = _training()
     base: Recipe = training.Recipe.from_toml(recipe) if recipe else training.Recipe()
@@ -202,9 +216,7 @@ def train(
         given["init"] = "none"
     chosen = replace(base, **{name: value for name, value in given.items() if value is not None})
     with _progress() as progress:
-        run = training.fit(
-            data, out, chosen, resume=resume, skip_unreadable=skip_unreadable, progress=_steps(progress)
-        )
+        run = training.fit(data, out, chosen, resume=resume, skip_unreadable=skip_unreadable, progress=_steps(progress))
     for note in run.notes:
         _warn(note)
     _print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
@@ -217,13 +229,16 @@ def train(
 
 @app.command()
 def fetch(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A data set; without a name they are listed.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A data set; without a name they are listed.")
+    ] = None,
     dest: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to put it in.")] = None,
 ) -> None:
     """Fetch a public data set: it is verified, resumed after a break, and never left half.
 
-    [dim]$[/] pneumoscope fetch                       the list, with licences
-    [dim]$[/] pneumoscope fetch samples --dest films
+    \b
+    $ pneumoscope fetch
+    $ pneumoscope fetch samples --dest films
     """
     from pneumoscope import sources
 
@@ -237,14 +252,16 @@ def fetch(
 @app.command()
 def demo(
     data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Labelled films of your own; by default 16 public ones are fetched.")
+        Path | None,
+        typer.Option(metavar="DATA", help="Labelled films of your own; by default 16 public ones are fetched."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
 ) -> None:
     """See Pneumoscope at work: truth beside verdict, evidence maps and a report on 16 public films.
 
-    [dim]$[/] pneumoscope demo
-    [dim]$[/] pneumoscope demo --data chest_xray/test
+    \b
+    $ pneumoscope demo
+    $ pneumoscope demo --data chest_xray/test
     """
     from pneumoscope import dataset, evaluation, findings, report
     from pneumoscope.detector import Detector
@@ -281,15 +298,16 @@ def _fetched(name: str, dest: Path | None) -> Path:
 
     source = sources.find(name)
     with _progress() as progress:
-        task = progress.add_task(f"fetching {name}", total=source.bytes)
+        task = progress.add_task(f"fetching {name}", total=source.bytes, figures="")
         try:
             return sources.fetch(
-                name, dest, progress=lambda done, total: progress.update(task, completed=done, total=total or source.bytes)
+                name,
+                dest,
+                progress=lambda done, total: progress.update(task, completed=done, total=total or source.bytes),
             )
         except PneumoscopeError:
             progress.stop()
-            if source.steps:
-                _say("By hand:\n" + "\n".join(f"  {i}. {step}" for i, step in enumerate(source.steps, start=1)))
+            _say("By hand:\n" + "\n".join(f"  {i}. {step}" for i, step in enumerate(source.steps(dest), start=1)))
             raise
 
 
@@ -310,7 +328,14 @@ def _console() -> Console:
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """Show progress bars with the time left on standard error, where that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

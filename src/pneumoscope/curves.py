@@ -36,7 +36,14 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
         axes.plot(epochs, [row[f"val_{name}"] for row in history], "s--", color="#D55E00", label="validation")
         if 0 < head < len(history):
             axes.axvline(head + 0.5, color="0.6", linewidth=1)
-            axes.annotate("head | network", (head + 0.5, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+            axes.annotate(
+                "head | network",
+                (head + 0.5, 1.0),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="bottom",
+                fontsize=8,
+            )
         axes.set(title=title, xlabel="epoch")
         axes.title.set_position((0.5, 1.05))
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -74,9 +74,7 @@ class Evaluation:
         }
 
 
-def evaluate(
-    films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None
-) -> Evaluation:
+def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None) -> Evaluation:
     """Judge labelled films and compare with the truth.
 
     Args:

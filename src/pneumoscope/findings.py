@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from pneumoscope.detector import Finding
 from pneumoscope.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from pneumoscope.evaluation import Evaluation
@@ -68,7 +66,8 @@ def _table(file: TextIO) -> Iterator[Callable[[Finding], None]]:
 
     table = Table("film", "finding", "probability", "remarks", caption=NOT_A_DEVICE)
     yield lambda finding: table.add_row(*_cells(finding))
-    Console(file=file).print(table)
+    # Where nobody's screen sets the width, names are not folded.
+    Console(file=file, width=None if file.isatty() else 160).print(table)
 
 
 def print_beside_truth(evaluation: Evaluation) -> None:
@@ -122,15 +121,20 @@ def _cells(finding: Finding) -> tuple[Text, Text, Text, Text]:
     remarks = ["uncertain"] if finding.uncertain else []
     remarks += [warning.replace("_", " ") for warning in finding.warnings]
     colour = "dark_orange" if finding.finding == "PNEUMONIA" else "cyan"
-    return path, Text(str(finding.finding), colour), Text(f"{finding.probability:.3f}"), Text(", ".join(remarks), "yellow")
+    return (
+        path,
+        Text(str(finding.finding), colour),
+        Text(f"{finding.probability:.3f}"),
+        Text(", ".join(remarks), "yellow"),
+    )
 
 
 def printable(text: str) -> str:
-    """Write a name so that a terminal can show it: control characters and bytes that are no UTF-8 are escaped.
+    r"""Write a name so that a terminal can show it: control characters and bytes that are no UTF-8 are escaped.
 
     Example:
-        >>> printable("a\\nb")
-        'a\\\\nb'
+        >>> printable("a\nb")
+        'a\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -144,7 +148,7 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     try:
         with draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield file
-        os.replace(draft, output)
+        draft.replace(output)
     except OSError as error:
         raise UnsupportedError(f"Expected a file that can be written at '{output}', got: {error.strerror}.") from error
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pneumoscope import dicom
 from pneumoscope.errors import (
@@ -26,19 +30,32 @@ from pneumoscope.errors import (
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 
-MAX_PIXELS = 100_000_000
-"""No radiograph has more: the largest detectors give some 30 million."""
+MAX_PIXELS = 80_000_000
+"""No radiograph has more: the largest detectors give some 30 million. Pillow warns from 89 million on."""
 
 MAX_BYTES = 1_000_000_000
-
-FORMATS = ("JPEG", "PNG", "TIFF")
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in brightness (ITU-R BT.601-7, section 2.5.1), as Pillow uses them."""
 
-_WHITE_IS_ZERO = 0
-_TIFF_PHOTOMETRIC = 262
+_PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
+    b"II+\0": TiffImageFile,
+    b"MM\0+": TiffImageFile,
+}
+"""How a file begins, and what decodes it: `Image.open` has a size limit of its own, which any library may change."""
+
+_JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR = 258, 262, 284
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
+
+# Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each picture is not safe in
+# threads: it would leave the filters of one of them to the whole process.
+warnings.filterwarnings("ignore", module=r"PIL\.(Png|Tiff)ImagePlugin")
 
 
 @dataclass(frozen=True)
@@ -143,7 +160,9 @@ def _bytes_of(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise UnsupportedError("Expected a file, got a folder; if it was found below another one, it may not be opened.")
+            raise UnsupportedError(
+                "Expected a file, got a folder; if it was found below another one, it may not be opened."
+            )
         if not stat.S_ISREG(status.st_mode):
             raise UnsupportedError("Expected an ordinary file, got a pipe, socket or device.")
         if status.st_size > MAX_BYTES:
@@ -159,107 +178,137 @@ def _bytes_of(path: Path) -> bytes:
 
 def _from_picture(data: bytes) -> Radiograph:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size limit and EXIF remarks; ours is checked below
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise TooLargeError(
-                    f"Expected at most {MAX_PIXELS:,} pixels, got {width} x {height}: no radiograph is that large."
-                )
-            pixels, bits = _brightness(picture, data)
+        picture = _open(data)
+        samples, bits = _samples(picture, data)
+        pixels = _upright(_brightness(samples), picture.getexif().get(0x0112, 1))
+        notes = ("first_frame_only",) if getattr(picture, "n_frames", 1) > 1 else ()
     except PneumoscopeError:
         raise
-    except UnidentifiedImageError:
-        raise UnsupportedError(
-            "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the film in one of these."
-        ) from None
     except MemoryError:
         raise TooLargeError("The picture does not fit into memory.") from None
-    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise every kind of error on corrupt files
-        raise UnreadableError(f"The picture is damaged ({_one_line(error)}): copy it again from its origin.") from error
-    notes = ("first_frame_only",) if getattr(picture, "n_frames", 1) > 1 else ()
-    return Radiograph(pixels, str(picture.format), bits, notes)
+    except Exception as error:  # Pillow's decoders raise every kind of error on corrupt files
+        raise UnreadableError(
+            f"The picture cannot be decoded ({_one_line(error)}): copy it again from its origin, or export it anew."
+        ) from error
+    return Radiograph(np.ascontiguousarray(pixels, dtype=np.float32), str(picture.format), bits, notes)
 
 
-def _brightness(picture: Image.Image, data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Decode to float32 (H, W) in [0, 1], and say how many bits a sample had."""
-    samples, bits = _samples(picture, data)
-    if samples.ndim == 3:
-        channels = samples.shape[-1]
-        alpha = samples[..., -1] if channels in (2, 4) else None
-        samples = samples[..., :3] @ LUMA if channels >= 3 else samples[..., 0]
-        if alpha is not None:
-            samples = samples * alpha
-    orientation = picture.getexif().get(0x0112, 1)
-    return np.ascontiguousarray(_upright(samples, orientation), dtype=np.float32), bits
+def _open(data: bytes) -> ImageFile.ImageFile:
+    plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
+    if plugin is None:
+        raise UnsupportedError(
+            "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the film in one of these."
+        )
+    # Pillow refuses a picture without its end, but not where any other library has set LOAD_TRUNCATED_IMAGES.
+    if plugin is JpegImageFile and data.rfind(_JPEG_END) < data.rfind(_JPEG_START_OF_SCAN):
+        raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
+    picture = plugin(io.BytesIO(data))
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise TooLargeError(
+            f"Expected at most {MAX_PIXELS:,} pixels, got {width} x {height}: no radiograph is that large."
+        )
+    return picture
 
 
-def _samples(picture: Image.Image, data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Decode without turning: float32 in [0, 1], (H, W) or (H, W, channels)."""
-    mode = picture.mode
-    deep = _deep_colour(picture, data)
+def _samples(picture: ImageFile.ImageFile, data: bytes) -> tuple[NDArray[np.float32], int]:
+    """Decode without turning: float32 in [0, 1], (H, W) or (H, W, channels), and the bits a sample had."""
+    deep = _deep(picture, data)
     if deep is not None:
-        return deep, 16
-    if mode == "F":
-        return _unit_floats(np.asarray(picture)), 0
-    if mode == "I" or mode.startswith("I;16"):
-        values = np.asarray(picture).astype(np.int64)
-        scaled, bits = _unit_integers(values)
-        # Pillow turns white-is-zero pictures the right way round for 8 bits, not for 16.
-        if picture.format == "TIFF" and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:  # type: ignore[attr-defined]
-            scaled = 1.0 - scaled
-        return scaled, bits
-    if mode in ("L", "LA", "RGB", "RGBA"):
-        converted = picture
-    elif mode == "1":
-        converted = picture.convert("L")
-    elif "transparency" in picture.info or mode in ("PA", "La", "RGBa"):
-        converted = picture.convert("RGBA")
-    else:  # P, CMYK, YCbCr, LAB, HSV
-        converted = picture.convert("RGB")
-    return np.asarray(converted, dtype=np.float32) / 255.0, 1 if mode == "1" else 8
+        samples, bits = _unit(deep)
+        if "transparency" in picture.info:  # the one colour of a PNG that is
+            samples[(np.atleast_3d(deep) == picture.info["transparency"]).all(axis=-1)] = 0.0
+        # Pillow turns white-is-zero pictures the right way round for 8 bits, not for more.
+        white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
+        return 1.0 - samples if white_is_zero else samples, bits
+    mode = picture.mode
+    if "transparency" in picture.info or mode == "PA":
+        plain = "RGBA"
+    else:  # the others are P, CMYK, YCbCr and LAB
+        plain = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(mode, "RGB")
+    return _unit(np.asarray(picture.convert(plain)))[0], 1 if mode == "1" else 8
 
 
-def _deep_colour(picture: Image.Image, data: bytes) -> NDArray[np.float32] | None:
-    """Colour and gray-with-alpha of 16 bits, of which Pillow keeps the high bytes only; None for any other picture.
+def _deep(picture: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
+    """Decode samples of more than 8 bits, (H, W) or (H, W, channels), as they are stored; None for any other picture.
 
-    The same data are decoded twice: once as they are, once with the byte order turned, which yields the low bytes.
+    Of 16-bit colour Pillow keeps the high bytes only. Decoded again, as if the bytes of each sample stood the other
+    way round, the picture yields the low ones.
     """
-    modes = [str(tile[3] if isinstance(tile[3], str) else tile[3][0]) for tile in picture.tile]
-    if not modes or not all(mode.startswith(("RGB", "LA")) and ";16" in mode for mode in modes):
-        return None
-    high = np.asarray(picture, dtype=np.float32)
-    turned = Image.open(io.BytesIO(data), formats=FORMATS)
-    swap = {"B": "L", "L": "B"}
-    tiles = []
-    for tile, mode in zip(turned.tile, modes, strict=True):
-        other = mode[:-1] + swap.get(mode[-1], mode[-1])
-        arguments = other if isinstance(tile[3], str) else (other, *tile[3][1:])
-        tiles.append(tile._replace(args=arguments))
-    turned.tile = tiles
-    low = np.asarray(turned, dtype=np.float32)
-    return (high * 256.0 + low) / 65535.0
+    layout = _layout(picture)
+    kind, _, order = layout.partition(";16")
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        if picture.tile[0].codec_name == "libtiff":  # it gives the machine's byte order; Pillow forgets that for some
+            _set_layout(picture, layout.replace("B", "N"))
+        values: NDArray[Any] = np.asarray(picture)
+        return values.view(np.uint32) if layout == "I;32N" else values
+    if isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PLANAR) == 2:
+        if max(picture.tag_v2.get(_TIFF_BITS, (1,))) > 8:
+            raise UnsupportedError("Expected 16-bit colour pixel by pixel, got it plane by plane: export it as gray.")
+    elif layout == "LA;16B":  # read as if its four bytes a pixel were red, green, blue and alpha
+        pairs = np.asarray(_set_layout(picture, "RGBA")).astype(np.uint16)
+        return pairs[..., ::2] * 256 + pairs[..., 1::2]
+    elif kind in ("RGB", "RGBX", "RGBA") and order:
+        turned = _set_layout(_open(data), f"{kind};16{_OTHER_BYTE[order]}")
+        high = np.asarray(picture).astype(np.uint16)
+        return high * 256 + np.asarray(turned, dtype=np.uint16)
+    elif order:
+        raise UnsupportedError(f"Expected 16-bit colour as RGB or RGBA, got {kind}: export it as gray.")
+    return None
+
+
+def _layout(picture: ImageFile.ImageFile) -> str:
+    """Give Pillow's name of the samples' order and depth in the file, such as `RGB;16B`."""
+    arguments = picture.tile[0].args
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _set_layout(picture: ImageFile.ImageFile, layout: str) -> ImageFile.ImageFile:
+    picture.tile = [
+        tile._replace(args=(layout, *tile.args[1:]) if isinstance(tile.args, tuple) else layout)
+        for tile in picture.tile
+    ]
+    return picture
+
+
+def _unit(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
+    """Scale samples of any type to [0, 1], and say how many bits they have; 0 for floats."""
+    if values.dtype == np.bool_:
+        return values.astype(np.float32), 1
+    if values.dtype == np.uint8:
+        return values.astype(np.float32) / np.float32(255.0), 8
+    if np.issubdtype(values.dtype, np.integer):
+        return _unit_integers(values)
+    if np.issubdtype(values.dtype, np.floating):
+        return _unit_floats(values), 0
+    raise UnsupportedError(f"Expected an array of integers or floats, got {values.dtype}.")
 
 
 def _unit_integers(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
-    """Scale unsigned integers of unknown depth to [0, 1] by the depth they use: 12-bit films often travel in 16."""
-    low, high = int(values.min()), int(values.max())
-    if low < 0:
-        values, high = values - low, high - low
-    bits = max(8, high.bit_length())
-    return (values / float(2**bits - 1)).astype(np.float32), bits
+    """Scale integers of unknown depth to [0, 1] by the depth they use: 12-bit films often travel in 16."""
+    low = min(int(values.min()), 0)
+    bits = max(8, (int(values.max()) - low).bit_length())
+    exact = np.dtype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    return ((values.astype(exact) - float(low)) / float(2**bits - 1)).astype(np.float32), bits
 
 
 def _unit_floats(values: NDArray[Any]) -> NDArray[np.float32]:
     """Take floats in [0, 1] as they are and stretch any others from their smallest to their largest."""
-    if not np.isfinite(values).all():
-        raise UnreadableError("Expected finite pixels, got some that are infinite or not a number.")
     low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise UnreadableError("Expected finite pixels, got some that are infinite or not a number.")
     if low >= 0.0 and high <= 1.0:
         return values.astype(np.float32)
-    spread = (high - low) or 1.0
-    return ((values.astype(np.float64) - low) / spread).astype(np.float32)
+    return ((values.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
+
+
+def _brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reduce (H, W, channels) to (H, W): colours weighed, the last of 2 or 4 channels laid over black."""
+    if samples.ndim == 2:
+        return samples
+    channels = samples.shape[-1]
+    gray = samples[..., :3] @ LUMA if channels >= 3 else samples[..., 0]
+    return gray * samples[..., -1] if channels in (2, 4) else gray
 
 
 def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
@@ -280,20 +329,8 @@ def _from_array(array: NDArray[Any]) -> Radiograph:
         raise UnsupportedError(f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}.")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise TooLargeError(f"Expected at most {MAX_PIXELS:,} pixels, got {array.shape[1]} x {array.shape[0]}.")
-    if array.dtype == np.bool_:
-        unit, bits = array.astype(np.float32), 1
-    elif array.dtype == np.uint8:
-        unit, bits = array.astype(np.float32) / np.float32(255.0), 8
-    elif np.issubdtype(array.dtype, np.integer):
-        unit, bits = _unit_integers(array.astype(np.int64))
-    elif np.issubdtype(array.dtype, np.floating):
-        unit, bits = _unit_floats(array), 0
-    else:
-        raise UnsupportedError(f"Expected an array of integers or floats, got {array.dtype}.")
-    if unit.ndim == 3:
-        alpha = unit[..., 3] if unit.shape[-1] == 4 else np.float32(1.0)
-        unit = (unit[..., :3] @ LUMA) * alpha
-    return Radiograph(np.ascontiguousarray(unit, dtype=np.float32), "array", bits)
+    samples, bits = _unit(array)
+    return Radiograph(np.ascontiguousarray(_brightness(samples), dtype=np.float32), "array", bits)
 
 
 def _one_line(error: Exception) -> str:

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
+from pneumoscope import download
+from pneumoscope.download import Progress
 from pneumoscope.errors import NotFoundError, SourceError
 
-Progress = Callable[[int, int | None], object]
-
-TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as lost."""
-
-_BLOCK = 1 << 20
 _FILM_NAME = re.compile(r"\w[\w.-]*\.jpeg", re.ASCII)
 
 
@@ -305,10 +294,10 @@ def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress
         archive = placed
     elif source.package:
         archive = work / source.archive
-        _pip_download(source.package, archive, source.bytes, progress)
+        download.from_package(source.package, archive, source.bytes, progress)
     else:
         archive = partial / source.archive
-        _download(source.url, archive, progress)
+        download.from_url(source.url, archive, progress)
     try:
         if source.checksum:
             _check_sum(archive, source.checksum)
@@ -319,8 +308,7 @@ def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress
     except SourceError as error:
         if archive == placed:
             raise SourceError(f"{error} Delete '{placed}' and get it again.") from error
-        archive.unlink()
-        _validator(archive).unlink(missing_ok=True)
+        download.discard(archive)
         raise SourceError(f"{error} The bad download was deleted: fetch it again.") from error
     return work / "films"
 
@@ -376,103 +364,3 @@ def _place(source: DataSource, member: str) -> str | None:
         return next((place for place in source.sums if PurePosixPath(place).name == path.name), None)
     place = "/".join(path.parts[-3:-1])
     return f"{place}/{path.name}" if place in source.counts and _FILM_NAME.fullmatch(path.name) else None
-
-
-def _pip_download(requirement: str, wheel: Path, total: int, progress: Progress) -> None:
-    """Let the user's own package client, with the user's settings, bring a wheel; nothing is installed."""
-    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip") or ""]
-    if not pip[0]:
-        raise SourceError("Expected pip beside this Python or on PATH, got none: run `python -m ensurepip`.")
-    # Nothing in the wheel is run, so which Python its code asks for does not matter.
-    options = "--no-deps --only-binary :all: --ignore-requires-python --no-cache-dir --quiet --retries 1"
-    folder, log = wheel.parent, wheel.with_suffix(".log")
-    command = [*pip, "download", *options.split(), "--dest", str(folder), requirement]
-    scratch = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=output, env=scratch) as process,  # noqa: S603
-    ):
-        try:
-            while process.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.1)
-                progress(_largest_file(folder), total)
-        finally:
-            process.kill()
-    if process.returncode or not wheel.is_file():
-        said = log.read_text(errors="replace")
-        if "connection" in said.lower():
-            raise _no_connection("the package index", "pip could not reach it")
-        errors = [line for line in said.splitlines() if line.startswith("ERROR: ")] or ["no such wheel"]
-        raise SourceError(f"Expected {requirement} from pip, got '{errors[-1]}': take the manual steps.")
-
-
-def _largest_file(folder: Path) -> int:
-    largest = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # pip has moved it meanwhile
-                largest = max(largest, Path(root, name).stat().st_size)
-    return largest
-
-
-def _download(url: str, part: Path, progress: Progress) -> None:
-    """Bring a file over HTTP, trying on as long as each attempt gets further than all before."""
-    longest = 0
-    while not _continue(url, part, progress):
-        got = part.stat().st_size
-        if got <= longest:
-            raise _no_connection(urlsplit(url).netloc, f"it breaks after {got:,} bytes")
-        longest = got
-
-
-def _continue(url: str, part: Path, progress: Progress) -> bool:
-    """Ask for what `part` lacks (RFC 9110, sections 13.1.5 and 14) and say whether it is complete."""
-    host = urlsplit(url).netloc
-    validator = _validator(part)
-    here = part.stat().st_size if part.is_file() else 0
-    headers = {"User-Agent": "pneumoscope", "Accept-Encoding": "identity"}
-    if here:
-        headers["Range"] = f"bytes={here}-"
-        if version := validator.read_text() if validator.is_file() else "":
-            headers["If-Range"] = version
-    try:
-        reply = urlopen(Request(url, headers=headers), timeout=TIMEOUT)  # noqa: S310  an address of the table
-    except HTTPError as error:
-        if error.code == 416 and here:
-            if error.headers["Content-Range"] == f"bytes */{here}":
-                return True
-            part.unlink()  # it is of another file
-            return _continue(url, part, progress)
-        raise SourceError(f"Expected a file from {host}, got '{error}': take the manual steps.") from error
-    except (OSError, HTTPException) as error:
-        raise _no_connection(host, str(getattr(error, "reason", error))) from error
-    with reply:
-        if url.startswith("https:") and not reply.url.startswith("https:"):
-            raise SourceError(f"Expected a safe connection, got sent to {reply.url}: take the manual steps.")
-        if reply.status != 206:
-            here = 0
-        total = None if reply.length is None else here + reply.length
-        with part.open("ab" if here else "wb") as file:
-            if not here:
-                etag = reply.headers["ETag"] or "W/"
-                validator.write_text(reply.headers["Last-Modified"] or "" if etag.startswith("W/") else etag)
-            while True:
-                try:
-                    block = reply.read(_BLOCK)
-                except (OSError, HTTPException):
-                    return False
-                if not block:
-                    return total is None or here >= total
-                file.write(block)
-                here += len(block)
-                progress(here, total)
-
-
-def _validator(part: Path) -> Path:
-    """Say where the server's word for the version of a part is kept."""
-    return part.with_suffix(".validator")
-
-
-def _no_connection(host: str, reason: str) -> SourceError:
-    return SourceError(f"No connection to {host} ({reason}): fetch again later, or take the manual steps.")

@@ -1,0 +1,254 @@
+"""The epochs of a training: what one does, what the next one learns from it, and how a broken run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope import curves, metrics
+from pneumoscope.errors import TrainingError
+from pneumoscope.recipe import Recipe
+
+Progress = Callable[[str, int, int, Mapping[str, float]], object]
+"""Called as `progress(what, done, total, figures)`."""
+
+
+class Checkpoint:
+    """The state of a run, on disk after every epoch: the history, all weights, the optimizer, the best weights.
+
+    Args:
+        out: the run's folder; a `checkpoint.npz` in it is taken up.
+        network: whose weights they are.
+
+    Attributes:
+        history: an epoch a row.
+    """
+
+    def __init__(self, out: Path, network: keras.Model) -> None:
+        self.out = out
+        self.network = network
+        self.path = out / "checkpoint.npz"
+        self.history: list[dict[str, Any]] = []
+        self.best: list[NDArray[Any]] = []
+        self._state: dict[str, NDArray[Any]] = {}
+        if self.path.exists():
+            with np.load(self.path, allow_pickle=False) as saved:
+                self._state = dict(saved)
+            self.history = json.loads(str(self._state["history"]))
+            self.best = _unpacked(self._state, "best")
+
+    def rows(self, phase: str) -> list[dict[str, Any]]:
+        """Give the history of one phase."""
+        return [row for row in self.history if row["phase"] == phase]
+
+    def restore(self, phase: str, optimizer: keras.Optimizer) -> None:
+        """Put weights and optimizer back where the last epoch left them, if that was in this phase."""
+        if self.history and self.history[-1]["phase"] == phase:
+            _assign(self.network.variables, _unpacked(self._state, "network"))
+            _assign(optimizer.variables, _unpacked(self._state, "optimizer"))
+
+    def save(self, optimizer: keras.Optimizer) -> None:
+        """Write the state to disk in one step, and the curves beside it."""
+        state = {"history": np.array(json.dumps(self.history))}
+        for name, values in (
+            ("network", _values(self.network.variables)),
+            ("optimizer", _values(optimizer.variables)),
+            ("best", self.best),
+        ):
+            state |= {f"{name}/{i:05d}": value for i, value in enumerate(values)}
+        draft = self.path.with_suffix(".tmp.npz")
+        np.savez(draft, **state)  # type: ignore[arg-type]
+        draft.replace(self.path)
+        curves.write(self.history, self.out)
+
+
+@dataclass
+class Phase:
+    """One stretch of training: its films, its model and its epochs.
+
+    Attributes:
+        name: of the phase.
+        model: what is trained; it may augment.
+        evaluated: what is validated and kept: it shares the weights of `model` and does not augment.
+        training: inputs (N, ...) and labels (N,).
+        validation: likewise.
+        recipe: how to train.
+    """
+
+    name: str
+    model: keras.Model
+    evaluated: keras.Model
+    training: tuple[NDArray[Any], NDArray[np.int64]]
+    validation: tuple[NDArray[Any], NDArray[np.int64]]
+    recipe: Recipe
+
+    def run(self, state: Checkpoint, progress: Progress) -> None:
+        """Train until the epochs are over or nothing improves, and leave the best weights in the network."""
+        optimizer = self._compile()
+        state.restore(self.name, optimizer)
+        for epoch in range(len(state.rows(self.name)), self.recipe.epochs):
+            rows = state.rows(self.name)
+            if should_stop(rows, self.recipe):
+                break
+            rate = learning_rate(rows, self.recipe)
+            optimizer.learning_rate = rate
+            seeds = np.random.SeedSequence([self.recipe.seed, epoch, len(self.name)])
+            figures = self._epoch(
+                np.random.default_rng(seeds), f"{self.name} {epoch + 1}/{self.recipe.epochs}", progress
+            )
+            last = _values(self.model.trainable_variables)
+            if self.recipe.average:
+                optimizer.finalize_variable_values(self.model.trainable_variables)
+            row = {"phase": self.name, "epoch": epoch + 1, "learning_rate": rate} | figures | self._validate()
+            state.history.append(row)
+            if row["val_loss"] <= min(r["val_loss"] for r in state.rows(self.name)):
+                state.best = _values(state.network.variables)
+            _assign(self.model.trainable_variables, last)
+            state.save(optimizer)
+        _assign(state.network.variables, state.best)
+
+    def _compile(self) -> keras.Optimizer:
+        r = self.recipe
+        loss = (
+            keras.losses.BinaryFocalCrossentropy(from_logits=True, label_smoothing=r.label_smoothing)
+            if r.imbalance == "focal"
+            else keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=r.label_smoothing)
+        )
+        optimizer = keras.optimizers.AdamW(
+            r.learning_rate, weight_decay=r.weight_decay, use_ema=r.average > 0, ema_momentum=r.average or 0.99
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+        optimizer.build(self.model.trainable_variables)
+        # XLA makes TensorFlow's depthwise convolutions several times slower on a CPU; other backends choose well.
+        self.model.compile(
+            optimizer,
+            loss,
+            metrics=[
+                keras.metrics.BinaryAccuracy("accuracy", threshold=0.0),
+                keras.metrics.AUC(from_logits=True, name="auc"),
+            ],
+            jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+        )
+        return optimizer
+
+    def _epoch(self, rng: np.random.Generator, what: str, progress: Progress) -> dict[str, float]:
+        _reseed(self.model, rng)
+        self.model.reset_metrics()
+        inputs, y = self.training
+        weights = class_weights(y) if self.recipe.imbalance in ("class_weight", "focal") else np.ones(2)
+        order = epoch_order(y, self.recipe.imbalance, rng)
+        figures: dict[str, float] = {}
+        done = 0
+        for chosen in np.array_split(order, -(-len(order) // self.recipe.batch_size)):
+            figures = self.model.train_on_batch(
+                inputs[chosen].astype(np.float32),
+                y[chosen, None].astype(np.float32),
+                weights[y[chosen]].astype(np.float32),
+                return_dict=True,
+            )
+            figures = {name: float(value) for name, value in figures.items()}
+            done += len(chosen)
+            progress(what, done, len(order), figures)
+        if not np.isfinite(figures["loss"]):
+            raise TrainingError("Expected a finite loss, got none: lower the learning rate.")
+        return figures
+
+    def _validate(self) -> dict[str, float]:
+        inputs, y = self.validation
+        logits = predict_logits(self.evaluated, inputs)
+        loss = np.logaddexp(0.0, np.where(y == 1, -logits, logits)) * class_weights(y)[y]
+        return {
+            "val_loss": float(loss.mean()),
+            "val_accuracy": float(((logits > 0) == (y == 1)).mean()),
+            "val_auc": metrics.delong(y, logits).value,
+        }
+
+
+def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weigh each class by the inverse of its share: (2,), so that both weigh the same in sum.
+
+    Example:
+        >>> class_weights(np.array([0, 1, 1, 1])).round(2).tolist()
+        [2.0, 0.67]
+    """
+    return np.asarray(len(y) / (2.0 * np.bincount(y, minlength=2)))
+
+
+def epoch_order(y: NDArray[np.int64], imbalance: str, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the order of an epoch: every film once, or the classes evened out by repeating or leaving out films.
+
+    Example:
+        >>> sorted(epoch_order(np.array([0, 1, 1]), "oversample", np.random.default_rng(0)).tolist())
+        [0, 0, 1, 2]
+    """
+    members = [np.flatnonzero(y == label) for label in (0, 1)]
+    if imbalance in ("oversample", "undersample"):
+        sizes = [len(m) for m in members]
+        n = max(sizes) if imbalance == "oversample" else min(sizes)
+        members = [np.concatenate([np.tile(m, n // len(m)), rng.choice(m, n % len(m), replace=False)]) for m in members]
+    return rng.permutation(np.concatenate(members))
+
+
+def learning_rate(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> float:
+    """Give the rate for the epoch after `rows`: reduced each time `reduce_after` epochs brought no better loss.
+
+    Example:
+        >>> learning_rate([{"val_loss": 0.3}] * 3, Recipe(learning_rate=1e-3, reduce_after=2, reduce_by=0.1))
+        0.0001
+    """
+    rate, best, waited = recipe.learning_rate, float("inf"), 0
+    for row in rows:
+        waited = 0 if row["val_loss"] < best else waited + 1
+        best = min(best, row["val_loss"])
+        if waited >= recipe.reduce_after:
+            rate, waited = rate * recipe.reduce_by, 0
+    return rate
+
+
+def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
+    """Say whether the last `stop_after` epochs brought no better validation loss.
+
+    Example:
+        >>> should_stop([{"val_loss": 0.3}] * 3, Recipe(stop_after=2))
+        True
+    """
+    losses = [row["val_loss"] for row in rows]
+    return len(losses) > recipe.stop_after and min(losses[-recipe.stop_after :]) >= min(losses[: -recipe.stop_after])
+
+
+def predict_logits(
+    model: keras.Model, inputs: NDArray[Any], batch_size: int = 64, done: Callable[[int], object] = lambda _: None
+) -> NDArray[np.float64]:
+    """Run a model over inputs (N, ...) without augmentation: logits (N,)."""
+    parts = []
+    for start in range(0, len(inputs), batch_size):
+        parts.append(model.predict_on_batch(inputs[start : start + batch_size].astype(np.float32))[:, 0])
+        done(start)
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _reseed(model: keras.Model, rng: np.random.Generator) -> None:
+    """Set every random layer from the epoch's own seed, so that a resumed run draws what an unbroken one does."""
+    for variable in model.variables:
+        if variable.name == "seed_generator_state":
+            variable.assign(rng.integers(0, 2**31, size=2).astype(np.uint32))
+
+
+def _values(variables: Sequence[Any]) -> list[NDArray[Any]]:
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _unpacked(state: Mapping[str, NDArray[Any]], name: str) -> list[NDArray[Any]]:
+    return [state[key] for key in sorted(state) if key.startswith(f"{name}/")]

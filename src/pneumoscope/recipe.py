@@ -1,0 +1,127 @@
+"""Everything that decides what a training gives, apart from the films."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pneumoscope import architectures
+from pneumoscope.augmentation import Augmentation
+from pneumoscope.errors import NotFoundError, TrainingError
+
+IMBALANCES = ("class_weight", "oversample", "undersample", "focal", "none")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        architecture: a name in `architectures.REGISTRY`.
+        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file.
+        size: the side of the films the network looks at, in pixels.
+        pooling: `max` (2 x 2, flatten, as published) or `average`.
+        dropout: share of the head's inputs dropped while training.
+        validation_share: share of the films held out, by patient, where the data set has no usable split of its own.
+        head_epochs: epochs for the head alone on the frozen, pretrained features; none without pretraining.
+        epochs: epochs for the whole network.
+        batch_size: films a step.
+        head_learning_rate: first learning rate of the head's phase.
+        learning_rate: first learning rate of the whole network's phase.
+        reduce_after: epochs without a better validation loss before the learning rate is reduced.
+        reduce_by: the factor by which it is reduced.
+        stop_after: epochs without a better validation loss before a phase ends.
+        weight_decay: decoupled decay of the kernels a step, times the learning rate (AdamW).
+        label_smoothing: share of each label that is moved to even odds.
+        imbalance: what balances the classes: `class_weight`, `oversample` or `undersample` each epoch, `focal` loss
+            with class weights, or `none`.
+        average: momentum of the moving average of the weights, which is what is kept; 0 keeps the last weights.
+        precision: of the arithmetic while training; the model file is float32 in any case.
+        seed: equal seeds give equal models on one machine.
+        augmentation: the changes that training films go through.
+    """
+
+    architecture: str = "mobilenet_v2"
+    init: str = "imagenet"
+    size: int = 160
+    pooling: str = "max"
+    dropout: float = 0.0
+    validation_share: float = 0.2
+    head_epochs: int = 10
+    epochs: int = 20
+    batch_size: int = 32
+    head_learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
+    reduce_after: int = 2
+    reduce_by: float = 0.3
+    stop_after: int = 5
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.05
+    imbalance: str = "class_weight"
+    average: float = 0.99
+    precision: str = "float32"
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        for name, known in (("imbalance", IMBALANCES), ("precision", PRECISIONS), ("pooling", architectures.POOLINGS)):
+            if getattr(self, name) not in known:
+                raise TrainingError(f"Expected {name} {', '.join(known)}, got '{getattr(self, name)}'.")
+        if self.epochs < 1 or self.head_epochs < 0 or self.batch_size < 1:
+            raise TrainingError(
+                f"Expected at least 1 epoch, 0 head epochs and 1 film a batch, got {self.epochs}, "
+                f"{self.head_epochs} and {self.batch_size}."
+            )
+        for name, low, high in (
+            ("dropout", 0.0, 0.99),
+            ("validation_share", 0.01, 0.5),
+            ("label_smoothing", 0.0, 0.5),
+            ("average", 0.0, 0.9999),
+            ("reduce_by", 0.01, 1.0),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise TrainingError(f"Expected {name} in [{low:g}, {high:g}], got {getattr(self, name)}.")
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Recipe:
+        """Read a recipe; what the file leaves out keeps its default.
+
+        Raises:
+            NotFoundError: there is no such file.
+            TrainingError: it is no TOML, or names something a recipe does not have.
+
+        Example:
+            >>> Recipe.from_toml("recipes/default.toml").architecture  # doctest: +SKIP
+            'mobilenet_v2'
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise NotFoundError(f"Expected a recipe at '{path}', which does not exist.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TrainingError(f"Expected a recipe in TOML in '{path}', got something else: {error}.") from error
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Make a recipe from plain values.
+
+        Example:
+            >>> Recipe.from_dict({"epochs": 3, "augmentation": {"blur": 0}}).augmentation.blur
+            0
+        """
+        changes = dict(values.get("augmentation", {}))
+        for given, known in ((values, fields(cls)), (changes, fields(Augmentation))):
+            if unknown := set(given) - {f.name for f in known}:
+                raise TrainingError(
+                    f"Expected a recipe with {', '.join(f.name for f in known)}, got {', '.join(sorted(unknown))}."
+                )
+        try:
+            return cls(**{**values, "augmentation": Augmentation(**changes)})
+        except TypeError as error:
+            raise TrainingError(f"Expected numbers and words in the recipe, got another type: {error}.") from error

@@ -1,0 +1,272 @@
+"""The command line: the contract that people and programs rely on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import SIZE, drawn_film
+
+KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error"]
+
+
+def run(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pneumoscope", *map(os.fspath, arguments)],
+        input=stdin,
+        capture_output=True,
+        env=os.environ | {"COLUMNS": "120"} | environment,
+        timeout=300,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
+    )
+
+
+def predict(model: Path, *arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    return run("predict", "--model", model, *arguments, stdin=stdin)
+
+
+@pytest.fixture
+def mixed(draw_folder: Callable[..., Path]) -> Path:
+    """A folder as it really comes: good films, and a file of each kind of trouble."""
+    folder = draw_folder(3, 3)
+    film = (folder / "NORMAL" / "normal000.png").read_bytes()
+    (folder / "broken.png").write_bytes(film[: len(film) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("no film")
+    (folder / "name\nwith a newline.png").write_bytes(film)
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    deep = (np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE) * 65535).astype(np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(film)
+    return folder
+
+
+def test_json_gives_one_object_a_film_and_nothing_else(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    done = predict(tiny_model, draw_folder(2, 2), "--format", "json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert len(rows) == 4
+    for row in rows:
+        assert list(row) == KEYS
+        assert 0.0 <= row["probability"] <= 1.0
+        assert row["finding"] in ("NORMAL", "PNEUMONIA")
+        assert (row["finding"] == "PNEUMONIA") == (row["probability"] >= row["threshold"])
+        assert isinstance(row["uncertain"], bool)
+        assert row["error"] is None
+
+
+def test_every_file_of_a_mixed_folder_gets_a_row_and_the_status_is_3(tiny_model: Path, mixed: Path) -> None:
+    done = predict(tiny_model, mixed, "-f", "json")
+    rows = {Path(row["path"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 3
+    assert len(rows) == 12
+    assert {name: row["error"]["kind"] for name, row in rows.items() if row["error"]} == {
+        "broken.png": "unreadable",
+        "empty.jpg": "unreadable",
+        "notes.txt": "unsupported",
+    }
+    assert all((row["finding"] is None) == (row["error"] is not None) for row in rows.values())
+    assert rows["name\nwith a newline.png"]["finding"]
+    assert rows[os.fsdecode(b"caf\xe9.png")]["finding"]
+
+
+def test_csv_holds_the_same_rows(tiny_model: Path, mixed: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(predict(tiny_model, mixed, "-f", "csv").stdout)))
+    assert len(rows) == 12
+    assert [row["error_kind"] for row in rows if row["error_kind"]] == ["unreadable", "unreadable", "unsupported"]
+    assert {row["finding"] for row in rows} <= {"NORMAL", "PNEUMONIA", ""}
+
+
+def test_a_table_shows_names_that_a_terminal_cannot(tiny_model: Path, mixed: Path) -> None:
+    done = predict(tiny_model, mixed)
+    assert done.returncode == 3
+    assert "name\\nwith a newline.png" in done.stdout.replace(" ", "").replace("│", "") or "newline" in done.stdout
+    assert "Not a medical device" in done.stdout
+
+
+def test_no_color_is_honoured(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(1, 1)
+    coloured = run("predict", "-m", tiny_model, folder, FORCE_COLOR="1")
+    plain = run("predict", "-m", tiny_model, folder, NO_COLOR="1", FORCE_COLOR="")
+    assert "\x1b[" in coloured.stdout
+    assert "\x1b[3" not in plain.stdout
+
+
+def test_a_list_on_standard_input_is_read(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(2, 2)
+    listed = f"{folder / 'NORMAL' / 'normal001.png'}\n{folder / 'PNEUMONIA'}\n".encode()
+    done = predict(tiny_model, "-", "-f", "json", stdin=listed)
+    assert [Path(json.loads(line)["path"]).name for line in done.stdout.splitlines()] == [
+        "normal001.png",
+        "pneumonia000.png",
+        "pneumonia001.png",
+    ]
+
+
+def test_a_name_that_does_not_exist_is_a_row(tiny_model: Path) -> None:
+    done = predict(tiny_model, "nowhere.png", "-f", "json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["kind"] == "not_found"
+
+
+def test_an_empty_folder_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    done = predict(tiny_model, tmp_path)
+    assert done.returncode == 1
+    assert "no files" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_output_appears_whole_or_not_at_all(tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    target = tmp_path / "findings.jsonl"
+    done = predict(tiny_model, draw_folder(1, 1), "-f", "json", "--output", target)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert len(target.read_text().splitlines()) == 2
+    done = predict(tiny_model, draw_folder(1, 1, name="more"), "-o", tmp_path / "no folder" / "findings.csv")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_overlays_are_written_each_under_its_own_name(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = draw_folder(1, 1, name="a"), draw_folder(1, 1, name="b", seed=3)
+    done = predict(tiny_model, first, second, "--evidence", tmp_path / "maps", "-f", "json")
+    assert done.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        "normal000-2.png",
+        "normal000.png",
+        "pneumonia000-2.png",
+        "pneumonia000.png",
+    ]
+    assert Image.open(tmp_path / "maps" / "normal000.png").mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["predict"], ["predict", "x.png", "--format", "xml"], ["nonsense"], ["train", "x"], ["-q"]]
+)
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    assert run(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["train"], ["fetch"], ["demo"]])
+def test_help_teaches_by_example(command: list[str]) -> None:
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert "$ pneumoscope" in done.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import pneumoscope
+
+    assert run("--version").stdout.strip() == f"pneumoscope {pneumoscope.__version__}"
+
+
+def test_a_model_that_does_not_exist_is_said_in_one_line(draw_folder: Callable[..., Path]) -> None:
+    done = predict(Path("missing.onnx"), draw_folder(1, 1))
+    assert done.returncode == 1
+    assert "missing.onnx" in done.stderr
+    assert done.stdout == ""
+
+
+def test_evaluate_writes_metrics_with_intervals_and_a_page(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("evaluate", draw_folder(20, 30, seed=7), "-m", tiny_model, "--out", tmp_path / "report")
+    assert done.returncode == 0
+    figures = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert figures["n"] == 50
+    assert figures["positives"] == 30
+    assert set(figures["confusion"]) == {"tp", "fp", "tn", "fn"}
+    for name in [
+        "auc",
+        "average_precision",
+        "accuracy",
+        "balanced_accuracy",
+        "sensitivity",
+        "specificity",
+        "ppv",
+        "npv",
+        "f1",
+        "brier",
+        "ece",
+    ]:
+        assert set(figures[name]) == {"value", "low", "high"}
+        assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"], name
+    assert "<html" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_evaluate_says_what_it_expects_of_a_folder(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    done = run("evaluate", tmp_path / "films", "-m", tiny_model)
+    assert done.returncode == 1
+    assert "DATA/NORMAL" in done.stderr
+
+
+def test_train_evaluate_and_predict_work_one_after_the_other(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'architecture = "cnn"\ninit = "none"\nsize = {SIZE}\nlearning_rate = 2e-3\naverage = 0.0\n')
+    films = draw_folder(60, 60)
+    trained = run("train", films, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
+    assert trained.returncode == 0, trained.stderr
+    assert "auc" in trained.stdout
+    again = run("train", films, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
+    assert again.returncode == 1
+    assert "--resume" in again.stderr
+    model = tmp_path / "run" / "model.onnx"
+    assert predict(model, films / "NORMAL", "-f", "json").returncode == 0
+
+
+def test_training_without_its_extra_says_how_to_get_it(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "keras.py").write_text("raise ModuleNotFoundError('No module named keras', name='keras')")
+    done = run("train", draw_folder(2, 2), "--out", tmp_path / "run", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "pip install 'pneumoscope[train]'" in done.stderr
+
+
+def test_the_demo_shows_truth_beside_verdict(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    done = run("demo", "--data", draw_folder(2, 2), "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    assert "truth" in done.stdout
+    assert len(list((tmp_path / "demo" / "overlays").iterdir())) == 4
+    assert (tmp_path / "demo" / "report.html").exists()
+
+
+def test_fetch_lists_the_sources_with_their_licences() -> None:
+    done = run("fetch")
+    assert done.returncode == 0
+    for name in ("samples", "pneumoniamnist", "kermany"):
+        assert name in done.stdout
+    assert "CC BY 4.0" in done.stdout
+
+
+def test_fetch_of_an_unknown_name_lists_the_known_ones() -> None:
+    done = run("fetch", "nothing")
+    assert done.returncode == 1
+    assert "samples" in done.stderr
+
+
+def test_a_closed_pipe_is_no_traceback(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    command = f"{sys.executable} -m pneumoscope predict -m {tiny_model} {draw_folder(20, 20)} -f json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_drawn_film_is_found_through_the_whole_path(tiny_model: Path, tmp_path: Path) -> None:
+    for label, name in enumerate(("normal", "pneumonia")):
+        Image.fromarray(drawn_film(label, seed=123, size=200)).save(tmp_path / f"{name}.tiff")
+    rows = [json.loads(line) for line in predict(tiny_model, tmp_path, "-f", "json").stdout.splitlines()]
+    assert [row["finding"] for row in rows] == ["NORMAL", "PNEUMONIA"]

@@ -1,0 +1,101 @@
+"""Evaluation: every labelled film counted once, and the mistakes named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumoscope import Detector, dataset, evaluation
+from pneumoscope.dataset import Film
+from pneumoscope.errors import DatasetError
+from tests.conftest import drawn_film
+
+
+def drawn(n: int, seed: int = 80_000) -> list[Film]:
+    return [
+        Film(
+            Path(f"{i}.png"),
+            i % 2,
+            f"p{i}",
+            subtype="virus" if i % 4 == 1 else None,
+            pixels=drawn_film(i % 2, seed + i),
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_model: Path) -> Detector:
+    return Detector(tiny_model)
+
+
+def test_the_confusion_counts_every_film_once(detector: Detector) -> None:
+    result = evaluation.evaluate(drawn(60), detector)
+    assert sum(result.performance.confusion.values()) == result.performance.n == 60
+    assert result.performance.positives == 30
+    called = np.array([finding.finding == "PNEUMONIA" for finding in result.findings])
+    assert result.performance.confusion["tp"] == int((called & (result.labels == 1)).sum())
+    assert result.performance.confusion["fp"] == int((called & (result.labels == 0)).sum())
+
+
+def test_mistakes_are_the_films_judged_wrong_the_most_confident_first(detector: Detector) -> None:
+    films = [replace(film, label=1 - film.label) for film in drawn(20)]  # turning the truth makes nearly all wrong
+    mistakes = evaluation.evaluate(films, detector).mistakes(8)
+    distances = [abs(film.label - (finding.probability or 0.0)) for film, finding in mistakes]
+    assert len(mistakes) == 8
+    assert distances == sorted(distances, reverse=True)
+    assert all(finding.finding != dataset.LABELS[film.label] for film, finding in mistakes)
+
+
+def test_results_are_given_for_each_known_subtype(detector: Detector) -> None:
+    result = evaluation.evaluate(drawn(40), detector)
+    n, sensitivity = result.subtypes["virus"]
+    assert n == 10
+    assert 0.0 <= sensitivity.low <= sensitivity.value <= sensitivity.high <= 1.0
+    assert result.as_dict()["subtypes"]["virus"]["n"] == 10
+
+
+def test_films_that_cannot_be_read_are_listed_and_in_no_figure(detector: Detector, tmp_path: Path) -> None:
+    broken = Film(tmp_path / "broken.png", 1, "px")
+    broken.path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    result = evaluation.evaluate([*drawn(10), broken], detector)
+    assert result.performance.n == 10
+    assert [finding.path for finding in result.failures] == [str(broken.path)]
+    assert result.as_dict()["errors"] == 1
+
+
+def test_a_set_without_a_readable_film_is_an_error(detector: Detector, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="none that can be read"):
+        evaluation.evaluate([Film(tmp_path / "missing.png", 1, "p")], detector)
+
+
+def test_films_the_model_was_trained_on_are_counted(detector: Detector) -> None:
+    assert evaluation.evaluate(drawn(10, seed=10_000), detector).seen == 10
+    assert evaluation.evaluate(drawn(10), detector).seen == 0
+
+
+def test_the_test_split_is_chosen_where_there_is_one(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    draw_folder(3, 3, name="kaggle/train")
+    draw_folder(2, 1, name="kaggle/test", seed=1)
+    films = dataset.load(tmp_path / "kaggle")
+    assert len(evaluation.choose(films)) == 3
+    assert len(evaluation.choose(films, "train")) == 6
+    assert len(evaluation.choose(films, "all")) == 9
+    assert len(evaluation.choose(dataset.load(tmp_path / "kaggle" / "train"))) == 6
+    with pytest.raises(DatasetError, match="test, train"):
+        evaluation.choose(films, "val")
+
+
+def test_one_path_reads_pictures_for_training_and_for_use(detector: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "film.png"
+    Image.fromarray(drawn_film(1, 5, size=100)).save(path)
+    film = Film(path, 1, "p")
+    trained_on = dataset.decode([film], detector.card.input_size).pixels[0]
+    (read,) = [detector._read(path, keep=False)]
+    assert read.pixels is not None
+    assert np.abs(read.pixels - trained_on.astype(np.float32)).max() < 5e-4  # half precision in the training's memory
