@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
 
 _PREAMBLE = 128
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+# pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
+# once, because `catch_warnings` around each file is not safe in threads.
+warnings.filterwarnings("ignore", module="pydicom")
 
 
 def looks_like_dicom(data: bytes) -> bool:
@@ -48,19 +53,21 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         >>> pixels, bits, notes = decode(open("film.dcm", "rb").read(), 10**8)  # doctest: +SKIP
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom remarks on every value that strays from the standard
-            dataset = pydicom.dcmread(io.BytesIO(data))
-            _check(dataset, max_pixels)
-            pixels = _displayed(dataset, pixel_array(dataset, index=0))
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        _check(dataset, max_pixels)
+        pixels = _displayed(dataset, pixel_array(dataset, index=0))
+        bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
     except PneumoscopeError:
         raise
     except MemoryError:
         raise TooLargeError("The picture does not fit into memory.") from None
     except Exception as error:  # noqa: BLE001 - pydicom and its decoders raise every kind of error on corrupt files
-        raise _undecodable(data, error) from error
-    notes = ("first_frame_only",) if int(dataset.get("NumberOfFrames") or 1) > 1 else ()
-    return np.ascontiguousarray(pixels, dtype=np.float32), int(dataset.BitsStored), notes
+        # Not chained: pydicom quotes the header, which may identify a patient.
+        raise _undecodable(data, error) from None
+    if not np.isfinite(pixels).all():
+        raise UnreadableError("Expected finite pixels, got some that are none after rescaling: export the film again.")
+    notes = ("first_frame_only",) if frames > 1 else ()
+    return np.ascontiguousarray(pixels, dtype=np.float32), bits, notes
 
 
 def _check(dataset: pydicom.Dataset, max_pixels: int) -> None:
@@ -77,19 +84,22 @@ def _check(dataset: pydicom.Dataset, max_pixels: int) -> None:
         raise UnreadableError(f"Expected a picture, got {columns} x {rows} pixels: the header is damaged.")
 
 
-def _displayed(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
+def _displayed(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[Any]:
     """Stored values (H, W) or (H, W, 3) to displayed brightness (H, W) in [0, 1]."""
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    depth = int(dataset.BitsStored)
     if photometric == "PALETTE COLOR":
-        stored = apply_color_lut(stored, dataset)
+        stored, depth = apply_color_lut(stored, dataset), int(dataset.RedPaletteColorLookupTableDescriptor[2])
     if stored.ndim == 3:
-        full = float(np.iinfo(stored.dtype).max) if stored.dtype.itemsize > 1 else 255.0
-        return (stored.astype(np.float32) / full) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    values = apply_modality_lut(stored, dataset)
-    if "VOILUTSequence" in dataset:
-        table = dataset.VOILUTSequence[0]
-        depth = int(table.LUTDescriptor[2])
-        shown = apply_voi(values, dataset) / float(2**depth - 1)
+        return np.clip(stored[..., :3] / np.float32(2**depth - 1), 0.0, 1.0) @ _LUMA
+    little = dataset.original_encoding[1]
+    if dataset.get("ModalityLUTSequence"):
+        values, _ = _looked_up(stored, dataset.ModalityLUTSequence[0], little)
+    else:
+        values = apply_modality_lut(stored, dataset)  # the rescale slope and intercept
+    if dataset.get("VOILUTSequence"):
+        shown, depth = _looked_up(values, dataset.VOILUTSequence[0], little)
+        shown = shown / (2**depth - 1)
     elif dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
         function = str(dataset.get("VOILUTFunction") or "LINEAR")
         shown = window(values, _first(dataset.WindowCenter), _first(dataset.WindowWidth), function)
@@ -98,6 +108,19 @@ def _displayed(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.flo
         shown = (values - low) / ((high - low) or 1.0)
     shown = np.clip(shown, 0.0, 1.0)
     return 1.0 - shown if photometric == "MONOCHROME1" else shown
+
+
+def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool) -> tuple[NDArray[Any], int]:
+    """Look values up in a modality or VOI LUT (PS3.3, section C.11.1.1), and give the bits of its entries.
+
+    pydicom's own function counts the entries in as many bits as they have, which garbles 4,096 entries of 8 bits.
+    """
+    entries, first, depth = (int(number) for number in table.LUTDescriptor)
+    entries = entries or 65536
+    lut = table.LUTData
+    if isinstance(lut, bytes):
+        lut = np.frombuffer(lut, f"{'<' if little else '>'}u{len(lut) // entries}")
+    return np.asarray(lut)[np.clip(values - float(first), 0, entries - 1).astype(np.int64)], depth
 
 
 def window(values: NDArray[Any], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:
@@ -121,7 +144,8 @@ def window(values: NDArray[Any], center: float, width: float, function: str = "L
     """
     values = np.asarray(values, dtype=np.float64)
     if width < 1 if function == "LINEAR" else width <= 0:
-        raise UnreadableError(f"Expected a window width above 0, got {width}: the header is damaged.")
+        least = "at least 1" if function == "LINEAR" else "above 0"
+        raise UnreadableError(f"Expected a window width of {least}, got {width:g}: the header is damaged.")
     if function == "LINEAR":
         if width == 1:
             return (values > center - 0.5).astype(np.float64)

@@ -93,19 +93,15 @@ class Phase:
         """Train until the epochs are over or nothing improves, and leave the best weights in the network."""
         optimizer = self._compile()
         state.restore(self.name, optimizer)
-        for epoch in range(len(state.rows(self.name)), self.recipe.epochs):
+        r = self.recipe
+        for epoch in range(len(state.rows(self.name)), r.epochs):
             rows = state.rows(self.name)
-            if should_stop(rows, self.recipe):
+            if should_stop(rows, r):
                 break
-            rate = learning_rate(rows, self.recipe)
+            rate = learning_rate(rows, r)
             optimizer.learning_rate = rate
-            seeds = np.random.SeedSequence([self.recipe.seed, epoch, len(self.name)])
-            figures = self._epoch(
-                np.random.default_rng(seeds), f"{self.name} {epoch + 1}/{self.recipe.epochs}", progress
-            )
-            last = _values(self.model.trainable_variables)
-            if self.recipe.average:
-                optimizer.finalize_variable_values(self.model.trainable_variables)
+            seeds = np.random.SeedSequence([r.seed, epoch, len(self.name)])
+            last, figures = self._epoch(np.random.default_rng(seeds), f"{self.name} {epoch + 1}/{r.epochs}", progress)
             row = {"phase": self.name, "epoch": epoch + 1, "learning_rate": rate} | figures | self._validate()
             state.history.append(row)
             if row["val_loss"] <= min(r["val_loss"] for r in state.rows(self.name)):
@@ -138,27 +134,30 @@ class Phase:
         )
         return optimizer
 
-    def _epoch(self, rng: np.random.Generator, what: str, progress: Progress) -> dict[str, float]:
+    def _epoch(
+        self, rng: np.random.Generator, what: str, progress: Progress
+    ) -> tuple[list[NDArray[Any]], dict[str, float]]:
+        """Train one epoch: give the last weights and the figures, and leave the averaged weights in the model."""
         _reseed(self.model, rng)
-        self.model.reset_metrics()
         inputs, y = self.training
         weights = class_weights(y) if self.recipe.imbalance in ("class_weight", "focal") else np.ones(2)
         order = epoch_order(y, self.recipe.imbalance, rng)
+        batches = Batches(inputs, y, weights, np.array_split(order, -(-len(order) // self.recipe.batch_size)))
         figures: dict[str, float] = {}
-        done = 0
-        for chosen in np.array_split(order, -(-len(order) // self.recipe.batch_size)):
-            figures = self.model.train_on_batch(
-                inputs[chosen].astype(np.float32),
-                y[chosen, None].astype(np.float32),
-                weights[y[chosen]].astype(np.float32),
-                return_dict=True,
-            )
-            figures = {name: float(value) for name, value in figures.items()}
-            done += len(chosen)
-            progress(what, done, len(order), figures)
+        last: list[NDArray[Any]] = []
+
+        def report(batch: int, logs: Mapping[str, float]) -> None:
+            figures.update({name: float(value) for name, value in logs.items()})
+            progress(what, batches.films_until(batch), len(order), figures)
+
+        def remember(*_: object) -> None:  # before Keras puts the averaged weights in their place
+            last.extend(_values(self.model.trainable_variables))
+
+        callback = keras.callbacks.LambdaCallback(on_train_batch_end=report, on_epoch_end=remember)
+        self.model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[callback])
         if not np.isfinite(figures["loss"]):
             raise TrainingError("Expected a finite loss, got none: lower the learning rate.")
-        return figures
+        return last, figures
 
     def _validate(self) -> dict[str, float]:
         inputs, y = self.validation
@@ -169,6 +168,43 @@ class Phase:
             "val_accuracy": float(((logits > 0) == (y == 1)).mean()),
             "val_auc": metrics.delong(y, logits).value,
         }
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """The batches of an epoch, in a given order.
+
+    Args:
+        inputs: (N, ...).
+        y: (N,), labels.
+        weights: (2,), by label.
+        order: the positions of each batch's films.
+    """
+
+    def __init__(
+        self,
+        inputs: NDArray[Any],
+        y: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        order: Sequence[NDArray[np.int64]],
+    ) -> None:
+        super().__init__()
+        self.inputs, self.y, self.weights, self.order = inputs, y, weights, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        chosen = self.order[i]
+        labels = self.y[chosen]
+        return (
+            self.inputs[chosen].astype(np.float32),
+            labels[:, None].astype(np.float32),
+            self.weights[labels].astype(np.float32),
+        )
+
+    def films_until(self, i: int) -> int:
+        """Count the films up to and with a batch."""
+        return sum(map(len, self.order[: i + 1]))
 
 
 def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
