@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumoscope import Detector, dataset, evaluation
+from pneumoscope import Detector, dataset, evaluation, stress
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError
 from tests.conftest import drawn_film
@@ -99,3 +99,11 @@ def test_one_path_reads_pictures_for_training_and_for_use(detector: Detector, tm
     (read,) = [detector._read(path, keep=False)]
     assert read.pixels is not None
     assert np.abs(read.pixels - trained_on.astype(np.float32)).max() < 5e-4  # half precision in the training's memory
+
+
+def test_stress_judges_the_same_films_under_every_shift(detector: Detector) -> None:
+    table = evaluation.under_stress(drawn(12), detector)
+    assert list(table) == list(stress.SHIFTS)
+    assert {performance.n for performance in table.values()} == {12}
+    plain = evaluation.evaluate(drawn(12), detector).performance
+    assert table["none"].confusion == plain.confusion

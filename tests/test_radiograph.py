@@ -10,7 +10,6 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from pneumoscope.errors import (
     UnreadableError,
     UnsupportedError,
 )
-from pneumoscope.radiograph import LUMA, MAX_BYTES, MAX_PIXELS, read, resize
+from pneumoscope.radiograph import LUMA, MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
 from tests.conftest import drawn_film
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -117,13 +116,20 @@ def noise(*shape: int, bits: int = 16) -> NDArray[np.uint16]:
     return values
 
 
+def outcome(source: radiograph.Source) -> Radiograph | PneumoscopeError:
+    try:
+        return read(source)
+    except PneumoscopeError as error:
+        return error
+
+
 def brightness(values: NDArray[Any], bits: int) -> NDArray[Any]:
     """What `read` promises: colour weighed to brightness, transparency laid over black."""
     unit = values / (2**bits - 1)
     if unit.ndim == 2:
-        return unit
+        return np.asarray(unit)
     gray = unit[..., :3] @ [0.299, 0.587, 0.114] if unit.shape[-1] >= 3 else unit[..., 0]
-    return gray * unit[..., -1] if unit.shape[-1] in (2, 4) else gray
+    return np.asarray(gray * unit[..., -1] if unit.shape[-1] in (2, 4) else gray)
 
 
 FILM = drawn_film(1, seed=3, size=48)
@@ -210,9 +216,9 @@ def test_the_one_transparent_colour_of_a_png_is_black(depth: int, channels: int)
 # TIFF
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("deflated", [False, True])
-def test_a_gray_tiff_is_read_exactly(dtype: type, deflated: bool) -> None:
+def test_a_gray_tiff_is_read_exactly(dtype: str, deflated: bool) -> None:
     bits = np.iinfo(dtype).bits
     values = noise(6, 9, bits=bits).astype(dtype)
     for order in "<>":
@@ -247,8 +253,8 @@ def test_a_tiff_stored_as_differences_is_added_up() -> None:
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_packed_tiff_is_read_exactly(compression: str, dtype: type) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_packed_tiff_is_read_exactly(compression: str, dtype: str) -> None:
     bits = np.iinfo(dtype).bits
     values = noise(16, 16, bits=bits).astype(dtype)
     film = read(saved(Image.fromarray(values), "TIFF", compression=compression))
@@ -264,8 +270,8 @@ def test_a_floating_point_tiff_is_taken_as_it_is(order: str, deflated: bool) -> 
     assert np.array_equal(film.pixels, values)
 
 
-@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.int16])
-def test_a_tiff_of_other_integers_keeps_the_order_of_its_levels(dtype: type) -> None:
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "int16"])
+def test_a_tiff_of_other_integers_keeps_the_order_of_its_levels(dtype: str) -> None:
     info = np.iinfo(dtype)
     values = np.linspace(info.min, info.max, 48).astype(dtype).reshape(6, 8)
     for deflated in (False, True):
@@ -281,7 +287,7 @@ def test_16_bit_colour_that_would_lose_its_depth_is_refused(
     photometric: int, tags: dict[int, int], deflated: bool
 ) -> None:
     values = noise(6, 9, 3 if 284 in tags else 4)
-    with pytest.raises(UnsupportedError, match="Expected 16-bit colour .* export it as gray"):
+    with pytest.raises(UnsupportedError, match=r"Expected 16-bit colour .* export it as gray"):
         read(tiff(values, photometric, tags=tags, deflated=deflated))
 
 
@@ -371,27 +377,27 @@ def test_16_bit_colour_is_turned_upright_once(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
-def test_an_array_of_unsigned_integers_is_scaled_by_its_depth(dtype: type, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+def test_an_array_of_unsigned_integers_is_scaled_by_its_depth(dtype: str, shape: tuple[int, ...]) -> None:
     bits = np.iinfo(dtype).bits
     values = (np.random.default_rng(0).random(shape) * np.iinfo(dtype).max).astype(dtype)
     values.flat[0] = np.iinfo(dtype).max
     film = read(values)
-    assert (film.format, film.bits, film.notes, film.pixels.dtype) == ("array", bits, (), np.float32)
+    assert (film.format, film.bits, film.notes) == ("array", bits, ())
     expected = brightness(values[..., 0] if shape[-1] == 1 else values, bits)
     assert np.abs(film.pixels - expected).max() < EXACT
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
-def test_an_array_of_signed_integers_fills_the_range_from_its_smallest(dtype: type) -> None:
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_an_array_of_signed_integers_fills_the_range_from_its_smallest(dtype: str) -> None:
     info = np.iinfo(dtype)
     film = read(np.array([[info.min, 0, info.max]], dtype=dtype))
     assert film.bits == info.bits
     assert film.pixels[0] == pytest.approx([0.0, 0.5, 1.0], abs=0.003)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
-def test_an_array_of_floats_in_0_to_1_is_taken_as_it_is_and_any_other_is_stretched(dtype: type) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble"])
+def test_an_array_of_floats_in_0_to_1_is_taken_as_it_is_and_any_other_is_stretched(dtype: str) -> None:
     film = read(np.array([[0.25, 0.5, 0.75]], dtype=dtype))
     assert film.bits == 0
     assert film.pixels.tolist() == [[0.25, 0.5, 0.75]]
@@ -444,16 +450,16 @@ def test_an_array_is_never_written_to() -> None:
 )
 @settings(max_examples=300, derandomize=True, deadline=None)
 def test_any_array_of_numbers_gives_pixels_from_0_to_1_in_the_same_order(array: NDArray[Any]) -> None:
-    try:
-        pixels = read(array).pixels
-    except UnreadableError:
-        wide = array.astype(np.float64)
-        assert not np.isfinite(wide).all() or not np.isfinite(float(wide.max()) - float(wide.min()))
-        return
-    assert pixels.shape == array.shape
-    assert pixels.min() >= 0
-    assert pixels.max() <= 1
-    assert np.all(np.diff(pixels.ravel()[np.argsort(array, axis=None, kind="stable")]) >= 0)
+    found = outcome(array)
+    if isinstance(found, PneumoscopeError):
+        assert isinstance(found, UnreadableError)
+        low, high = float(array.min()), float(array.max())
+        assert not np.isfinite(high - low)
+    else:
+        assert found.pixels.shape == array.shape
+        assert found.pixels.min() >= 0
+        assert found.pixels.max() <= 1
+        assert np.all(np.diff(found.pixels.ravel()[np.argsort(array, axis=None, kind="stable")]) >= 0)
 
 
 # One way to read
@@ -484,16 +490,10 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, name: str) -> None:
 # What is no film
 
 
-@pytest.fixture
-def truncated() -> Callable[[bytes, float], bytes]:
-    return lambda data, share: data[: int(len(data) * share)]
-
-
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
-    for path in (tmp_path / "film.png", tmp_path / "no" / "film.png", "film\0.png", "x" * 300):
-        with pytest.raises((NotFoundError, UnreadableError)) as caught:
+    for path in (tmp_path / "film.png", tmp_path / "no" / "film.png", "film\0.png"):
+        with pytest.raises(NotFoundError, match="Expected "):
             read(path)
-        assert isinstance(caught.value, NotFoundError) or "too long" in str(caught.value)
 
 
 def test_an_empty_file_is_unreadable(tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_a_pipe_is_unsupported_and_never_waited_for(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "film.png").write_bytes(png(FILM, 8))
     (tmp_path / "film.png").chmod(0)
-    with pytest.raises(UnreadableError, match="Permission denied.*check its permissions"):
+    with pytest.raises(UnreadableError, match=r"Permission denied.*check its permissions"):
         read(tmp_path / "film.png")
 
 
@@ -598,9 +598,11 @@ def test_a_picture_cut_anywhere_is_unreadable_or_whole(data: bytes) -> None:
     whole = read(data).pixels
     refused = 0
     for cut in range(8, len(data), 7):
-        try:
-            assert np.array_equal(read(data[:cut]).pixels, whole)
-        except UnreadableError:
+        found = outcome(data[:cut])
+        if isinstance(found, Radiograph):
+            assert np.array_equal(found.pixels, whole)
+        else:
+            assert isinstance(found, UnreadableError)
             refused += 1
     assert refused > 0.9 * (len(data) - 8) / 7
 
@@ -637,15 +639,14 @@ def test_a_damaged_picture_gives_a_film_or_one_of_our_errors(
     damaged = bytearray(data)
     for place, flip in flips:
         damaged[int(place**2 * len(data))] ^= flip  # headers are the tender part
-    try:
-        film = read(bytes(damaged[: int((0.5 + keep) * len(data))]))
-    except PneumoscopeError as error:
-        assert "\n" not in str(error)
-        return
-    assert film.pixels.ndim == 2
-    assert film.pixels.dtype == np.float32
-    assert film.pixels.min() >= 0
-    assert film.pixels.max() <= 1
+    found = outcome(bytes(damaged[: int((0.5 + keep) * len(data))]))
+    if isinstance(found, PneumoscopeError):
+        assert "\n" not in str(found)
+    else:
+        assert found.pixels.ndim == 2
+        assert found.pixels.dtype == np.float32
+        assert found.pixels.min() >= 0
+        assert found.pixels.max() <= 1
 
 
 # A citizen among threads and libraries

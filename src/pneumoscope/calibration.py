@@ -50,13 +50,14 @@ class Calibration:
         return self.uncertain_low <= probability <= self.uncertain_high
 
 
-def fit(labels: ArrayLike, logits: ArrayLike, alpha: float = 0.02) -> Calibration:
+def fit(labels: ArrayLike, logits: ArrayLike, alpha: float = 0.02, films: str = "held-out films") -> Calibration:
     """Fit temperature, threshold and band on films that the network was not trained on.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
         logits: (N,).
         alpha: the share of each class that may fall beyond the band on the wrong side, in (0, 0.5).
+        films: what the films are, as the stated reasons name them.
 
     Returns:
         The calibration.
@@ -81,11 +82,11 @@ def fit(labels: ArrayLike, logits: ArrayLike, alpha: float = 0.02) -> Calibratio
     return Calibration(
         temperature=temperature,
         threshold=threshold,
-        threshold_reason=f"Sensitivity and specificity are equal on {len(y)} held-out films.",
+        threshold_reason=f"Sensitivity and specificity are equal on {len(y)} {films}.",
         uncertain_low=min(low, threshold),
         uncertain_high=max(high, threshold),
         uncertain_reason=(
-            f"On films like the {len(y)} held-out ones, at most {alpha:.0%} of the normals lie above the band and "
+            f"On films like those {len(y)}, at most {alpha:.0%} of the normals lie above the band and "
             f"at most {alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
         ),
     )
@@ -142,9 +143,7 @@ def equal_error_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.f
     return float(_sigmoid(cuts[best[len(best) // 2]]))
 
 
-def conformal_band(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64], alpha: float
-) -> tuple[float, float]:
+def conformal_band(labels: NDArray[np.int64], probabilities: NDArray[np.float64], alpha: float) -> tuple[float, float]:
     """Find the probabilities between which no class can be named with the stated guarantee.
 
     Class-conditional split conformal prediction (Vovk 2012, "Conditional validity of inductive conformal

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
 # once, because `catch_warnings` around each file is not safe in threads.
 warnings.filterwarnings("ignore", module="pydicom")
+logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 
 def looks_like_dicom(data: bytes) -> bool:
@@ -55,7 +58,8 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
         _check(dataset, max_pixels)
-        pixels = _displayed(dataset, pixel_array(dataset, index=0))
+        with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked below
+            pixels = _displayed(dataset, pixel_array(dataset, index=0))
         bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
     except PneumoscopeError:
         raise
@@ -73,7 +77,8 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
 def _check(dataset: pydicom.Dataset, max_pixels: int) -> None:
     if "PixelData" not in dataset:
         kind = dataset.get("SOPClassUID")
-        name = kind.name if kind is not None else "an object of no stated class"
+        # A damaged length makes the patient's name a part of the class: only a class from pydicom's list is told.
+        name = kind.name if getattr(kind, "keyword", "") else "an object of no known class"
         raise UnsupportedError(f"Expected a radiograph, got a DICOM file without a picture ({name}).")
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     if rows * columns > max_pixels:
@@ -164,11 +169,13 @@ def _first(value: Any) -> float:  # noqa: ANN401 - a DICOM value of one or sever
 
 
 def _undecodable(data: bytes, error: Exception) -> PneumoscopeError:
-    """Name the transfer syntax where it is the reason; never quote the header, which may identify a patient."""
-    try:
+    """Name the transfer syntax where it is the reason; never quote the header, which may identify a patient.
+
+    A damaged length makes the patient's name a part of the syntax: one that pydicom does not know has no
+    `is_compressed`.
+    """
+    with suppress(Exception):  # a header this damaged has no syntax to name
         syntax = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True).file_meta.TransferSyntaxUID
-    except Exception:  # noqa: BLE001 - a header this damaged has no syntax to name
-        return UnreadableError("The DICOM file is damaged: export it again.")
-    if isinstance(error, (NotImplementedError, RuntimeError)) and syntax.is_compressed:
-        return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
+        if isinstance(error, (NotImplementedError, RuntimeError)) and syntax.is_compressed:
+            return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
     return UnreadableError("The DICOM file is damaged: export it again.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import dataset, metrics
+from pneumoscope import dataset, metrics, stress
 from pneumoscope.dataset import Film
 from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import DatasetError
@@ -116,6 +116,37 @@ def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], o
         called = probabilities[[film.subtype == name for film in read]] >= threshold
         subtypes[name] = (len(called), metrics.wilson(int(called.sum()), len(called)))
     return Evaluation(detector.card, read, findings, performance, subtypes, failures)
+
+
+def under_stress(
+    films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None
+) -> dict[str, Performance]:
+    """Judge the same films again under each shift of `stress.SHIFTS`.
+
+    The shifts are applied to the films as the network sees them, squashed to its size.
+
+    Args:
+        films: what `dataset.load` gave; unreadable ones are left out.
+        detector: the model.
+        progress: called after each shift.
+
+    Returns:
+        The performance by the shift's name; `none` is the films as they are.
+
+    Example:
+        >>> table = under_stress(dataset.load("films/test"), Detector())  # doctest: +SKIP
+        >>> min(table, key=lambda name: table[name].figures["specificity"].value)  # doctest: +SKIP
+        'black border'
+    """
+    decoded = dataset.decode(films, detector.card.input_size)
+    threshold = detector.card.calibration.threshold
+    table = {}
+    for name in stress.SHIFTS:
+        shifted = [stress.apply(name, film.astype(np.float32)) for film in decoded.pixels]
+        probabilities = detector.predict_proba(shifted)[:, 1]
+        table[name] = metrics.performance(decoded.labels, probabilities, threshold, decoded.groups)
+        progress()
+    return table
 
 
 def choose(films: Sequence[Film], split: str | None = None) -> list[Film]:

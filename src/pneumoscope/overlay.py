@@ -109,10 +109,10 @@ def save(picture: Image.Image, path: str | os.PathLike[str]) -> None:
 
 def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
     """Tint a gray picture (H, W) by evidence (h, w) in units of the scale."""
-    # Levels 1 to 255, of which 128 is none. Hamming's kernel is smooth and never negative: a cubic one overshoots
-    # and rings each strong place with the other sign's colour.
+    # Levels 1 to 255, of which 128 is none. Bilinear, because a cubic kernel overshoots and rings each strong place
+    # with the other sign's colour.
     levels = np.rint(128.0 + 127.0 * np.clip(unit, -1.0, 1.0)).astype(np.uint8)
-    smooth = Image.fromarray(levels).resize(gray.size, Image.Resampling.HAMMING)
+    smooth = Image.fromarray(levels).resize(gray.size, Image.Resampling.BILINEAR)
     picture = gray.convert("RGB")
     for sign, colour in ((1, TOWARDS_PNEUMONIA), (-1, TOWARDS_NORMAL)):
         alpha = [round(255 * MAX_ALPHA * max(0.0, sign * (level - 128) / 127)) for level in range(256)]
@@ -122,7 +122,7 @@ def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
 
 def _legend(width: int, height: int, scale: float) -> Image.Image:
     """Draw the strip: the signs in words over the colours, the scale and the notice below."""
-    # 15 letters of body height fit any film's width in two columns; the type grows with the film, from 10 pixels on.
+    # The type grows with the film, from 10 pixels on, and shrinks again where the words would not fit its width.
     size = min(max(10.0, 0.026 * (width * height) ** 0.5), width / 18)
     words, small = ImageFont.load_default(size=size), ImageFont.load_default(size=0.85 * size)
     line, edge = round(1.5 * size), round(0.6 * size)
@@ -136,7 +136,8 @@ def _legend(width: int, height: int, scale: float) -> Image.Image:
     bar = _tinted(Image.new("L", (max(1, right - left), line), 96), ramp)
     strip.paste(bar, (left, edge + line))
     y = edge + 2 * line + line // 2
-    for x, anchor, word in ((left, "lm", f"−{scale:.2f}"), (middle, "mm", "0"), (right, "rm", f"+{scale:.2f} logit a cell")):
+    unit = f"+{scale:.2f} logit per cell"
+    for x, anchor, word in ((left, "lm", f"-{scale:.2f}"), (middle, "mm", "0"), (right, "rm", unit)):
         pen.text((x, y), word, _INK, small, anchor)
     pen.text((left, y + line), _NOTICE, _PALE, small, "lm")
     return strip
