@@ -69,7 +69,7 @@ Written by `python scripts/build_default_model.py`, with the figures of the ship
 | recipe | [`recipes/default.toml`](../recipes/default.toml) |
 | trained on | {kept["films"]:,} films ({kept["pneumonia"]:,} pneumonia) of {kept["patients"]:,} patients |
 | measured on | {held["films"]:,} films ({held["pneumonia"]:,} pneumonia) of {held["patients"]:,} other patients |
-| data | Kermany, Zhang, Goldbaum, doi:10.17632/rscbjbr9sj.2, CC BY 4.0: the training split, frontal chest radiographs of \
+| data | Kermany, Zhang, Goldbaum, doi:10.17632/rscbjbr9sj.2, CC BY 4.0: the training split, frontal chest films of \
 children of one to five years, Guangzhou Women and Children's Medical Center |
 | threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} |
 | uncertain | from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason} |

@@ -22,7 +22,7 @@ KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", 
 
 def run(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "pneumoscope", *map(os.fspath, arguments)],
+        [sys.executable, "-m", "pneumoscope", *map(str, arguments)],
         input=stdin,
         capture_output=True,
         env=os.environ | {"COLUMNS": "120"} | environment,

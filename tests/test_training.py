@@ -332,3 +332,12 @@ def test_a_network_trained_for_minutes_on_real_films_finds_pneumonia_in_other_pa
     run = training.fit(normal + pneumonia, tmp_path / "run", recipe)
     assert run.validation.n > 200
     assert run.validation.figures["auc"].value > 0.95
+
+
+def test_what_a_recipe_leaves_open_follows_the_architecture() -> None:
+    assert (Recipe().init, Recipe().learning_rate) == ("imagenet", 1e-4)
+    plain = Recipe(architecture="cnn")
+    assert (plain.init, plain.learning_rate) == ("none", 1e-3)
+    assert Recipe(learning_rate=0.5).learning_rate == 0.5
+    with pytest.raises(NotFoundError, match="mobilenet_v2"):
+        Recipe(architecture="resnet9000")

@@ -105,7 +105,7 @@ def layers(augmentation: Augmentation) -> list[keras.Layer]:
         "blur": lambda: keras.layers.RandomGaussianBlur((a.blur, a.blur), 5, (0.5, 1.5), **unit, name="blur"),
         "noise": lambda: RandomNoise(a.noise, name="noise"),
     }
-    return [make() for name, make in made.items() if getattr(a, name) > 0.0]
+    return [made[name]() for name in made if getattr(a, name) > 0.0]
 
 
 class RandomChange(keras.layers.Layer):  # type: ignore[misc]

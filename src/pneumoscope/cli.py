@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from pneumoscope.recipe import Recipe
 
 SOME_FAILED = 3
 """Exit status where some files failed and the others are answered."""
@@ -210,11 +208,9 @@ def train(
     $ pneumoscope train films.csv --out runs/cnn --architecture cnn
     """
     training = _training()
-    base: Recipe = training.Recipe.from_toml(recipe) if recipe else training.Recipe()
-    given: dict[str, Any] = {"architecture": architecture, "init": init, "epochs": epochs, "seed": seed}
-    if architecture == "cnn" and init is None:
-        given["init"] = "none"
-    chosen = replace(base, **{name: value for name, value in given.items() if value is not None})
+    options = {"architecture": architecture, "init": init, "epochs": epochs, "seed": seed}
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
     with _progress() as progress:
         run = training.fit(data, out, chosen, resume=resume, skip_unreadable=skip_unreadable, progress=_steps(progress))
     for note in run.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -29,8 +30,8 @@ _PAGE_COLOURS = {
 
 _COUNTS = (0, 2, 10, 50, 200, 1000, 5000, 20_000, 100_000)
 
-_STYLE = {
-    "svg.fonttype": "none",  # text stays text: it can be selected and read aloud
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be selected and found
     "font.size": 10,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -45,10 +46,10 @@ _STYLE = {
     "grid.alpha": 0.15,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "legend.frameon": False,
 }
 
 
+@matplotlib.rc_context(_STYLE)
 def roc(evaluation: Evaluation) -> str | None:
     """Draw the receiver operating characteristic, with the operating point and its Wilson intervals.
 
@@ -60,31 +61,31 @@ def roc(evaluation: Evaluation) -> str | None:
     figures = evaluation.performance.figures
     sensitivity, specificity, auc = (figures[name] for name in ("sensitivity", "specificity", "auc"))
     false_alarms, found, _ = roc_curve(evaluation.labels, evaluation.probabilities)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.8, 4.4), layout="constrained")
-        axes = figure.subplots()
-        # A good detector's curve lies in one corner, which the inset shows five times as large.
-        panels = [axes, axes.inset_axes((0.36, 0.12, 0.6, 0.6))] if auc.low > 0.9 else [axes]
-        for panel in panels:
-            panel.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
-            panel.plot(false_alarms, found, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
-            panel.errorbar(
-                1 - specificity.value,
-                sensitivity.value,
-                xerr=_arms(specificity)[::-1],
-                yerr=_arms(sensitivity),
-                fmt="o",
-                color=_INK,
-                markersize=5,
-                linewidth=1,
-            )
-        if len(panels) == 2:
-            panels[1].set(xlim=(0, 0.2), ylim=(0.8, 1.003), xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1.0), facecolor=_CARD)
-            panels[1].tick_params(labelsize=8)
-        _unit(axes, "1 − specificity: normals called pneumonia", "sensitivity: pneumonias found")
-        return _svg(figure, "roc", f"ROC curve, area {auc}; operating point at the threshold.")
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    # A good detector's curve lies in one corner, which the inset shows five times as large.
+    panels = [axes, axes.inset_axes((0.36, 0.12, 0.6, 0.6))] if auc.low > 0.9 else [axes]
+    for panel in panels:
+        panel.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
+        panel.plot(false_alarms, found, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
+        panel.errorbar(
+            1 - specificity.value,
+            sensitivity.value,
+            xerr=_arms(specificity)[::-1],
+            yerr=_arms(sensitivity),
+            fmt="o",
+            color=_INK,
+            markersize=5,
+            linewidth=1,
+        )
+    if len(panels) == 2:
+        panels[1].set(xlim=(0, 0.2), ylim=(0.8, 1.003), xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1.0), facecolor=_CARD)
+        panels[1].tick_params(labelsize=8)
+    _unit(axes, "1 − specificity: normals called pneumonia", "sensitivity: pneumonias found")
+    return _svg(figure, "roc", f"ROC curve, area {auc}; operating point at the threshold.")
 
 
+@matplotlib.rc_context(_STYLE)
 def precision_recall(evaluation: Evaluation) -> str | None:
     """Draw precision over recall, with the operating point and the prevalence, which is what chance reaches.
 
@@ -96,19 +97,19 @@ def precision_recall(evaluation: Evaluation) -> str | None:
     performance = evaluation.performance
     precision, recall, _ = precision_recall_curve(evaluation.labels, evaluation.probabilities)
     prevalence = performance.positives / performance.n
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.8, 4.4), layout="constrained")
-        axes = figure.subplots()
-        axes.axhline(prevalence, color=_INK, alpha=0.4, linewidth=1, linestyle="--")
-        axes.annotate(f"prevalence {prevalence:.2f}", (0.02, prevalence), (0, 3), textcoords="offset points", va="bottom")
-        axes.plot(recall, precision, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
-        point = performance.figures["sensitivity"].value, performance.figures["ppv"].value
-        axes.plot(*point, "o", color=_INK, markersize=5)
-        _unit(axes, "recall: pneumonias found", "precision: of those called pneumonia, truly so")
-        area = performance.figures["average_precision"]
-        return _svg(figure, "pr", f"Precision-recall curve, average precision {area}, prevalence {prevalence:.2f}.")
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(prevalence, color=_INK, alpha=0.4, linewidth=1, linestyle="--")
+    axes.annotate(f"prevalence {prevalence:.2f}", (0.02, prevalence), (0, 3), textcoords="offset points", va="bottom")
+    axes.plot(recall, precision, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
+    point = performance.figures["sensitivity"].value, performance.figures["ppv"].value
+    axes.plot(*point, "o", color=_INK, markersize=5)
+    _unit(axes, "recall: pneumonias found", "precision: of those called pneumonia, truly so")
+    area = performance.figures["average_precision"]
+    return _svg(figure, "pr", f"Precision-recall curve, average precision {area}, prevalence {prevalence:.2f}.")
 
 
+@matplotlib.rc_context(_STYLE)
 def reliability(evaluation: Evaluation) -> str:
     """Draw the share of pneumonias over the probability, bin by bin, with Wilson intervals and counts.
 
@@ -118,23 +119,23 @@ def reliability(evaluation: Evaluation) -> str:
     y, p = evaluation.labels, evaluation.probabilities
     bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     count = np.bincount(bins, minlength=ECE_BINS)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.8, 4.4), layout="constrained")
-        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        axes.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
-        for i in np.flatnonzero(count):
-            share = wilson(int(y[bins == i].sum()), int(count[i]))
-            mean = p[bins == i].mean()
-            axes.errorbar(mean, share.value, _arms(share), fmt="o", color=_PNEUMONIA, markersize=5, linewidth=1.4)
-        bars = below.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, 0.08, color=_INK, alpha=0.35)
-        below.bar_label(bars, [f"{n:,}" for n in count], fontsize=8, padding=1)
-        below.set(xlabel="probability of pneumonia", ylabel="films", yticks=[])
-        below.margins(y=0.4)
-        _unit(axes, "", "share that shows pneumonia")
-        ece = evaluation.performance.figures["ece"]
-        return _svg(figure, "reliability", f"Reliability diagram, expected calibration error {ece}.")
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
+    for i in np.flatnonzero(count):
+        share = wilson(int(y[bins == i].sum()), int(count[i]))
+        mean = p[bins == i].mean()
+        axes.errorbar(mean, share.value, _arms(share), fmt="o", color=_PNEUMONIA, markersize=5, linewidth=1.4)
+    bars = below.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, 0.08, color=_INK, alpha=0.35)
+    below.bar_label(bars, [f"{n:,}" for n in count], fontsize=8, padding=1)
+    below.set(xlabel="probability of pneumonia", ylabel="films", yticks=[])
+    below.margins(y=0.4)
+    _unit(axes, "", "share that shows pneumonia")
+    ece = evaluation.performance.figures["ece"]
+    return _svg(figure, "reliability", f"Reliability diagram, expected calibration error {ece}.")
 
 
+@matplotlib.rc_context(_STYLE)
 def histogram(evaluation: Evaluation) -> str:
     """Draw how the probabilities of each class are spread, with the threshold and the uncertain band.
 
@@ -142,21 +143,20 @@ def histogram(evaluation: Evaluation) -> str:
         An `<svg>` element.
     """
     fitted = evaluation.card.calibration
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.8, 4.4), layout="constrained")
-        panels = figure.subplots(2, 1, sharex=True, sharey=True)
-        for label, axes in enumerate(panels):
-            counts, edges = np.histogram(evaluation.probabilities[evaluation.labels == label], bins=25, range=(0, 1))
-            axes.bar(edges[:-1], counts, 1 / 25, align="edge", color=_CLASSES[label], linewidth=0)
-            axes.axvspan(fitted.uncertain_low, fitted.uncertain_high, color=_INK, alpha=0.15, linewidth=0)
-            axes.axvline(fitted.threshold, color=_INK, linewidth=1.2)
-            axes.set_title(f"truth {LABELS[label]}, {counts.sum():,} films", color=_CLASSES[label], fontsize=10, loc="left")
-            # A root keeps single films visible beside hundreds, and zero at the foot.
-            axes.set_yscale("function", functions=(np.sqrt, np.square))
-            axes.set(xlim=(0, 1), ylabel="films")
-        top = panels[0].get_ylim()[1]
-        panels[1].set(xlabel="probability of pneumonia", yticks=[t for t in _COUNTS if t <= top and not 0 < t < top / 40])
-        return _svg(figure, "histogram", "Histograms of the probabilities of normal films and of pneumonias.")
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True, sharey=True)
+    for label, axes in enumerate(panels):
+        counts, edges = np.histogram(evaluation.probabilities[evaluation.labels == label], bins=25, range=(0, 1))
+        axes.stairs(counts, edges, fill=True, color=_CLASSES[label])
+        axes.axvspan(fitted.uncertain_low, fitted.uncertain_high, color=_INK, alpha=0.15, linewidth=0)
+        axes.axvline(fitted.threshold, color=_INK, linewidth=1.2)
+        axes.set_title(f"truth {LABELS[label]}, {counts.sum():,} films", color=_CLASSES[label], fontsize=10, loc="left")
+        # A root keeps single films visible beside hundreds, and zero at the foot.
+        axes.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
+        axes.set(xlim=(0, 1), ylabel="films")
+    top = panels[0].get_ylim()[1]
+    panels[1].set(xlabel="probability of pneumonia", yticks=[t for t in _COUNTS if t <= top and not 0 < t < top / 40])
+    return _svg(figure, "histogram", "Histograms of the probabilities of normal films and of pneumonias.")
 
 
 def _both_classes(evaluation: Evaluation) -> bool:

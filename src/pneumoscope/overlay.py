@@ -43,7 +43,8 @@ def scale_of(evidence: ArrayLike) -> float:
         0.25
     """
     cells = np.asarray(evidence)
-    return max(float(np.abs(cells).max()), FULL_LOGIT / (cells.shape[-2] * cells.shape[-1]))
+    height, width = cells.shape[-2:]
+    return float(max(np.abs(cells).max(), FULL_LOGIT / (height * width)))
 
 
 def draw(

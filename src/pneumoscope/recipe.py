@@ -22,7 +22,8 @@ class Recipe:
 
     Attributes:
         architecture: a name in `architectures.REGISTRY`.
-        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file.
+        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file; `auto` is `imagenet` where the architecture is one
+            of Keras's, and `none` where it is built here.
         size: the side of the films the network looks at, in pixels.
         pooling: `max` (2 x 2, flatten, as published) or `average`.
         dropout: share of the head's inputs dropped while training.
@@ -31,7 +32,8 @@ class Recipe:
         epochs: epochs for the whole network.
         batch_size: films a step.
         head_learning_rate: first learning rate of the head's phase.
-        learning_rate: first learning rate of the whole network's phase.
+        learning_rate: first learning rate of the whole network's phase; 0 is 1e-4 for a pretrained network and 1e-3 for
+            one that starts from random weights.
         reduce_after: epochs without a better validation loss before the learning rate is reduced.
         reduce_by: the factor by which it is reduced.
         stop_after: epochs without a better validation loss before a phase ends.
@@ -46,7 +48,7 @@ class Recipe:
     """
 
     architecture: str = "mobilenet_v2"
-    init: str = "imagenet"
+    init: str = "auto"
     size: int = 160
     pooling: str = "max"
     dropout: float = 0.0
@@ -55,7 +57,7 @@ class Recipe:
     epochs: int = 20
     batch_size: int = 32
     head_learning_rate: float = 1e-3
-    learning_rate: float = 1e-4
+    learning_rate: float = 0.0
     reduce_after: int = 2
     reduce_by: float = 0.3
     stop_after: int = 5
@@ -68,7 +70,15 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained."""
+        """Settle what depends on the architecture, and refuse what cannot be trained."""
+        if self.architecture not in architectures.REGISTRY:
+            names = ", ".join(architectures.REGISTRY)
+            raise NotFoundError(f"Expected one of {names}, got the architecture '{self.architecture}'.")
+        pretrained = architectures.REGISTRY[self.architecture].application is not None
+        if self.init == "auto":
+            object.__setattr__(self, "init", "imagenet" if pretrained else "none")
+        if self.learning_rate == 0.0:
+            object.__setattr__(self, "learning_rate", 1e-3 if self.init == "none" else 1e-4)
         for name, known in (("imbalance", IMBALANCES), ("precision", PRECISIONS), ("pooling", architectures.POOLINGS)):
             if getattr(self, name) not in known:
                 raise TrainingError(f"Expected {name} {', '.join(known)}, got '{getattr(self, name)}'.")
@@ -88,8 +98,8 @@ class Recipe:
                 raise TrainingError(f"Expected {name} in [{low:g}, {high:g}], got {getattr(self, name)}.")
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> Recipe:
-        """Read a recipe; what the file leaves out keeps its default.
+    def from_toml(cls, path: str | Path, **changes: Any) -> Recipe:  # noqa: ANN401 - any attribute of a recipe
+        """Read a recipe; what the file leaves out keeps its default, and `changes` overrule it.
 
         Raises:
             NotFoundError: there is no such file.
@@ -105,7 +115,7 @@ class Recipe:
             raise NotFoundError(f"Expected a recipe at '{path}', which does not exist.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TrainingError(f"Expected a recipe in TOML in '{path}', got something else: {error}.") from error
-        return cls.from_dict(values)
+        return cls.from_dict(values | changes)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -96,7 +95,7 @@ def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "metrics.json", json.dumps(evaluation.as_dict(), indent=2) + "\n")
+    _replace(out / "metrics.json", json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")
     page = out / "report.html"
     _replace(page, render(evaluation, detector))
     return page
@@ -135,7 +134,9 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
         mistakes=mistakes,
         scale=scale,
         overlay=overlay,
-        failures=[(Path(finding.path).name or "a picture in the archive", finding.error) for finding in evaluation.failures],
+        failures=[
+            (Path(finding.path).name or "a picture in the archive", finding.error) for finding in evaluation.failures
+        ],
         card=evaluation.card,
         held_out=_held_out(evaluation.card),
         recipe=_recipe(evaluation.card.recipe),
@@ -186,12 +187,9 @@ def _recipe(recipe: dict[str, Any]) -> dict[str, str]:
     """Choose what a reader asks of a recipe first."""
     names = ("init", "pooling", "head_epochs", "epochs", "learning_rate", "imbalance", "label_smoothing", "seed")
     chosen = {name.replace("_", " "): str(recipe[name]) for name in names if name in recipe}
-    changes = _listed(name.replace("_", " ") for name, value in recipe.get("augmentation", {}).items() if value)
-    return chosen | ({"augmentation": changes} if changes else {})
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)
+    if changes := [name.replace("_", " ") for name, value in recipe.get("augmentation", {}).items() if value]:
+        chosen["augmentation"] = ", ".join(changes)
+    return chosen
 
 
 def _percent(share: float) -> str:
