@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -91,7 +92,7 @@ def layers(augmentation: Augmentation) -> list[keras.Layer]:
     a = augmentation
     unit: dict[str, Any] = {"value_range": (0, 1)}
     empty: dict[str, Any] = {"fill_mode": "constant", "fill_value": 0.0}
-    made = {
+    made: dict[str, Callable[[], keras.Layer]] = {
         "rotation": lambda: keras.layers.RandomRotation(a.rotation / 360, **empty, name="rotation"),
         "width_shift": lambda: keras.layers.RandomTranslation(0.0, a.width_shift, **empty, name="width_shift"),
         "height_shift": lambda: keras.layers.RandomTranslation(a.height_shift, 0.0, **empty, name="height_shift"),

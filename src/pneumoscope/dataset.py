@@ -28,7 +28,14 @@ Expected one of:
   a CSV file                  with columns path,label and, if known, patient,split
   a MedMNIST archive          pneumoniamnist_224.npz"""
 
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 _LABEL_NAMES = {"normal": 0, "0": 0, "pneumonia": 1, "1": 1}
 
 # The names of Kermany's second and third edition; the number after the patient's counts that patient's films.
@@ -82,16 +89,19 @@ def load(data: str | Path) -> list[Film]:
         >>> films = load("chest_xray")  # doctest: +SKIP
     """
     path = Path(data)
-    if path.is_dir():
-        films = _from_folder(path)
-    elif not path.exists():
-        raise DatasetError(f"Expected a data set at '{path}', which does not exist.")
-    elif path.suffix.lower() == ".csv":
-        films = _from_csv(path)
-    elif path.suffix.lower() == ".npz":
-        films = _from_npz(path)
-    else:
-        raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
+    try:
+        if path.is_dir():
+            films = _from_folder(path)
+        elif not path.exists():
+            raise DatasetError(f"Expected a data set at '{path}', which does not exist.")
+        elif path.suffix.lower() == ".csv":
+            films = _from_csv(path)
+        elif path.suffix.lower() == ".npz":
+            films = _from_npz(path)
+        else:
+            raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
+    except OSError as error:
+        raise DatasetError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
     _check_classes(films, str(path))
     return films
 
@@ -196,7 +206,7 @@ def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.i
 
     Args:
         decoded: the films.
-        fraction: the share to hold out, in (0, 0.5].
+        fraction: the share to hold out, in (0, 0.5], rounded to one over a whole number.
         seed: equal seeds give equal splits.
 
     Returns:
@@ -266,13 +276,14 @@ def _groups(films: Sequence[Film], pixels: NDArray[np.float16]) -> NDArray[np.in
 
 
 def _from_folder(root: Path) -> list[Film]:
-    below = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
-    splits = {_SPLIT_NAMES[name]: folder for name, folder in below.items() if name in _SPLIT_NAMES}
+    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
+    splits = [(_SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in _SPLIT_NAMES]
     if splits:
-        return [film for split in SPLITS if split in splits for film in _from_classes(splits[split], split)]
-    if any(name in _LABEL_NAMES for name in below):
+        splits.sort(key=lambda pair: SPLITS.index(pair[0]))
+        return [film for split, folder in splits for film in _from_classes(folder, split)]
+    if any(folder.name.lower() in _LABEL_NAMES for folder in folders):
         return _from_classes(root, None)
-    inner = [folder for folder in below.values() if not folder.name.startswith((".", "__"))]
+    inner = [folder for folder in folders if not folder.name.startswith((".", "__"))]
     if len(inner) == 1:  # an archive unpacked into a folder of its own
         return _from_folder(inner[0])
     found = ", ".join(sorted(folder.name for folder in inner)[:8]) or "no folders"
@@ -298,41 +309,47 @@ def _film(path: Path, label: int, split: str | None, patient: str | None = None)
 
 
 def _from_csv(path: Path) -> list[Film]:
-    films = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = [column.strip().lower() for column in rows.fieldnames or []]
-        rows.fieldnames = columns
-        if not {"path", "label"} <= set(columns):
-            raise DatasetError(
-                f"Expected columns path,label[,patient,split] in '{path}', got {','.join(columns) or 'none'}."
-            )
-        for number, row in enumerate(rows, start=2):
-            label = _LABEL_NAMES.get((row["label"] or "").strip().lower())
-            if label is None:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
+            if not {"path", "label"} <= set(rows.fieldnames):
                 raise DatasetError(
-                    f"Expected NORMAL or PNEUMONIA (or 0 or 1) as label in '{path}', line {number}, "
-                    f"got '{row['label']}'."
+                    f"Expected columns path,label[,patient,split] in '{path}', "
+                    f"got {','.join(rows.fieldnames) or 'none'}."
                 )
-            word = (row.get("split") or "").strip().lower()
-            if word and word not in _SPLIT_NAMES:
-                raise DatasetError(f"Expected train, val or test as split in '{path}', line {number}, got '{word}'.")
-            patient = (row.get("patient") or "").strip() or None
-            films.append(_film(path.parent / row["path"].strip(), label, _SPLIT_NAMES.get(word), patient))
-    return films
+            return [_from_row(row, path, rows.line_num) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"Expected a CSV file in UTF-8 at '{path}', got one that cannot be read ({error}): "
+            "save it as 'CSV UTF-8, comma delimited'."
+        ) from error
+
+
+def _from_row(row: dict[str | Any, str | Any], path: Path, line: int) -> Film:
+    name, label, patient, split = ((row.get(key) or "").strip() for key in ("path", "label", "patient", "split"))
+    if not name:
+        raise DatasetError(f"Expected the path of a film in '{path}', line {line}, got none.")
+    if label.lower() not in _LABEL_NAMES:
+        raise DatasetError(
+            f"Expected NORMAL or PNEUMONIA (or 0 or 1) as label in '{path}', line {line}, got '{label}'."
+        )
+    if split and split.lower() not in _SPLIT_NAMES:
+        raise DatasetError(f"Expected train, val or test as split in '{path}', line {line}, got '{split}'.")
+    return _film(path.parent / name, _LABEL_NAMES[label.lower()], _SPLIT_NAMES.get(split.lower()), patient or None)
 
 
 def _from_npz(path: Path) -> list[Film]:
     try:
-        archive = np.load(path, allow_pickle=False)
-        films = [
-            Film(Path(f"{path}#{split}/{i}"), int(label), f"{split}/{i}", split, pixels=picture)
-            for split in SPLITS
-            if f"{split}_images" in archive
-            for i, (picture, label) in enumerate(
-                zip(archive[f"{split}_images"], archive[f"{split}_labels"].ravel(), strict=True)
-            )
-        ]
+        with np.load(path, allow_pickle=False) as archive:
+            films = [
+                Film(Path(f"{path}#{split}/{i}"), int(label), f"{split}/{i}", split, pixels=picture)
+                for split in SPLITS
+                if f"{split}_images" in archive
+                for i, (picture, label) in enumerate(
+                    zip(archive[f"{split}_images"], archive[f"{split}_labels"].ravel(), strict=True)
+                )
+            ]
     except Exception as error:  # a damaged archive fails in NumPy, zipfile or zlib
         raise DatasetError(
             f"Expected a MedMNIST archive at '{path}', got one that cannot be read ({error})."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -61,30 +62,37 @@ def _csv(file: TextIO) -> Iterator[Callable[[Finding], None]]:
 
 
 def _table(file: TextIO) -> Iterator[Callable[[Finding], None]]:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("film", "finding", "probability", "remarks", caption=NOT_A_DEVICE)
-    yield lambda finding: table.add_row(*_cells(finding))
-    # Where nobody's screen sets the width, names are not folded.
-    Console(file=file, width=None if file.isatty() else 160).print(table)
+    findings: list[Finding] = []
+    yield findings.append
+    _print_table(file, findings)
 
 
 def print_beside_truth(evaluation: Evaluation) -> None:
-    """Print a table of verdicts with the truth beside each."""
+    """Print a table of verdicts with the truth beside each; films that could not be read come last."""
+    truths = [LABELS[film.label] for film in evaluation.films]
+    _print_table(sys.stdout, [*evaluation.findings, *evaluation.failures], truths)
+
+
+def _print_table(file: TextIO, findings: Sequence[Finding], truths: Sequence[str] = ()) -> None:
+    """Print findings as a table; the folder that all films share stands in its title."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("film", "truth", "finding", "probability", "remarks", caption=NOT_A_DEVICE)
-    for film, finding in zip(evaluation.films, evaluation.findings, strict=True):
-        name, verdict, *rest = _cells(finding)
-        truth = LABELS[film.label]
-        verdict.append(" ✓" if finding.finding == truth else " ✗")
-        table.add_row(name, truth, verdict, *rest)
-    for finding in evaluation.failures:
-        name, verdict, *rest = _cells(finding)
-        table.add_row(name, "", verdict, *rest)
-    Console().print(table)
+    shared = _shared_folder([finding.path for finding in findings])
+    title = Text(f"films in {printable(shared)}") if shared else None
+    table = Table("film", *(["truth"] if truths else []), "finding", "probability", "remarks", title=title)
+    table.caption = NOT_A_DEVICE
+    for i, finding in enumerate(findings):
+        name = os.path.relpath(finding.path, shared) if shared else finding.path
+        verdict, *rest = _cells(finding)
+        truth = truths[i] if i < len(truths) else ""
+        if truth:
+            verdict.append(" ✓" if finding.finding == truth else " ✗")
+        cells = [Text(printable(name), overflow="fold"), *([Text(truth)] if truths else []), verdict, *rest]
+        table.add_row(*cells)
+    # Where nobody's screen sets the width, names are not folded.
+    Console(file=file, width=None if file.isatty() or "COLUMNS" in os.environ else 160).print(table)
 
 
 class Overlays:
@@ -112,21 +120,24 @@ class Overlays:
         return target
 
 
-def _cells(finding: Finding) -> tuple[Text, Text, Text, Text]:
+def _shared_folder(paths: Sequence[str]) -> str:
+    folders = [str(Path(path).parent) for path in paths]
+    try:
+        shared = os.path.commonpath(folders) if len(folders) > 1 else ""
+    except ValueError:  # some are relative and some are not
+        return ""
+    return "" if shared == "." else shared
+
+
+def _cells(finding: Finding) -> tuple[Text, Text, Text]:
     from rich.text import Text
 
-    path = Text(printable(finding.path), overflow="fold")
     if finding.error is not None:
-        return path, Text(finding.error.kind, "red"), Text(""), Text(printable(str(finding.error)))
+        return Text(finding.error.kind, "red"), Text(""), Text(printable(str(finding.error)))
     remarks = ["uncertain"] if finding.uncertain else []
     remarks += [warning.replace("_", " ") for warning in finding.warnings]
     colour = "dark_orange" if finding.finding == "PNEUMONIA" else "cyan"
-    return (
-        path,
-        Text(str(finding.finding), colour),
-        Text(f"{finding.probability:.3f}"),
-        Text(", ".join(remarks), "yellow"),
-    )
+    return Text(str(finding.finding), colour), Text(f"{finding.probability:.3f}"), Text(", ".join(remarks), "yellow")
 
 
 def printable(text: str) -> str:
