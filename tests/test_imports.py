@@ -14,9 +14,9 @@ FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
 HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx")
 
 FLOORS = (
-    "errors radiograph dicom dataset download sources stress metrics calibration overlay curves",
+    "errors atomic radiograph dicom dataset download sources stress metrics calibration overlay curves",
     "detector model_file architectures augmentation recipe epochs training evaluation",
-    "cli report findings __main__",
+    "cli report figures findings __main__",
 )
 
 

@@ -65,8 +65,9 @@ def test_no_place_gets_the_colour_of_the_other_sign() -> None:
 
 
 def test_the_film_shows_through_the_strongest_evidence() -> None:
-    picture = channels(overlay.draw(film(), cells((5.0,)), legend=False)).sum(axis=2)
+    picture = channels(overlay.draw(film(), cells((5.0,)), legend=False)).mean(axis=2)
     assert np.corrcoef(picture.ravel(), film().ravel())[0, 1] > 0.99
+    assert picture.std() > 0.3 * 255 * film().std()
 
 
 def test_noise_stays_pale() -> None:

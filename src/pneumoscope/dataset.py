@@ -272,7 +272,7 @@ def _groups(films: Sequence[Film], pixels: NDArray[np.float16]) -> NDArray[np.in
         return np.zeros(0, dtype=np.int64)
     rows, columns = np.array(partners).T
     links = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(films), len(films)))
-    return connected_components(links, directed=False)[1].astype(np.int64)
+    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
 def _from_folder(root: Path) -> list[Film]:
@@ -326,7 +326,7 @@ def _from_csv(path: Path) -> list[Film]:
         ) from error
 
 
-def _from_row(row: dict[str | Any, str | Any], path: Path, line: int) -> Film:
+def _from_row(row: dict[str, Any], path: Path, line: int) -> Film:
     name, label, patient, split = ((row.get(key) or "").strip() for key in ("path", "label", "patient", "split"))
     if not name:
         raise DatasetError(f"Expected the path of a film in '{path}', line {line}, got none.")
@@ -341,7 +341,7 @@ def _from_row(row: dict[str | Any, str | Any], path: Path, line: int) -> Film:
 
 def _from_npz(path: Path) -> list[Film]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             films = [
                 Film(Path(f"{path}#{split}/{i}"), int(label), f"{split}/{i}", split, pixels=picture)
                 for split in SPLITS

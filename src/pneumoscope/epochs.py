@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import curves, metrics
+from pneumoscope.atomic import replacing
 from pneumoscope.errors import TrainingError
 from pneumoscope.recipe import Recipe
 
@@ -63,9 +64,8 @@ class Checkpoint:
             ("best", self.best),
         ):
             state |= {f"{name}/{i:05d}": value for i, value in enumerate(values)}
-        draft = self.path.with_suffix(".tmp.npz")
-        np.savez(draft, **state)  # type: ignore[arg-type]
-        draft.replace(self.path)
+        with replacing(self.path) as draft:
+            np.savez(draft, **state)  # type: ignore[arg-type]
         curves.write(self.history, self.out)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from pneumoscope.atomic import replacing
 from pneumoscope.dataset import LABELS
 from pneumoscope.detector import Finding
 from pneumoscope.errors import UnsupportedError
@@ -155,12 +156,11 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    draft = output.with_name(f".{output.name}.writing")
     try:
-        with draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            replacing(output) as draft,
+            draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             yield file
-        draft.replace(output)
     except OSError as error:
         raise UnsupportedError(f"Expected a file that can be written at '{output}', got: {error.strerror}.") from error
-    finally:
-        draft.unlink(missing_ok=True)

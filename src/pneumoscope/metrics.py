@@ -87,6 +87,8 @@ def performance(
     """
     y, p = _checked(labels, probabilities)
     groups = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    if groups.shape != y.shape:
+        raise ValueError(f"Expected a patient for each film, (N,), got {groups.shape} for {len(y)} films.")
     called = p >= threshold
     tp, fp = int((called & (y == 1)).sum()), int((called & (y == 0)).sum())
     tn, fn = int((~called & (y == 0)).sum()), int((~called & (y == 1)).sum())
@@ -126,7 +128,8 @@ def wilson(successes: int, n: int) -> Estimate:
     share, z = successes / n, _normal_quantile()
     center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return Estimate(share, max(0.0, float(center - half)), min(1.0, float(center + half)))
+    low, high = max(0.0, float(center - half)), min(1.0, float(center + half))
+    return Estimate(share, min(share, low), max(share, high))  # rounding may put the end of the range beyond the share
 
 
 def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
@@ -203,7 +206,9 @@ def bootstrap(
         draws.append(statistic(y[chosen], p[chosen]))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail])
-    return Estimate(float(value), float(low), float(high))
+    # Drawing films again adds noise of its own, which a figure of absolute gaps takes for error: all draws of a
+    # calibration error may lie above it.
+    return Estimate(float(value), min(float(value), float(low)), max(float(value), float(high)))
 
 
 def average_precision(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
@@ -260,14 +265,14 @@ def expected_calibration_error(labels: NDArray[np.int64], probabilities: NDArray
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    y, p = np.asarray(labels, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
+    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if y.ndim != 1 or y.shape != p.shape or len(y) == 0:
         raise ValueError(f"Expected labels and probabilities of one shape (N,), N > 0, got {y.shape} and {p.shape}.")
     if not np.isin(y, (0, 1)).all():
         raise ValueError("Expected labels 0 and 1, got others.")
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("Expected probabilities in [0, 1], got some outside.")
-    return y, p
+    return y.astype(np.int64), p
 
 
 def _normal_quantile() -> float:

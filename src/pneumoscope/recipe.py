@@ -44,12 +44,13 @@ class Recipe:
         average: momentum of the moving average of the weights, which is what is kept; 0 keeps the last weights.
         precision: of the arithmetic while training; the model file is float32 in any case.
         seed: equal seeds give equal models on one machine.
+        population: whom the films show, as the model file is to say it.
         augmentation: the changes that training films go through.
     """
 
     architecture: str = "mobilenet_v2"
     init: str = "auto"
-    size: int = 160
+    size: int = 192
     pooling: str = "max"
     dropout: float = 0.0
     validation_share: float = 0.2
@@ -67,6 +68,7 @@ class Recipe:
     average: float = 0.99
     precision: str = "float32"
     seed: int = 0
+    population: str = ""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

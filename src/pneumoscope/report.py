@@ -17,6 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from pneumoscope import figures, metrics, overlay
+from pneumoscope.atomic import write_text
 from pneumoscope.dataset import LABELS, Film
 from pneumoscope.detector import Detector, Finding
 from pneumoscope.evaluation import Evaluation
@@ -95,9 +96,9 @@ def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "metrics.json", json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")
+    write_text(out / "metrics.json", json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")
     page = out / "report.html"
-    _replace(page, render(evaluation, detector))
+    write_text(page, render(evaluation, detector))
     return page
 
 
@@ -200,9 +201,3 @@ def _estimate_percent(estimate: Estimate) -> str:
     if np.isnan(estimate.value):
         return "undefined"
     return f"{_percent(estimate.value)} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

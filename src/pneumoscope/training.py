@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import architectures, calibration, dataset, epochs, metrics, model_file, stress
+from pneumoscope.atomic import write_text
 from pneumoscope.augmentation import NONE, augmented
 from pneumoscope.dataset import Decoded, Film
 from pneumoscope.epochs import Checkpoint, Phase, Progress
@@ -123,6 +124,7 @@ def fit(
         bias=architectures.bias(network),
         recipe=asdict(recipe) | {"init": Path(recipe.init).name},
         data={
+            "population": recipe.population,
             "fingerprint": fingerprint,
             "training": _counts(training),
             "validation": _counts(validation),
@@ -131,7 +133,7 @@ def fit(
         seen=model_file.encode_seen(decoded.pixels),
     )
     network.save(out / "model.keras")
-    _write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
+    write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
     model_file.write(network, card, out / "model.onnx", validation.pixels[:32])
     return Run(out / "model.onnx", figures, notes)
 
@@ -237,20 +239,14 @@ def _claim(out: Path, recipe: Recipe, fingerprint: str, resume: bool) -> None:
                 f"Expected the recipe and films of the run in '{out}', got other "
                 f"{', '.join(differing) or 'films'}: give the same ones, or name another folder."
             )
-    _write_text(path, json.dumps(mine, indent=2))
+    write_text(path, json.dumps(mine, indent=2))
 
 
 def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
     lines = ["path,label,patient,split"]
     for part, name in ((training, "train"), (validation, "val")):
         lines += [f'"{f.path}",{dataset.LABELS[f.label]},"{f.patient}",{name}' for f in part.films]
-    _write_text(path, "\n".join(lines) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _counts(part: Decoded) -> dict[str, int]:
