@@ -14,10 +14,6 @@ from pneumoscope.errors import NotFoundError, TrainingError
 
 POOLINGS = ("max", "average")
 
-BATCH_MOMENTUM = 0.99
-"""Of batch normalisation's running mean and variance. ImageNet's 0.999 needs thousands of steps to follow new films;
-an epoch here has a hundred, and validation would be judged with the statistics of photographs."""
-
 
 @dataclass(frozen=True)
 class Architecture:
@@ -175,10 +171,10 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
         _load(lambda: base.load_weights(init), init)
     elif init not in ("imagenet", "none") and not init.endswith(".keras"):
         raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
-    for layer in base.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = min(layer.momentum, BATCH_MOMENTUM)
-    return keras.Model(films, base(_rescaled(films, network.scaling)), name="features")
+    # Pretrained batch normalisation keeps its statistics. Those of augmented films, gathered while training, fit films
+    # as they come badly enough to shift every logit; random networks have none worth keeping.
+    frozen = None if init == "none" else False
+    return keras.Model(films, base(_rescaled(films, network.scaling), training=frozen), name="features")
 
 
 def _rescaled(films: Any, scaling: str) -> Any:

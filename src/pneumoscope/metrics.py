@@ -109,10 +109,10 @@ def performance(
         "brier": resampled(lambda y, p: float(np.mean((p - y) ** 2))),
         "ece": resampled(expected_calibration_error),
     }
-    return Performance(len(y), int(y.sum()), float(threshold), dict(tp=tp, fp=fp, tn=tn, fn=fn), figures)
+    return Performance(len(y), int(y.sum()), float(threshold), {"tp": tp, "fp": fp, "tn": tn, "fn": fn}, figures)
 
 
-def wilson(successes: int, n: int) -> Estimate:
+def wilson(successes: float, n: int) -> Estimate:
     """Estimate a proportion with Wilson's score interval (Wilson 1927, J Am Stat Assoc 22:209).
 
     Args:
@@ -159,10 +159,8 @@ def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
     of_negatives = 1.0 - (ranks[m:] - rankdata(negative)) / m  # share of positives above each negative
     area = float(of_positives.mean())
     variance = _variance(of_positives) / m + _variance(of_negatives) / n
-    if variance == 0.0 or area in (0.0, 1.0):
-        small = min(m, n)
-        bound = wilson(small if area >= 0.5 else 0, small)
-        return Estimate(area, min(area, bound.low), max(area, bound.high))
+    if variance == 0.0:
+        return wilson(area * min(m, n), min(m, n))
     half = _normal_quantile() * np.sqrt(variance) / (area * (1 - area))
     logit = np.log(area / (1 - area))
     low, high = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
