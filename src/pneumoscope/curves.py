@@ -36,16 +36,9 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
         axes.plot(epochs, [row[f"val_{name}"] for row in history], "s--", color="#D55E00", label="validation")
         if 0 < head < len(history):
             axes.axvline(head + 0.5, color="0.6", linewidth=1)
-            axes.annotate(
-                "head | network",
-                (head + 0.5, 1.0),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="bottom",
-                fontsize=8,
-            )
+            for text, side in (("head ", "right"), (" network", "left")):
+                axes.annotate(text, (head + 0.5, 0.02), xycoords=("data", "axes fraction"), ha=side, color="0.4")
         axes.set(title=title, xlabel="epoch")
-        axes.title.set_position((0.5, 1.05))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     figure.axes[0].legend(frameon=False)
