@@ -15,7 +15,7 @@ from pneumoscope.augmentation import NONE, Augmentation
 from pneumoscope.errors import TrainingError
 from tests.conftest import drawn_film
 
-STRONG = {name.name: 0.3 for name in fields(Augmentation)} | {"rotation": 20.0, "horizontal_flip": 1.0, "blur": 1.0}
+STRONG = {field.name: 0.3 for field in fields(Augmentation) if field.name != "share"} | {"rotation": 20.0, "horizontal_flip": 1.0, "blur": 1.0}
 
 
 def films() -> NDArray[np.float32]:
@@ -61,3 +61,12 @@ def test_the_network_that_is_kept_does_not_augment() -> None:
 def test_a_strength_that_cannot_be_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(TrainingError, match="Expected augmentation"):
         Augmentation(**change)
+
+
+def test_a_share_of_the_films_is_left_as_it_comes() -> None:
+    keras.utils.set_random_seed(0)
+    identity = keras.Sequential([keras.Input((64, 64, 1)), keras.layers.Identity()])
+    model = augmentation.augmented(identity, replace(NONE, share=0.5, brightness=0.3, width_shift=0.3))
+    many = np.repeat(films(), 25, axis=0)
+    untouched = (np.asarray(model(many, training=True)) == many).all(axis=(1, 2, 3)).mean()
+    assert 0.15 < untouched < 0.35  # half escape changes of place, half of those changes of brightness too

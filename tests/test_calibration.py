@@ -75,8 +75,10 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
 
 
 def test_the_temperature_does_not_depend_on_how_common_pneumonia_is() -> None:
-    y, z = drawn(8000, 800, temperature=3.0)
-    assert fit_temperature(y, z) == pytest.approx(3.0, rel=0.1)
+    y, z = drawn(3000, 3000, temperature=3.0)
+    z += 10  # the network leans to pneumonia
+    copies = np.where(y == 1, 10, 1)
+    assert fit_temperature(np.repeat(y, copies), np.repeat(z, copies)) == pytest.approx(fit_temperature(y, z), rel=0.01)
 
 
 def test_of_many_films_the_fitted_temperature_has_the_least_cross_entropy() -> None:
@@ -122,6 +124,12 @@ def test_of_classes_apart_the_threshold_is_in_the_middle_of_the_gap() -> None:
     p = np.array([0.1, 0.2, 0.8, 0.9])
     assert equal_error_threshold(np.array([0, 0, 1, 1]), p) == pytest.approx(0.5)
     assert equal_error_threshold(np.array([0, 0, 0, 1]), p) == pytest.approx(6 / 7, abs=1e-3)
+    assert 0.9998 < equal_error_threshold(np.array([0, 0, 1, 1]), np.array([0.9996, 0.9998, 0.9999, 0.99995])) < 0.9999
+
+
+def test_of_equally_balanced_thresholds_the_one_that_errs_least_is_taken() -> None:
+    p = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert 0.3 < equal_error_threshold(np.array([0, 0, 0, 1, 0, 1]), p) < 0.4
 
 
 @given(

@@ -6,6 +6,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,11 @@ def test_a_film_that_names_no_patient_is_a_patient_of_its_own(tmp_path: Path) ->
     assert len({film.patient for film in films}) == 3
 
 
+def test_a_normal_film_has_no_subtype_whatever_its_name_says(tmp_path: Path) -> None:
+    films = load(touch(tmp_path, "NORMAL/person1_virus_6.jpeg", "PNEUMONIA/person1_virus_7.jpeg"))
+    assert [(film.patient, film.subtype) for film in films] == [("person1_virus", None), ("person1_virus", "virus")]
+
+
 # Reading
 
 
@@ -338,7 +344,7 @@ def test_films_may_be_taken_by_position() -> None:
 def test_the_fingerprint_is_of_content_and_label_not_of_name_and_order() -> None:
     films = [film(i % 2, f"p{i}", i) for i in range(6)]
     renamed = [film(i % 2, f"other{i}", i) for i in reversed(range(6))]
-    relabelled = [film(1 - i % 2, f"p{i}", i) for i in range(6)]
+    relabelled = [replace(one, label=1) for one in films]
     prints = [decode(some, 16).fingerprint() for some in (films, renamed, relabelled, films[:5])]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3

@@ -17,6 +17,9 @@ class Augmentation:
     """How strongly each change is applied; 0 switches it off. Each film draws its own strength.
 
     Attributes:
+        share: share of films that changes of place (up to the flip) are applied to, and likewise, drawn apart, changes
+            of brightness (from contrast on). Below 1 the network also learns films as they come: trained on changed
+            films alone, it calls unchanged ones all too often the same.
         rotation: largest angle, in degrees.
         width_shift: largest shift, as a share of the width.
         height_shift: largest shift, as a share of the height.
@@ -31,6 +34,7 @@ class Augmentation:
         noise: largest standard deviation of added noise, in [0, 1] of the full range.
     """
 
+    share: float = 0.6
     rotation: float = 8.0
     width_shift: float = 0.06
     height_shift: float = 0.06
@@ -53,7 +57,9 @@ class Augmentation:
                 raise TrainingError(f"Expected augmentation.{field.name} in [0, {most:g}], got {strength}.")
 
 
-NONE = Augmentation(**{field.name: 0.0 for field in fields(Augmentation)})
+NONE = Augmentation(**{field.name: 0.0 for field in fields(Augmentation) if field.name != "share"})
+
+PLACE = ("rotation", "width_shift", "height_shift", "zoom", "shear", "horizontal_flip")
 
 
 def augmented(network: keras.Model, augmentation: Augmentation) -> keras.Model:
@@ -76,7 +82,12 @@ def augmented(network: keras.Model, augmentation: Augmentation) -> keras.Model:
     if not changes:
         return network
     films = keras.Input(network.input_shape[1:])
-    return keras.Model(films, network(keras.Sequential(changes, name="augmentation")(films)))
+    changed = films
+    for of_place in (True, False):
+        group = [layer for layer in changes if (layer.name in PLACE) == of_place]
+        if group:
+            changed = Sometimes(augmentation.share, keras.Sequential(group))(changed)
+    return keras.Model(films, network(changed))
 
 
 def layers(augmentation: Augmentation) -> list[keras.Layer]:
@@ -107,6 +118,27 @@ def layers(augmentation: Augmentation) -> list[keras.Layer]:
         "noise": lambda: RandomNoise(a.noise, name="noise"),
     }
     return [made[name]() for name in made if getattr(a, name) > 0.0]
+
+
+class Sometimes(keras.layers.Layer):  # type: ignore[misc]
+    """A change that a share of the films goes through.
+
+    Args:
+        share: of the films, in [0, 1].
+        change: the change.
+    """
+
+    def __init__(self, share: float, change: keras.Layer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share, self.change = share, change
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, films: Any, training: bool = True) -> Any:
+        """Change some of the films (N, S, S, 1) while training; leave them alone otherwise."""
+        if not training:
+            return films
+        drawn = keras.random.uniform((ops.shape(films)[0], 1, 1, 1), seed=self.seed_generator)
+        return ops.where(drawn < self.share, self.change(films, training=True), films)
 
 
 class RandomChange(keras.layers.Layer):  # type: ignore[misc]
