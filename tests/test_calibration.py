@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -18,6 +18,9 @@ from pneumoscope.calibration import (
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The same examples every time, on a busy machine too."""
 
 Films = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -39,7 +42,7 @@ def drawn(
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=2), st.floats(0.05, 20))
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(CALM, max_examples=300)
 def test_probabilities_lie_between_0_and_1_and_rise_with_the_logit(logits: list[float], temperature: float) -> None:
     p = Calibration(temperature=temperature).probabilities(np.sort(np.array(logits, dtype=np.float32)))
     assert p.dtype == np.float64
@@ -137,7 +140,7 @@ def test_of_equally_balanced_thresholds_the_one_that_errs_least_is_taken() -> No
         lambda films: [(0, 0.3), (1, 0.6), *films]
     )
 )
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(CALM, max_examples=200)
 def test_no_other_threshold_balances_better(films: list[tuple[int, float]]) -> None:
     y, p = (np.array(column) for column in zip(*films, strict=True))
 
@@ -191,7 +194,7 @@ def test_the_band_of_a_fit_keeps_its_guarantee_too() -> None:
     st.floats(0.0, 10.0),
     st.floats(0.001, 0.499),
 )
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(CALM, max_examples=100)
 def test_the_band_contains_the_threshold(
     seed: int, normals: int, pneumonias: int, distance: float, alpha: float
 ) -> None:

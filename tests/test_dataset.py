@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -32,6 +32,9 @@ from pneumoscope.errors import DatasetError, NotFoundError, UnreadableError, Uns
 from tests.conftest import SIZE, drawn_film
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The same examples every time, on a busy machine too."""
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -383,7 +386,7 @@ def test_links_between_patients_reach_through_identical_pictures() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(CALM, max_examples=100)
 def test_groups_are_the_smallest_sets_closed_under_patient_and_picture(pairs: list[tuple[int, int]]) -> None:
     decoded = decode([film(0, f"p{patient}", picture) for patient, picture in pairs], 8)
     reached = np.array([[a == c or b == d for c, d in pairs] for a, b in pairs]).reshape(len(pairs), len(pairs))
@@ -408,7 +411,7 @@ GROUPS = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), min_size=0, m
 
 
 @given(GROUPS, st.integers(2, 3), st.integers(0, 99))
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(CALM, max_examples=100)
 def test_folds_keep_groups_whole_and_hold_every_film_out_once(groups: list[tuple[int, int]], n: int, seed: int) -> None:
     decoded = grouped(groups)
     parts = folds(decoded, n, seed)

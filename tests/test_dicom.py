@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -33,6 +33,9 @@ from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError,
 from tests.conftest import drawn_film
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore:.*:UserWarning:pydicom")
+
+CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The same examples every time, on a busy machine too."""
 
 LIMIT = 10**6
 EXACT = 1e-6
@@ -478,7 +481,7 @@ VICTIMS = (
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=6),
     st.floats(0, 1),
 )
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(CALM, max_examples=400)
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_a_damaged_film_gives_pixels_or_one_of_our_errors_and_no_name(
     data: bytes, flips: list[tuple[float, int]], keep: float

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import sklearn.metrics
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from pneumoscope.metrics import (
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The same examples every time, on a busy machine too."""
 
 FIGURES = [
     "auc",
@@ -175,7 +178,7 @@ def test_what_are_no_labels_probabilities_or_patients_is_refused(
     st.lists(st.integers(0, 9), min_size=30, max_size=30),
     st.floats(0, 1),
 )
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(CALM, max_examples=100)
 def test_every_figure_lies_inside_its_interval_or_is_undefined(
     y: NDArray[np.int64], probabilities: list[float], patients: list[int], threshold: float
 ) -> None:
@@ -279,7 +282,7 @@ SCORES = hnp.arrays(np.float64, st.integers(2, 40), elements=st.integers(-5, 5).
 
 
 @given(SCORES, st.data())
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(CALM, max_examples=150)
 def test_the_area_depends_on_ranks_only_and_mirrors(scores: NDArray[np.float64], data: st.DataObject) -> None:
     y = data.draw(hnp.arrays(np.int64, len(scores), elements=st.integers(0, 1)))
     assume(0 < y.sum() < len(y))

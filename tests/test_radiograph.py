@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from pneumoscope.radiograph import LUMA, MAX_BYTES, MAX_PIXELS, Radiograph, read
 from tests.conftest import drawn_film
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The same examples every time, on a busy machine too."""
 
 EXACT = 1e-6
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -448,7 +451,7 @@ def test_an_array_is_never_written_to() -> None:
         hnp.array_shapes(min_dims=2, max_dims=2, max_side=4),
     )
 )
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(CALM, max_examples=300)
 def test_any_array_of_numbers_gives_pixels_from_0_to_1_in_the_same_order(array: NDArray[Any]) -> None:
     found = outcome(array)
     if isinstance(found, PneumoscopeError):
@@ -631,7 +634,7 @@ VICTIMS = (
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=6),
     st.floats(0, 1),
 )
-@settings(max_examples=600, derandomize=True, deadline=None)
+@settings(CALM, max_examples=600)
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
 def test_a_damaged_picture_gives_a_film_or_one_of_our_errors(
     data: bytes, flips: list[tuple[float, int]], keep: float
@@ -685,7 +688,7 @@ def test_pillow_s_remarks_on_metadata_are_not_shown(tmp_path: Path) -> None:
     hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.floats(0, 1, width=32)),
     st.integers(1, 40),
 )
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(CALM, max_examples=200)
 def test_a_squashed_film_is_a_square_and_never_darker_or_brighter_than_the_film(
     pixels: NDArray[np.float32], size: int
 ) -> None:
@@ -707,7 +710,7 @@ def test_a_squashed_film_is_a_square_and_never_darker_or_brighter_than_the_film(
     ),
     st.integers(16, 64),
 )
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(CALM, max_examples=100)
 def test_a_squashed_film_keeps_its_mean_brightness(pixels: NDArray[np.float32], size: int) -> None:
     assert resize(pixels, size).mean() == pytest.approx(pixels.mean(), abs=0.03)
 

@@ -171,10 +171,14 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
         _load(lambda: base.load_weights(init), init)
     elif init not in ("imagenet", "none") and not init.endswith(".keras"):
         raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
-    # Pretrained batch normalisation keeps its statistics. Those of augmented films, gathered while training, fit films
-    # as they come badly enough to shift every logit; random networks have none worth keeping.
-    frozen = None if init == "none" else False
-    return keras.Model(films, base(_rescaled(films, network.scaling), training=frozen), name="features")
+    if init != "none":
+        # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented films fit
+        # films as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;
+        # calling the base with `training=False` does not help, since a model overrules it when it trains.
+        for layer in base.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+    return keras.Model(films, base(_rescaled(films, network.scaling)), name="features")
 
 
 def _rescaled(films: Any, scaling: str) -> Any:
