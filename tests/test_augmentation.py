@@ -15,7 +15,11 @@ from pneumoscope.augmentation import NONE, Augmentation
 from pneumoscope.errors import TrainingError
 from tests.conftest import drawn_film
 
-STRONG = {field.name: 0.3 for field in fields(Augmentation) if field.name != "share"} | {"rotation": 20.0, "horizontal_flip": 1.0, "blur": 1.0}
+STRONG = {field.name: 0.3 for field in fields(Augmentation) if field.name != "share"} | {
+    "rotation": 20.0,
+    "horizontal_flip": 1.0,
+    "blur": 1.0,
+}
 
 
 def films() -> NDArray[np.float32]:

@@ -38,9 +38,6 @@ def drawn(
     return y, distance * place * temperature
 
 
-# Probabilities
-
-
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=2), st.floats(0.05, 20))
 @settings(CALM, max_examples=300)
 def test_probabilities_lie_between_0_and_1_and_rise_with_the_logit(logits: list[float], temperature: float) -> None:
@@ -66,9 +63,6 @@ def test_extreme_logits_are_certain() -> None:
 def test_the_probability_is_the_sigmoid_of_the_logit_over_the_temperature() -> None:
     logits = np.linspace(-30, 30, 61)
     assert Calibration(temperature=3.0).probabilities(logits) == pytest.approx(1 / (1 + np.exp(-logits / 3)), rel=1e-9)
-
-
-# Temperature
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0, 10.0])
@@ -111,9 +105,6 @@ def test_films_told_apart_without_a_mistake_do_not_make_it_certain(n: int) -> No
         assert np.mean([calibration.is_uncertain(float(x)) for x in p]) < 0.05
 
 
-# Threshold
-
-
 @pytest.mark.parametrize("shift", [-2.0, 0.0, 5.0])
 def test_sensitivity_and_specificity_are_equal_at_the_threshold(shift: float) -> None:
     y, z = drawn(500, 1500, distance=2.0)
@@ -152,9 +143,6 @@ def test_no_other_threshold_balances_better(films: list[tuple[int, float]]) -> N
     between = np.unique(np.clip(p, 1e-6, 1 - 1e-6))
     others = [1e-7, *(between[1:] + between[:-1]) / 2, 1 - 1e-7]
     assert gap(threshold) <= min(gap(other) for other in others) + 1e-9
-
-
-# The band
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(60, 0.02), (60, 0.1), (333, 0.02)])
@@ -216,9 +204,6 @@ def test_with_too_few_films_for_the_guarantee_the_band_reaches_to_certainty() ->
     low, high = conformal_band(y, Calibration().probabilities(z), 0.02)
     assert low > 0
     assert high == 1.0
-
-
-# Fitting
 
 
 @pytest.mark.parametrize(("normals", "pneumonias", "short"), [(9, 500, 0), (500, 9, 1), (0, 500, 0)])

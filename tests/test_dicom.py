@@ -97,9 +97,6 @@ def outcome(data: bytes) -> NDArray[np.float32] | PneumoscopeError:
         return error
 
 
-# What it is
-
-
 def test_a_dicom_file_is_known_by_its_mark_and_not_by_its_name() -> None:
     assert looks_like_dicom(film(RAMP))
     assert not looks_like_dicom(b"DICM")
@@ -111,9 +108,6 @@ def test_it_is_read_like_any_other_film(tmp_path: Path) -> None:
     read = radiograph.read(tmp_path / "film.jpeg")
     assert (read.format, read.bits, read.notes) == ("DICOM", 12, ())
     assert np.abs(read.pixels - RAMP / 4095).max() < EXACT
-
-
-# The window
 
 
 def test_the_linear_window_is_the_standards() -> None:
@@ -208,9 +202,6 @@ def test_monochrome1_is_inverted_after_the_window(elements: dict[str, Any]) -> N
     assert dark_is_high[-1, -1] == pytest.approx(0, abs=0.001)
 
 
-# Tables
-
-
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
 def test_a_voi_table_of_4096_entries_is_looked_up_whatever_the_bits_of_its_entries(bits: int) -> None:
     entries = (np.linspace(0, 1, 4096) ** 2 * (2**bits - 1)).astype(np.uint16)
@@ -254,9 +245,6 @@ def test_a_table_of_65536_entries_is_looked_up() -> None:
     values = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
     data = film(values, BitsStored=16, VOILUTSequence=table(np.arange(65536)[::-1], 16))
     assert shown(data) == pytest.approx(1 - values / 65535, abs=EXACT)
-
-
-# Bits and colours
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("uint8", 8), ("uint16", 10), ("uint16", 12), ("uint16", 16)])
@@ -318,9 +306,6 @@ def test_of_several_frames_the_first_is_read_and_a_note_says_so() -> None:
     assert pixels == pytest.approx(RAMP / 4095, abs=EXACT)
 
 
-# Ways to store it
-
-
 @pytest.mark.parametrize(
     "syntax",
     [
@@ -367,9 +352,6 @@ def test_another_programs_colours_are_the_same_however_they_are_stored() -> None
     assert shown(shipped("SC_ybr_full_422_uncompressed.dcm")) == pytest.approx(plain, abs=0.05)
 
 
-# What is no film
-
-
 def test_an_object_without_a_picture_is_unsupported_and_says_what_it_is() -> None:
     with pytest.raises(UnsupportedError, match=r"Expected a radiograph, got .* without a picture .*Basic Text SR"):
         decode(film(None, SOPClassUID=REPORT), LIMIT)
@@ -410,9 +392,6 @@ def test_a_film_cut_anywhere_is_unreadable() -> None:
                 decode(data[:cut], LIMIT)
     with pytest.raises(UnreadableError):
         decode(shipped("MR_truncated.dcm"), LIMIT)
-
-
-# Nobody's name
 
 
 def anonymous(error: PneumoscopeError) -> bool:

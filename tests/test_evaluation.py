@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumoscope import Detector, dataset, evaluation, stress
+from pneumoscope import Detector, dataset, evaluation, splits, stress
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError
 from tests.conftest import drawn_film
@@ -95,7 +95,7 @@ def test_one_path_reads_pictures_for_training_and_for_use(detector: Detector, tm
     path = tmp_path / "film.png"
     Image.fromarray(drawn_film(1, 5, size=100)).save(path)
     film = Film(path, 1, "p")
-    trained_on = dataset.decode([film], detector.card.input_size).pixels[0]
+    trained_on = splits.decode([film], detector.card.input_size).pixels[0]
     (read,) = [detector._read(path, keep=False)]
     assert read.pixels is not None
     assert np.abs(read.pixels - trained_on.astype(np.float32)).max() < 5e-4  # half precision in the training's memory

@@ -14,7 +14,7 @@ FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
 HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx")
 
 FLOORS = (
-    "errors atomic radiograph dicom dataset download sources stress metrics calibration overlay curves",
+    "errors atomic radiograph dicom picture dataset splits download sources stress metrics calibration overlay curves",
     "detector model_file architectures augmentation recipe epochs training evaluation",
     "cli report figures findings __main__",
 )

@@ -63,9 +63,6 @@ def ordered(estimate: Estimate) -> bool:
     return bool(estimate.low <= estimate.value <= estimate.high)
 
 
-# Figures
-
-
 @pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
 def test_every_figure_is_scikit_learns(threshold: float) -> None:
@@ -193,9 +190,6 @@ def test_every_figure_lies_inside_its_interval_or_is_undefined(
         assert not estimate.high > 1, name
 
 
-# Wilson
-
-
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
@@ -230,9 +224,6 @@ def test_wilsons_interval_covers_the_truth_in_19_of_20_samples() -> None:
 
 def test_of_no_films_no_share_is_known() -> None:
     assert str(wilson(0, 0)) == "undefined"
-
-
-# DeLong
 
 
 def by_every_pair(y: NDArray[np.int64], p: NDArray[np.float64]) -> tuple[float, float]:
@@ -309,9 +300,6 @@ def test_a_detector_that_gives_one_score_is_neither_good_nor_bad() -> None:
     assert found.value == 0.5
     assert found.low == pytest.approx(1 - found.high)
     assert found.low > 0.3
-
-
-# Bootstrap
 
 
 def mean(y: NDArray[np.int64], p: NDArray[np.float64]) -> float:

@@ -30,7 +30,8 @@ from pneumoscope.errors import (
     UnreadableError,
     UnsupportedError,
 )
-from pneumoscope.radiograph import LUMA, MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
+from pneumoscope.picture import LUMA
+from pneumoscope.radiograph import MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
 from tests.conftest import drawn_film
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -139,9 +140,6 @@ FILM = drawn_film(1, seed=3, size=48)
 COLOUR = np.stack([FILM, FILM // 2, 255 - FILM], axis=-1)
 
 
-# JPEG
-
-
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_is_read_in_gray_in_colour_and_in_print_colours(mode: str, progressive: bool) -> None:
@@ -165,9 +163,6 @@ def test_of_a_camera_s_several_pictures_the_first_is_read() -> None:
     film = read(saved(one, "MPO", save_all=True, append_images=[two], quality=95))
     assert film.format == "JPEG"
     assert np.abs(film.pixels - FILM / 255).max() < 0.03
-
-
-# PNG
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -214,9 +209,6 @@ def test_the_one_transparent_colour_of_a_png_is_black(depth: int, channels: int)
     assert expected[3, 2] > 0
     expected[3, 2] = 0
     assert np.abs(film.pixels - expected).max() < EXACT
-
-
-# TIFF
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -335,9 +327,6 @@ def test_a_12_bit_film_in_a_16_bit_file_fills_the_range() -> None:
     assert film.pixels.max() == 1.0
 
 
-# Upright
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_a_film_is_turned_upright_as_pillow_turns_it(kind: str, orientation: int) -> None:
@@ -374,9 +363,6 @@ def test_16_bit_colour_is_turned_upright_once(orientation: int) -> None:
         film = read(data)
         assert film.pixels.shape == upright.shape[:2]
         assert np.abs(film.pixels - brightness(upright, 16)).max() < EXACT
-
-
-# Arrays
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
@@ -465,9 +451,6 @@ def test_any_array_of_numbers_gives_pixels_from_0_to_1_in_the_same_order(array: 
         assert np.all(np.diff(found.pixels.ravel()[np.argsort(array, axis=None, kind="stable")]) >= 0)
 
 
-# One way to read
-
-
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (9, 7, 4)], ids=["L", "RGB", "RGBA"])
 def test_the_same_pixels_come_through_a_path_bytes_and_an_array(
@@ -488,9 +471,6 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, name: str) -> None:
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system refuses the name")
     assert np.abs(read(tmp_path / name).pixels - FILM / 255).max() < EXACT
-
-
-# What is no film
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
@@ -563,9 +543,6 @@ def test_an_enormous_picture_is_too_large_before_it_is_decoded(kind: str, side: 
 def test_an_enormous_array_is_too_large() -> None:
     with pytest.raises(TooLargeError, match="pixels, got 60000 x 60000"):
         read(np.broadcast_to(np.uint8(0), (60_000, 60_000)))
-
-
-# Damage
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "progressive JPEG", "colour JPEG"])
@@ -652,9 +629,6 @@ def test_a_damaged_picture_gives_a_film_or_one_of_our_errors(
         assert found.pixels.max() <= 1
 
 
-# A citizen among threads and libraries
-
-
 def test_reading_in_threads_leaves_the_filters_of_warnings_alone() -> None:
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
@@ -679,9 +653,6 @@ def test_pillow_s_remarks_on_metadata_are_not_shown(tmp_path: Path) -> None:
     program = "import sys; from pneumoscope import radiograph; radiograph.read(sys.argv[1])"
     ran = subprocess.run([sys.executable, "-c", program, str(tmp_path / "film.tif")], capture_output=True, check=True)
     assert ran.stderr == b""
-
-
-# Squashing
 
 
 @given(
@@ -734,9 +705,6 @@ def test_a_film_of_the_right_size_stays_as_it_is() -> None:
     assert np.array_equal(resize(film, 48), film)
 
 
-# Listing
-
-
 def test_files_below_a_folder_are_listed_in_order_without_the_hidden_ones(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/10.png", "a.dcm", "Thumbs.db", ".hidden", ".git/x", "__MACOSX/y", "notes.txt", "c/d/e"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -757,9 +725,6 @@ def test_a_folder_that_may_not_be_opened_is_listed_so_that_reading_it_tells(tmp_
     assert list(radiograph.files(tmp_path)) == [tmp_path / "closed"]
     with pytest.raises(UnsupportedError, match="it may not be opened"):
         read(tmp_path / "closed")
-
-
-# Real films
 
 
 @pytest.mark.films

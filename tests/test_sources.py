@@ -120,9 +120,6 @@ def tree(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-# The table
-
-
 @pytest.mark.parametrize("source", SOURCES.values(), ids=list(SOURCES))
 def test_a_row_says_licence_citation_counts_and_manual_steps(source: DataSource, tmp_path: Path) -> None:
     assert source.licence == "CC BY 4.0"
@@ -165,9 +162,6 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert sources.cache_folder() == tmp_path / "pneumoscope"
     monkeypatch.setenv("PNEUMOSCOPE_CACHE", str(tmp_path / "mine"))
     assert sources.cache_folder() == tmp_path / "mine"
-
-
-# Over HTTP
 
 
 def test_a_download_arrives_whole_and_leaves_nothing_else(archive: str, tmp_path: Path) -> None:
@@ -319,9 +313,6 @@ def test_a_refusal_of_the_server_is_named(host: Host, archive: str, tmp_path: Pa
     assert tree(tmp_path) == set()
 
 
-# The folder
-
-
 def test_a_folder_that_cannot_be_made_is_an_error_that_says_so(archive: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"Expected to write 'tiny' into .*choose another folder"):
@@ -346,9 +337,6 @@ def test_a_damaged_data_set_is_named_and_never_overwritten(host: Host, archive: 
         fetch(archive, tmp_path)
     assert (tmp_path / "tiny.npz").read_bytes() == b"half"
     assert host.asked == []
-
-
-# Archives of films
 
 
 def test_of_a_zip_only_the_films_are_kept(host: Host, collection: str, tmp_path: Path) -> None:
@@ -424,9 +412,6 @@ def test_a_damaged_archive_put_there_by_hand_is_named_and_kept(host: Host, colle
     with pytest.raises(SourceError, match=r"damaged .*Delete '.*films\.zip' and get it again"):
         fetch(collection, tmp_path)
     assert tree(tmp_path) == {"films.zip", "served.zip"}
-
-
-# Through the package client
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ pytest.importorskip("keras", reason="training is not installed")
 
 from pneumoscope import Detector, dataset, epochs, model_file, recipe, training
 from pneumoscope.augmentation import NONE, Augmentation
-from pneumoscope.dataset import Decoded, Film
+from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
 from pneumoscope.recipe import Recipe
+from pneumoscope.splits import Decoded
 from tests.conftest import SIZE, drawn_film
 
 QUICK = Recipe(
@@ -54,12 +55,12 @@ def kill_in(epoch: str) -> Callable[[str, int, int, Mapping[str, float]], None]:
     return progress
 
 
-def decoded_films(labels: list[int], patients: list[str], splits: Sequence[str | None] | None = None) -> Decoded:
+def decoded_films(labels: list[int], patients: list[str], named: Sequence[str | None] | None = None) -> Decoded:
     films = [
         Film(Path(f"{i}.png"), label, patient, split, pixels=drawn_film(label, i))
-        for i, (label, patient, split) in enumerate(zip(labels, patients, splits or [None] * len(labels), strict=True))
+        for i, (label, patient, split) in enumerate(zip(labels, patients, named or [None] * len(labels), strict=True))
     ]
-    return dataset.decode(films, SIZE)
+    return splits.decode(films, SIZE)
 
 
 @pytest.fixture

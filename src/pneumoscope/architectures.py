@@ -172,8 +172,8 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
     elif init not in ("imagenet", "none") and not init.endswith(".keras"):
         raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
     if init != "none":
-        # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented films fit
-        # films as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;
+        # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented films
+        # fit films as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;
         # calling the base with `training=False` does not help, since a model overrules it when it trains.
         for layer in base.layers:
             if isinstance(layer, keras.layers.BatchNormalization):

@@ -1,13 +1,11 @@
-"""Labelled films: the layouts they come in, the patients they show, and splits that keep patients whole."""
+"""Labelled films: the layouts they come in and the patients they show."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import radiograph
-from pneumoscope.errors import DatasetError, PneumoscopeError
+from pneumoscope.errors import DatasetError
 
 LABELS = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "val", "test")
@@ -80,7 +78,7 @@ def load(data: str | Path) -> list[Film]:
             with the columns `path,label[,patient,split]`, its paths relative to it; or a MedMNIST `.npz`.
 
     Returns:
-        The films. The files are listed, not opened: `decode` opens them.
+        The films. The files are listed, not opened: `splits.decode` opens them.
 
     Raises:
         DatasetError: the layout is unknown, a class is missing or empty, or a label or split is not a known one.
@@ -128,151 +126,6 @@ def patient_of(name: str) -> tuple[str | None, str | None]:
     patient = found["pneumonia"] or found["normal"] or found["third"]
     word = (found["word"] or found["kind"] or "").lower()
     return patient, word if word in ("bacteria", "virus") else None
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """Films read and squashed to one size, kept in memory.
-
-    Attributes:
-        films: the films that could be read, in order.
-        pixels: float16 (N, size, size) in [0, 1]; half precision keeps twice the depth of 8 bits near white.
-        groups: (N,), the number of each film's group; a group is split only as a whole.
-        failures: the films that could not be read, with the reason.
-    """
-
-    films: list[Film]
-    pixels: NDArray[np.float16]
-    groups: NDArray[np.int64]
-    failures: list[tuple[Film, PneumoscopeError]]
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(N,), 0 for `NORMAL`, 1 for `PNEUMONIA`."""
-        return labels(self.films)
-
-    def take(self, chosen: NDArray[np.int64]) -> Decoded:
-        """Keep the films at these positions, in this order."""
-        films = [self.films[i] for i in chosen]
-        return Decoded(films, self.pixels[chosen], self.groups[chosen], [])
-
-    def fingerprint(self) -> str:
-        """Name this data set by its content: sha256 over each film's pixels and label, whatever the order."""
-        rows = sorted(picture_key(p) + bytes([film.label]) for film, p in zip(self.films, self.pixels, strict=True))
-        return hashlib.sha256(b"".join(rows)).hexdigest()
-
-
-def decode(films: Sequence[Film], size: int, progress: Callable[[], object] = lambda: None) -> Decoded:
-    """Read films once and keep them small.
-
-    Films of one patient form a group; so do films that are identical to the pixel, and through them their patients.
-
-    Args:
-        films: what `load` gave.
-        size: the side of the square each film is squashed to, in pixels.
-        progress: called after each film.
-
-    Returns:
-        The films with their pixels and groups; unreadable ones are listed in `failures`.
-
-    Example:
-        >>> decoded = decode(load("chest_xray"), 160)  # doctest: +SKIP
-    """
-
-    def one(film: Film) -> NDArray[np.float16] | PneumoscopeError:
-        try:
-            return radiograph.resize(radiograph.read(film.source).pixels, size).astype(np.float16)
-        except PneumoscopeError as error:
-            return error
-
-    pixels = np.zeros((len(films), size, size), dtype=np.float16)
-    read: list[int] = []
-    failures: list[tuple[Film, PneumoscopeError]] = []
-    with ThreadPoolExecutor() as pool:
-        for i, result in enumerate(pool.map(one, films)):
-            if isinstance(result, PneumoscopeError):
-                failures.append((films[i], result))
-            else:
-                pixels[len(read)] = result
-                read.append(i)
-            progress()
-    kept = [films[i] for i in read]
-    pixels = pixels[: len(read)]
-    return Decoded(kept, pixels, _groups(kept, pixels), failures)
-
-
-def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split films into a larger and a held-out part: groups whole, classes in proportion.
-
-    Args:
-        decoded: the films.
-        fraction: the share to hold out, in (0, 0.5], rounded to one over a whole number.
-        seed: equal seeds give equal splits.
-
-    Returns:
-        The positions of the larger part and those of the held-out part, each sorted.
-
-    Raises:
-        DatasetError: too few groups of one class.
-
-    Example:
-        >>> training, validation = hold_out(decoded, 0.2, seed=0)  # doctest: +SKIP
-    """
-    return folds(decoded, max(2, round(1 / fraction)), seed)[0]
-
-
-def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split films `n` times into training and held-out parts; every film is held out once.
-
-    Groups stay whole, classes stay in proportion (scikit-learn's `StratifiedGroupKFold`).
-
-    Raises:
-        DatasetError: fewer than `n` groups of one class.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    y = decoded.labels
-    for label, name in enumerate(LABELS):
-        found = len(np.unique(decoded.groups[y == label]))
-        if found < n:
-            raise DatasetError(
-                f"Expected at least {n} patients of class {name} for this split, got {found}: give more films, "
-                "or name the patients in a CSV if one id covers several."
-            )
-    splitter = StratifiedGroupKFold(n_splits=n, shuffle=True, random_state=seed)
-    pairs = splitter.split(np.zeros(len(y)), y, decoded.groups)
-    return [(np.sort(training), np.sort(held_out)) for training, held_out in pairs]
-
-
-def picture_key(pixels: NDArray[np.floating[Any]]) -> bytes:
-    """Name a squashed film by its content: 32 bytes, equal for films that are equal to the pixel.
-
-    Args:
-        pixels: (size, size) in [0, 1]; rounded to half precision, as `decode` keeps films.
-
-    Example:
-        >>> picture_key(np.zeros((2, 2))) == picture_key(np.zeros((2, 2), dtype=np.float16))
-        True
-    """
-    return hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.float16).tobytes()).digest()
-
-
-def _groups(films: Sequence[Film], pixels: NDArray[np.float16]) -> NDArray[np.int64]:
-    """Number the connected sets of films that share a patient or every pixel."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    first: dict[object, int] = {}
-    partners = [
-        (i, first.setdefault(key, i))
-        for i, (film, picture) in enumerate(zip(films, pixels, strict=True))
-        for key in (film.patient, picture_key(picture))
-    ]
-    if not partners:
-        return np.zeros(0, dtype=np.int64)
-    rows, columns = np.array(partners).T
-    links = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(films), len(films)))
-    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
 def _from_folder(root: Path) -> list[Film]:

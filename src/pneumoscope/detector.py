@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import model_file, radiograph
-from pneumoscope.dataset import picture_key
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.radiograph import Radiograph, Source
+from pneumoscope.splits import picture_key
 
 BATCH_SIZE = 16
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.picture import LUMA
 
 _PREAMBLE = 128
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 # pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
 # once, because `catch_warnings` around each file is not safe in threads.
@@ -96,7 +96,7 @@ def _displayed(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[Any]:
     if photometric == "PALETTE COLOR":
         stored, depth = apply_color_lut(stored, dataset), int(dataset.RedPaletteColorLookupTableDescriptor[2])
     if stored.ndim == 3:
-        return np.clip(stored[..., :3] / np.float32(2**depth - 1), 0.0, 1.0) @ _LUMA
+        return np.clip(stored[..., :3] / np.float32(2**depth - 1), 0.0, 1.0) @ LUMA
     little = dataset.original_encoding[1]
     if dataset.get("ModalityLUTSequence"):
         values, _ = _looked_up(stored, dataset.ModalityLUTSequence[0], little)

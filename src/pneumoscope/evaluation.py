@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import dataset, metrics, stress
+from pneumoscope import dataset, metrics, splits, stress
 from pneumoscope.dataset import Film
 from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import DatasetError
@@ -138,7 +138,7 @@ def under_stress(
         >>> min(table, key=lambda name: table[name].figures["specificity"].value)  # doctest: +SKIP
         'black border'
     """
-    decoded = dataset.decode(films, detector.card.input_size)
+    decoded = splits.decode(films, detector.card.input_size)
     threshold = detector.card.calibration.threshold
     table = {}
     for name in stress.SHIFTS:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.calibration import Calibration
-from pneumoscope.dataset import LABELS, picture_key
+from pneumoscope.dataset import LABELS
 from pneumoscope.errors import ModelFileError, NotFoundError
+from pneumoscope.splits import picture_key
 
 if TYPE_CHECKING:
     import keras

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
-import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image
 
-from pneumoscope import dicom
-from pneumoscope.errors import (
-    NotFoundError,
-    PneumoscopeError,
-    TooLargeError,
-    UnreadableError,
-    UnsupportedError,
-)
+from pneumoscope import dicom, picture
+from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 
@@ -35,27 +23,7 @@ MAX_PIXELS = 80_000_000
 
 MAX_BYTES = 1_000_000_000
 
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Weights of red, green and blue in brightness (ITU-R BT.601-7, section 2.5.1), as Pillow uses them."""
-
-_PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
-    b"\xff\xd8\xff": JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"II*\0": TiffImageFile,
-    b"MM\0*": TiffImageFile,
-    b"II+\0": TiffImageFile,
-    b"MM\0+": TiffImageFile,
-}
-"""How a file begins, and what decodes it: `Image.open` has a size limit of its own, which any library may change."""
-
-_JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR = 258, 262, 284
-_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
-
-# Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each picture is not safe in
-# threads: it would leave the filters of one of them to the whole process.
-warnings.filterwarnings("ignore", module=r"PIL\.(Png|Tiff)ImagePlugin")
 
 
 @dataclass(frozen=True)
@@ -106,7 +74,7 @@ def read(source: Source) -> Radiograph:
     if dicom.looks_like_dicom(data):
         pixels, bits, notes = dicom.decode(data, MAX_PIXELS)
         return Radiograph(pixels, "DICOM", bits, notes)
-    return _from_picture(data)
+    return Radiograph(*picture.decode(data, MAX_PIXELS))
 
 
 def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -176,152 +144,6 @@ def _bytes_of(path: Path) -> bytes:
         raise NotFoundError(f"Expected the name of a file, got one that no file can have ({error}).") from None
 
 
-def _from_picture(data: bytes) -> Radiograph:
-    try:
-        picture = _open(data)
-        samples, bits = _samples(picture, data)
-        pixels = _upright(_brightness(samples), picture.getexif().get(0x0112, 1))
-        notes = ("first_frame_only",) if getattr(picture, "n_frames", 1) > 1 else ()
-    except PneumoscopeError:
-        raise
-    except MemoryError:
-        raise TooLargeError("The picture does not fit into memory.") from None
-    except Exception as error:  # Pillow's decoders raise every kind of error on corrupt files
-        raise UnreadableError(
-            f"The picture cannot be decoded ({_one_line(error)}): copy it again from its origin, or export it anew."
-        ) from error
-    return Radiograph(np.ascontiguousarray(pixels, dtype=np.float32), str(picture.format), bits, notes)
-
-
-def _open(data: bytes) -> ImageFile.ImageFile:
-    plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
-    if plugin is None:
-        raise UnsupportedError(
-            "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the film in one of these."
-        )
-    # Pillow refuses a picture without its end, but not where any other library has set LOAD_TRUNCATED_IMAGES.
-    if plugin is JpegImageFile and data.rfind(_JPEG_END) < data.rfind(_JPEG_START_OF_SCAN):
-        raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
-    picture = plugin(io.BytesIO(data))
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise TooLargeError(
-            f"Expected at most {MAX_PIXELS:,} pixels, got {width} x {height}: no radiograph is that large."
-        )
-    return picture
-
-
-def _samples(picture: ImageFile.ImageFile, data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Decode without turning: float32 in [0, 1], (H, W) or (H, W, channels), and the bits a sample had."""
-    deep = _deep(picture, data)
-    if deep is not None:
-        samples, bits = _unit(deep)
-        if "transparency" in picture.info:  # the one colour of a PNG that is
-            samples[(np.atleast_3d(deep) == picture.info["transparency"]).all(axis=-1)] = 0.0
-        # Pillow turns white-is-zero pictures the right way round for 8 bits, not for more.
-        white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
-        return 1.0 - samples if white_is_zero else samples, bits
-    mode = picture.mode
-    if "transparency" in picture.info or mode == "PA":
-        plain = "RGBA"
-    else:  # the others are P, CMYK, YCbCr and LAB
-        plain = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(mode, "RGB")
-    return _unit(np.asarray(picture.convert(plain)))[0], 1 if mode == "1" else 8
-
-
-def _deep(picture: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
-    """Decode samples of more than 8 bits, (H, W) or (H, W, channels), as they are stored; None for any other picture.
-
-    Of 16-bit colour Pillow keeps the high bytes only. Decoded again, as if the bytes of each sample stood the other
-    way round, the picture yields the low ones.
-    """
-    layout = _layout(picture)
-    kind, _, order = layout.partition(";16")
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        if picture.tile[0].codec_name == "libtiff":  # it gives the machine's byte order; Pillow forgets that for some
-            _set_layout(picture, layout.replace("B", "N"))
-        values: NDArray[Any] = np.asarray(picture)
-        return values.view(np.uint32) if layout == "I;32N" else values
-    if isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PLANAR) == 2:
-        if max(picture.tag_v2.get(_TIFF_BITS, (1,))) > 8:
-            raise UnsupportedError("Expected 16-bit colour pixel by pixel, got it plane by plane: export it as gray.")
-    elif layout == "LA;16B":  # read as if its four bytes a pixel were red, green, blue and alpha
-        pairs = np.asarray(_set_layout(picture, "RGBA")).astype(np.uint16)
-        return pairs[..., ::2] * 256 + pairs[..., 1::2]
-    elif kind in ("RGB", "RGBX", "RGBA") and order:
-        turned = _set_layout(_open(data), f"{kind};16{_OTHER_BYTE[order]}")
-        high = np.asarray(picture).astype(np.uint16)
-        return high * 256 + np.asarray(turned, dtype=np.uint16)
-    elif order:
-        raise UnsupportedError(f"Expected 16-bit colour as RGB or RGBA, got {kind}: export it as gray.")
-    return None
-
-
-def _layout(picture: ImageFile.ImageFile) -> str:
-    """Give Pillow's name of the samples' order and depth in the file, such as `RGB;16B`."""
-    arguments = picture.tile[0].args
-    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
-
-
-def _set_layout(picture: ImageFile.ImageFile, layout: str) -> ImageFile.ImageFile:
-    picture.tile = [
-        tile._replace(args=(layout, *tile.args[1:]) if isinstance(tile.args, tuple) else layout)
-        for tile in picture.tile
-    ]
-    return picture
-
-
-def _unit(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
-    """Scale samples of any type to [0, 1], and say how many bits they have; 0 for floats."""
-    if values.dtype == np.bool_:
-        return values.astype(np.float32), 1
-    if values.dtype == np.uint8:
-        return values.astype(np.float32) / np.float32(255.0), 8
-    if np.issubdtype(values.dtype, np.integer):
-        return _unit_integers(values)
-    if np.issubdtype(values.dtype, np.floating):
-        return _unit_floats(values), 0
-    raise UnsupportedError(f"Expected an array of integers or floats, got {values.dtype}.")
-
-
-def _unit_integers(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
-    """Scale integers of unknown depth to [0, 1] by the depth they use: 12-bit films often travel in 16."""
-    low = min(int(values.min()), 0)
-    bits = max(8, (int(values.max()) - low).bit_length())
-    exact = np.dtype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
-    return ((values.astype(exact) - float(low)) / float(2**bits - 1)).astype(np.float32), bits
-
-
-def _unit_floats(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Take floats in [0, 1] as they are and stretch any others from their smallest to their largest."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(high - low):
-        raise UnreadableError("Expected finite pixels, got some that are infinite or not a number.")
-    if low >= 0.0 and high <= 1.0:
-        return values.astype(np.float32)
-    return ((values.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
-
-
-def _brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Reduce (H, W, channels) to (H, W): colours weighed, the last of 2 or 4 channels laid over black."""
-    if samples.ndim == 2:
-        return samples
-    channels = samples.shape[-1]
-    gray = samples[..., :3] @ LUMA if channels >= 3 else samples[..., 0]
-    return gray * samples[..., -1] if channels in (2, 4) else gray
-
-
-def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """Turn a picture as its EXIF orientation says (CIPA DC-008, tag 0x0112: 1 to 8, 1 upright)."""
-    if orientation in (5, 6, 7, 8):
-        samples = samples.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        samples = samples[::-1]
-    if orientation in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    return samples
-
-
 def _from_array(array: NDArray[Any]) -> Radiograph:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -329,9 +151,5 @@ def _from_array(array: NDArray[Any]) -> Radiograph:
         raise UnsupportedError(f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}.")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise TooLargeError(f"Expected at most {MAX_PIXELS:,} pixels, got {array.shape[1]} x {array.shape[0]}.")
-    samples, bits = _unit(array)
-    return Radiograph(np.ascontiguousarray(_brightness(samples), dtype=np.float32), "array", bits)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    samples, bits = picture.unit(array)
+    return Radiograph(np.ascontiguousarray(picture.brightness(samples), dtype=np.float32), "array", bits)

@@ -11,14 +11,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import architectures, calibration, dataset, epochs, metrics, model_file, stress
+from pneumoscope import architectures, calibration, dataset, epochs, metrics, model_file, splits, stress
 from pneumoscope.atomic import write_text
 from pneumoscope.augmentation import NONE, augmented
-from pneumoscope.dataset import Decoded, Film
+from pneumoscope.dataset import Film
 from pneumoscope.epochs import Checkpoint, Phase, Progress
 from pneumoscope.errors import DatasetError, TrainingError
 from pneumoscope.model_file import Card
 from pneumoscope.recipe import Recipe
+from pneumoscope.splits import Decoded
 
 MIN_VALIDATION = 50
 """A validation split with fewer films of a class says too little to choose an epoch by (Kaggle's has 8)."""
@@ -81,7 +82,7 @@ def fit(
     films = [film for film in films if film.split != "test"]
     if (out / "checkpoint.npz").exists() and not resume:
         raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
-    decoded = dataset.decode(films, recipe.size, _counted(progress, "reading films", len(films)))
+    decoded = splits.decode(films, recipe.size, _counted(progress, "reading films", len(films)))
     if decoded.failures and not skip_unreadable:
         named = "\n".join(f"  {film.path}: {error}" for film, error in decoded.failures[:5])
         raise DatasetError(
@@ -149,7 +150,7 @@ def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[
     """
     own = np.array([film.split == "val" for film in decoded.films])
     if not own.any():
-        training, validation = dataset.hold_out(decoded, recipe.validation_share, recipe.seed)
+        training, validation = splits.hold_out(decoded, recipe.validation_share, recipe.seed)
         return decoded.take(training), decoded.take(validation), []
     counts = np.bincount(decoded.labels[own], minlength=2)
     shared = np.intersect1d(decoded.groups[own], decoded.groups[~own])
@@ -160,7 +161,7 @@ def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[
         if len(shared)
         else f"has only {counts[0]} + {counts[1]} films, fewer than {MIN_VALIDATION} of a class"
     )
-    training, validation = dataset.hold_out(decoded, recipe.validation_share, recipe.seed)
+    training, validation = splits.hold_out(decoded, recipe.validation_share, recipe.seed)
     note = f"The data set's own validation split {reason}; patients were held out of all films instead."
     return decoded.take(training), decoded.take(validation), [note]
 
