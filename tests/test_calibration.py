@@ -216,7 +216,7 @@ def test_too_few_films_of_a_class_are_an_error(normals: int, pneumonias: int, sh
 def test_the_reasons_say_what_was_fitted_on_how_many_films() -> None:
     calibration = fit(*drawn(120, 80), alpha=0.05, films="films of our clinic")
     assert calibration.threshold_reason == "Sensitivity and specificity are equal on 200 films of our clinic."
-    assert "like those 200, at most 5% of the normals lie above the band" in calibration.uncertain_reason
+    assert "like those 200, on average at most 5% of the normals lie above the band" in calibration.uncertain_reason
 
 
 def test_films_in_another_order_give_the_same_calibration() -> None:
@@ -233,3 +233,8 @@ def test_without_a_fit_it_is_even_odds_and_says_so() -> None:
     assert "not fitted" in calibration.threshold_reason
     assert calibration.is_uncertain(0.5)
     assert not calibration.is_uncertain(0.51)
+
+
+def test_copies_of_a_film_count_as_one_for_the_band() -> None:
+    y, p = np.repeat([0, 1], 50), np.linspace(0.0, 1.0, 100)
+    assert conformal_band(np.repeat(y, 5), np.repeat(p, 5), 0.1, copies=5) == conformal_band(y, p, 0.1)

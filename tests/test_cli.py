@@ -146,12 +146,12 @@ def test_overlays_are_written_each_under_its_own_name(
     done = predict(tiny_model, first, second, "--evidence", tmp_path / "maps", "-f", "json")
     assert done.returncode == 0
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
-        "normal000-2.png",
-        "normal000.png",
-        "pneumonia000-2.png",
-        "pneumonia000.png",
+        "normal000-2.evidence.png",
+        "normal000.evidence.png",
+        "pneumonia000-2.evidence.png",
+        "pneumonia000.evidence.png",
     ]
-    assert Image.open(tmp_path / "maps" / "normal000.png").mode == "RGB"
+    assert Image.open(tmp_path / "maps" / "normal000.evidence.png").mode == "RGB"
 
 
 @pytest.mark.parametrize(
@@ -270,3 +270,33 @@ def test_a_drawn_film_is_found_through_the_whole_path(tiny_model: Path, tmp_path
         Image.fromarray(drawn_film(label, seed=123, size=200)).save(tmp_path / f"{name}.tiff")
     rows = [json.loads(line) for line in predict(tiny_model, tmp_path, "-f", "json").stdout.splitlines()]
     assert [row["finding"] for row in rows] == ["NORMAL", "PNEUMONIA"]
+
+
+def test_overlays_never_take_the_place_of_a_film(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(1, 1)
+    films = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    assert predict(tiny_model, folder, "--evidence", folder / "NORMAL").returncode == 0
+    assert {path: path.read_bytes() for path in films} == films
+    assert (folder / "NORMAL" / "normal000.evidence.png").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["predict", "--evidence"], ["evaluate", "--out"]):
+        done = run(*arguments, tmp_path / "file", "-m", tiny_model, draw_folder(1, 1, name=arguments[0]))
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "file" in done.stderr
+
+
+def test_a_pipe_given_as_output_stays_a_pipe(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert predict(tiny_model, draw_folder(1, 1), "-f", "json", "-o", pipe).returncode == 0
+        assert len(reader.communicate(timeout=60)[0].splitlines()) == 2
+    assert pipe.is_fifo()

@@ -83,7 +83,7 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
 
 
 def test_one_class_alone_is_no_data_set_and_the_other_is_named(tmp_path: Path) -> None:
-    touch(tmp_path, "NORMAL/a.png", "NORMAL/b.png", "COVID/c.png")
+    touch(tmp_path, "NORMAL/a.png", "NORMAL/b.png", "labels.csv")
     with pytest.raises(DatasetError, match=r"both classes in '.*', got 2 of NORMAL and none of PNEUMONIA"):
         load(tmp_path)
 
@@ -261,3 +261,9 @@ def test_a_film_that_names_no_patient_is_a_patient_of_its_own(tmp_path: Path) ->
 def test_a_normal_film_has_no_subtype_whatever_its_name_says(tmp_path: Path) -> None:
     films = load(touch(tmp_path, "NORMAL/person1_virus_6.jpeg", "PNEUMONIA/person1_virus_7.jpeg"))
     assert [(film.patient, film.subtype) for film in films] == [("person1_virus", None), ("person1_virus", "virus")]
+
+
+def test_a_class_of_something_else_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png", "COVID/c.png")
+    with pytest.raises(DatasetError, match="COVID"):
+        load(tmp_path)

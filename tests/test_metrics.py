@@ -367,3 +367,8 @@ def test_an_undefined_figure_has_no_interval(
 ) -> None:
     found = bootstrap(statistic, np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]), np.arange(3))
     assert str(found) == "undefined"
+
+
+def test_one_film_of_a_class_gives_a_wide_interval() -> None:
+    estimate = delong([1] + [0] * 200, [0.725, *np.linspace(0, 1, 200)])
+    assert estimate.high - estimate.low > 0.5

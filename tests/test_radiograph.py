@@ -736,3 +736,13 @@ def test_every_real_film_is_read_as_pillow_reads_it(data: Path) -> None:
         expected = np.asarray(Image.open(path).convert("L")) / 255
         assert (film.format, film.bits, film.notes) == ("JPEG", 8, ())
         assert np.abs(film.pixels - expected).max() < 0.003
+
+
+def test_films_behind_links_are_listed_and_a_loop_ends(tmp_path: Path) -> None:
+    (tmp_path / "films" / "deep").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "linked.png").touch()
+    (tmp_path / "films" / "own.png").touch()
+    (tmp_path / "films" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "films" / "deep" / "loop").symlink_to(tmp_path / "films")
+    assert sorted(path.name for path in radiograph.files(tmp_path / "films")) == ["linked.png", "own.png"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("keras", reason="training is not installed")
 
-from pneumoscope import Detector, dataset, epochs, model_file, recipe, training
+from pneumoscope import Detector, dataset, epochs, model_file, recipe, splits, training
 from pneumoscope.augmentation import NONE, Augmentation
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
@@ -342,3 +342,57 @@ def test_what_a_recipe_leaves_open_follows_the_architecture() -> None:
     assert Recipe(learning_rate=0.5).learning_rate == 0.5
     with pytest.raises(NotFoundError, match="mobilenet_v2"):
         Recipe(architecture="resnet9000")
+
+
+def test_the_list_of_who_was_held_out_can_be_evaluated_on_from_anywhere(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(films.parent)
+    training.fit(films.name, tmp_path / "run", replace(QUICK, epochs=1))
+    monkeypatch.chdir("/")
+    assert all(film.path.exists() for film in dataset.load(tmp_path / "run" / "split.csv"))
+
+
+def test_a_run_is_not_resumed_with_other_patients(tmp_path: Path) -> None:
+    def drawn(patients: int) -> list[Film]:
+        return [Film(Path(f"{i}.png"), i % 2, f"p{i % patients}", pixels=drawn_film(i % 2, i)) for i in range(80)]
+
+    with pytest.raises(Killed):
+        training.fit(drawn(80), tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
+    with pytest.raises(TrainingError, match="films"):
+        training.fit(drawn(40), tmp_path / "run", QUICK, resume=True)
+
+
+def test_patients_shared_with_the_test_split_are_told_of(tmp_path: Path) -> None:
+    films = [Film(Path(f"{i}.png"), i % 2, f"p{i}", "train", pixels=drawn_film(i % 2, i)) for i in range(80)]
+    films += [replace(film, split="test") for film in films[:3]]
+    run = training.fit(films, tmp_path / "run", replace(QUICK, epochs=1))
+    assert any("3 patients of the test split" in note for note in run.notes)
+
+
+def test_training_films_of_one_class_only_are_refused(tmp_path: Path) -> None:
+    n = 2 * training.MIN_VALIDATION
+    films = [Film(Path(f"v{i}.png"), i % 2, f"v{i}", "val", pixels=drawn_film(i % 2, i)) for i in range(n)]
+    films += [Film(Path(f"t{i}.png"), 1, f"t{i}", "train", pixels=drawn_film(1, 500 + i)) for i in range(20)]
+    with pytest.raises(DatasetError, match="both classes to train on"):
+        training.fit(films, tmp_path / "run", QUICK)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"stop_after": 0}, {"epochs": 2.5}, {"learning_rate": -1}, {"seed": -1}, {"augmentation": 3}, {"size": "big"},
+     {"augmentation": {"horizontal_flip": 0.1}}, {"augmentation": {"blur": "much"}}],
+)  # fmt: skip
+def test_a_recipe_of_wrong_values_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="Expected"):
+        Recipe.from_dict(values)
+
+
+def test_the_plain_cnn_is_not_given_weights_it_cannot_have() -> None:
+    from pneumoscope import architectures
+
+    for init in ("imagenet", "base.weights.h5", "garbage"):
+        with pytest.raises(TrainingError, match="Expected init"):
+            architectures.build("cnn", SIZE, init=init)
+    assert Recipe(architecture="cnn").dropout == 0.5
+    assert Recipe(architecture="cnn", dropout=0.0).dropout == 0.0

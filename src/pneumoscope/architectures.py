@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from pneumoscope.errors import NotFoundError, TrainingError
@@ -23,15 +24,17 @@ class Architecture:
         application: the name of a network in `keras.applications`, or None for one built here.
         scaling: what the network expects, as `keras.applications` names it: `tf` is [-1, 1], `torch` is ImageNet's
             mean and deviation, `caffe` is 0 to 255 in BGR less ImageNet's mean, `raw` is 0 to 255.
+        dropout: the share of the head's inputs dropped while training, unless the recipe says otherwise.
     """
 
     application: str | None
     scaling: str
+    dropout: float = 0.0
 
 
 REGISTRY = {
     "mobilenet_v2": Architecture("MobileNetV2", "tf"),
-    "cnn": Architecture(None, "tf"),
+    "cnn": Architecture(None, "tf", dropout=0.5),
     "densenet121": Architecture("DenseNet121", "torch"),
     "efficientnet_b0": Architecture("EfficientNetB0", "raw"),
     "efficientnet_v2b0": Architecture("EfficientNetV2B0", "raw"),
@@ -108,11 +111,18 @@ def with_evidence(model: keras.Model) -> keras.Model:
         "evidence": Evidence(head, name="evidence")(maps),
         "embedding": keras.layers.GlobalAveragePooling2D(name="embedding")(maps),
     }
-    return keras.Model(films, outputs, name=model.name)
+    inference = keras.Model(films, outputs, name=model.name)
+    inference(np.zeros((1, *model.input_shape[1:]), dtype=np.float32))  # Keras exports only what was called
+    return inference
 
 
 def bias(model: keras.Model) -> float | None:
-    """Give the constant in `logit = bias + evidence.sum()`; None where the head is not linear."""
+    """Give the constant in `logit = bias + evidence.sum()`; None where the head is not linear.
+
+    Example:
+        >>> bias(build("cnn", 64)) is None
+        True
+    """
     dense = _dense_layers(model.get_layer("head"))
     return float(ops.convert_to_numpy(dense[0].bias)[0]) if len(dense) == 1 else None
 
@@ -154,7 +164,11 @@ class Evidence(keras.layers.Layer):  # type: ignore[misc]
 
 def _features(network: Architecture, size: int, init: str) -> keras.Model:
     films = keras.Input((size, size, 1))
+    if init not in ("imagenet", "none") and not init.endswith((".weights.h5", ".keras")):
+        raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
     if network.application is None:
+        if init != "none" and not init.endswith(".keras"):
+            raise TrainingError(f"Expected init none or a .keras file, got '{init}': no weights are published for it.")
         return keras.Model(films, _convolutions(_rescaled(films, network.scaling)), name="features")
     make = getattr(keras.applications, network.application)
     weights = "imagenet" if init == "imagenet" else None
@@ -169,8 +183,6 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
         ) from error
     if init.endswith(".weights.h5"):
         _load(lambda: base.load_weights(init), init)
-    elif init not in ("imagenet", "none") and not init.endswith(".keras"):
-        raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
     if init != "none":
         # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented films
         # fit films as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;
@@ -216,7 +228,7 @@ def _dense_head(shape: tuple[int, int, int], dropout: float) -> keras.Model:
     layers = [
         keras.layers.Flatten(),
         keras.layers.Dense(128, activation="relu"),
-        keras.layers.Dropout(dropout or 0.5),
+        keras.layers.Dropout(dropout),
         keras.layers.Dense(1, dtype="float32"),
     ]
     return keras.Sequential([keras.Input(shape), *layers], name="head")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> with replacing(Path("report.html")) as draft:  # doctest: +SKIP
         ...     draft.write_text("<html>...")
     """
-    draft = path.with_name(f".{path.stem}.writing{path.suffix}")
+    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield draft
         draft.replace(path)
@@ -30,6 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, replacing the file in one step."""
+    """Write a text in UTF-8, replacing the file in one step; names of other bytes come out as they were.
+
+    Example:
+        >>> write_text(Path("notes.txt"), "seen")  # doctest: +SKIP
+    """
     with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -25,7 +25,7 @@ class Augmentation:
         height_shift: largest shift, as a share of the height.
         zoom: largest change of scale, as a share; width and height change separately.
         shear: largest shear, as a share of the side.
-        horizontal_flip: 1 flips every second film; off by default, because the heart is on the left.
+        horizontal_flip: 1 flips half of the films that are changed in place; 0 none, because the heart is on the left.
         contrast: largest change of contrast about the film's mean, as a share.
         brightness: largest change of brightness, in [0, 1] of the full range.
         gamma: largest exponent less one: 0.5 draws from 1/1.5 to 1.5.
@@ -53,8 +53,10 @@ class Augmentation:
         for field in fields(self):
             strength = getattr(self, field.name)
             most = 180.0 if field.name == "rotation" else 2.0 if field.name == "gamma" else 1.0
-            if not 0.0 <= strength <= most:
-                raise TrainingError(f"Expected augmentation.{field.name} in [0, {most:g}], got {strength}.")
+            if not isinstance(strength, (int, float)) or not 0.0 <= strength <= most:
+                raise TrainingError(f"Expected augmentation.{field.name} in [0, {most:g}], got {strength!r}.")
+        if self.horizontal_flip not in (0, 1):
+            raise TrainingError(f"Expected augmentation.horizontal_flip 0 or 1, got {self.horizontal_flip!r}.")
 
 
 NONE = Augmentation(**{field.name: 0.0 for field in fields(Augmentation) if field.name != "share"})

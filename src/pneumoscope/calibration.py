@@ -50,13 +50,16 @@ class Calibration:
         return self.uncertain_low <= probability <= self.uncertain_high
 
 
-def fit(labels: ArrayLike, logits: ArrayLike, alpha: float = 0.02, films: str = "held-out films") -> Calibration:
+def fit(
+    labels: ArrayLike, logits: ArrayLike, alpha: float = 0.02, copies: int = 1, films: str = "held-out films"
+) -> Calibration:
     """Fit temperature, threshold and band on films that the network was not trained on.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
         logits: (N,).
         alpha: the share of each class that may fall beyond the band on the wrong side, in (0, 0.5).
+        copies: how often each film stands among the N, differently changed; they count as one.
         films: what the films are, as the stated reasons name them.
 
     Returns:
@@ -78,16 +81,17 @@ def fit(labels: ArrayLike, logits: ArrayLike, alpha: float = 0.02, films: str = 
     temperature = fit_temperature(y, z)
     p = _sigmoid(z / temperature)
     threshold = equal_error_threshold(y, p)
-    low, high = conformal_band(y, p, alpha)
+    low, high = conformal_band(y, p, alpha, copies)
+    n = len(y) // copies
     return Calibration(
         temperature=temperature,
         threshold=threshold,
-        threshold_reason=f"Sensitivity and specificity are equal on {len(y)} {films}.",
+        threshold_reason=f"Sensitivity and specificity are equal on {n} {films}.",
         uncertain_low=min(low, threshold),
         uncertain_high=max(high, threshold),
         uncertain_reason=(
-            f"On films like those {len(y)}, at most {alpha:.0%} of the normals lie above the band and "
-            f"at most {alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
+            f"On films like those {n}, on average at most {alpha:.0%} of the normals lie above the band and at most "
+            f"{alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
         ),
     )
 
@@ -147,13 +151,16 @@ def equal_error_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.f
     return float(_sigmoid(cuts[best[len(best) // 2]]))
 
 
-def conformal_band(labels: NDArray[np.int64], probabilities: NDArray[np.float64], alpha: float) -> tuple[float, float]:
+def conformal_band(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], alpha: float, copies: int = 1
+) -> tuple[float, float]:
     """Find the probabilities between which no class can be named with the stated guarantee.
 
     Class-conditional split conformal prediction (Vovk 2012, "Conditional validity of inductive conformal
-    predictors"): on films exchangeable with these, at most `alpha` of the pneumonias lie below the first bound and at
-    most `alpha` of the normals above the second. The band reaches from the smaller bound to the larger one, so outside
-    it both hold. With fewer than `1 / alpha - 1` films of a class its bound is 0 or 1.
+    predictors"): on films exchangeable with these, on average at most `alpha` of the pneumonias lie below the first
+    bound and at most `alpha` of the normals above the second. The band reaches from the smaller bound to the larger
+    one, so outside it both hold. With fewer than `1 / alpha - 1` films of a class its bound is 0 or 1. Of films that
+    stand there in several copies the number of films counts, not that of copies.
 
     Returns:
         The band's ends, low <= high, in [0, 1].
@@ -163,8 +170,7 @@ def conformal_band(labels: NDArray[np.int64], probabilities: NDArray[np.float64]
         (0.47058823529411764, 0.5294117647058824)
     """
     positive, negative = np.sort(probabilities[labels == 1]), np.sort(probabilities[labels == 0])
-    below = int(np.floor(alpha * (len(positive) + 1) + 1e-9))
-    above = int(np.floor(alpha * (len(negative) + 1) + 1e-9))
+    below, above = (copies * int(alpha * (len(p) // copies + 1) + 1e-9) for p in (positive, negative))
     pneumonia_from = float(positive[below - 1]) if below else 0.0
     normal_to = float(negative[-above]) if above else 1.0
     return min(pneumonia_from, normal_to), max(pneumonia_from, normal_to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -68,13 +69,18 @@ DataArgument = Annotated[
 
 def main() -> None:
     """Run the command line; every failure is one line on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of films may hold any bytes
     try:
         app()
     except PneumoscopeError as error:
-        _console().print(f"[bold red]error[/] ({error.kind}):", _plain(str(error)), highlight=False)
+        _console().print(f"[bold red]error[/] ({error.kind}):", _plain(str(error)), highlight=False, soft_wrap=True)
         sys.exit(1)
     except BrokenPipeError:  # the reader of standard output has gone, as in `pneumoscope predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _console().print("[bold red]error[/] (failed):", _plain(str(error)), highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -361,7 +367,7 @@ def _steps(progress: Progress) -> Callable[[str, int, int, Mapping[str, float]],
             _say(f"{what}: {total}  {text}")
         if what not in tasks:
             tasks[what] = progress.add_task(what, total=total, figures="")
-        progress.update(tasks[what], completed=done, figures=text)
+        progress.update(tasks[what], completed=done, total=total, figures=text)
 
     return step
 
@@ -370,9 +376,9 @@ def _print_figures(figures: Mapping[str, Any], what: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("figure", "value", "95 % interval", title=what)
+    table = Table("figure", "value (95 % interval)", title=what)
     for name, e in figures.items():
-        table.add_row(name.replace("_", " "), f"{e.value:.3f}", f"{e.low:.3f} – {e.high:.3f}")
+        table.add_row(name.replace("_", " "), str(e))
     Console().print(table)
 
 
@@ -389,11 +395,11 @@ def _print_sources() -> None:
 
 
 def _say(text: str) -> None:
-    _console().print(_plain(text), highlight=False)
+    _console().print(_plain(text), highlight=False, soft_wrap=True)
 
 
 def _warn(text: str) -> None:
-    _console().print("[yellow]note:[/]", _plain(text), highlight=False)
+    _console().print("[yellow]note:[/]", _plain(text), highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> Any:  # noqa: ANN401 - rich is imported late

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PANELS = (("loss", "Loss"), ("accuracy", "Accuracy at even odds"), ("auc", "Area under the ROC curve"))
+from pneumoscope.atomic import replacing
+
+PANELS = (
+    ("loss", "Loss (validation: plain, classes weighed alike)"),
+    ("accuracy", "Accuracy at even odds"),
+    ("auc", "Area under the ROC curve"),
+)
 
 
 def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -21,7 +27,7 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
     Example:
         >>> write([{"phase": "network", "epoch": 1, ...}], Path("runs/first"))  # doctest: +SKIP
     """
-    with (out / "history.csv").open("w", newline="", encoding="utf-8") as file:
+    with replacing(out / "history.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, fieldnames=list(history[0]))
         rows.writeheader()
         rows.writerows(history)
@@ -42,4 +48,5 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     figure.axes[0].legend(frameon=False)
-    figure.savefig(out / "curves.png", dpi=120)
+    with replacing(out / "curves.png") as draft:
+        figure.savefig(draft, dpi=120)

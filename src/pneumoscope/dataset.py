@@ -146,9 +146,13 @@ def _from_folder(root: Path) -> list[Film]:
 def _from_classes(folder: Path, split: str | None) -> list[Film]:
     films = []
     for entry in sorted(folder.iterdir()):
-        label = _LABEL_NAMES.get(entry.name.lower())
-        if label is None or not entry.is_dir():
+        if not entry.is_dir() or entry.name.startswith((".", "__")):
             continue
+        label = _LABEL_NAMES.get(entry.name.lower())
+        if label is None:
+            raise DatasetError(
+                f"Expected class folders NORMAL and PNEUMONIA in '{folder}', got '{entry.name}' as well."
+            )
         found = [_film(path, label, split) for path in radiograph.files(entry)]
         if not found:
             raise DatasetError(f"Expected films of class {LABELS[label]} in '{entry}', got an empty folder.")

@@ -20,10 +20,13 @@ from pneumoscope.splits import picture_key
 
 BATCH_SIZE = 16
 
+READERS = 4
+"""Threads that read films, at most: a film of the largest size takes a gigabyte while it is decoded."""
+
 WARNINGS = {
     "first_frame_only": "The file holds several pictures; only the first was read.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
-    "seen_in_training": "The model was trained or tuned on this very film; the verdict says nothing about new films.",
+    "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
 }
 """What each warning of a finding means."""
 
@@ -111,7 +114,7 @@ class Detector:
             ...     print(finding.path, finding.finding)
         """
         rest = iter(sources)
-        with ThreadPoolExecutor(thread_name_prefix="reader") as pool:
+        with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1), thread_name_prefix="reader") as pool:
             ahead: deque[Future[_Read]] = deque()
             while True:
                 ahead.extend(pool.submit(self._read, s, evidence) for s in islice(rest, 3 * BATCH_SIZE - len(ahead)))

@@ -44,6 +44,7 @@ class Checkpoint:
                 self._state = dict(saved)
             self.history = json.loads(str(self._state["history"]))
             self.best = _unpacked(self._state, "best")
+            curves.write(self.history, out)  # a kill may have come between the checkpoint and them
 
     def rows(self, phase: str) -> list[dict[str, Any]]:
         """Give the history of one phase."""
@@ -104,7 +105,7 @@ class Phase:
             last, figures = self._epoch(np.random.default_rng(seeds), f"{self.name} {epoch + 1}/{r.epochs}", progress)
             row = {"phase": self.name, "epoch": epoch + 1, "learning_rate": rate} | figures | self._validate()
             state.history.append(row)
-            if row["val_loss"] <= min(r["val_loss"] for r in state.rows(self.name)):
+            if row["val_loss"] <= min(r["val_loss"] for r in state.history):
                 state.best = _values(state.network.variables)
             _assign(self.model.trainable_variables, last)
             state.save(optimizer)
@@ -155,6 +156,8 @@ class Phase:
 
         callback = keras.callbacks.LambdaCallback(on_train_batch_end=report, on_epoch_end=remember)
         self.model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[callback])
+        averaged = self.model.trainable_variables
+        _assign(averaged, _values(averaged))  # copies: under JAX they are the optimizer's own arrays, soon given away
         if not np.isfinite(figures["loss"]):
             raise TrainingError("Expected a finite loss, got none: lower the learning rate.")
         return last, figures
@@ -259,14 +262,15 @@ def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
     return len(losses) > recipe.stop_after and min(losses[-recipe.stop_after :]) >= min(losses[: -recipe.stop_after])
 
 
-def predict_logits(
-    model: keras.Model, inputs: NDArray[Any], batch_size: int = 64, done: Callable[[int], object] = lambda _: None
-) -> NDArray[np.float64]:
-    """Run a model over inputs (N, ...) without augmentation: logits (N,)."""
-    parts = []
-    for start in range(0, len(inputs), batch_size):
-        parts.append(model.predict_on_batch(inputs[start : start + batch_size].astype(np.float32))[:, 0])
-        done(start)
+def predict_logits(model: keras.Model, inputs: NDArray[Any], batch_size: int = 64) -> NDArray[np.float64]:
+    """Run a model over inputs (N, ...) without augmentation: logits (N,).
+
+    Example:
+        >>> predict_logits(network, films[..., None])  # doctest: +SKIP
+        array([-2.1,  3.4])
+    """
+    starts = range(0, len(inputs), batch_size)
+    parts = [model.predict_on_batch(inputs[i : i + batch_size].astype(np.float32))[:, 0] for i in starts]
     return np.concatenate(parts).astype(np.float64)
 
 

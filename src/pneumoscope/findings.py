@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -64,7 +65,7 @@ def _csv(file: TextIO) -> Iterator[Callable[[Finding], None]]:
 
 def _table(file: TextIO) -> Iterator[Callable[[Finding], None]]:
     findings: list[Finding] = []
-    yield findings.append
+    yield lambda finding: findings.append(replace(finding, film=None, evidence=None))  # a thousand films fit no memory
     _print_table(file, findings)
 
 
@@ -116,8 +117,9 @@ class Overlays:
             name = f"{stem}-{n}"
         self._taken.add(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}.png"
-        overlay.save(overlay.draw(finding.film.pixels, finding.evidence), target)
+        target = self.folder / f"{name}.evidence.png"  # never the name of a film
+        with replacing(target) as draft:
+            overlay.save(overlay.draw(finding.film.pixels, finding.evidence), draft)
         return target
 
 
@@ -156,11 +158,12 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    try:
-        with (
-            replacing(output) as draft,
-            draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):
+    # A pipe or a device is written to; an ordinary file appears when it is complete.
+    special = output.exists() and not output.is_file()
+    with nullcontext(output) if special else replacing(output) as draft:
+        try:
+            file = draft.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        except OSError as error:
+            raise UnsupportedError(f"Expected a file that can be written at '{output}': {error.strerror}.") from error
+        with file:
             yield file
-    except OSError as error:
-        raise UnsupportedError(f"Expected a file that can be written at '{output}', got: {error.strerror}.") from error

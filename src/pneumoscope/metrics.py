@@ -136,8 +136,9 @@ def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
     """Estimate the area under the ROC curve with DeLong's interval (DeLong et al. 1988, Biometrics 44:837).
 
     The variance is computed from mid-ranks (Sun & Xu 2014, IEEE Signal Process Lett 21:1389). The interval is taken
-    on the logit of the AUC and turned back, so that it stays inside [0, 1]; where the variance is zero it is Wilson's
-    for the smaller class, since a sample without a mistake is no proof that there are none.
+    on the logit of the AUC and turned back, so that it stays inside [0, 1]; where the variance is zero, or
+    a class has one film and its variance is unknown, it is Wilson's for the smaller class: a sample without a mistake
+    is no proof that there are none. With a handful of films in a class the interval is too narrow.
 
     Args:
         labels: (N,), 0 or 1; with one class only the estimate is undefined.
@@ -159,7 +160,7 @@ def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
     of_negatives = 1.0 - (ranks[m:] - rankdata(negative)) / m  # share of positives above each negative
     area = float(of_positives.mean())
     variance = _variance(of_positives) / m + _variance(of_negatives) / n
-    if variance == 0.0:
+    if variance == 0.0 or min(m, n) == 1:
         return wilson(area * min(m, n), min(m, n))
     half = _normal_quantile() * np.sqrt(variance) / (area * (1 - area))
     logit = np.log(area / (1 - area))
@@ -176,8 +177,8 @@ def bootstrap(
 ) -> Estimate:
     """Estimate any figure with a percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13).
 
-    Whole patients are drawn, because films of one patient resemble each other; patients are drawn within each class,
-    so that no draw lacks one.
+    Whole patients are drawn, because films of one patient resemble each other; patients are drawn within each class
+    (that of their first film), so that no draw lacks one.
 
     Args:
         statistic: takes labels (N,) and probabilities (N,), gives the figure.

@@ -33,8 +33,8 @@ SEEN_BYTES = 5
 """Enough that a new film is mistaken for one of 10,000 seen ones once in a hundred million."""
 
 INTENDED_USE = (
-    "Research and teaching: pneumonia or not on one frontal chest radiograph of a child. Not a medical device; not for "
-    "diagnosis, triage or treatment."
+    "Research and teaching: pneumonia or not on one frontal chest radiograph of a patient like those trained on. "
+    "Not a medical device; not for diagnosis, triage or treatment."
 )
 
 
@@ -64,7 +64,7 @@ class Card:
     data: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: str = ""
-    licence: str = "Apache-2.0"
+    licence: str = ""
     intended_use: str = INTENDED_USE
     labels: tuple[str, ...] = LABELS
 

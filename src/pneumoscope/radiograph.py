@@ -116,7 +116,14 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield path
         return
     closed: list[Path] = []
-    for folder, subfolders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
+    seen: set[tuple[int, int]] = set()  # a folder that links lead to twice, or around to itself, is listed once
+    walk = os.walk(path, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
+    for folder, subfolders, names in walk:
+        place = os.stat(folder)  # noqa: PTH116 - `Path` would stat a copy of every name
+        if (place.st_dev, place.st_ino) in seen:
+            subfolders[:] = []
+            continue
+        seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
             if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES:

@@ -13,7 +13,24 @@ from pneumoscope.augmentation import Augmentation
 from pneumoscope.errors import NotFoundError, TrainingError
 
 IMBALANCES = ("class_weight", "oversample", "undersample", "focal", "none")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("float32", "mixed_bfloat16")
+BOUNDS = (
+    ("size", 32, 2048),
+    ("dropout", 0.0, 0.99),
+    ("validation_share", 0.01, 0.5),
+    ("head_epochs", 0, 10_000),
+    ("epochs", 1, 10_000),
+    ("batch_size", 1, 10_000),
+    ("head_learning_rate", 1e-9, 1.0),
+    ("learning_rate", 1e-9, 1.0),
+    ("reduce_after", 1, 10_000),
+    ("reduce_by", 0.01, 1.0),
+    ("stop_after", 1, 10_000),
+    ("weight_decay", 0.0, 1.0),
+    ("label_smoothing", 0.0, 0.5),
+    ("average", 0.0, 0.9999),
+    ("seed", 0, 2**32 - 1),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +43,7 @@ class Recipe:
             of Keras's, and `none` where it is built here.
         size: the side of the films the network looks at, in pixels.
         pooling: `max` (2 x 2, flatten, as published) or `average`.
-        dropout: share of the head's inputs dropped while training.
+        dropout: share of the head's inputs dropped while training, in [0, 1); -1 is the architecture's own.
         validation_share: share of the films held out, by patient, where the data set has no usable split of its own.
         head_epochs: epochs for the head alone on the frozen, pretrained features; none without pretraining.
         epochs: epochs for the whole network.
@@ -45,6 +62,7 @@ class Recipe:
         precision: of the arithmetic while training; the model file is float32 in any case.
         seed: equal seeds give equal models on one machine.
         population: whom the films show, as the model file is to say it.
+        licence: under which the model file may be used.
         augmentation: the changes that training films go through.
     """
 
@@ -52,7 +70,7 @@ class Recipe:
     init: str = "auto"
     size: int = 192
     pooling: str = "max"
-    dropout: float = 0.0
+    dropout: float = -1.0
     validation_share: float = 0.2
     head_epochs: int = 10
     epochs: int = 20
@@ -69,6 +87,7 @@ class Recipe:
     precision: str = "float32"
     seed: int = 0
     population: str = ""
+    licence: str = ""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -79,25 +98,20 @@ class Recipe:
         pretrained = architectures.REGISTRY[self.architecture].application is not None
         if self.init == "auto":
             object.__setattr__(self, "init", "imagenet" if pretrained else "none")
+        if self.dropout == -1.0:
+            object.__setattr__(self, "dropout", architectures.REGISTRY[self.architecture].dropout)
         if self.learning_rate == 0.0:
             object.__setattr__(self, "learning_rate", 1e-3 if self.init == "none" else 1e-4)
         for name, known in (("imbalance", IMBALANCES), ("precision", PRECISIONS), ("pooling", architectures.POOLINGS)):
             if getattr(self, name) not in known:
                 raise TrainingError(f"Expected {name} {', '.join(known)}, got '{getattr(self, name)}'.")
-        if self.epochs < 1 or self.head_epochs < 0 or self.batch_size < 1:
-            raise TrainingError(
-                f"Expected at least 1 epoch, 0 head epochs and 1 film a batch, got {self.epochs}, "
-                f"{self.head_epochs} and {self.batch_size}."
-            )
-        for name, low, high in (
-            ("dropout", 0.0, 0.99),
-            ("validation_share", 0.01, 0.5),
-            ("label_smoothing", 0.0, 0.5),
-            ("average", 0.0, 0.9999),
-            ("reduce_by", 0.01, 1.0),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise TrainingError(f"Expected {name} in [{low:g}, {high:g}], got {getattr(self, name)}.")
+        for name, low, high in BOUNDS:
+            value = getattr(self, name)
+            whole = isinstance(getattr(type(self), name), int)
+            if not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+                raise TrainingError(
+                    f"Expected {name} a {'whole ' if whole else ''}number in [{low:g}, {high:g}], got {value!r}."
+                )
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> Recipe:  # noqa: ANN401 - any attribute of a recipe
@@ -115,6 +129,8 @@ class Recipe:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise NotFoundError(f"Expected a recipe at '{path}', which does not exist.") from None
+        except OSError as error:
+            raise TrainingError(f"Expected a recipe in '{path}', which cannot be read: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TrainingError(f"Expected a recipe in TOML in '{path}', got something else: {error}.") from error
         return cls.from_dict(values | changes)
@@ -127,7 +143,9 @@ class Recipe:
             >>> Recipe.from_dict({"epochs": 3, "augmentation": {"blur": 0}}).augmentation.blur
             0
         """
-        changes = dict(values.get("augmentation", {}))
+        changes = values.get("augmentation", {})
+        if not isinstance(changes, Mapping):
+            raise TrainingError(f"Expected augmentation as a table of strengths, got {changes!r}.")
         for given, known in ((values, fields(cls)), (changes, fields(Augmentation))):
             if unknown := set(given) - {f.name for f in known}:
                 raise TrainingError(

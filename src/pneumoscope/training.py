@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -79,6 +81,7 @@ def fit(
     """
     recipe, out = recipe or Recipe(), Path(out)
     films = dataset.load(data) if isinstance(data, (str, Path)) else list(data)
+    tested = {film.patient for film in films if film.split == "test"}
     films = [film for film in films if film.split != "test"]
     if (out / "checkpoint.npz").exists() and not resume:
         raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
@@ -90,9 +93,16 @@ def fit(
             f"them, or add --skip-unreadable. The first:\n{named}"
         )
     training, validation, notes = partition(decoded, recipe)
+    if len(np.unique(training.labels)) < 2:
+        raise DatasetError(f"Expected films of both classes to train on, got {len(training.films)} of one class only.")
+    if shared := tested & {film.patient for film in decoded.films}:
+        notes.append(
+            f"{len(shared)} patients of the test split are also trained on: what that split says is flattered."
+        )
     out.mkdir(parents=True, exist_ok=True)
-    fingerprint = decoded.fingerprint()
-    _claim(out, recipe, fingerprint, resume)
+    fingerprint, seen = decoded.fingerprint(), model_file.encode_seen(decoded.pixels)
+    del decoded  # the two parts hold copies of its pixels
+    _claim(out, recipe, [training.fingerprint(), validation.fingerprint()], resume)
     _write_split(out / "split.csv", training, validation)
 
     keras.utils.set_random_seed(recipe.seed)
@@ -131,7 +141,8 @@ def fit(
             "validation": _counts(validation),
         },
         metrics=figures.as_dict(),
-        seen=model_file.encode_seen(decoded.pixels),
+        seen=seen,
+        licence=recipe.licence,
     )
     network.save(out / "model.keras")
     write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
@@ -185,8 +196,8 @@ def _calibrated(
         stressed.append(epochs.predict_logits(network, films[..., None]))
         labels.append(validation.labels)
         progress("calibrating", turn + 1, STRESSED_COPIES, {})
-    what = f"films of held-out patients: each as it is and under {STRESSED_COPIES} kinds of stress"
-    return calibration.fit(np.concatenate(labels), np.concatenate(stressed), films=what)
+    what = f"films of held-out patients, each as it is and under {STRESSED_COPIES} kinds of stress"
+    return calibration.fit(np.concatenate(labels), np.concatenate(stressed), copies=STRESSED_COPIES + 1, films=what)
 
 
 def _train(training: Decoded, validation: Decoded, recipe: Recipe, out: Path, progress: Progress) -> keras.Model:
@@ -228,9 +239,9 @@ def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> N
     return maps
 
 
-def _claim(out: Path, recipe: Recipe, fingerprint: str, resume: bool) -> None:
+def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
     """Write down what this run is, or check that the run being resumed is the same."""
-    mine = {"recipe": asdict(recipe), "data": fingerprint}
+    mine = {"recipe": asdict(recipe), "training and validation films": parts}
     path = out / "recipe.json"
     if resume and path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -244,10 +255,12 @@ def _claim(out: Path, recipe: Recipe, fingerprint: str, resume: bool) -> None:
 
 
 def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
-    lines = ["path,label,patient,split"]
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(("path", "label", "patient", "split"))
     for part, name in ((training, "train"), (validation, "val")):
-        lines += [f'"{f.path}",{dataset.LABELS[f.label]},"{f.patient}",{name}' for f in part.films]
-    write_text(path, "\n".join(lines) + "\n")
+        table.writerows((film.path.absolute(), dataset.LABELS[film.label], film.patient, name) for film in part.films)
+    write_text(path, rows.getvalue())
 
 
 def _counts(part: Decoded) -> dict[str, int]:
