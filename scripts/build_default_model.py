@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pneumoscope import Detector, dataset, evaluation, model_file, training
+from pneumoscope.atomic import replacing, write_text
 from pneumoscope.metrics import Performance
 from pneumoscope.model_file import Card
 from pneumoscope.recipe import Recipe
@@ -32,13 +33,14 @@ def main() -> None:
 
     recipe = replace(Recipe.from_toml(ROOT / "recipes" / "default.toml"), init=arguments.init)
     run = training.fit(arguments.data, arguments.out, recipe, resume=True, progress=report)
-    shutil.copyfile(run.model, model_file.default())
     held_out = [film for film in dataset.load(arguments.out / "split.csv") if film.split == "val"]
-    detector = Detector()
+    detector = Detector(run.model)
     table = evaluation.under_stress(held_out, detector)
     subtypes = evaluation.evaluate(held_out, detector).subtypes
     sensitivities = "\n".join(f"| {name} | {n} | {e} |" for name, (n, e) in subtypes.items())
-    CARD.write_text(card_text(detector.card, table, sensitivities), encoding="utf-8")
+    with replacing(model_file.default()) as draft:
+        shutil.copyfile(run.model, draft)
+    write_text(CARD, card_text(detector.card, table, sensitivities))
 
 
 def report(what: str, done: int, total: int, figures: object) -> None:
@@ -61,7 +63,7 @@ def card_text(card: Card, table: dict[str, Performance], subtypes: str) -> str:
 
 Written by `python scripts/build_default_model.py`, with the figures of the shipped file.
 
-**Not a medical device.** {card.intended_use}
+**{card.intended_use}**
 
 | | |
 |---|---|
@@ -105,6 +107,8 @@ The same films as a scanner, an exporter or a technician might have given them (
 - All training films are of children of one to five years from one hospital. Adults, other projections and other
   diseases were never shown; an opacity of any cause may be called pneumonia.
 - The labels are those of the collection; NORMAL means no pneumonia was labelled, not that the child was well.
+- An inverted film is called pneumonia too often; a film that is cut closer or framed in black, somewhat more often.
+- The evidence is not always in the lungs: on some films it is strongest over neck or shoulder.
 - The verdict is on one frontal film alone. A lateral film, another body part or no radiograph at all also gets a
   verdict: this version does not refuse them.
 """

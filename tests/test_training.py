@@ -325,10 +325,9 @@ def test_a_network_trained_for_minutes_on_real_films_finds_pneumonia_in_other_pa
     films = dataset.load(data / "kermany224" / "train")
     normal = [film for film in films if film.label == 0][::3]
     pneumonia = [film for film in films if film.label == 1][::6]
-    weights = Path(os.environ.get("PNEUMOSCOPE_WEIGHTS", data.parent / "weights"))
-    start = weights / "mobilenet_v2_imagenet_notop.weights.h5"
+    start = data.parent / "weights" / "mobilenet_v2_imagenet_notop.weights.h5"
     if not start.exists():
-        pytest.skip(f"no ImageNet weights at {start}: set PNEUMOSCOPE_WEIGHTS")
+        pytest.skip(f"no ImageNet weights at {start}")
     recipe = Recipe(init=str(start), size=96, pooling="average", head_epochs=4, epochs=3, validation_share=0.25)
     run = training.fit(normal + pneumonia, tmp_path / "run", recipe)
     assert run.validation.n > 200
