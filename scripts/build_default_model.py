@@ -110,7 +110,7 @@ The same films as a scanner, an exporter or a technician might have given them (
 - An inverted film is called pneumonia too often; a film that is cut closer or framed in black, somewhat more often.
 - The evidence is not always in the lungs: on some films it is strongest over neck or shoulder.
 - The verdict is on one frontal film alone. A lateral film, another body part or no radiograph at all also gets a
-  verdict: this version does not refuse them.
+  verdict: this version refuses blank pictures only.
 """
 
 

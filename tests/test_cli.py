@@ -233,7 +233,7 @@ def test_training_without_its_extra_says_how_to_get_it(draw_folder: Callable[...
     (tmp_path / "keras.py").write_text("raise ModuleNotFoundError('No module named keras', name='keras')")
     done = run("train", draw_folder(2, 2), "--out", tmp_path / "run", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert "pip install 'pneumoscope[train]'" in done.stderr
+    assert "pip install '.[train]'" in done.stderr
 
 
 def test_the_demo_shows_truth_beside_verdict(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -300,3 +300,17 @@ def test_a_pipe_given_as_output_stays_a_pipe(
         assert predict(tiny_model, draw_folder(1, 1), "-f", "json", "-o", pipe).returncode == 0
         assert len(reader.communicate(timeout=60)[0].splitlines()) == 2
     assert pipe.is_fifo()
+
+
+def test_the_findings_never_take_the_place_of_a_film(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    film = draw_folder(1, 1) / "NORMAL" / "normal000.png"
+    before = film.read_bytes()
+    assert predict(tiny_model, film, "--output", film).returncode == 1
+    assert film.read_bytes() == before
+
+
+def test_overlays_are_not_judged_as_films(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(1, 1)
+    for _ in range(2):
+        done = predict(tiny_model, folder, "--evidence", folder / "overlays", "-f", "json")
+        assert len(done.stdout.splitlines()) == 2

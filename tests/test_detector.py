@@ -145,3 +145,11 @@ def test_a_squashed_copy_of_a_film_gets_nearly_the_same_probability_as_the_origi
 
 def test_the_default_model_is_at_most_12_megabytes() -> None:
     assert model_file.default().stat().st_size <= 12_000_000
+
+
+def test_a_blank_picture_gets_no_verdict(detector: Detector) -> None:
+    blank = [np.full((100, 80), level, dtype=np.uint8) for level in (0, 128, 255)]
+    for finding in detector.examine(blank):
+        assert finding.finding is None
+        assert finding.error is not None
+        assert finding.error.kind == "not_a_chest_radiograph"

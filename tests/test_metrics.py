@@ -372,3 +372,10 @@ def test_an_undefined_figure_has_no_interval(
 def test_one_film_of_a_class_gives_a_wide_interval() -> None:
     estimate = delong([1] + [0] * 200, [0.725, *np.linspace(0, 1, 200)])
     assert estimate.high - estimate.low > 0.5
+
+
+def test_a_small_sample_without_a_mistake_proves_little() -> None:
+    figures = metrics.performance([0] * 8 + [1] * 8, [0.1] * 8 + [0.9] * 8, 0.5).figures
+    for name in ("average_precision", "balanced_accuracy", "f1"):
+        assert figures[name].value == 1.0
+        assert figures[name].low < 0.7

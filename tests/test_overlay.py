@@ -145,3 +145,9 @@ def test_what_cannot_be_drawn_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         overlay.draw(np.zeros(shape, np.float32), np.zeros(cell_shape, np.float32), scale=scale)
+
+
+def test_even_the_narrowest_film_has_an_overlay() -> None:
+    for width in (1, 2, 5, 9, 12):
+        film = np.linspace(0, 1, 200 * width, dtype=np.float32).reshape(200, width)
+        assert overlay.draw(film, np.ones((3, 3), dtype=np.float32)).width == width

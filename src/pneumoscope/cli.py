@@ -70,7 +70,7 @@ DataArgument = Annotated[
 def main() -> None:
     """Run the command line; every failure is one line on standard error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of films may hold any bytes
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of films may hold any bytes
     try:
         app()
     except PneumoscopeError as error:
@@ -138,6 +138,8 @@ def predict(
     films = [file for path in _listed(paths) for file in radiograph.files(path)]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
+    if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):
+        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
     detector = Detector(model)
     overlays = findings.Overlays(evidence) if evidence else None
     failed = 0
@@ -290,7 +292,7 @@ def _training() -> Any:  # noqa: ANN401 - a module
         from pneumoscope import training
     except ImportError as error:
         raise MissingExtraError(
-            f"Training needs more than the plain install ({error.name} is missing): pip install 'pneumoscope[train]'."
+            f"Training needs more than the plain install ({error.name} is missing): pip install '.[train]' in the clone."
         ) from error
     return training
 

@@ -34,6 +34,7 @@ _SPLIT_NAMES = {
     "validation": "val",
     "test": "test",
 }
+_PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm"}
 _LABEL_NAMES = {"normal": 0, "0": 0, "pneumonia": 1, "1": 1}
 
 # The names of Kermany's second and third edition; the number after the patient's counts that patient's films.
@@ -150,6 +151,8 @@ def _from_classes(folder: Path, split: str | None) -> list[Film]:
             continue
         label = _LABEL_NAMES.get(entry.name.lower())
         if label is None:
+            if not any(path.suffix.lower() in _PICTURES for path in entry.iterdir()):
+                continue
             raise DatasetError(
                 f"Expected class folders NORMAL and PNEUMONIA in '{folder}', got '{entry.name}' as well."
             )
@@ -208,8 +211,9 @@ def _from_npz(path: Path) -> list[Film]:
                 )
             ]
     except Exception as error:  # a damaged archive fails in NumPy, zipfile or zlib
+        reason = str(error).partition(". ")[0]  # what follows is advice to programmers
         raise DatasetError(
-            f"Expected a MedMNIST archive at '{path}', got one that cannot be read ({error})."
+            f"Expected a MedMNIST archive at '{path}', got one that cannot be read ({reason})."
         ) from error
     if any(film.label not in (0, 1) for film in films):
         raise DatasetError(f"Expected labels 0 and 1 in '{path}', got others: is it PneumoniaMNIST?")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import model_file, radiograph
-from pneumoscope.errors import PneumoscopeError
+from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
 from pneumoscope.radiograph import Radiograph, Source
 from pneumoscope.splits import picture_key
 
@@ -22,6 +22,9 @@ BATCH_SIZE = 16
 
 READERS = 4
 """Threads that read films, at most: a film of the largest size takes a gigabyte while it is decoded."""
+
+BLANK = 0.02
+"""A film whose darkest and brightest places differ by less, of the full range, shows nothing."""
 
 WARNINGS = {
     "first_frame_only": "The file holds several pictures; only the first was read.",
@@ -156,6 +159,8 @@ class Detector:
         try:
             film = radiograph.read(source)
             squashed = radiograph.resize(film.pixels, self.card.input_size)
+            if np.ptp(squashed) < BLANK:
+                raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
         except PneumoscopeError as error:
             return _Read(path, error)
         warnings = list(film.notes)

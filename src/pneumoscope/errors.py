@@ -36,6 +36,12 @@ class TooLargeError(PneumoscopeError):
     kind = "too_large"
 
 
+class NotAChestRadiographError(PneumoscopeError):
+    """The picture can be read and cannot be a chest radiograph."""
+
+    kind = "not_a_chest_radiograph"
+
+
 class DatasetError(PneumoscopeError):
     """A folder, CSV or archive does not hold a labelled data set in a known layout."""
 

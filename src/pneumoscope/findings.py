@@ -16,6 +16,7 @@ from pneumoscope.atomic import replacing
 from pneumoscope.dataset import LABELS
 from pneumoscope.detector import Finding
 from pneumoscope.errors import UnsupportedError
+from pneumoscope.radiograph import OVERLAY_SUFFIX
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -117,7 +118,7 @@ class Overlays:
             name = f"{stem}-{n}"
         self._taken.add(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}.evidence.png"  # never the name of a film
+        target = self.folder / f"{name}{OVERLAY_SUFFIX}"  # never the name of a film
         with replacing(target) as draft:
             overlay.save(overlay.draw(finding.film.pixels, finding.evidence), draft)
         return target

@@ -67,7 +67,8 @@ def performance(
 ) -> Performance:
     """Compute every figure of the contract with its interval.
 
-    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients.
+    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients; where each draw gives
+    the same, as in a small sample without a mistake, Wilson's for the smaller class, which is wide.
 
     Args:
         labels: (N,), 0 or 1.
@@ -94,7 +95,11 @@ def performance(
     tn, fn = int((~called & (y == 0)).sum()), int((~called & (y == 1)).sum())
 
     def resampled(statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], float]) -> Estimate:
-        return bootstrap(statistic, y, p, groups)
+        e = bootstrap(statistic, y, p, groups)
+        if e.low < e.high:
+            return e
+        small = min(int((y == 1).sum()), int((y == 0).sum())) or len(y)
+        return wilson(e.value * small, small) if e.value == e.value else e
 
     figures = {
         "auc": delong(y, p),
@@ -221,7 +226,7 @@ def average_precision(labels: NDArray[np.int64], probabilities: NDArray[np.float
 
     if labels.min() == labels.max():
         return float("nan")
-    return float(average_precision_score(labels, probabilities))
+    return min(1.0, float(average_precision_score(labels, probabilities)))  # rounding leads beyond 1
 
 
 def balanced_accuracy(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:

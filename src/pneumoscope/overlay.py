@@ -124,7 +124,7 @@ def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
 def _legend(width: int, height: int, scale: float) -> Image.Image:
     """Draw the strip: the signs in words over the colours, the scale and the notice below."""
     # The type grows with the film, from 10 pixels on, and shrinks again where the words would not fit its width.
-    size = min(max(10.0, 0.026 * (width * height) ** 0.5), width / 18)
+    size = max(4.0, min(max(10.0, 0.026 * (width * height) ** 0.5), width / 18))  # no type is smaller
     words, small = ImageFont.load_default(size=size), ImageFont.load_default(size=0.85 * size)
     line, edge = round(1.5 * size), round(0.6 * size)
     strip = Image.new("RGB", (width, 4 * line + edge), _PAPER)

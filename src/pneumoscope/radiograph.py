@@ -23,6 +23,9 @@ MAX_PIXELS = 80_000_000
 
 MAX_BYTES = 1_000_000_000
 
+OVERLAY_SUFFIX = ".evidence.png"
+"""How the overlays that `predict` draws are named; below a folder they are not taken for films."""
+
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
 
 
@@ -102,7 +105,7 @@ def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def files(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """List the files at a path: the path itself, or every file below a folder, sorted, hidden ones left out.
+    """List the files at a path: the path itself, or every file below a folder, sorted, but hidden ones and overlays.
 
     Whatever is not a folder is listed as it is, and so is a folder that may not be opened: reading it tells why it
     gives no film, so that nothing is silently missing.
@@ -126,7 +129,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES:
+            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(OVERLAY_SUFFIX):
                 yield Path(folder, name)
     yield from closed
 
@@ -136,7 +139,7 @@ def _bytes_of(path: Path) -> bytes:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise UnsupportedError(
-                "Expected a file, got a folder; if it was found below another one, it may not be opened."
+                "Expected a file, got a folder: give the files in it, or check whether it may be opened."
             )
         if not stat.S_ISREG(status.st_mode):
             raise UnsupportedError("Expected an ordinary file, got a pipe, socket or device.")
