@@ -292,7 +292,7 @@ def _training() -> Any:  # noqa: ANN401 - a module
         from pneumoscope import training
     except ImportError as error:
         raise MissingExtraError(
-            f"Training needs more than the plain one ({error.name} is missing): pip install '.[train]' in the clone."
+            f"Training needs what is not installed ({error.name} is missing): pip install '.[train]' in the clone."
         ) from error
     return training
 
