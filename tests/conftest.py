@@ -11,10 +11,27 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from pneumoscope.dataset import Film
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = Path(__file__).parents[1]
 SIZE = 32
+
+FIGURES = [
+    "auc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "f1",
+    "brier",
+    "ece",
+]
+"""Every figure of the contract, in its order."""
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +79,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("keras", reason="training is not installed")
     from pneumoscope import training
     from pneumoscope.augmentation import NONE
-    from pneumoscope.dataset import Film
     from pneumoscope.recipe import Recipe
 
     films = [
@@ -72,3 +88,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture="cnn", init="none", size=SIZE, epochs=12, learning_rate=2e-3, average=0.0, augmentation=NONE
     )
     return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
+
+
+def drawn(n: int, seed: int = 80_000) -> list[Film]:
+    """Draw labelled films that `tiny_model` has not seen: every second a pneumonia, half of those with a subtype."""
+    return [
+        Film(
+            Path(f"set.npz#test/{i}"),
+            i % 2,
+            f"p{i}",
+            subtype="virus" if i % 4 == 1 else None,
+            pixels=drawn_film(i % 2, seed + i),
+        )
+        for i in range(n)
+    ]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import SIZE, drawn_film
+from tests.conftest import FIGURES, SIZE, drawn_film
 
 KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error"]
 
@@ -190,19 +190,7 @@ def test_evaluate_writes_metrics_with_intervals_and_a_page(
     assert figures["n"] == 50
     assert figures["positives"] == 30
     assert set(figures["confusion"]) == {"tp", "fp", "tn", "fn"}
-    for name in [
-        "auc",
-        "average_precision",
-        "accuracy",
-        "balanced_accuracy",
-        "sensitivity",
-        "specificity",
-        "ppv",
-        "npv",
-        "f1",
-        "brier",
-        "ece",
-    ]:
+    for name in FIGURES:
         assert set(figures[name]) == {"value", "low", "high"}
         assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"], name
     assert "<html" in (tmp_path / "report" / "report.html").read_text()

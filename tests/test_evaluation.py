@@ -13,20 +13,7 @@ from PIL import Image
 from pneumoscope import Detector, dataset, evaluation, splits, stress
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError
-from tests.conftest import drawn_film
-
-
-def drawn(n: int, seed: int = 80_000) -> list[Film]:
-    return [
-        Film(
-            Path(f"{i}.png"),
-            i % 2,
-            f"p{i}",
-            subtype="virus" if i % 4 == 1 else None,
-            pixels=drawn_film(i % 2, seed + i),
-        )
-        for i in range(n)
-    ]
+from tests.conftest import drawn, drawn_film
 
 
 @pytest.fixture(scope="module")

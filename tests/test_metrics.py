@@ -26,25 +26,12 @@ from pneumoscope.metrics import (
     performance,
     wilson,
 )
+from tests.conftest import FIGURES
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """The same examples every time, on a busy machine too."""
-
-FIGURES = [
-    "auc",
-    "average_precision",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "f1",
-    "brier",
-    "ece",
-]
 
 
 @pytest.fixture

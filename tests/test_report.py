@@ -18,7 +18,7 @@ from PIL import Image
 from pneumoscope import Detector, dataset, evaluation, report
 from pneumoscope.dataset import Film
 from pneumoscope.evaluation import Evaluation
-from tests.conftest import drawn_film
+from tests.conftest import drawn
 
 VOID = {"br", "hr", "img", "input", "link", "meta"}
 
@@ -56,19 +56,6 @@ class Page(HTMLParser):
     @property
     def pictures(self) -> list[str]:
         return [image["src"] or "" for image in self.all("img")]
-
-
-def drawn(n: int, seed: int = 80_000) -> list[Film]:
-    return [
-        Film(
-            Path(f"set.npz#test/{i}"),
-            i % 2,
-            f"p{i}",
-            subtype="virus" if i % 4 == 1 else None,
-            pixels=drawn_film(i % 2, seed + i),
-        )
-        for i in range(n)
-    ]
 
 
 def turned(films: list[Film]) -> list[Film]:
