@@ -16,7 +16,7 @@ HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx")
 FLOORS = (
     "errors atomic radiograph dicom picture dataset splits download sources stress metrics calibration overlay curves",
     "detector model_file architectures augmentation recipe epochs training evaluation",
-    "cli report figures findings __main__",
+    "cli console report figures findings __main__",
 )
 
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import pneumoscope
+from pneumoscope import console
 from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
 
 SOME_FAILED = 3
 """Exit status where some files failed and the others are answered."""
@@ -74,13 +69,13 @@ def main() -> None:
     try:
         app()
     except PneumoscopeError as error:
-        _console().print(f"[bold red]error[/] ({error.kind}):", _plain(str(error)), highlight=False, soft_wrap=True)
+        console.error(error.kind, str(error))
         sys.exit(1)
     except BrokenPipeError:  # the reader of standard output has gone, as in `pneumoscope predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _console().print("[bold red]error[/] (failed):", _plain(str(error)), highlight=False, soft_wrap=True)
+        console.error("failed", str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -143,8 +138,8 @@ def predict(
     detector = Detector(model)
     overlays = findings.Overlays(evidence) if evidence else None
     failed = 0
-    with findings.writer(output_format.value, output) as write, _progress() as progress:
-        step = _task(progress, "judging films", len(films)) if len(films) > 1 else lambda: None
+    with findings.writer(output_format.value, output) as write, console.progress() as bars:
+        step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
         for finding in detector.examine(films, evidence=overlays is not None):
             if overlays:
                 overlays.write(finding)
@@ -176,15 +171,15 @@ def evaluate(
 
     films = evaluation.choose(dataset.load(data), split.value if split else None)
     detector = Detector(model)
-    with _progress() as progress:
-        result = evaluation.evaluate(films, detector, _task(progress, "judging films", len(films)))
+    with console.progress() as bars:
+        result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
     page = report.write(result, detector, out)
-    _print_figures(result.performance.figures, f"{len(result.films)} films")
+    console.print_figures(result.performance.figures, f"{len(result.films)} films")
     if result.seen:
-        _warn(f"{result.seen} of these films were used to train or tune the model: the figures flatter it.")
-    _say(f"The whole report: {page}")
+        console.note(f"{result.seen} of these films were used to train or tune the model: the figures flatter it.")
+    console.say(f"The whole report: {page}")
     if result.failures:
-        _warn(f"{len(result.failures)} films could not be read; the report lists them.")
+        console.note(f"{len(result.failures)} films could not be read; the report lists them.")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -219,16 +214,18 @@ def train(
     options = {"architecture": architecture, "init": init, "epochs": epochs, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
     chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
-    with _progress() as progress:
-        run = training.fit(data, out, chosen, resume=resume, skip_unreadable=skip_unreadable, progress=_steps(progress))
+    with console.progress() as bars:
+        run = training.fit(
+            data, out, chosen, resume=resume, skip_unreadable=skip_unreadable, progress=console.steps(bars)
+        )
     for note in run.notes:
-        _warn(note)
-    _print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
-    _say(
+        console.note(note)
+    console.print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
+    console.say(
         "These patients chose the epoch and the threshold, so the figures flatter the model: evaluate it on others, "
         "best of another hospital."
     )
-    _say(f"The model: {run.model}")
+    console.say(f"The model: {run.model}")
 
 
 @app.command()
@@ -249,7 +246,7 @@ def fetch(
     if name is None:
         _print_sources()
         return
-    _say(sources.find(name).credit)
+    console.say(sources.find(name).credit)
     typer.echo(str(_fetched(name, dest)))
 
 
@@ -273,15 +270,15 @@ def demo(
     films = evaluation.choose(dataset.load(data or _fetched("samples", None)))
     detector = Detector()
     overlays = findings.Overlays(out / "overlays")
-    with _progress() as progress:
-        result = evaluation.evaluate(films, detector, _task(progress, "judging films", len(films)))
-        step = _task(progress, "drawing evidence", len(films))
+    with console.progress() as bars:
+        result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
+        step = console.task(bars, "drawing evidence", len(films))
         for finding in detector.examine((film.source for film in films), evidence=True):
             overlays.write(finding)
             step()
     findings.print_beside_truth(result)
     page = report.write(result, detector, out)
-    _say(f"Overlays: {out / 'overlays'}\nReport:   {page}")
+    console.say(f"Overlays: {out / 'overlays'}\nReport:   {page}")
     if result.failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -301,17 +298,19 @@ def _fetched(name: str, dest: Path | None) -> Path:
     from pneumoscope import sources
 
     source = sources.find(name)
-    with _progress() as progress:
-        task = progress.add_task(f"fetching {name}", total=source.bytes, figures="")
+    with console.progress() as bars:
+        bar = bars.add_task(f"fetching {name}", total=source.bytes, figures="")
         try:
             return sources.fetch(
                 name,
                 dest,
-                progress=lambda done, total: progress.update(task, completed=done, total=total or source.bytes),
+                progress=lambda done, total: bars.update(bar, completed=done, total=total or source.bytes),
             )
         except PneumoscopeError:
-            progress.stop()
-            _say("By hand:\n" + "\n".join(f"  {i}. {step}" for i, step in enumerate(source.steps(dest), start=1)))
+            bars.stop()
+            console.say(
+                "By hand:\n" + "\n".join(f"  {i}. {step}" for i, step in enumerate(source.steps(dest), start=1))
+            )
             raise
 
 
@@ -321,67 +320,6 @@ def _listed(paths: list[str]) -> Iterator[str]:
             yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         else:
             yield path
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show progress bars with the time left on standard error, where that is a terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", style="dim"),
-    )
-    console = _console()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress
-
-
-def _task(progress: Progress, what: str, total: int) -> Callable[[], None]:
-    task = progress.add_task(what, total=total, figures="")
-    return lambda: progress.advance(task)
-
-
-def _steps(progress: Progress) -> Callable[[str, int, int, Mapping[str, float]], None]:
-    """Show each named stretch of a training as a bar; where there is no terminal, a line for each that is done."""
-    tasks: dict[str, TaskID] = {}
-
-    def step(what: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items()))
-        if progress.disable and done == total:
-            _say(f"{what}: {total}  {text}")
-        if what not in tasks:
-            tasks[what] = progress.add_task(what, total=total, figures="")
-        progress.update(tasks[what], completed=done, total=total, figures=text)
-
-    return step
-
-
-def _print_figures(figures: Mapping[str, Any], what: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value (95 % interval)", title=what)
-    for name, e in figures.items():
-        table.add_row(name.replace("_", " "), str(e))
-    Console().print(table)
 
 
 def _print_sources() -> None:
@@ -394,17 +332,3 @@ def _print_sources() -> None:
     for source in sources.SOURCES.values():
         table.add_row(source.name, source.title, str(source.films), f"{source.bytes / 1e6:,.0f} MB", source.licence)
     Console().print(table)
-
-
-def _say(text: str) -> None:
-    _console().print(_plain(text), highlight=False, soft_wrap=True)
-
-
-def _warn(text: str) -> None:
-    _console().print("[yellow]note:[/]", _plain(text), highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> Any:  # noqa: ANN401 - rich is imported late
-    from rich.text import Text
-
-    return Text(text.encode("utf-8", "backslashreplace").decode("utf-8"))
