@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pneumoscope import metrics
 from pneumoscope.calibration import (
+    ALPHA,
     MIN_PER_CLASS,
     Calibration,
     conformal_band,
-    equal_error_threshold,
     fit,
+    fit_platt,
     fit_temperature,
+    refit,
 )
+from pneumoscope.operating_point import BALANCED, OperatingPoint
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -114,37 +120,6 @@ def test_sensitivity_and_specificity_are_equal_at_the_threshold(shift: float) ->
     assert called[y == 1].mean() > 0.8
 
 
-def test_of_classes_apart_the_threshold_is_in_the_middle_of_the_gap() -> None:
-    p = np.array([0.1, 0.2, 0.8, 0.9])
-    assert equal_error_threshold(np.array([0, 0, 1, 1]), p) == pytest.approx(0.5)
-    assert equal_error_threshold(np.array([0, 0, 0, 1]), p) == pytest.approx(6 / 7, abs=1e-3)
-    assert 0.9998 < equal_error_threshold(np.array([0, 0, 1, 1]), np.array([0.9996, 0.9998, 0.9999, 0.99995])) < 0.9999
-
-
-def test_of_equally_balanced_thresholds_the_one_that_errs_least_is_taken() -> None:
-    p = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    assert 0.3 < equal_error_threshold(np.array([0, 0, 0, 1, 0, 1]), p) < 0.4
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30).map(
-        lambda films: [(0, 0.3), (1, 0.6), *films]
-    )
-)
-@settings(CALM, max_examples=200)
-def test_no_other_threshold_balances_better(films: list[tuple[int, float]]) -> None:
-    y, p = (np.array(column) for column in zip(*films, strict=True))
-
-    def gap(threshold: float) -> float:
-        return abs(float((p[y == 1] >= threshold).mean()) - float((p[y == 0] < threshold).mean()))
-
-    threshold = equal_error_threshold(y, p)
-    assert 0 < threshold < 1
-    between = np.unique(np.clip(p, 1e-6, 1 - 1e-6))
-    others = [1e-7, *(between[1:] + between[:-1]) / 2, 1 - 1e-7]
-    assert gap(threshold) <= min(gap(other) for other in others) + 1e-9
-
-
 @pytest.mark.parametrize(("n", "alpha"), [(60, 0.02), (60, 0.1), (333, 0.02)])
 @pytest.mark.parametrize("distance", [0.5, 2.0, 6.0])
 def test_on_fresh_films_the_band_keeps_its_guarantee(n: int, alpha: float, distance: float) -> None:
@@ -238,3 +213,141 @@ def test_without_a_fit_it_is_even_odds_and_says_so() -> None:
 def test_copies_of_a_film_count_as_one_for_the_band() -> None:
     y, p = np.repeat([0, 1], 50), np.linspace(0.0, 1.0, 100)
     assert conformal_band(np.repeat(y, 5), np.repeat(p, 5), 0.1, copies=5) == conformal_band(y, p, 0.1)
+
+
+POINTS = st.sampled_from(
+    [
+        BALANCED,
+        OperatingPoint(sensitivity=0.95),
+        OperatingPoint(specificity=0.95),
+        OperatingPoint(sensitivity=1.0),
+        OperatingPoint(specificity=1.0),
+        OperatingPoint(threshold=0.01),
+        OperatingPoint(threshold=0.99),
+    ]
+)
+
+
+@pytest.mark.parametrize("offset", [-20.0, 0.0, 5.0])
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 8.0])
+def test_a_known_offset_and_temperature_are_found(offset: float, temperature: float) -> None:
+    y, z = drawn(4000, 4000, temperature, distance=2.0)
+    found, steepness = fit_platt(y, z + offset)
+    assert steepness == pytest.approx(temperature, rel=0.1)
+    assert found == pytest.approx(offset, abs=0.3 * temperature)
+
+
+def test_of_many_films_no_other_line_has_less_cross_entropy() -> None:
+    y, z = drawn(3000, 1000, temperature=3.0, distance=2.0)
+    z += 4
+
+    def cross_entropy(offset: float, temperature: float) -> float:
+        return float(np.mean(np.logaddexp(0, np.where(y == 1, -1, 1) * (z - offset) / temperature)))
+
+    offset, temperature = fit_platt(y, z)
+    least = cross_entropy(offset, temperature)
+    for other in (cross_entropy(offset + d, temperature * f) for d in (-0.5, 0, 0.5) for f in (0.9, 1, 1.1)):
+        assert other > least - 1e-4  # Platt's targets, not 0 and 1, are what is fitted
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-30, 30), st.floats(0.1, 15), st.integers(20, 400), st.integers(20, 400))
+@settings(CALM, max_examples=50)
+def test_refitting_sets_shifted_and_steepened_logits_right(
+    seed: int, offset: float, temperature: float, normals: int, pneumonias: int
+) -> None:
+    y, z = drawn(normals, pneumonias, temperature, distance=2.0, seed=seed)
+    fitted = refit(y, z + offset)
+    p = fitted.probabilities(z + offset)
+    assert np.mean(p) == pytest.approx(np.mean(y), abs=0.05)
+    truth, fresh = drawn(20 * normals, 20 * pneumonias, temperature, distance=2.0, seed=seed + 1)
+    ece = metrics.expected_calibration_error(truth, fitted.probabilities(fresh + offset))
+    assert ece < 0.15
+    as_it_came = metrics.expected_calibration_error(truth, Calibration().probabilities(fresh + offset))
+    assert ece < as_it_came or as_it_came < 0.15
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.floats(0.0, 10.0), POINTS)
+@settings(CALM, max_examples=100)
+def test_a_refit_keeps_the_order_and_its_band_contains_the_threshold(
+    seed: int, normals: int, pneumonias: int, distance: float, point: OperatingPoint
+) -> None:
+    y, z = drawn(normals, pneumonias, distance=distance, seed=seed)
+    fitted = refit(y, z, point=point)
+    assert np.all(np.diff(fitted.probabilities(np.sort(z))) >= 0)
+    assert 0 <= fitted.uncertain_low <= fitted.threshold <= fitted.uncertain_high <= 1
+    assert 0 < fitted.threshold < 1
+    assert fitted.is_uncertain(fitted.threshold)
+
+
+def test_a_refit_of_equal_logits_gives_the_share_of_pneumonias() -> None:
+    fitted = refit(np.repeat([0, 1], [30, 10]), np.full(40, 3.0))
+    assert fitted.probabilities([3.0]) == pytest.approx([0.25], abs=0.03)
+
+
+def test_a_refit_of_logits_that_contradict_the_truth_keeps_their_order() -> None:
+    y, z = drawn()
+    assert refit(1 - y, z).temperature == pytest.approx(20, rel=0.01)
+
+
+def test_films_told_apart_without_a_mistake_do_not_make_a_refit_certain() -> None:
+    y, z = drawn(50, 50, distance=12.0)
+    p = refit(y, z + 5).probabilities(z + 5)
+    assert 0.3 / 50 < np.mean(1 - p[y == 1]) < 1.5 / 50
+
+
+@pytest.mark.parametrize(("smaller", "alpha"), [(10, 0.10), (20, 0.05), (48, 0.03), (49, 0.02), (1000, ALPHA)])
+def test_the_band_of_a_refit_promises_what_its_films_allow(smaller: int, alpha: float) -> None:
+    y, z = drawn(smaller, 1200, distance=1.0)
+    fitted = refit(y, z)
+    assert f"at most {alpha:.0%} of the normals" in fitted.uncertain_reason
+    assert fitted.uncertain_high < 1.0
+
+
+def test_on_fresh_films_the_band_of_a_refit_keeps_its_guarantee() -> None:
+    wrong = []
+    for seed in range(100):
+        fitted = refit(*drawn(20, 60, temperature=2.0, seed=2 * seed))
+        y, z = drawn(300, 300, temperature=2.0, seed=2 * seed + 1)
+        p = fitted.probabilities(z)
+        wrong.append([np.mean(p[y == 0] > fitted.uncertain_high), np.mean(p[y == 1] < fitted.uncertain_low)])
+    assert np.mean(wrong, axis=0).max() < 0.05 + 0.01
+
+
+def test_a_refit_says_for_which_films_its_probabilities_hold() -> None:
+    fitted = refit(*drawn(150, 50), films="films of our clinic")
+    assert "200 films of our clinic" in fitted.probability_reason
+    assert "25% of the films" in fitted.probability_reason
+
+
+def test_a_refit_on_one_class_is_an_error() -> None:
+    with pytest.raises(ValueError, match="both classes, got 40 of one only"):
+        refit(*drawn(40, 0))
+
+
+@pytest.mark.parametrize("make", [fit, refit])
+def test_the_threshold_is_chosen_as_asked_and_the_reason_says_so(make: Callable[..., Calibration]) -> None:
+    y, z = drawn(200, 100, distance=1.0)
+    fitted = make(y, z, films="films", point=OperatingPoint(sensitivity=0.95))
+    called = fitted.probabilities(z) >= fitted.threshold
+    assert called[y == 1].mean() == 0.95
+    assert fitted.threshold_reason == "The highest threshold with a sensitivity of at least 0.95 on 300 films."
+    assert make(y, z, point=OperatingPoint(threshold=0.4)).threshold == 0.4
+
+
+def test_copies_of_a_film_count_as_one_in_the_reasons() -> None:
+    y, z = drawn(100, 100)
+    copied = fit(np.tile(y, 5), np.tile(z, 5), copies=5, films="films", point=OperatingPoint(specificity=0.9))
+    assert copied.threshold_reason == "The lowest threshold with a specificity of at least 0.9 on 200 films."
+    assert copied.threshold == pytest.approx(fit(y, z, point=OperatingPoint(specificity=0.9)).threshold, rel=0.01)
+
+
+@given(st.floats(-30, 30), st.floats(-5, 5), st.floats(0.5, 20))
+@settings(CALM)
+def test_logits_are_found_again_from_probabilities(scaled: float, offset: float, temperature: float) -> None:
+    calibration = Calibration(temperature=temperature, offset=offset)
+    logit = offset + temperature * scaled
+    assert calibration.logits(calibration.probabilities([logit])) == pytest.approx([logit], abs=0.02 * temperature)
+
+
+def test_logits_of_certain_probabilities_are_finite() -> None:
+    assert np.isfinite(Calibration().logits([0.0, 1.0])).all()

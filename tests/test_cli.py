@@ -161,7 +161,7 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert run(*arguments).returncode == 2
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["train"], ["fetch"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["calibrate"], ["train"], ["fetch"], ["demo"]])
 def test_help_teaches_by_example(command: list[str]) -> None:
     done = run(*command, "--help")
     assert done.returncode == 0
@@ -302,3 +302,53 @@ def test_overlays_are_not_judged_as_films(tiny_model: Path, draw_folder: Callabl
     for _ in range(2):
         done = predict(tiny_model, folder, "--evidence", folder / "overlays", "-f", "json")
         assert len(done.stdout.splitlines()) == 2
+
+
+def test_calibrate_shows_figures_before_and_after_and_writes_a_model(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    films, out = draw_folder(25, 35, seed=40), tmp_path / "models" / "ours.onnx"
+    (films / "NORMAL" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    done = run("calibrate", films, "-m", tiny_model, "--out", out, "--sensitivity", "0.95")
+    assert done.returncode == 3, done.stderr
+    for word in ("before", "after", "balanced accuracy", "uncertain", "60 films"):
+        assert word in done.stdout
+    for word in ("broken.png", "sensitivity of at least 0.95 on 60 films", "58% of the films", str(out)):
+        assert word in done.stderr
+    rows = [json.loads(line) for line in predict(out, films / "PNEUMONIA", "-f", "json").stdout.splitlines()]
+    assert sum(row["finding"] == "PNEUMONIA" for row in rows) >= 0.95 * 35
+    assert all("seen_in_training" in row["warnings"] for row in rows)
+
+
+def test_calibrate_gives_one_json_object_and_nothing_else(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("calibrate", draw_folder(30, 30, seed=40), "-m", tiny_model, "--out", tmp_path / "o.onnx", "-f", "json")
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed["model"] == str(tmp_path / "o.onnx")
+    for when in ("before", "after"):
+        assert printed[when]["n"] == 60
+        for name in (*FIGURES, "uncertain"):
+            assert set(printed[when][name]) == {"value", "low", "high"}
+
+
+def test_calibrate_refuses_too_few_films_in_one_line_and_writes_nothing(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("calibrate", draw_folder(15, 15), "-m", tiny_model, "--out", tmp_path / "ours.onnx")
+    assert done.returncode == 1
+    assert "at least 40 films" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "ours.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "wishes", [["--sensitivity", "0.9", "--threshold", "0.5"], ["--specificity", "95"], ["--threshold", "x"]]
+)
+def test_contradictory_or_impossible_wishes_are_wrong_usage(
+    wishes: list[str], draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("calibrate", draw_folder(1, 1), "--out", tmp_path / "ours.onnx", *wishes)
+    assert done.returncode == 2
+    assert wishes[0].strip("-") in done.stderr

@@ -14,9 +14,10 @@ FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
 HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx")
 
 FLOORS = (
-    "errors atomic radiograph dicom picture dataset splits download sources stress metrics calibration overlay curves",
-    "detector model_file architectures augmentation recipe epochs training evaluation",
-    "cli console report figures findings __main__",
+    "errors atomic radiograph dicom picture dataset splits download sources stress metrics operating_point "
+    "calibration overlay thorax curves copies shortcuts faults audit",
+    "detector model_file gate architectures augmentation recipe epochs training evaluation adaptation",
+    "cli console report figures findings audit_page __main__",
 )
 
 

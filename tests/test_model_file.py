@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +118,46 @@ def test_films_seen_are_written_down_without_their_pixels() -> None:
     seen = model_file.decode_seen(model_file.encode_seen(pictures))
     assert len(seen) == 6
     assert all(len(key) == model_file.SEEN_BYTES for key in seen)
+
+
+def test_a_card_without_what_was_added_later_is_read() -> None:
+    values = json.loads(Card("cnn", 64, calibration.Calibration(temperature=2.0)).to_json())
+    del values["calibration"]["offset"], values["calibration"]["probability_reason"]
+    old = Card.from_json(json.dumps(values)).calibration
+    assert old.offset == 0.0
+    assert old.probabilities([2.0]) == pytest.approx([1 / (1 + np.exp(-1))])
+
+
+def test_films_seen_earlier_are_not_forgotten() -> None:
+    earlier = model_file.encode_seen(films(6))
+    both = model_file.decode_seen(model_file.encode_seen(films(9)[3:], earlier))
+    assert both == model_file.decode_seen(model_file.encode_seen(films(9)))
+
+
+def test_a_model_is_written_again_with_another_card(tiny_model: Path, tmp_path: Path) -> None:
+    _, card = model_file.read(tiny_model)
+    path = tmp_path / "deep" / "licensed.onnx"
+    model_file.rewrite(tiny_model, replace(card, licence="CC0"), path, films(3))
+    graph, found = model_file.read(path)
+    assert found == replace(card, licence="CC0")
+    got, expected = (model_file.compile_graph(g)(films(3)[..., None]) for g in (graph, model_file.read(tiny_model)[0]))
+    assert np.array_equal(got["logit"], expected["logit"])
+    assert [entry.name for entry in path.parent.iterdir()] == ["licensed.onnx"]
+
+
+def test_a_file_that_came_out_damaged_takes_nothing_s_place(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    save = onnx.save
+
+    def damaging(proto: Any, path: Path) -> None:
+        weights = max(proto.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        weights.raw_data = bytes(len(weights.raw_data))
+        save(proto, path)
+
+    monkeypatch.setattr(onnx, "save", damaging)
+    _, card = model_file.read(tiny_model)
+    with pytest.raises(ModelFileError, match="nothing was written"):
+        model_file.rewrite(tiny_model, card, tmp_path / "new.onnx", films(3))
+    assert list(tmp_path.iterdir()) == []

@@ -39,6 +39,13 @@ class Format(StrEnum):
     csv = "csv"
 
 
+class Sheet(StrEnum):
+    """How figures are printed."""
+
+    table = "table"
+    json = "json"
+
+
 class Split(StrEnum):
     """Which films of a data set are evaluated."""
 
@@ -127,7 +134,7 @@ def predict(
     $ pneumoscope predict films/ --format json > findings.jsonl
     $ find archive -name '*.png' | pneumoscope predict - --format csv
     """
-    from pneumoscope import findings, radiograph
+    from pneumoscope import findings, gate, radiograph
     from pneumoscope.detector import Detector
 
     films = [file for path in _listed(paths) for file in radiograph.files(path)]
@@ -138,6 +145,7 @@ def predict(
     detector = Detector(model)
     overlays = findings.Overlays(evidence) if evidence else None
     failed = 0
+    unusual = []
     with findings.writer(output_format.value, output) as write, console.progress() as bars:
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
         for finding in detector.examine(films, evidence=overlays is not None):
@@ -145,7 +153,10 @@ def predict(
                 overlays.write(finding)
             write(finding)
             failed += finding.error is not None
+            unusual.append("unlike_training_films" in finding.warnings)
             step()
+    if shift := gate.site_shift(unusual):
+        console.note(shift)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -160,26 +171,127 @@ def evaluate(
     split: Annotated[
         Split | None, typer.Option(help="Which split to evaluate on; by default test where there is one, else all.")
     ] = None,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="Also under 18 shifts that a scanner or exporter makes, and with lungs hidden."),
+    ] = False,
 ) -> None:
     """Measure a model on labelled films that it was not trained on: every figure with its 95 % interval.
 
     \b
     $ pneumoscope evaluate hospital_b/ --model runs/first/model.onnx
+    $ pneumoscope evaluate hospital_b/ --stress
     """
+    from dataclasses import replace
+
     from pneumoscope import dataset, evaluation, report
     from pneumoscope.detector import Detector
+    from pneumoscope.stress import SHIFTS
 
     films = evaluation.choose(dataset.load(data), split.value if split else None)
     detector = Detector(model)
     with console.progress() as bars:
         result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
+        if stress:
+            shifts = console.task(bars, "judging shifted films", len(SHIFTS))
+            table = evaluation.under_stress(result.films, detector, shifts)
+            result = replace(result, stressed=table, gaze=evaluation.gaze(result.films, detector))
     page = report.write(result, detector, out)
     console.print_figures(result.performance.figures, f"{len(result.films)} films")
+    for figure in evaluation.HEADLINE if stress else ():
+        worst = evaluation.worst_shift(result.stressed, figure)
+        console.say(f"Worst {figure} under stress: {result.stressed[worst].figures[figure]} ({worst}).")
     if result.seen:
         console.note(f"{result.seen} of these films were used to train or tune the model: the figures flatter it.")
+    if result.shift:
+        console.note(result.shift)
     console.say(f"The whole report: {page}")
     if result.failures:
         console.note(f"{len(result.failures)} films could not be read; the report lists them.")
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def audit(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where audit.json and audit.html go.")] = Path("audit"),
+) -> None:
+    """Find what is wrong with a data set before anybody trains on it: copies, leaks between splits, shortcuts.
+
+    What is found is no failure: the exit status is 0, and 3 where some films could not be read.
+
+    \b
+    $ pneumoscope audit chest_xray/
+    """
+    from pneumoscope import audit as audits
+    from pneumoscope import audit_page, dataset
+
+    films = dataset.load(data, complete=False)
+    with console.progress() as bars:
+        step = console.steps(bars)
+        found = audits.audit(films, lambda what, done, total: step(what, done, total, {}))
+    page = audit_page.write(found, out)
+    audit_page.show(found)
+    console.say(f"The whole audit, with pictures: {page}")
+    if found.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def calibrate(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The new model file.")],
+    model: ModelOption = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="Take the highest threshold with at least this sensitivity, such as 0.95.")
+    ] = None,
+    specificity: Annotated[
+        float | None, typer.Option(help="Take the lowest threshold with at least this specificity, such as 0.95.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Take this threshold. By default sensitivity and specificity are made equal.")
+    ] = None,
+    output_format: Annotated[
+        Sheet, typer.Option("--format", "-f", help="A table for people; a JSON object for programs.")
+    ] = Sheet.table,
+) -> None:
+    """Refit probabilities, threshold and uncertain band on labelled films of your own, from 40 on.
+
+    The network stays as it is, and so does the model file given. The figures after are of patients left out of the fit.
+    Films of a split named test are not used: evaluate on them.
+
+    \b
+    $ pneumoscope calibrate our_clinic/ --out our_clinic.onnx
+    $ pneumoscope calibrate our_clinic.csv --model runs/first/model.onnx --out ours.onnx --sensitivity 0.95
+    """
+    import json
+
+    from pneumoscope import adaptation
+    from pneumoscope.operating_point import OperatingPoint
+
+    try:
+        point = OperatingPoint(sensitivity, specificity, threshold)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    films = adaptation.load(data)
+    with console.progress() as bars:
+        done = adaptation.recalibrate(films, out, model, point=point, progress=console.steps(bars))
+    if output_format is Sheet.json:
+        typer.echo(json.dumps(done.as_dict()))
+    else:
+        console.print_before_after(done.before.figures, done.after.figures, f"{done.after.n} films of the site")
+    for note in done.notes:
+        console.note(note)
+    fitted = done.card.calibration
+    console.say(
+        f"Threshold {fitted.threshold:.3f}. {fitted.threshold_reason}\n"
+        f"Uncertain from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason}\n"
+        f"{fitted.probability_reason}\n"
+        f"The model: {done.model}"
+    )
+    if done.failures:
+        film, reason = done.failures[0]
+        console.note(f"{len(done.failures)} films were left out, the first is {film.path}: {reason}")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -195,6 +307,12 @@ def train(
         str | None, typer.Option(metavar="imagenet|none|FILE", help="Where the weights start from.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for the whole network, at most.")] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="Choose the threshold for at least this sensitivity, such as 0.95.")
+    ] = None,
+    specificity: Annotated[
+        float | None, typer.Option(help="Choose it for this specificity. By default both are made equal, under stress.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder.")
@@ -211,7 +329,14 @@ def train(
     $ pneumoscope train films.csv --out runs/cnn --architecture cnn
     """
     training = _training()
-    options = {"architecture": architecture, "init": init, "epochs": epochs, "seed": seed}
+    options = {
+        "architecture": architecture,
+        "init": init,
+        "epochs": epochs,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "seed": seed,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
     with console.progress() as bars:

@@ -84,6 +84,17 @@ def print_figures(figures: Mapping[str, Any], what: str) -> None:
     Console().print(table)
 
 
+def print_before_after(before: Mapping[str, Any], after: Mapping[str, Any], what: str) -> None:
+    """Print two columns of figures with their intervals as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "before (95 % interval)", "after", title=what)
+    for name in ("auc", "sensitivity", "specificity", "balanced_accuracy", "ece", "brier", "uncertain"):
+        table.add_row(name.replace("_", " "), str(before[name]), str(after[name]))
+    Console().print(table)
+
+
 def _stderr() -> Console:
     from rich.console import Console
 

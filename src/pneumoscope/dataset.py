@@ -71,18 +71,20 @@ class Film:
         return self.path if self.pixels is None else self.pixels
 
 
-def load(data: str | Path) -> list[Film]:
+def load(data: str | Path, *, complete: bool = True) -> list[Film]:
     """List the films of a data set, in a stable order.
 
     Args:
         data: a folder of class folders, with or without `train/ val/ test/` above, in any letter case; a CSV file
             with the columns `path,label[,patient,split]`, its paths relative to it; or a MedMNIST `.npz`.
+        complete: refuse a data set in which a class is missing or its folder empty.
 
     Returns:
         The films. The files are listed, not opened: `splits.decode` opens them.
 
     Raises:
-        DatasetError: the layout is unknown, a class is missing or empty, or a label or split is not a known one.
+        DatasetError: the layout is unknown, no film is there, a class is missing or empty, or a label or split is not a
+            known one.
 
     Example:
         >>> films = load("chest_xray")  # doctest: +SKIP
@@ -90,7 +92,7 @@ def load(data: str | Path) -> list[Film]:
     path = Path(data)
     try:
         if path.is_dir():
-            films = _from_folder(path)
+            films = _from_folder(path, complete)
         elif not path.exists():
             raise DatasetError(f"Expected a data set at '{path}', which does not exist.")
         elif path.suffix.lower() == ".csv":
@@ -101,7 +103,7 @@ def load(data: str | Path) -> list[Film]:
             raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
     except OSError as error:
         raise DatasetError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
-    _check_classes(films, str(path))
+    _check_classes(films, str(path), complete)
     return films
 
 
@@ -129,22 +131,22 @@ def patient_of(name: str) -> tuple[str | None, str | None]:
     return patient, word if word in ("bacteria", "virus") else None
 
 
-def _from_folder(root: Path) -> list[Film]:
+def _from_folder(root: Path, complete: bool) -> list[Film]:
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
     splits = [(_SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in _SPLIT_NAMES]
     if splits:
         splits.sort(key=lambda pair: SPLITS.index(pair[0]))
-        return [film for split, folder in splits for film in _from_classes(folder, split)]
+        return [film for split, folder in splits for film in _from_classes(folder, split, complete)]
     if any(folder.name.lower() in _LABEL_NAMES for folder in folders):
-        return _from_classes(root, None)
+        return _from_classes(root, None, complete)
     inner = [folder for folder in folders if not folder.name.startswith((".", "__"))]
     if len(inner) == 1:  # an archive unpacked into a folder of its own
-        return _from_folder(inner[0])
+        return _from_folder(inner[0], complete)
     found = ", ".join(sorted(folder.name for folder in inner)[:8]) or "no folders"
     raise DatasetError(f"Got the folder '{root}' with {found} in it, which is no known layout. {LAYOUTS}")
 
 
-def _from_classes(folder: Path, split: str | None) -> list[Film]:
+def _from_classes(folder: Path, split: str | None, complete: bool) -> list[Film]:
     films = []
     for entry in sorted(folder.iterdir()):
         if not entry.is_dir() or entry.name.startswith((".", "__")):
@@ -157,7 +159,7 @@ def _from_classes(folder: Path, split: str | None) -> list[Film]:
                 f"Expected class folders NORMAL and PNEUMONIA in '{folder}', got '{entry.name}' as well."
             )
         found = [_film(path, label, split) for path in radiograph.files(entry)]
-        if not found:
+        if not found and complete:
             raise DatasetError(f"Expected films of class {LABELS[label]} in '{entry}', got an empty folder.")
         films += found
     return films
@@ -220,12 +222,12 @@ def _from_npz(path: Path) -> list[Film]:
     return films
 
 
-def _check_classes(films: Sequence[Film], where: str) -> None:
+def _check_classes(films: Sequence[Film], where: str, complete: bool) -> None:
     counts = Counter(film.label for film in films)
     if not films:
         raise DatasetError(f"Got no films in '{where}'. {LAYOUTS}")
     for label, name in enumerate(LABELS):
-        if not counts[label]:
+        if complete and not counts[label]:
             raise DatasetError(
                 f"Expected films of both classes in '{where}', got {len(films)} of {LABELS[1 - label]} "
                 f"and none of {name}."

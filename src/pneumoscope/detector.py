@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import model_file, radiograph
+from pneumoscope import dicom, model_file, radiograph
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
+from pneumoscope.gate import Gate
 from pneumoscope.radiograph import Radiograph, Source
 from pneumoscope.splits import picture_key
 
@@ -27,9 +28,11 @@ BLANK = 0.02
 """A film whose darkest and brightest places differ by less, of the full range, shows nothing."""
 
 WARNINGS = {
+    "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
     "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
+    "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
 }
 """What each warning of a finding means."""
 
@@ -101,6 +104,8 @@ class Detector:
         graph, self.card = model_file.read(model or model_file.default())
         self._run = model_file.compile_graph(graph)
         self._seen = model_file.decode_seen(self.card.seen)
+        self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
+        self._of_children = 0 < self.card.data.get("oldest_patient_years", 0) < dicom.ADULT
 
     def examine(self, sources: Iterable[Source], *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each film, in order and as soon as it is there.
@@ -163,7 +168,7 @@ class Detector:
                 raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
         except PneumoscopeError as error:
             return _Read(path, error)
-        warnings = list(film.notes)
+        warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
         if min(film.pixels.shape) < self.card.input_size:
             warnings.append("low_resolution")
         if picture_key(squashed)[: model_file.SEEN_BYTES] in self._seen:
@@ -172,24 +177,33 @@ class Detector:
 
     def _judge(self, batch: Sequence[_Read], evidence: bool) -> Iterator[Finding]:
         readable = [read.pixels for read in batch if read.pixels is not None]
-        outputs = self._run(np.stack(readable)[..., None]) if readable else {"logit": [], "evidence": []}
         fitted = self.card.calibration
-        judged = zip(fitted.probabilities(outputs["logit"]), outputs["evidence"], strict=True)
+        judged: Iterator[tuple[Any, ...]] = iter(())
+        if readable:
+            outputs = self._run(np.stack(readable)[..., None])
+            probabilities = fitted.probabilities(outputs["logit"])
+            judged = zip(probabilities, outputs["evidence"], self._unusual(outputs["embedding"]), strict=True)
         for read in batch:
             if read.error is not None:
                 yield Finding(read.path, error=read.error)
                 continue
-            probability, cells = next(judged)
+            probability, cells, unusual = next(judged)
             yield Finding(
                 read.path,
                 float(probability),
                 self.card.labels[int(probability >= fitted.threshold)],
                 fitted.is_uncertain(float(probability)),
                 fitted.threshold,
-                read.warnings,
+                (*read.warnings, "unlike_training_films") if unusual else read.warnings,
                 evidence=np.asarray(cells) if evidence else None,
                 film=read.film,
             )
+
+    def _unusual(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Say of each film whether it lies beyond the gate's limit; of none where the model has no gate."""
+        if self._gate is None:
+            return np.zeros(len(embeddings), dtype=np.bool_)
+        return np.asarray(self._gate.distances(embeddings) > self._gate.limit)
 
 
 @dataclass(frozen=True)

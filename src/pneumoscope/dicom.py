@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,9 @@ from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError,
 from pneumoscope.picture import LUMA
 
 _PREAMBLE = 128
+
+ADULT = 18
+"""Years."""
 
 # pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
 # once, because `catch_warnings` around each file is not safe in threads.
@@ -45,7 +49,8 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         max_pixels: the largest rows times columns to decode.
 
     Returns:
-        float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes such as `first_frame_only`.
+        float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes, of
+        `first_frame_only` and `adult_patient`.
 
     Raises:
         UnsupportedError: the object has no picture, or a compression that cannot be decoded here.
@@ -70,7 +75,9 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         raise _undecodable(data, error) from None
     if not np.isfinite(pixels).all():
         raise UnreadableError("Expected finite pixels, got some that are none after rescaling: export the film again.")
-    notes = ("first_frame_only",) if frames > 1 else ()
+    notes = tuple(
+        note for note, holds in (("first_frame_only", frames > 1), ("adult_patient", is_adult(dataset))) if holds
+    )
     return np.ascontiguousarray(pixels, dtype=np.float32), bits, notes
 
 
@@ -126,6 +133,24 @@ def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool) -> tu
     if isinstance(lut, bytes):
         lut = np.frombuffer(lut, f"{'<' if little else '>'}u{len(lut) // entries}")
     return np.asarray(lut)[np.clip(values - float(first), 0, entries - 1).astype(np.int64)], depth
+
+
+def is_adult(header: pydicom.Dataset) -> bool:
+    """Say whether a header makes the patient an adult, by the age or else by the dates of birth and study.
+
+    Example:
+        >>> header = pydicom.Dataset()
+        >>> header.PatientAge = "045Y"
+        >>> is_adult(header)
+        True
+    """
+    age = str(header.get("PatientAge") or "")  # 045Y, 018M, 003W or 012D (PS3.5, section 6.2)
+    if re.fullmatch(r"\d{3}[YMWD]", age):
+        return age[3] == "Y" and int(age[:3]) >= ADULT
+    born, studied = (str(header.get(name) or "") for name in ("PatientBirthDate", "StudyDate"))
+    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied):
+        return int(studied) - int(born) >= ADULT * 10_000  # YYYYMMDD
+    return False
 
 
 def window(values: NDArray[Any], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumoscope.atomic import replacing
 from pneumoscope.calibration import Calibration
 from pneumoscope.dataset import LABELS
-from pneumoscope.errors import ModelFileError, NotFoundError
+from pneumoscope.errors import ModelFileError, NotFoundError, PneumoscopeError
 from pneumoscope.splits import picture_key
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Card:
         data: what it was trained on: fingerprint, films, patients.
         metrics: what it reached on held-out patients, with intervals.
         seen: the films it was trained or chosen on, `SEEN_BYTES` of each film's `picture_key`, in base 64.
+        gate: what films like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
         licence: of the file.
         intended_use: what it is for, and what not.
         labels: the classes, in the order of their numbers.
@@ -64,6 +66,7 @@ class Card:
     data: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: str = ""
+    gate: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     intended_use: str = INTENDED_USE
     labels: tuple[str, ...] = LABELS
@@ -93,9 +96,10 @@ class Card:
             raise ModelFileError(f"Expected the card of a Pneumoscope model, got something else ({error}).") from error
 
 
-def encode_seen(pictures: Iterable[NDArray[np.floating[Any]]]) -> str:
-    """Write down which films a model has seen, without their pixels."""
-    return base64.b64encode(b"".join(sorted(picture_key(p)[:SEEN_BYTES] for p in pictures))).decode("ascii")
+def encode_seen(pictures: Iterable[NDArray[np.floating[Any]]], earlier: str = "") -> str:
+    """Write down which films a model has seen, without their pixels; `earlier` is what it had seen before."""
+    keys = [picture_key(p)[:SEEN_BYTES] for p in pictures]
+    return base64.b64encode(b"".join(sorted([*keys, *(decode_seen(earlier) - set(keys))]))).decode("ascii")
 
 
 def decode_seen(text: str) -> frozenset[bytes]:
@@ -178,6 +182,62 @@ def write(network: keras.Model, card: Card, path: str | os.PathLike[str], films:
                     f"{off:.2g} in '{name}': nothing was written."
                 )
         draft.replace(path)
+
+
+def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[str], films: NDArray[Any]) -> None:
+    """Write a model file again with another card, once the new file is shown to give the same logits.
+
+    Args:
+        source: the model file; it stays as it is.
+        card: what the new file is to say of itself.
+        path: where to; replaced in one step.
+        films: (N, S, S) in [0, 1], on which both files must give equal logits.
+
+    Raises:
+        NotFoundError: there is no file at `source`.
+        ModelFileError: `source` is no model file, or `path` is the same file, a folder, or a file that is no model;
+            nothing is written then.
+
+    Example:
+        >>> graph, card = read("model.onnx")  # doctest: +SKIP
+        >>> rewrite("model.onnx", replace(card, licence="CC BY 4.0"), "licensed.onnx", films)  # doctest: +SKIP
+    """
+    import onnx
+
+    path = Path(path)
+    graph, _ = read(source)
+    check_target(source, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    batch = np.asarray(films, dtype=np.float32)[..., None]
+    proto = onnx.load(source)
+    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
+    with replacing(path) as draft:
+        onnx.save(proto, draft)
+        rewritten, found = read(draft)
+        same = np.array_equal(*(compile_graph(g)(batch)["logit"] for g in (graph, rewritten)))
+        if not same or found.to_json() != card.to_json():
+            raise ModelFileError(f"Expected the model of '{source}' again, got another: nothing was written.")
+
+
+def check_target(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Check that a model file made from another may be written, before the work is done.
+
+    Raises:
+        ModelFileError: `path` is the same file, a folder, or a file that is no model.
+    """
+    source, path = Path(source), Path(path)
+    if path.is_dir():
+        raise ModelFileError(f"Expected a file to write the model to, got the folder '{path}': name a file in it.")
+    if not path.exists():
+        return
+    if source.exists() and path.samefile(source):
+        raise ModelFileError(f"Expected another file than '{path}', which is the model to start from: name a new one.")
+    try:
+        read(path)
+    except PneumoscopeError as error:
+        raise ModelFileError(
+            f"Expected a new file or a model file to replace, got '{path}', which is something else: name a new one."
+        ) from error
 
 
 def compile_graph(graph: openvino.Model) -> openvino.CompiledModel:

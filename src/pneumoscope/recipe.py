@@ -11,6 +11,7 @@ from typing import Any
 from pneumoscope import architectures
 from pneumoscope.augmentation import Augmentation
 from pneumoscope.errors import NotFoundError, TrainingError
+from pneumoscope.operating_point import OperatingPoint
 
 IMBALANCES = ("class_weight", "oversample", "undersample", "focal", "none")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -29,6 +30,9 @@ BOUNDS = (
     ("weight_decay", 0.0, 1.0),
     ("label_smoothing", 0.0, 0.5),
     ("average", 0.0, 0.9999),
+    ("sensitivity", 0.0, 1.0),
+    ("specificity", 0.0, 1.0),
+    ("oldest", 0, 150),
     ("seed", 0, 2**32 - 1),
 )
 
@@ -59,9 +63,13 @@ class Recipe:
         imbalance: what balances the classes: `class_weight`, `oversample` or `undersample` each epoch, `focal` loss
             with class weights, or `none`.
         average: momentum of the moving average of the weights, which is what is kept; 0 keeps the last weights.
+        sensitivity: the least sensitivity on the held-out patients that the threshold is chosen for; 0 where none is
+            asked for. Without this and the next, sensitivity and specificity are made equal.
+        specificity: likewise.
         precision: of the arithmetic while training; the model file is float32 in any case.
         seed: equal seeds give equal models on one machine.
         population: whom the films show, as the model file is to say it.
+        oldest: the age of the oldest patients on the films, in years; 0 where it is not known.
         licence: under which the model file may be used.
         augmentation: the changes that training films go through.
     """
@@ -84,9 +92,12 @@ class Recipe:
     label_smoothing: float = 0.05
     imbalance: str = "class_weight"
     average: float = 0.99
+    sensitivity: float = 0.0
+    specificity: float = 0.0
     precision: str = "float32"
     seed: int = 0
     population: str = ""
+    oldest: int = 0
     licence: str = ""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -112,6 +123,13 @@ class Recipe:
                 raise TrainingError(
                     f"Expected {name} a {'whole ' if whole else ''}number in [{low:g}, {high:g}], got {value!r}."
                 )
+        if self.sensitivity and self.specificity:
+            raise TrainingError("Expected a sensitivity or a specificity to choose the threshold by, got both.")
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """How the threshold is chosen."""
+        return OperatingPoint(self.sensitivity or None, self.specificity or None)
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> Recipe:  # noqa: ANN401 - any attribute of a recipe
