@@ -352,3 +352,31 @@ def test_contradictory_or_impossible_wishes_are_wrong_usage(
     done = run("calibrate", draw_folder(1, 1), "--out", tmp_path / "ours.onnx", *wishes)
     assert done.returncode == 2
     assert wishes[0].strip("-") in done.stderr
+
+
+def test_evaluate_under_stress_tells_the_worst_shift_and_where_the_evidence_lies(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("evaluate", draw_folder(12, 12), "-m", tiny_model, "--stress", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "Worst specificity under stress: " in done.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(metrics["worst_shift"]) == {"sensitivity", "specificity"}
+    assert metrics["stress"]["inverted"]["specificity"].keys() == {"value", "low", "high"}
+    assert 0 <= metrics["gaze"]["outside"]["value"] <= 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Under stress" in page
+    assert "Does it look at the thorax?" in page
+
+
+def test_a_folder_of_unusual_films_is_remarked_on_once_and_a_usual_one_is_not(
+    tiny_model: Path, draw_folder: Callable[..., Path]
+) -> None:
+    folder = draw_folder(15, 15)
+    assert "unlike the films" not in run("predict", "-m", tiny_model, folder).stderr
+    for path in folder.rglob("*.png"):
+        with Image.open(path) as film:
+            film.rotate(90).save(path)
+    done = run("predict", "-m", tiny_model, "--format", "json", folder)
+    assert done.stderr.count("unlike the films") == 1
+    assert all("unlike_training_films" in json.loads(row)["warnings"] for row in done.stdout.splitlines()[:5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +154,17 @@ def test_a_blank_picture_gets_no_verdict(detector: Detector) -> None:
         assert finding.finding is None
         assert finding.error is not None
         assert finding.error.kind == "not_a_chest_radiograph"
+
+
+@pytest.mark.parametrize(("oldest", "warned"), [(5, True), (0, False), (90, False)])
+def test_an_adults_film_is_warned_of_by_a_model_of_children_alone(
+    oldest: int, warned: bool, tiny_model: Path, tmp_path: Path
+) -> None:
+    from tests.test_dicom import RAMP, film
+
+    card = model_file.read(tiny_model)[1]
+    pixels = np.stack([drawn_film(i % 2, i) for i in range(2)]).astype(np.float32) / 255
+    theirs = replace(card, data=card.data | {"oldest_patient_years": oldest})
+    model_file.rewrite(tiny_model, theirs, tmp_path / "model.onnx", pixels)
+    (finding,) = Detector(tmp_path / "model.onnx").examine([film(RAMP, PatientAge="045Y")])
+    assert ("adult_patient" in finding.warnings) is warned

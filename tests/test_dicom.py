@@ -476,3 +476,25 @@ def test_a_damaged_film_gives_pixels_or_one_of_our_errors_and_no_name(
         assert found.dtype == np.float32
         assert found.min() >= 0
         assert found.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("elements", "adult"),
+    [
+        ({"PatientAge": "045Y"}, True),
+        ({"PatientAge": "018Y"}, True),
+        ({"PatientAge": "017Y"}, False),
+        ({"PatientAge": "030M"}, False),
+        ({"PatientAge": "003Y", "PatientBirthDate": "19500101", "StudyDate": "20200101"}, False),
+        ({"PatientBirthDate": "19500630", "StudyDate": "19680630"}, True),
+        ({"PatientBirthDate": "19500630", "StudyDate": "19680629"}, False),
+        ({"PatientBirthDate": "19500630"}, False),
+        ({"PatientBirthDate": "about 1950", "StudyDate": "20200101"}, False),
+        ({"PatientAge": "old"}, False),
+        ({"PatientBirthDate": None}, False),
+    ],
+    ids=str,
+)
+def test_an_adult_is_known_by_the_age_or_else_by_the_dates(elements: dict[str, Any], adult: bool) -> None:
+    _, _, notes = decode(film(RAMP, **elements), LIMIT)
+    assert ("adult_patient" in notes) is adult

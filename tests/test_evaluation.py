@@ -94,3 +94,36 @@ def test_stress_judges_the_same_films_under_every_shift(detector: Detector) -> N
     assert {performance.n for performance in table.values()} == {12}
     plain = evaluation.evaluate(drawn(12), detector).performance
     assert table["none"].confusion == plain.confusion
+
+
+def test_the_worst_shift_is_named_and_inverted_films_do_not_count(detector: Detector) -> None:
+    table = evaluation.under_stress(drawn(40), detector)
+    worst = evaluation.worst_shift(table, "specificity")
+    lowest = min(table[name].figures["specificity"].value for name in table if name != "inverted")
+    assert table[worst].figures["specificity"].value == lowest
+    assert worst != "inverted"
+
+
+def test_a_model_that_looks_at_lungs_loses_little_without_the_corners_and_all_without_the_lungs(
+    detector: Detector,
+) -> None:
+    gaze = evaluation.gaze(drawn(60), detector)
+    assert 0.0 <= gaze.outside.low <= gaze.outside.value <= gaze.outside.high <= gaze.even
+    assert gaze.flipped.value < 0.3
+    assert gaze.auc_around.low < 0.75
+
+
+def test_a_set_unlike_the_training_films_says_so(detector: Detector) -> None:
+    films = [replace(film, pixels=np.rot90(film.pixels)) for film in drawn(40) if film.pixels is not None]
+    assert evaluation.evaluate(drawn(40), detector).shift is None
+    shifted = evaluation.evaluate(films, detector)
+    assert shifted.shift is not None
+    assert shifted.as_dict()["unlike_training_films"] == shifted.shift
+
+
+@pytest.mark.films
+def test_the_bundled_model_looks_at_the_thorax(data: Path) -> None:
+    gaze = evaluation.gaze(dataset.load(data / "kermany_original" / "train"), Detector())
+    assert gaze.outside.high < 0.75 * gaze.even
+    assert gaze.flipped.value < 0.05
+    assert gaze.auc_around.low < 0.75

@@ -395,3 +395,44 @@ def test_the_plain_cnn_is_not_given_weights_it_cannot_have() -> None:
             architectures.build("cnn", SIZE, init=init)
     assert Recipe(architecture="cnn").dropout == 0.5
     assert Recipe(architecture="cnn", dropout=0.0).dropout == 0.0
+
+
+def test_the_soup_of_two_runs_has_the_mean_of_their_weights(films: Path, tmp_path: Path) -> None:
+    import keras
+
+    runs = [tmp_path / "calm", tmp_path / "noisy"]
+    for run, noise in zip(runs, (0.0, 0.2), strict=True):
+        training.fit(films, run, replace(QUICK, augmentation=replace(NONE, noise=noise, share=1.0)))
+    souped = training.soup(films, tmp_path / "soup", runs)
+    first, second, mean = (
+        keras.saving.load_model(path / "model.keras").get_weights() for path in (*runs, tmp_path / "soup")
+    )
+    assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    for a, b, m in zip(first, second, mean, strict=True):
+        np.testing.assert_allclose(m, (a + b) / 2, rtol=1e-6, atol=1e-7)
+    assert Detector(souped.model).card.data["training"] == Detector(runs[0] / "model.onnx").card.data["training"]
+
+
+def test_the_soup_of_one_run_is_that_run(films: Path, tmp_path: Path) -> None:
+    run = training.fit(films, tmp_path / "run", QUICK)
+    souped = training.soup(films, tmp_path / "soup", [tmp_path / "run"])
+    assert Detector(souped.model).card == Detector(run.model).card
+
+
+def test_runs_that_held_out_other_patients_make_no_soup(films: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        training.fit(films, tmp_path / str(seed), replace(QUICK, seed=seed))
+    with pytest.raises(TrainingError, match="same patients"):
+        training.soup(films, tmp_path / "soup", [tmp_path / "0", tmp_path / "1"])
+    with pytest.raises(TrainingError, match="folder of a training"):
+        training.soup(films, tmp_path / "soup", [tmp_path / "nowhere"])
+    with pytest.raises(TrainingError, match="got none"):
+        training.soup(films, tmp_path / "soup", [])
+    assert not (tmp_path / "soup").exists()
+
+
+def test_the_threshold_keeps_the_sensitivity_that_was_asked_for(films: Path, tmp_path: Path) -> None:
+    run = training.fit(films, tmp_path / "run", replace(QUICK, sensitivity=0.99))
+    assert "sensitivity of at least 0.99" in Detector(run.model).card.calibration.threshold_reason
+    with pytest.raises(TrainingError, match="got both"):
+        Recipe(sensitivity=0.9, specificity=0.9)

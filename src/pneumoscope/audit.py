@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pneumoscope import copies, dataset, faults, metrics, radiograph, shortcuts, splits
 from pneumoscope.dataset import LABELS, SPLITS, Film
-from pneumoscope.errors import PneumoscopeError
+from pneumoscope.errors import PneumoscopeError, UnreadableError
 from pneumoscope.metrics import Estimate
 from pneumoscope.shortcuts import Shortcut
 
@@ -207,6 +207,8 @@ def _read(films: Sequence[Film], progress: Progress) -> tuple[list[_Seen], list[
             return _Seen(position, key, copies.thumbnails(read.pixels), shortcuts.measure(film, read))
         except PneumoscopeError as error:
             return error
+        except OSError as error:  # the file has gone since
+            return UnreadableError(f"The file cannot be read ({error.strerror}): check its disk and permissions.")
 
     seen: list[_Seen] = []
     failures: list[tuple[Film, PneumoscopeError]] = []

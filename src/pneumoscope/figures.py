@@ -159,6 +159,42 @@ def histogram(evaluation: Evaluation) -> str:
     return _svg(figure, "histogram", "Histograms of the probabilities of normal films and of pneumonias.")
 
 
+@matplotlib.rc_context(_STYLE)
+def stressed(evaluation: Evaluation) -> str | None:
+    """Draw sensitivity and specificity with their Wilson intervals, shift by shift.
+
+    Returns:
+        An `<svg>` element; None where no shift was tried, or with films of one class only.
+    """
+    if not evaluation.stressed or not _both_classes(evaluation):
+        return None
+    names = list(evaluation.stressed)
+    figure = Figure(figsize=(7.2, 0.3 * len(names) + 1), layout="constrained")
+    axes = figure.subplots()
+    rows = np.arange(len(names))
+    for figure_name, colour, marker, nudge in (
+        ("sensitivity", _PNEUMONIA, "o", -0.15),
+        ("specificity", _NORMAL, "s", 0.15),
+    ):
+        estimates = [evaluation.stressed[name].figures[figure_name] for name in names]
+        arms = np.hstack([_arms(estimate) for estimate in estimates])
+        axes.errorbar(
+            [estimate.value for estimate in estimates],
+            rows + nudge,
+            xerr=arms,
+            fmt=marker,
+            color=colour,
+            markersize=4.5,
+            linewidth=1.2,
+            label=figure_name,
+        )
+    axes.set(ylim=(len(names) - 0.4, -0.6), yticks=rows, yticklabels=["as they are", *names[1:]])
+    axes.set_xlim(right=1.005)
+    axes.grid(visible=False, axis="y")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return _svg(figure, "stressed", "Sensitivity and specificity under each shift; the table below has the numbers.")
+
+
 def _both_classes(evaluation: Evaluation) -> bool:
     return 0 < evaluation.performance.positives < evaluation.performance.n
 

@@ -126,9 +126,9 @@ def site_shift(unusual: Iterable[bool]) -> str | None:
         return None
     figures = str(share).replace(" (", ", ")
     return (
-        f"{sum(flags)} of {len(flags)} films ({figures} are unlike the films that the model has learnt from; of other "
-        f"patients of its own hospital, {1 - USUAL:.0%} are. Its verdicts and probabilities may be off here: evaluate it "
-        "on labelled films of this site, or calibrate it on them."
+        f"{sum(flags)} of {len(flags)} films ({figures} are unlike the films that the model has learnt from, against "
+        f"{1 - USUAL:.0%} of other patients of the hospital it learnt from. Its verdicts and probabilities may be off "
+        "here: evaluate it on labelled films of this site, or calibrate it on them."
     )
 
 

@@ -20,7 +20,7 @@ from pneumoscope import figures, metrics, overlay
 from pneumoscope.atomic import write_text
 from pneumoscope.dataset import LABELS, Film
 from pneumoscope.detector import Detector, Finding
-from pneumoscope.evaluation import Evaluation
+from pneumoscope.evaluation import HEADLINE, Evaluation, worst_shift
 from pneumoscope.metrics import Estimate
 from pneumoscope.model_file import Card
 
@@ -120,6 +120,7 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
         "precision_recall": figures.precision_recall(evaluation),
         "reliability": figures.reliability(evaluation),
         "histogram": figures.histogram(evaluation),
+        "stressed": figures.stressed(evaluation),
     }
     return template.render(
         evaluation=evaluation,
@@ -135,6 +136,7 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
         mistakes=mistakes,
         scale=scale,
         overlay=overlay,
+        worst={name: worst_shift(evaluation.stressed, name) for name in HEADLINE if evaluation.stressed},
         failures=[
             (Path(finding.path).name or "a picture in the archive", finding.error) for finding in evaluation.failures
         ],

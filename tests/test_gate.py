@@ -1,0 +1,94 @@
+"""The gate: films unlike those learnt from are told of, one by one and as a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pneumoscope import Detector, gate, stress
+from pneumoscope.errors import ModelFileError
+from pneumoscope.gate import Gate
+from tests.conftest import SIZE, drawn_film
+
+
+def embeddings(n: int, seed: int, spread: tuple[float, ...] = (9.0, 5.0, 1.0, 1.0, 1.0, 1.0)) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, len(spread))) * spread + 3.0
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Gate:
+    return gate.fit(embeddings(2000, 0), embeddings(1000, 1))
+
+
+def test_one_film_in_a_hundred_of_other_patients_lies_beyond_the_limit(fitted: Gate) -> None:
+    beyond = fitted.distances(embeddings(10_000, 2)) > fitted.limit
+    assert 0.002 < beyond.mean() < 0.03
+
+
+def test_a_film_far_off_the_usual_directions_lies_beyond_the_limit() -> None:
+    usual = embeddings(500, 0, (5.0,) * 64 + (0.1,) * 36)
+    fitted = gate.fit(usual, embeddings(500, 1, (5.0,) * 64 + (0.1,) * 36))
+    odd = usual[:1].copy()
+    odd[0, -1] += 10.0
+    assert fitted.distances(odd)[0] > fitted.limit > fitted.distances(usual[:1])[0]
+
+
+def test_it_comes_back_from_the_model_files_card_as_it_was(fitted: Gate) -> None:
+    back = Gate.from_dict(fitted.as_dict())
+    films = embeddings(50, 3)
+    np.testing.assert_array_equal(back.distances(films), fitted.distances(films))
+    assert back.limit == fitted.limit
+
+
+@pytest.mark.parametrize("values", [{}, {"mean": "AAAA"}, {"mean": "!", "components": "", "scale": 1, "limit": 1}])
+def test_a_damaged_gate_is_an_error_of_the_model_file(values: dict[str, object]) -> None:
+    with pytest.raises(ModelFileError, match="Expected a gate"):
+        Gate.from_dict(values)
+
+
+@given(st.integers(2, 400), st.floats(0.0, 1.0))
+@settings(deadline=None)
+def test_a_site_is_warned_of_only_where_the_excess_is_certain(n: int, share: float) -> None:
+    unusual = round(share * n)
+    warning = gate.site_shift([True] * unusual + [False] * (n - unusual))
+    if n < gate.FEW or unusual / n <= gate.SHIFTED:
+        assert warning is None
+    if n >= gate.FEW and share > 0.5:
+        assert warning is not None
+        assert f"{unusual} of {n} films" in warning
+
+
+def test_turned_and_shuffled_films_are_unlike_and_films_of_the_same_kind_are_not(tiny_model: Path) -> None:
+    detector = Detector(tiny_model)
+    films = [drawn_film(i % 2, 70_000 + i) for i in range(100)]
+    quarter = SIZE // 4
+    shuffled = []
+    for film in films:
+        tiles = film.reshape(4, quarter, 4, quarter).swapaxes(1, 2).reshape(16, quarter, quarter)
+        order = np.random.default_rng(0).permutation(16)
+        shuffled.append(tiles[order].reshape(4, 4, quarter, quarter).swapaxes(1, 2).reshape(SIZE, SIZE))
+
+    def unlike(pictures: list[np.ndarray]) -> int:
+        return sum("unlike_training_films" in finding.warnings for finding in detector.examine(pictures))
+
+    assert unlike(films) <= 10
+    assert unlike(shuffled) >= 90
+
+
+@pytest.mark.films
+def test_real_films_pass_and_films_on_their_side_do_not(data: Path) -> None:
+    from pneumoscope import radiograph
+
+    pixels = [radiograph.read(path).pixels for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))]
+    detector = Detector()
+
+    def unlike(pictures: list[np.ndarray]) -> int:
+        return sum("unlike_training_films" in finding.warnings for finding in detector.examine(pictures))
+
+    assert unlike(pixels) <= 1
+    assert unlike([np.rot90(film) for film in pixels]) >= 14
+    assert unlike([stress.apply("contrast 0.6", film) for film in pixels]) <= 2
