@@ -22,6 +22,7 @@ class Architecture:
 
     Attributes:
         application: the name of a network in `keras.applications`, or None for one built here.
+        last: the layer of that network whose output the head looks at; by default the last one.
         scaling: what the network expects, as `keras.applications` names it: `tf` is [-1, 1], `torch` is ImageNet's
             mean and deviation, `caffe` is 0 to 255 in BGR less ImageNet's mean, `raw` is 0 to 255.
         dropout: the share of the head's inputs dropped while training, unless the recipe says otherwise.
@@ -30,10 +31,12 @@ class Architecture:
     application: str | None
     scaling: str
     dropout: float = 0.0
+    last: str | None = None
 
 
 REGISTRY = {
     "mobilenet_v2": Architecture("MobileNetV2", "tf"),
+    "mobilenet_v2_short": Architecture("MobileNetV2", "tf", last="block_12_add"),  # its middle: for few films
     "cnn": Architecture(None, "tf", dropout=0.5),
     "densenet121": Architecture("DenseNet121", "torch"),
     "efficientnet_b0": Architecture("EfficientNetB0", "raw"),
@@ -183,6 +186,8 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
         ) from error
     if init.endswith(".weights.h5"):
         _load(lambda: base.load_weights(init), init)
+    if network.last:
+        base = keras.Model(base.input, base.get_layer(network.last).output, name=f"to_{network.last}")
     if init != "none":
         # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented films
         # fit films as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;

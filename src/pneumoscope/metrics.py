@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -280,9 +281,7 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.in
 
 
 def _normal_quantile() -> float:
-    from scipy.stats import norm
-
-    return float(norm.ppf(0.5 + CONFIDENCE / 2))
+    return NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 
 def _variance(values: NDArray[np.float64]) -> float:

@@ -13,6 +13,7 @@ from pneumoscope.augmentation import Augmentation
 from pneumoscope.errors import NotFoundError, TrainingError
 from pneumoscope.operating_point import OperatingPoint
 
+HEADS = ("epochs", "logistic")
 IMBALANCES = ("class_weight", "oversample", "undersample", "focal", "none")
 PRECISIONS = ("float32", "mixed_bfloat16")
 BOUNDS = (
@@ -20,7 +21,7 @@ BOUNDS = (
     ("dropout", 0.0, 0.99),
     ("validation_share", 0.01, 0.5),
     ("head_epochs", 0, 10_000),
-    ("epochs", 1, 10_000),
+    ("epochs", 0, 10_000),
     ("batch_size", 1, 10_000),
     ("head_learning_rate", 1e-9, 1.0),
     ("learning_rate", 1e-9, 1.0),
@@ -49,8 +50,10 @@ class Recipe:
         pooling: `max` (2 x 2, flatten, as published) or `average`.
         dropout: share of the head's inputs dropped while training, in [0, 1); -1 is the architecture's own.
         validation_share: share of the films held out, by patient, where the data set has no usable split of its own.
+        head: how the head is trained on the frozen, pretrained features: in `epochs`, or fitted in one step by
+            `logistic` regression, which does better with a few hundred films.
         head_epochs: epochs for the head alone on the frozen, pretrained features; none without pretraining.
-        epochs: epochs for the whole network.
+        epochs: epochs for the whole network; 0 leaves it at the head.
         batch_size: films a step.
         head_learning_rate: first learning rate of the head's phase.
         learning_rate: first learning rate of the whole network's phase; 0 is 1e-4 for a pretrained network and 1e-3 for
@@ -80,6 +83,7 @@ class Recipe:
     pooling: str = "max"
     dropout: float = -1.0
     validation_share: float = 0.2
+    head: str = "epochs"
     head_epochs: int = 10
     epochs: int = 20
     batch_size: int = 32
@@ -113,7 +117,12 @@ class Recipe:
             object.__setattr__(self, "dropout", architectures.REGISTRY[self.architecture].dropout)
         if self.learning_rate == 0.0:
             object.__setattr__(self, "learning_rate", 1e-3 if self.init == "none" else 1e-4)
-        for name, known in (("imbalance", IMBALANCES), ("precision", PRECISIONS), ("pooling", architectures.POOLINGS)):
+        for name, known in (
+            ("head", HEADS),
+            ("imbalance", IMBALANCES),
+            ("precision", PRECISIONS),
+            ("pooling", architectures.POOLINGS),
+        ):
             if getattr(self, name) not in known:
                 raise TrainingError(f"Expected {name} {', '.join(known)}, got '{getattr(self, name)}'.")
         for name, low, high in BOUNDS:
@@ -123,6 +132,8 @@ class Recipe:
                 raise TrainingError(
                     f"Expected {name} a {'whole ' if whole else ''}number in [{low:g}, {high:g}], got {value!r}."
                 )
+        if self.epochs == 0 and self.init == "none":
+            raise TrainingError("Expected epochs for a network that starts from random weights, got 0.")
         if self.sensitivity and self.specificity:
             raise TrainingError("Expected a sensitivity or a specificity to choose the threshold by, got both.")
 
