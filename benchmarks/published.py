@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="where the page goes; by default beside the runs")
     arguments = parser.parse_args()
 
+    arguments.out.mkdir(parents=True, exist_ok=True)
     films = dataset.load(arguments.data)
     decoded = splits.decode(films, 64)  # small: only to know who is one patient
     drawn_from, held_out = splits.folds(decoded, 5, seed=0)[0]
@@ -242,10 +243,10 @@ def page(scores: dict[str, list[Scores]], unseen: int) -> str:
 # The published recipes, side by side
 
 Written by `python benchmarks/published.py chest_xray/train`: the mean over {draws} draws of patients, with Student's
-95 % interval of that mean. `mobilenet` learns from 136 pictures and is validated on 40, one picture a patient, half of them
-normal; `cnn` learns from {LARGER:,}. "Unseen" are {unseen} films of other patients, the same for all. Accuracies on
-training and validation films are at even odds, as published; verdicts on the unseen are at each network's own threshold
-(0.5 as published; ours fits it on the validation films).
+95 % interval of that mean. `mobilenet` learns from 136 pictures and is validated on 40, one picture a patient, half of
+them normal; `cnn` learns from {LARGER:,}. "Unseen" are {unseen} films of other patients, the same for all. Accuracies
+on training and validation films are at even odds, as published; verdicts on the unseen are at each network's own
+threshold (0.5 as published; ours fits it on the validation films).
 
 | side | {" | ".join(names)} |
 |{"---|" * (len(names) + 1)}

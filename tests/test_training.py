@@ -234,7 +234,11 @@ def test_a_pretrained_network_trains_its_head_first_on_features_computed_once(
     recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=2, epochs=1)
     training.fit(films, tmp_path / "run", recipe, progress=lambda what, done, *_: steps.append((what, done)))
     assert [row["phase"] for row in history(tmp_path / "run")] == ["head", "head", "network"]
-    assert [done for what, done in steps if what == "computing features"] == [64, 72, 18]
+    assert [done for what, done in steps if what == "computing features"] == [
+        64,
+        72,
+        18,
+    ] * 2  # for the head; for the gate
 
 
 def test_a_run_killed_between_and_within_its_phases_resumes_to_the_same_result(
@@ -436,3 +440,44 @@ def test_the_threshold_keeps_the_sensitivity_that_was_asked_for(films: Path, tmp
     assert "sensitivity of at least 0.99" in Detector(run.model).card.calibration.threshold_reason
     with pytest.raises(TrainingError, match="got both"):
         Recipe(sensitivity=0.9, specificity=0.9)
+
+
+def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
+    films: Path, base_weights: Path, tmp_path: Path
+) -> None:
+    import keras
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    recipe = replace(
+        QUICK,
+        architecture="mobilenet_v2_short",
+        init=str(base_weights),
+        head="logistic",
+        epochs=0,
+        augmentation=replace(NONE, horizontal_flip=1.0),
+    )
+    run = training.fit(films, tmp_path / "run", recipe)
+    network = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    parts = {"train": [], "val": []}  # type: dict[str, list[Film]]
+    for film in dataset.load(tmp_path / "run" / "split.csv"):
+        parts[str(film.split)].append(film)
+    learnt, held_out = (splits.decode(part, SIZE) for part in parts.values())
+
+    def pooled(pixels: NDArray[Any]) -> NDArray[np.float32]:
+        maps = network.get_layer("features").predict_on_batch(pixels[..., None].astype(np.float32))
+        head = network.get_layer("head")
+        return np.asarray(keras.Model(head.inputs, head.layers[-1].input).predict_on_batch(maps))
+
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
+    inputs = np.concatenate([pooled(learnt.pixels), pooled(learnt.pixels[:, :, ::-1])])
+    expected.fit(inputs, np.tile(learnt.labels, 2))
+    logits = epochs.predict_logits(network, held_out.pixels[..., None])
+    np.testing.assert_allclose(logits, expected.decision_function(pooled(held_out.pixels)), atol=2e-2)
+    assert Detector(run.model).card.architecture == "mobilenet_v2_short"
+
+
+def test_a_network_from_random_weights_needs_epochs() -> None:
+    with pytest.raises(TrainingError, match="got 0"):
+        Recipe(architecture="cnn", epochs=0)

@@ -1,0 +1,107 @@
+"""The benchmarks' samples and tables: who is compared with whom, and how the figures are laid out."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("keras", reason="training is not installed")
+
+from pneumoscope import dataset, splits
+from pneumoscope.recipe import Recipe
+from pneumoscope.splits import Decoded
+from tests.conftest import ROOT, drawn_film
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def published() -> ModuleType:
+    return script("published")
+
+
+@pytest.fixture(scope="module")
+def generalisation() -> ModuleType:
+    return script("generalisation")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Decoded:
+    """Films under Kermany's names: 120 patients of each class with two films each."""
+    folder = tmp_path_factory.mktemp("pool")
+    names = [(0, f"{('IM', 'NORMAL2-IM')[i % 2]}-{i:04d}-000{k}.png") for i in range(120) for k in (1, 2)]
+    names += [(1, f"person{i}_virus_{k}.png") for i in range(120) for k in (1, 2)]
+    for seed, (label, name) in enumerate(names):
+        path = folder / dataset.LABELS[label] / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(drawn_film(label, seed, 32)).save(path)
+    return splits.decode(dataset.load(folder), 32)
+
+
+def test_the_first_recipe_draws_one_film_a_patient_and_half_of_them_normal(
+    published: ModuleType, pool: Decoded
+) -> None:
+    films = published.drawn_few(pool, draw=0)
+    assert len({film.patient for film in films}) == len(films) == 176
+    for split, n in (("train", 136), ("val", 40)):
+        labels = [film.label for film in films if film.split == split]
+        assert (len(labels), sum(labels)) == (n, n // 2)
+
+
+def test_each_draw_takes_other_films_and_the_same_draw_the_same(published: ModuleType, pool: Decoded) -> None:
+    for draw in (published.drawn_few, published.drawn_many):
+        assert draw(pool, 0) == draw(pool, 0)
+    assert {film.path for film in published.drawn_few(pool, 0)} != {film.path for film in published.drawn_few(pool, 1)}
+
+
+def test_the_mean_over_draws_has_students_interval(published: ModuleType) -> None:
+    estimate = published.mean([0.90, 0.94, 0.98])
+    assert estimate.value == pytest.approx(0.94)
+    assert estimate.high - estimate.value == pytest.approx(4.303 * 0.04 / np.sqrt(3), rel=1e-3)  # t(2), 97.5 %
+
+
+def test_the_page_has_a_row_for_each_side(published: ModuleType) -> None:
+    some = {"unseen: AUC": 0.9}
+    page = published.page({name: [some, some] for name in published.SIDES}, 100)
+    for side in published.SIDES:
+        assert f"| {side} | 0.900 (0.900–0.900) |" in page
+
+
+def test_no_patient_is_learnt_from_and_measured_on(generalisation: ModuleType, pool: Decoded) -> None:
+    parts = generalisation.held_out_parts(pool, seed=0)
+    assert len(parts) == 7
+    for learnt, held_out in parts.values():
+        assert not set(pool.groups[learnt]) & set(pool.groups[held_out])
+        assert len(learnt) + len(held_out) == len(pool.films)
+
+
+def test_a_new_site_has_the_normals_of_the_other_series(generalisation: ModuleType, pool: Decoded) -> None:
+    learnt, held_out = generalisation.held_out_parts(pool, seed=0)["learnt-from-IM"]
+    series = [{pool.films[i].path.name[:2] for i in part if pool.films[i].label == 0} for part in (learnt, held_out)]
+    assert series == [{"IM"}, {"NO"}]
+
+
+def test_the_worst_shift_is_named_and_inverted_films_do_not_count(
+    generalisation: ModuleType, draw_folder: Callable[..., Path]
+) -> None:
+    def shifted(value: float) -> dict[str, object]:
+        figures = {name: {"value": value, "low": value, "high": value} for name in generalisation.FIGURES}
+        return {"n": 10, "positives": 5, **figures}
+
+    table = {"none": shifted(0.9), "blur": shifted(0.8), "inverted": shifted(0.1)}
+    assert generalisation.worst(table, "specificity") == "0.800 (0.800–0.800) blur"
+    page = generalisation.page({"fold-1": table}, Recipe())
+    assert "| fold-1 | 10 (5) | 0.900 (0.900–0.900) |" in page
