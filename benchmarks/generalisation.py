@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="Kermany's training split: NORMAL/ and PNEUMONIA/")
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "default.toml")
     parser.add_argument("--init", default="imagenet", help="imagenet, or a file with MobileNetV2's ImageNet weights")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "generalisation", help="the runs' folder")
+    parser.add_argument("--out", type=Path, help="the runs' folder; by default one of the recipe's name under runs/")
     parser.add_argument("--epochs", type=int, help="for the whole network; by default the recipe's")
     parser.add_argument("--only", nargs="*", help="the splits to run, by the names of their folders")
     parser.add_argument("--page", type=Path, help="where the page goes; by default beside the runs")
@@ -55,15 +56,17 @@ def main() -> None:
 
     changes = {"epochs": arguments.epochs} if arguments.epochs else {}
     recipe = Recipe.from_toml(arguments.recipe, init=arguments.init, **changes)
+    out = arguments.out or ROOT / "runs" / "generalisation" / arguments.recipe.stem
     decoded = splits.decode(dataset.load(arguments.data), recipe.size)
     tables: dict[str, Table] = {}
     for name, (learnt, held_out) in held_out_parts(decoded, recipe.seed).items():
-        result = arguments.out / name / "stress.json"
+        result = out / name / "stress.json"
         if not result.exists() and (not arguments.only or name in arguments.only):
             measure(decoded.take(learnt).films, decoded.take(held_out).films, recipe, result)
         if result.exists():
+            check(result.parent, recipe)
             tables[name] = json.loads(result.read_text(encoding="utf-8"))
-            write_text(arguments.page or arguments.out / "generalisation.md", page(tables, recipe))
+            write_text(arguments.page or out / "generalisation.md", page(tables, recipe, arguments.recipe))
 
 
 def held_out_parts(decoded: Decoded, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -89,13 +92,22 @@ def measure(learnt: list[Film], held_out: list[Film], recipe: Recipe, result: Pa
     write_text(result, json.dumps({shift: p.as_dict() for shift, p in table.items()}, indent=1))
 
 
+def check(run: Path, recipe: Recipe) -> None:
+    """Refuse to show figures of another recipe than the one asked for."""
+    found = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]
+    if found != asdict(recipe):
+        raise SystemExit(
+            f"Expected a run of this recipe in '{run}', got another one's: name another folder with --out."
+        )
+
+
 def report(what: str, done: int, total: int, figures: object) -> None:
     """Say when each stretch is over."""
     if done == total:
         print(what, figures, flush=True)
 
 
-def page(tables: Mapping[str, Table], recipe: Recipe) -> str:
+def page(tables: Mapping[str, Table], recipe: Recipe, source: Path) -> str:
     """Lay the figures out in Markdown."""
     held_out = "\n".join(
         f"| {name} | {t['none']['n']} ({t['none']['positives']}) | "
@@ -117,7 +129,7 @@ def page(tables: Mapping[str, Table], recipe: Recipe) -> str:
 # On patients and films that a model was not trained on
 
 Written by `python benchmarks/generalisation.py chest_xray/train`: {len(tables)} trainings of
-[`recipes/default.toml`](../recipes/default.toml), here of {recipe.epochs} epochs, on parts of Kermany's
+[`recipes/{source.name}`](../recipes/{source.name}), here of {recipe.epochs} epochs, on parts of Kermany's
 training split. A fold holds a fifth of the patients out. `learnt-from-IM` has learnt from normals of the naming series
 `IM-` and from half of the patients with pneumonia, and is measured on the normals of `NORMAL2-IM-` and on the other
 half; `learnt-from-NORMAL2-IM` the other way round. Those measured on have chosen nothing: epoch, temperature and
@@ -131,7 +143,8 @@ threshold come from a fifth of the patients learnt from. In brackets the 95 % in
 
 ## Shift by shift
 
-The mean over these splits, and in brackets the worst of them.
+The mean over these splits, and in brackets the worst of them. "none" is all held-out films as they are, each other row
+at most {STRESSED} of a split.
 
 | shift | AUC | sensitivity | specificity |
 |---|---|---|---|

@@ -82,10 +82,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pneumoscope.recipe import Recipe
 
     films = [
-        Film(Path(f"drawn{i}"), i % 2, f"patient{i}", pixels=drawn_film(i % 2, seed=10_000 + i)) for i in range(240)
+        Film(Path(f"drawn{i}"), i % 2, f"patient{i}", pixels=drawn_film(i % 2, seed=10_000 + i)) for i in range(520)
     ]
     recipe = Recipe(
-        architecture="cnn", init="none", size=SIZE, epochs=12, learning_rate=2e-3, average=0.0, augmentation=NONE
+        architecture="cnn", init="none", size=SIZE, epochs=8, learning_rate=2e-3, average=0.0, augmentation=NONE
     )
     return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
 

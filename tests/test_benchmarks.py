@@ -103,5 +103,5 @@ def test_the_worst_shift_is_named_and_inverted_films_do_not_count(
 
     table = {"none": shifted(0.9), "blur": shifted(0.8), "inverted": shifted(0.1)}
     assert generalisation.worst(table, "specificity") == "0.800 (0.800–0.800) blur"
-    page = generalisation.page({"fold-1": table}, Recipe())
+    page = generalisation.page({"fold-1": table}, Recipe(), Path("default.toml"))
     assert "| fold-1 | 10 (5) | 0.900 (0.900–0.900) |" in page

@@ -99,18 +99,46 @@ def test_stress_judges_the_same_films_under_every_shift(detector: Detector) -> N
 def test_the_worst_shift_is_named_and_inverted_films_do_not_count(detector: Detector) -> None:
     table = evaluation.under_stress(drawn(40), detector)
     worst = evaluation.worst_shift(table, "specificity")
-    lowest = min(table[name].figures["specificity"].value for name in table if name != "inverted")
+    lowest = min(table[name].figures["specificity"].value for name in table if name not in ("none", "inverted"))
+    assert worst is not None
     assert table[worst].figures["specificity"].value == lowest
     assert worst != "inverted"
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_films_of_one_class_have_no_gaze_and_a_worst_shift_only_where_one_is_defined(
+    label: int, detector: Detector
+) -> None:
+    films = [film for film in drawn(20) if film.label == label]
+    assert evaluation.gaze(films, detector) is None
+    table = evaluation.under_stress(films, detector)
+    assert (evaluation.worst_shift(table, "sensitivity") is None) is (label == 0)
+    assert (evaluation.worst_shift(table, "specificity") is None) is (label == 1)
+
+
+def test_a_film_that_a_shift_makes_even_is_judged_all_the_same(detector: Detector) -> None:
+    faint = [
+        replace(film, pixels=(film.pixels * 0.03).astype(np.uint8)) for film in drawn(4) if film.pixels is not None
+    ]
+    assert evaluation.under_stress([*drawn(20), *faint], detector)["contrast 0.6"].n == 24
+    assert evaluation.gaze([*drawn(20), *faint], detector) is not None
+
+
+def test_nothing_readable_is_said_under_stress_too(detector: Detector, tmp_path: Path) -> None:
+    broken = Film(tmp_path / "gone.png", 1, "px")
+    for measure in (evaluation.under_stress, evaluation.gaze):
+        with pytest.raises(DatasetError, match="none of 1"):
+            measure([broken], detector)
 
 
 def test_a_model_that_looks_at_lungs_loses_little_without_the_corners_and_all_without_the_lungs(
     detector: Detector,
 ) -> None:
     gaze = evaluation.gaze(drawn(60), detector)
+    assert gaze is not None
     assert 0.0 <= gaze.outside.low <= gaze.outside.value <= gaze.outside.high <= gaze.even
     assert gaze.flipped.value < 0.3
-    assert gaze.auc_around.low < 0.75
+    assert gaze.auc_around.value < 0.8
 
 
 def test_a_set_unlike_the_training_films_says_so(detector: Detector) -> None:
@@ -124,6 +152,7 @@ def test_a_set_unlike_the_training_films_says_so(detector: Detector) -> None:
 @pytest.mark.films
 def test_the_bundled_model_looks_at_the_thorax(data: Path) -> None:
     gaze = evaluation.gaze(dataset.load(data / "kermany_original" / "train"), Detector())
+    assert gaze is not None
     assert gaze.outside.high < 0.75 * gaze.even
     assert gaze.flipped.value < 0.05
-    assert gaze.auc_around.low < 0.75
+    assert gaze.auc_around.value < 0.8

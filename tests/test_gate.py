@@ -29,6 +29,17 @@ def test_one_film_in_a_hundred_of_other_patients_lies_beyond_the_limit(fitted: G
     assert 0.002 < beyond.mean() < 0.03
 
 
+@pytest.mark.parametrize("held_out", [100, 300])
+def test_the_limit_keeps_its_promise_with_few_held_out_films(held_out: int) -> None:
+    spread = tuple(np.linspace(9.0, 0.5, 100))
+    training, new = embeddings(3000, 0, spread), embeddings(4000, 1, spread)
+    beyond = []
+    for seed in range(2, 12):
+        fitted = gate.fit(training, embeddings(held_out, seed, spread))
+        beyond.append((fitted.distances(new) > fitted.limit).mean())
+    assert np.mean(beyond) < 0.02
+
+
 def test_a_film_far_off_the_usual_directions_lies_beyond_the_limit() -> None:
     usual = embeddings(500, 0, (5.0,) * 64 + (0.1,) * 36)
     fitted = gate.fit(usual, embeddings(500, 1, (5.0,) * 64 + (0.1,) * 36))

@@ -46,3 +46,9 @@ def test_hiding_leaves_one_part_as_it_is_and_the_other_even() -> None:
     np.testing.assert_array_equal(around[~mask], film[~mask])
     np.testing.assert_array_equal(alone[mask], film[mask])
     assert np.ptp(around[mask]) == np.ptp(alone[~mask]) == 0.0
+
+
+def test_what_is_hidden_leaves_no_trace() -> None:
+    film = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    other = np.where(thorax.inside(64, 64), film / 2, film).astype(np.float32)
+    np.testing.assert_array_equal(thorax.hide(film, thorax=True), thorax.hide(other, thorax=True))

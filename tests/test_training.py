@@ -414,6 +414,7 @@ def test_the_soup_of_two_runs_has_the_mean_of_their_weights(films: Path, tmp_pat
     assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     for a, b, m in zip(first, second, mean, strict=True):
         np.testing.assert_allclose(m, (a + b) / 2, rtol=1e-6, atol=1e-7)
+    assert [part["noise"] for part in Detector(souped.model).card.recipe["mean_of"]] == [0.0, 0.2]
     assert Detector(souped.model).card.data["training"] == Detector(runs[0] / "model.onnx").card.data["training"]
 
 
@@ -430,6 +431,9 @@ def test_runs_that_held_out_other_patients_make_no_soup(films: Path, tmp_path: P
         training.soup(films, tmp_path / "soup", [tmp_path / "0", tmp_path / "1"])
     with pytest.raises(TrainingError, match="folder of a training"):
         training.soup(films, tmp_path / "soup", [tmp_path / "nowhere"])
+    (tmp_path / "1" / "model.keras").unlink()
+    with pytest.raises(TrainingError, match="broken-off"):
+        training.soup(films, tmp_path / "soup", [tmp_path / "1"])
     with pytest.raises(TrainingError, match="got none"):
         training.soup(films, tmp_path / "soup", [])
     assert not (tmp_path / "soup").exists()

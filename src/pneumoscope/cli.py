@@ -153,7 +153,8 @@ def predict(
                 overlays.write(finding)
             write(finding)
             failed += finding.error is not None
-            unusual.append("unlike_training_films" in finding.warnings)
+            if finding.error is None:
+                unusual.append("unlike_training_films" in finding.warnings)
             step()
     if shift := gate.site_shift(unusual):
         console.note(shift)
@@ -199,8 +200,8 @@ def evaluate(
     page = report.write(result, detector, out)
     console.print_figures(result.performance.figures, f"{len(result.films)} films")
     for figure in evaluation.HEADLINE if stress else ():
-        worst = evaluation.worst_shift(result.stressed, figure)
-        console.say(f"Worst {figure} under stress: {result.stressed[worst].figures[figure]} ({worst}).")
+        if worst := evaluation.worst_shift(result.stressed, figure):
+            console.say(f"Worst {figure} under stress: {result.stressed[worst].figures[figure]} ({worst}).")
     if result.seen:
         console.note(f"{result.seen} of these films were used to train or tune the model: the figures flatter it.")
     if result.shift:

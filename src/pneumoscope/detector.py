@@ -159,6 +159,25 @@ class Detector:
         called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
         return np.array(self.card.labels)[called.astype(np.int64)]
 
+    def judge(self, pixels: Iterable[NDArray[np.floating[Any]]]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Judge films that were read and squashed before, whatever they show.
+
+        Args:
+            pixels: of each film, (S, S) in [0, 1], where S is `card.input_size`.
+
+        Returns:
+            (N,), the probabilities of `PNEUMONIA`; and (N, h, w), what each place adds to the logit.
+
+        Example:
+            >>> probabilities, evidence = detector.judge(decoded.pixels)  # doctest: +SKIP
+        """
+        rest = iter(pixels)
+        outputs = []
+        while batch := list(islice(rest, BATCH_SIZE)):
+            outputs.append(self._run(np.stack(batch).astype(np.float32)[..., None]))
+        probabilities = [self.card.calibration.probabilities(output["logit"]) for output in outputs]
+        return np.concatenate(probabilities), np.concatenate([output["evidence"] for output in outputs])
+
     def _read(self, source: Source, keep: bool) -> _Read:
         path = "" if isinstance(source, (bytes, np.ndarray)) else os.fspath(source)
         try:

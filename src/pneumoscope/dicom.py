@@ -144,9 +144,10 @@ def is_adult(header: pydicom.Dataset) -> bool:
         >>> is_adult(header)
         True
     """
-    age = str(header.get("PatientAge") or "")  # 045Y, 018M, 003W or 012D (PS3.5, section 6.2)
-    if re.fullmatch(r"\d{3}[YMWD]", age):
-        return age[3] == "Y" and int(age[:3]) >= ADULT
+    # 045Y, 018M, 003W or 012D (PS3.5, section 6.2); in use also 45, 45Y and the like.
+    age = re.fullmatch(r"0*(\d{1,3})\s*([YMWD]?)", str(header.get("PatientAge") or "").strip().upper())
+    if age and int(age[1]):
+        return age[2] in ("", "Y") and int(age[1]) >= ADULT
     born, studied = (str(header.get(name) or "") for name in ("PatientBirthDate", "StudyDate"))
     if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied):
         return int(studied) - int(born) >= ADULT * 10_000  # YYYYMMDD

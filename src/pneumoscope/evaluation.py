@@ -15,6 +15,7 @@ from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import DatasetError
 from pneumoscope.metrics import Estimate, Performance
 from pneumoscope.model_file import Card
+from pneumoscope.splits import Decoded
 
 HEADLINE = ("sensitivity", "specificity")
 """The figures whose worst shift is told."""
@@ -167,23 +168,25 @@ def under_stress(
     Returns:
         The performance by the shift's name; `none` is the films as they are.
 
+    Raises:
+        DatasetError: not one film could be read.
+
     Example:
         >>> table = under_stress(dataset.load("films/test"), Detector())  # doctest: +SKIP
         >>> min(table, key=lambda name: table[name].figures["specificity"].value)  # doctest: +SKIP
         'black border'
     """
-    decoded = splits.decode(films, detector.card.input_size)
+    decoded = _decoded(films, detector)
     threshold = detector.card.calibration.threshold
     table = {}
     for name in stress.SHIFTS:
-        shifted = [stress.apply(name, film.astype(np.float32)) for film in decoded.pixels]
-        probabilities = detector.predict_proba(shifted)[:, 1]
+        probabilities, _ = detector.judge(stress.apply(name, film.astype(np.float32)) for film in decoded.pixels)
         table[name] = metrics.performance(decoded.labels, probabilities, threshold, decoded.groups)
         progress()
     return table
 
 
-def gaze(films: Sequence[Film], detector: Detector) -> Gaze:
+def gaze(films: Sequence[Film], detector: Detector) -> Gaze | None:
     """Measure whether a model looks at the thorax: `thorax.inside` says where that is.
 
     The evidence says where the last feature map adds to the logit, and each of its places sees well beyond itself. So
@@ -194,37 +197,56 @@ def gaze(films: Sequence[Film], detector: Detector) -> Gaze:
         films: what `dataset.load` gave; unreadable ones are left out.
         detector: the model.
 
+    Returns:
+        The measures; None with films of one class only.
+
+    Raises:
+        DatasetError: not one film could be read.
+
     Example:
         >>> print(gaze(dataset.load("films/test"), Detector()).outside)  # doctest: +SKIP
         0.142 (0.131–0.153)
     """
-    decoded = splits.decode(films, detector.card.input_size)
-    pixels = [film.astype(np.float32) for film in decoded.pixels]
-    sick = [pixels[i] for i in np.flatnonzero(decoded.labels == 1)]
-    evidence = [f.evidence for f in detector.examine(sick, evidence=True) if f.evidence is not None]
-    shares = thorax.outside_share(np.stack(evidence))
-    patients = decoded.groups[decoded.labels == 1]
-    outside = metrics.bootstrap(lambda _, share: float(share.mean()), np.ones_like(patients), shares, patients)
+    decoded = _decoded(films, detector)
+    sick = decoded.labels == 1
+    if sick.all() or not sick.any():
+        return None
     threshold = detector.card.calibration.threshold
-    whole = detector.predict_proba(pixels)[:, 1] >= threshold
-    alone = detector.predict_proba([thorax.hide(film, thorax=False) for film in pixels])[:, 1] >= threshold
-    around = detector.predict_proba([thorax.hide(film, thorax=True) for film in pixels])[:, 1]
+    whole, evidence = detector.judge(decoded.pixels)
+    alone, around = (
+        detector.judge(thorax.hide(film.astype(np.float32), thorax=hidden) for film in decoded.pixels)[0]
+        for hidden in (False, True)
+    )
+    shares, patients = thorax.outside_share(evidence[sick]), decoded.groups[sick]
+    flipped = (whole >= threshold) != (alone >= threshold)
     return Gaze(
-        outside,
-        float(thorax.outside_share(np.ones((1, *evidence[0].shape)))[0]),
-        metrics.wilson(int((whole != alone).sum()), len(whole)),
+        metrics.bootstrap(lambda _, share: float(share.mean()), np.ones_like(patients), shares, patients),
+        float(thorax.outside_share(np.ones((1, *evidence.shape[1:])))[0]),
+        metrics.wilson(int(flipped.sum()), len(flipped)),
         metrics.delong(decoded.labels, around),
     )
 
 
-def worst_shift(table: Mapping[str, Performance], figure: str) -> str:
+def _decoded(films: Sequence[Film], detector: Detector) -> Decoded:
+    decoded = splits.decode(films, detector.card.input_size)
+    if not decoded.films:
+        raise DatasetError(f"Expected films to evaluate on, got none of {len(films)} that can be read.")
+    return decoded
+
+
+def worst_shift(table: Mapping[str, Performance], figure: str) -> str | None:
     """Name the shift under which a figure is lowest; `inverted`, a fault to be told of, does not count.
+
+    Returns:
+        A key of the table; None where the figure is undefined, as with films of one class only.
 
     Example:
         >>> worst_shift(under_stress(films, Detector()), "specificity")  # doctest: +SKIP
         'zoom 1.15'
     """
-    return min(set(table) - {"inverted"}, key=lambda name: (table[name].figures[figure].value, name))
+    values = {name: p.figures[figure].value for name, p in table.items() if name not in ("none", "inverted")}
+    defined = {name: value for name, value in values.items() if not np.isnan(value)}
+    return min(defined, key=defined.__getitem__, default=None)
 
 
 def choose(films: Sequence[Film], split: str | None = None) -> list[Film]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ COMPONENTS = 64
 
 USUAL = 0.99
 """The share of the films of held-out patients that lie within the limit."""
+
+ENOUGH = 100
+"""Held-out films; with fewer no limit leaves only `1 - USUAL` of other films beyond it."""
 
 FEW = 20
 """With fewer films the share of unusual ones says nothing."""
@@ -87,7 +91,8 @@ def fit(training: NDArray[np.floating[Any]], held_out: NDArray[np.floating[Any]]
 
     Args:
         training: (N, d), embeddings of the training films, N > 1.
-        held_out: (M, d), those of patients the network was not trained on; they set the limit.
+        held_out: (M, d), those of patients the network was not trained on; they set the limit, and should be at least
+            `ENOUGH`.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -102,7 +107,9 @@ def fit(training: NDArray[np.floating[Any]], held_out: NDArray[np.floating[Any]]
     mean, components = mean.astype(np.float16), directions[:kept].astype(np.float16)
     scale = max(float((spread[kept:] ** 2).sum() / len(training)), 1e-12)
     gate = Gate(mean.astype(np.float32), components.astype(np.float32), scale, np.inf)
-    return Gate(gate.mean, gate.components, scale, float(np.quantile(gate.distances(held_out), USUAL)))
+    # The rank that conformal prediction takes: a new film is beyond it with a chance of at most `1 - USUAL`.
+    rank = min(len(held_out), math.ceil(USUAL * (len(held_out) + 1)))
+    return Gate(gate.mean, gate.components, scale, float(np.sort(gate.distances(held_out))[rank - 1]))
 
 
 def site_shift(unusual: Iterable[bool]) -> str | None:

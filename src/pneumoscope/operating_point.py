@@ -136,7 +136,9 @@ def specific_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.floa
         [0.18, 0.6]
     """
     negative = np.sort(probabilities[labels == 0])[::-1]
-    passed = negative[int((1.0 - least) * len(negative) + 1e-9)]  # the highest film that must not be called
+    passed = min(
+        negative[int((1.0 - least) * len(negative) + 1e-9)], 1.0 - 1e-15
+    )  # the highest film that must not be called
     above = min(logit(probabilities[probabilities > passed]), default=logit(passed) + 2.0)
     return float(max(sigmoid((above + logit(passed)) / 2), np.nextafter(passed, 1.0)))
 

@@ -136,7 +136,7 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
         mistakes=mistakes,
         scale=scale,
         overlay=overlay,
-        worst={name: worst_shift(evaluation.stressed, name) for name in HEADLINE if evaluation.stressed},
+        worst={name: shift for name in HEADLINE if (shift := worst_shift(evaluation.stressed, name))},
         failures=[
             (Path(finding.path).name or "a picture in the archive", finding.error) for finding in evaluation.failures
         ],

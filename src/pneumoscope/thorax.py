@@ -52,15 +52,15 @@ def outside_share(evidence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def hide(film: NDArray[np.float32], *, thorax: bool) -> NDArray[np.float32]:
-    """Paint the thorax, or all but the thorax, in the film's mean brightness.
+    """Paint the thorax, or all but the thorax, in the mean brightness of what stays: nothing of the hidden shows.
 
     Args:
-        film: (H, W) in [0, 1].
+        film: (H, W) in [0, 1], at least 4 x 4.
         thorax: whether it is the thorax that is hidden.
 
     Example:
-        >>> hide(np.eye(2, dtype=np.float32), thorax=True)
-        array([[0.5, 0.5],
-               [0.5, 0.5]], dtype=float32)
+        >>> hide(np.eye(4, dtype=np.float32), thorax=True).round(1).tolist()
+        [[1.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0]]
     """
-    return np.where(inside(*film.shape) == thorax, film.mean(), film).astype(np.float32)
+    hidden = inside(*film.shape) == thorax
+    return np.where(hidden, film[~hidden].mean(), film).astype(np.float32)

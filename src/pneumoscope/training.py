@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,9 @@ def soup(
     skip_unreadable: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Run:
-    """Average the weights of several runs into one network, and write it as `fit` does.
+    """Average the weights of several runs into one network, and write its model files as `fit` does.
+
+    The card holds the first run's recipe, and under `mean_of` the augmentation of each.
 
     Networks that were trained from one start with different augmentation lie in one valley of the loss; their mean does
     better on films from elsewhere than each of them and costs no more to use (Wortsman et al. 2022, "Model soups:
@@ -135,7 +137,13 @@ def soup(
     claims = [_claim_of(Path(run)) for run in runs]
     if not claims:
         raise TrainingError("Expected runs to average, got none.")
-    recipe = Recipe.from_dict(claims[0]["recipe"])
+    recipes = [Recipe.from_dict(claim["recipe"]) for claim in claims]
+    recipe = recipes[0]
+    if len({(r.architecture, r.size, r.pooling) for r in recipes}) > 1:
+        raise TrainingError("Expected runs of one architecture, size and pooling, got several.")
+    for run in runs:
+        if not (Path(run) / "model.keras").is_file():
+            raise TrainingError(f"Expected a finished run in '{run}', got a broken-off one: resume it first.")
     parts = claims[0]["training and validation films"]
     if any(claim["training and validation films"] != parts for claim in claims):
         raise TrainingError("Expected runs that hold out the same patients, got others: train them with one seed.")
@@ -145,7 +153,7 @@ def soup(
     networks = [_copy(keras.saving.load_model(Path(run) / "model.keras"), recipe) for run in runs]
     networks[0].set_weights([np.mean(same, axis=0) for same in zip(*(n.get_weights() for n in networks), strict=True)])
     out.mkdir(parents=True, exist_ok=True)
-    return _written(networks[0], films, recipe, out, progress)
+    return _written(networks[0], films, recipe, out, progress, mean_of=[asdict(r.augmentation) for r in recipes])
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,14 @@ def _copy(network: keras.Model, recipe: Recipe) -> keras.Model:
     return plain
 
 
-def _written(network: keras.Model, films: _Films, recipe: Recipe, out: Path, progress: Progress) -> Run:
+def _written(
+    network: keras.Model,
+    films: _Films,
+    recipe: Recipe,
+    out: Path,
+    progress: Progress,
+    mean_of: Sequence[Mapping[str, Any]] = (),
+) -> Run:
     """Calibrate a trained network and write it down with what it is and can."""
     training, validation, notes = films.training, films.validation, films.notes
     _write_split(out / "split.csv", training, validation)
@@ -203,13 +218,17 @@ def _written(network: keras.Model, films: _Films, recipe: Recipe, out: Path, pro
             "the threshold is 0.5."
         )
     figures = metrics.performance(validation.labels, fitted.probabilities(logits), fitted.threshold, validation.groups)
-    embeddings = [_embeddings(network, part, progress) for part in (training, validation)]
+    unlike: dict[str, Any] = {}
+    if len(validation.films) >= gate.ENOUGH:
+        unlike = gate.fit(*(_embeddings(network, part, progress) for part in (training, validation))).as_dict()
+    else:
+        notes.append(f"Fewer than {gate.ENOUGH} validation films: the model cannot tell films unlike its own.")
     card = Card(
         architecture=recipe.architecture,
         input_size=recipe.size,
         calibration=fitted,
         bias=architectures.bias(network),
-        recipe=asdict(recipe) | {"init": Path(recipe.init).name},
+        recipe=asdict(recipe) | {"init": Path(recipe.init).name} | ({"mean_of": mean_of} if len(mean_of) > 1 else {}),
         data={
             "population": recipe.population,
             "oldest_patient_years": recipe.oldest,
@@ -219,7 +238,7 @@ def _written(network: keras.Model, films: _Films, recipe: Recipe, out: Path, pro
         },
         metrics=figures.as_dict(),
         seen=films.seen,
-        gate=gate.fit(*embeddings).as_dict(),
+        gate=unlike,
         licence=recipe.licence,
     )
     network.save(out / "model.keras")
@@ -350,8 +369,13 @@ def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> N
 
 def _embeddings(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
     """Give what the model file will give as `embedding`, (N, d): the average of the last feature map."""
-    maps = _features_of(network.get_layer("features"), films, progress)
-    return np.asarray(maps.mean(axis=(1, 2), dtype=np.float32))
+    features = network.get_layer("features")
+    parts = []
+    for start in range(0, len(films.films), 64):
+        batch = films.pixels[start : start + 64, ..., None].astype(np.float32)
+        parts.append(features.predict_on_batch(batch).mean(axis=(1, 2)))
+        progress("embedding films", min(start + 64, len(films.films)), len(films.films), {})
+    return np.concatenate(parts)
 
 
 def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
