@@ -62,16 +62,16 @@ def main() -> None:
     drawn_from, held_out = splits.folds(decoded, 5, seed=0)[0]
     pool, unseen = decoded.take(drawn_from), decoded.take(held_out[::2]).films
     scores: dict[str, list[Scores]] = {name: [] for name in SIDES}
-    for draw in range(arguments.draws):
-        few, many = drawn_few(pool, draw), drawn_many(pool, draw)
-        for name, (train, takes_few) in SIDES.items():
-            result = arguments.out / f"{name}-{draw}.json"
+    for name, (train, drawn) in SIDES.items():
+        for draw in range(arguments.draws):
+            run = arguments.out / f"{name}-{draw}"
+            result = run.with_suffix(".json")
             if not result.exists():
-                run = arguments.out / f"{name}-{draw}"
-                write_text(result, json.dumps(train(few if takes_few else many, unseen, arguments.init, draw, run)))
+                write_text(result, json.dumps(train(drawn(pool, draw), unseen, arguments.init, draw, run)))
                 print(name, draw, result.read_text(encoding="utf-8"), flush=True)
             scores[name].append(json.loads(result.read_text(encoding="utf-8")))
-    write_text(arguments.page or arguments.out / "published-recipes.md", page(scores, len(unseen)))
+        done = {name: draws for name, draws in scores.items() if draws}
+        write_text(arguments.page or arguments.out / "published-recipes.md", page(done, len(unseen)))
 
 
 def drawn_few(pool: Decoded, draw: int) -> list[Film]:
@@ -206,13 +206,16 @@ def scores_of(
     }
 
 
-SIDES: dict[str, tuple[Callable[[list[Film], list[Film], str, int, Path], Scores], bool]] = {
-    "mobilenet-published": (published_mobilenet, True),
-    "mobilenet-ours": (our_mobilenet, True),
-    "cnn-published": (published_cnn, False),
-    "cnn-ours": (our_cnn, False),
+SIDES: dict[
+    str, tuple[Callable[[list[Film], list[Film], str, int, Path], Scores], Callable[[Decoded, int], list[Film]]]
+]
+SIDES = {
+    "mobilenet-published": (published_mobilenet, drawn_few),
+    "mobilenet-ours": (our_mobilenet, drawn_few),
+    "cnn-published": (published_cnn, drawn_many),
+    "cnn-ours": (our_cnn, drawn_many),
 }
-"""Each side's training, and whether it takes the few pictures."""
+"""Each side's training, and what draws its films."""
 
 
 def mean(values: Sequence[float]) -> Estimate:
@@ -239,11 +242,11 @@ def page(scores: dict[str, list[Scores]], unseen: int) -> str:
     rows = "\n".join(
         f"| {side} | " + " | ".join(str(cell(draws, n)) for n in names) + " |" for side, draws in scores.items()
     )
-    draws = len(next(iter(scores.values())))
+    n = len(next(iter(scores.values())))
     return f"""\
 # The published recipes, side by side
 
-Written by `python benchmarks/published.py chest_xray/train`: the mean over {draws} draws of patients, with Student's
+Written by `python benchmarks/published.py chest_xray/train`: the mean over {n} draws of patients, with Student's
 95 % interval of that mean. `mobilenet` learns from 136 pictures and is validated on 40, one picture a patient, half of
 them normal; `cnn` learns from {LARGER:,}. "Unseen" are {unseen} films of other patients, the same for all. Accuracies
 on training and validation films are at even odds, as published; verdicts on the unseen are at each network's own
