@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pneumoscope import calibration, model_file
 from pneumoscope.errors import ModelFileError, NotFoundError
 from pneumoscope.model_file import Card
-from tests.conftest import SIZE, drawn_film
+from tests.conftest import ROOT, SIZE, drawn_film
 
 
 def films(n: int) -> NDArray[np.float32]:
@@ -42,8 +42,8 @@ def test_the_file_says_how_it_was_made(tiny_model: Path) -> None:
     _, card = model_file.read(tiny_model)
     assert card.architecture == "cnn"
     assert card.input_size == SIZE
-    assert card.data["training"]["films"] + card.data["validation"]["films"] == 240
-    assert card.recipe["epochs"] == 12
+    assert card.data["training"]["films"] + card.data["validation"]["films"] == 520
+    assert card.recipe["epochs"] == 8
     assert card.metrics["auc"]["low"] <= card.metrics["auc"]["value"] <= card.metrics["auc"]["high"]
     assert "Not a medical device" in card.intended_use
 
@@ -161,3 +161,20 @@ def test_a_file_that_came_out_damaged_takes_nothing_s_place(
     with pytest.raises(ModelFileError, match="nothing was written"):
         model_file.rewrite(tiny_model, card, tmp_path / "new.onnx", films(3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bundled_model_says_whom_it_was_trained_on_and_what_its_films_look_like() -> None:
+    _, card = model_file.read(model_file.default())
+    assert card.data["oldest_patient_years"] == 5
+    assert set(card.gate) == {"mean", "components", "scale", "limit"}
+    assert len(card.recipe["mean_of"]) == 2
+    assert model_file.default().stat().st_size < 12e6
+
+
+def test_readme_and_model_card_give_the_bundled_models_own_figures() -> None:
+    _, card = model_file.read(model_file.default())
+    for document in ("README.md", "docs/model-card.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for figure in ("auc", "sensitivity", "specificity"):
+            e = card.metrics[figure]
+            assert f"{e['value']:.3f} ({e['low']:.3f}–{e['high']:.3f})" in text
