@@ -380,3 +380,11 @@ def test_a_folder_of_unusual_films_is_remarked_on_once_and_a_usual_one_is_not(
     done = run("predict", "-m", tiny_model, "--format", "json", folder)
     assert done.stderr.count("unlike the films") == 1
     assert all("unlike_training_films" in json.loads(row)["warnings"] for row in done.stdout.splitlines()[:5])
+
+
+def test_a_wished_specificity_overrules_a_recipes_sensitivity(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('architecture = "cnn"\nsize = 32\nepochs = 1\nsensitivity = 0.95\n')
+    done = run("train", draw_folder(60, 60), "--out", tmp_path / "run", "--recipe", recipe, "--specificity", "0.9")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]["specificity"] == 0.9

@@ -338,7 +338,9 @@ def train(
         "specificity": specificity,
         "seed": seed,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if specificity is not None or sensitivity is not None:  # one overrules the other of a recipe
+        given = {"sensitivity": 0.0, "specificity": 0.0} | given
     chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
     with console.progress() as bars:
         run = training.fit(
