@@ -341,19 +341,19 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    head = network.get_layer("head")
+    features, head = network.get_layer("features"), network.get_layer("head")
     *_, dense = head.layers
-    inputs = keras.Model(head.inputs, dense.input)
+    pooled = keras.Model(features.inputs, keras.Model(head.inputs, dense.input)(features.output))
     flips = (1, -1) if recipe.augmentation.horizontal_flip else (1,)
-    labels = np.tile(training.labels, len(flips))
-    parts = []
+    inputs, labels = [], np.tile(training.labels, len(flips))
     for step in flips:
-        films = replace(training, pixels=training.pixels[:, :, ::step])
-        maps = _features_of(network.get_layer("features"), films, progress)
-        parts.append(inputs.predict(maps.astype(np.float32), batch_size=64, verbose=0))
+        for start in range(0, len(training.films), 64):
+            batch = training.pixels[start : start + 64, :, ::step, None].astype(np.float32)
+            inputs.append(pooled.predict_on_batch(batch))
+            progress("computing features", min(start + 64, len(training.films)), len(training.films), {})
     balance = "balanced" if recipe.imbalance == "class_weight" else None
     fitted = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, class_weight=balance, max_iter=1000))
-    scale, line = (step for _, step in fitted.fit(np.concatenate(parts), labels).steps)
+    scale, line = (step for _, step in fitted.fit(np.concatenate(inputs), labels).steps)
     slope = line.coef_[0] / scale.scale_
     dense.set_weights([slope[:, None], line.intercept_ - slope @ scale.mean_])
 
