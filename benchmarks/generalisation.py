@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, dataset, evaluation, splits, training
+from pneumoscope import Detector, dataset, evaluation, splits, stress, training
 from pneumoscope.atomic import write_text
 from pneumoscope.dataset import Film
 from pneumoscope.recipe import Recipe
@@ -159,7 +159,7 @@ def interval(figure: Mapping[str, float]) -> str:
 
 def worst(table: Table, figure: str) -> str:
     """Name the shift under which a figure is lowest."""
-    shifts = [shift for shift in table if shift not in training.UNCALIBRATED_SHIFTS]
+    shifts = [shift for shift in table if shift not in stress.APART]
     shift = min(shifts, key=lambda name: float(table[name][figure]["value"]))
     return f"{interval(table[shift][figure])} {shift}"
 

@@ -238,17 +238,12 @@ def _near(
     films: Sequence[Film], seen: Sequence[_Seen], identical: dict[int, list[int]], progress: Progress
 ) -> list[Group]:
     """Group the films that are copies; `seen` holds one of each set of identical ones, and the others join it."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     owners = np.array([i for i, one in enumerate(seen) for _ in one.thumbnails], dtype=np.int64)
     pictures = [picture for one in seen for picture in one.thumbnails]
     pairs = copies.near(np.array(pictures, dtype=np.uint8), owners, progress)
     if not pairs:
         return []
-    ends = np.array([(pair.first, pair.second) for pair in pairs]).T
-    links = coo_array((np.ones(len(pairs)), (ends[0], ends[1])), shape=(len(seen), len(seen)))
-    component = connected_components(links, directed=False)[1]
+    component = splits.connected([(pair.first, pair.second) for pair in pairs], len(seen))
     of_component: dict[int, list[copies.Pair]] = defaultdict(list)
     for pair in pairs:
         of_component[component[pair.first]].append(pair)

@@ -244,7 +244,7 @@ def worst_shift(table: Mapping[str, Performance], figure: str) -> str | None:
         >>> worst_shift(under_stress(films, Detector()), "specificity")  # doctest: +SKIP
         'zoom 1.15'
     """
-    values = {name: p.figures[figure].value for name, p in table.items() if name not in ("none", "inverted")}
+    values = {name: p.figures[figure].value for name, p in table.items() if name not in stress.APART}
     defined = {name: value for name, value in values.items() if not np.isnan(value)}
     return min(defined, key=defined.__getitem__, default=None)
 

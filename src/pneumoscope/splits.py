@@ -143,19 +143,34 @@ def picture_key(pixels: NDArray[np.floating[Any]]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.float16).tobytes()).digest()
 
 
-def _groups(films: Sequence[Film], pixels: NDArray[np.float16]) -> NDArray[np.int64]:
-    """Number the connected sets of films that share a patient or every pixel."""
+def connected(pairs: Sequence[tuple[int, int]], n: int) -> NDArray[np.int64]:
+    """Number the sets of things that hang together by pairs.
+
+    Args:
+        pairs: positions of two things each.
+        n: how many things there are.
+
+    Returns:
+        (N,), the number of each thing's set.
+
+    Example:
+        >>> connected([(0, 2), (2, 3)], 4).tolist()
+        [0, 1, 0, 0]
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, n))
+    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
+
+
+def _groups(films: Sequence[Film], pixels: NDArray[np.float16]) -> NDArray[np.int64]:
+    """Number the connected sets of films that share a patient or every pixel."""
     first: dict[object, int] = {}
     partners = [
         (i, first.setdefault(key, i))
         for i, (film, picture) in enumerate(zip(films, pixels, strict=True))
         for key in (film.patient, picture_key(picture))
     ]
-    if not partners:
-        return np.zeros(0, dtype=np.int64)
-    rows, columns = np.array(partners).T
-    links = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(films), len(films)))
-    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
+    return connected(partners, len(films)) if partners else np.zeros(0, dtype=np.int64)

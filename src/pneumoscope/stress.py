@@ -154,3 +154,6 @@ SHIFTS: dict[str, Shift] = {
     "inverted": lambda film, rng: 1.0 - film,
 }
 """The shifts by name; each is as strong as such a film is still read without remark by a person, but for `inverted`."""
+
+APART = ("none", "inverted")
+"""Shifts that set no threshold and are never the worst: no shift, and a fault to be told of rather than to be read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ HEAD_C = 0.01
 """Inverse strength of the penalty on a head fitted by logistic regression: thousands of features, hundreds of films."""
 
 STRESSED_COPIES = 4
-UNCALIBRATED_SHIFTS = ("none", "inverted")
-"""The first is there already; the second is a fault to be told of, not a film to set the threshold by."""
+
+BATCH = 64
+"""Films that go through a network at once where it is not trained."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ def _calibrated(
 
     A threshold fitted on clean films alone calls many normals sick as soon as films come from elsewhere.
     """
-    shifts = [name for name in stress.SHIFTS if name not in UNCALIBRATED_SHIFTS]
+    shifts = [name for name in stress.SHIFTS if name not in stress.APART]
     labels, stressed = [validation.labels], [logits]
     for turn in range(STRESSED_COPIES):
         films = np.stack(
@@ -345,12 +346,10 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
     *_, dense = head.layers
     pooled = keras.Model(features.inputs, keras.Model(head.inputs, dense.input)(features.output))
     flips = (1, -1) if recipe.augmentation.horizontal_flip else (1,)
-    inputs, labels = [], np.tile(training.labels, len(flips))
+    inputs: list[NDArray[np.float32]] = []
+    labels = np.tile(training.labels, len(flips))
     for step in flips:
-        for start in range(0, len(training.films), 64):
-            batch = training.pixels[start : start + 64, :, ::step, None].astype(np.float32)
-            inputs.append(pooled.predict_on_batch(batch))
-            progress("computing features", min(start + 64, len(training.films)), len(training.films), {})
+        inputs += _outputs(pooled, training.pixels[:, :, ::step], "computing features", progress)
     balance = "balanced" if recipe.imbalance == "class_weight" else None
     fitted = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, class_weight=balance, max_iter=1000))
     scale, line = (step for _, step in fitted.fit(np.concatenate(inputs), labels).steps)
@@ -360,22 +359,24 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
 
 def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float16]:
     maps = np.zeros((len(films.films), *features.output_shape[1:]), dtype=np.float16)
-    for start in range(0, len(maps), 64):
-        batch = films.pixels[start : start + 64, ..., None].astype(np.float32)
-        maps[start : start + 64] = features.predict_on_batch(batch)
-        progress("computing features", min(start + 64, len(maps)), len(maps), {})
+    for i, batch in enumerate(_outputs(features, films.pixels, "computing features", progress)):
+        maps[BATCH * i : BATCH * (i + 1)] = batch
     return maps
 
 
 def _embeddings(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
     """Give what the model file will give as `embedding`, (N, d): the average of the last feature map."""
-    features = network.get_layer("features")
-    parts = []
-    for start in range(0, len(films.films), 64):
-        batch = films.pixels[start : start + 64, ..., None].astype(np.float32)
-        parts.append(features.predict_on_batch(batch).mean(axis=(1, 2)))
-        progress("embedding films", min(start + 64, len(films.films)), len(films.films), {})
-    return np.concatenate(parts)
+    outputs = _outputs(network.get_layer("features"), films.pixels, "embedding films", progress)
+    return np.concatenate([maps.mean(axis=(1, 2)) for maps in outputs])
+
+
+def _outputs(
+    model: keras.Model, pixels: NDArray[np.float16], what: str, progress: Progress
+) -> Iterator[NDArray[np.float32]]:
+    """Run a model over films (N, S, S), and give its outputs `BATCH` films at a time."""
+    for start in range(0, len(pixels), BATCH):
+        yield model.predict_on_batch(pixels[start : start + BATCH, ..., None].astype(np.float32))
+        progress(what, min(start + BATCH, len(pixels)), len(pixels), {})
 
 
 def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
