@@ -146,12 +146,29 @@ def test_overlays_are_written_each_under_its_own_name(
     done = predict(tiny_model, first, second, "--evidence", tmp_path / "maps", "-f", "json")
     assert done.returncode == 0
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
-        "normal000-2.evidence.png",
-        "normal000.evidence.png",
-        "pneumonia000-2.evidence.png",
-        "pneumonia000.evidence.png",
+        "normal000-2.evidence.svg",
+        "normal000.evidence.svg",
+        "pneumonia000-2.evidence.svg",
+        "pneumonia000.evidence.svg",
     ]
-    assert Image.open(tmp_path / "maps" / "normal000.evidence.png").mode == "RGB"
+
+
+def test_overlays_are_pictures_that_open_anywhere_where_asked_for(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = draw_folder(1, 0)
+    assert predict(tiny_model, folder, "--evidence", tmp_path, "--evidence-format", "png").returncode == 0
+    assert Image.open(tmp_path / "normal000.evidence.png").mode == "RGB"
+
+
+def test_either_engine_gives_the_same_verdicts(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(5, 5)
+    first, second = (
+        [json.loads(line) for line in predict(tiny_model, folder, "-f", "json", "--engine", engine).stdout.splitlines()]
+        for engine in ("openvino", "onnxruntime")
+    )
+    assert [row["finding"] for row in first] == [row["finding"] for row in second]
+    assert [row["probability"] for row in first] == pytest.approx([row["probability"] for row in second], abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +282,7 @@ def test_overlays_never_take_the_place_of_a_film(tiny_model: Path, draw_folder: 
     films = {path: path.read_bytes() for path in folder.rglob("*.png")}
     assert predict(tiny_model, folder, "--evidence", folder / "NORMAL").returncode == 0
     assert {path: path.read_bytes() for path in films} == films
-    assert (folder / "NORMAL" / "normal000.evidence.png").exists()
+    assert (folder / "NORMAL" / "normal000.evidence.svg").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_one_line(

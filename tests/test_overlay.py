@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import struct
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -41,7 +45,7 @@ def test_the_film_keeps_its_size_and_the_legend_stands_below(size: tuple[int, in
 
 def test_a_radiograph_is_drawn_like_its_pixels() -> None:
     evidence = cells((1.0, -1.0))
-    drawn = overlay.draw(Radiograph(film(), "PNG", 8), evidence)
+    drawn = overlay.draw(Radiograph(film(), "PNG", 8, (120, 160)), evidence)
     assert channels(drawn).tolist() == channels(overlay.draw(film(), evidence)).tolist()
 
 
@@ -151,3 +155,67 @@ def test_even_the_narrowest_film_has_an_overlay() -> None:
     for width in (1, 2, 5, 9, 12):
         film = np.linspace(0, 1, 200 * width, dtype=np.float32).reshape(200, width)
         assert overlay.draw(film, np.ones((3, 3), dtype=np.float32)).width == width
+
+
+def svg_pictures(svg: str) -> list[Image.Image]:
+    found = re.findall(r"base64,([A-Za-z0-9+/=]+)", svg)
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+
+
+def saved_jpeg(path: Path, **options: object) -> Path:
+    Image.fromarray((film() * 255).astype(np.uint8)).save(path, "JPEG", **options)
+    return path
+
+
+def test_the_layers_are_the_very_film_and_a_map_as_strong_as_it_is_opaque(tmp_path: Path) -> None:
+    path = saved_jpeg(tmp_path / "film.jpeg")
+    below, above = svg_pictures(overlay.layers(path, cells((2.0, -1.0))))
+    assert np.array_equal(np.asarray(below), np.asarray(Image.open(path)))
+    tint = np.asarray(above, dtype=np.int64)
+    assert tuple(tint[0, 0]) == (*overlay.TOWARDS_PNEUMONIA, round(255 * overlay.MAX_ALPHA))
+    assert tuple(tint[0, -1, :3]) == overlay.TOWARDS_NORMAL
+    assert tint[0, -1, 3] == pytest.approx(255 * overlay.MAX_ALPHA / 2, abs=2)
+
+
+def test_the_layers_keep_the_films_size_and_say_the_sign(tmp_path: Path) -> None:
+    svg = overlay.layers(saved_jpeg(tmp_path / "film.jpeg"), cells((1.0, -1.0)))
+    root = ElementTree.fromstring(svg)
+    sizes = {(image.get("width"), image.get("height")) for image in root.iter("{http://www.w3.org/2000/svg}image")}
+    assert sizes == {("160", "120")}
+    for words in ("towards normal", "towards pneumonia", "logit per cell", "Not a medical device"):
+        assert words in svg
+
+
+@pytest.mark.parametrize("name", ["film.png", "film.tiff"])
+def test_a_film_that_browsers_may_not_show_is_laid_below_as_jpeg(tmp_path: Path, name: str) -> None:
+    Image.fromarray((film() * 65535).astype(np.uint16)).save(tmp_path / name)
+    below, _ = svg_pictures(overlay.layers(tmp_path / name, cells((1.0, -1.0))))
+    assert below.format == "JPEG"
+    assert np.abs(np.asarray(below) / 255 - film()).mean() < 0.02
+
+
+def test_a_film_that_lies_on_its_side_stands_upright_below_its_map(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    below, _ = svg_pictures(overlay.layers(saved_jpeg(tmp_path / "film.jpeg", exif=turned), cells((1.0, -1.0))))
+    assert below.size == (120, 160)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_nobodys_name_travels_from_a_jpeg_into_its_overlay(tmp_path: Path, progressive: bool) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "DOE^JANE"
+    path = saved_jpeg(tmp_path / "film.jpeg", exif=exif, comment=b"DOE^JANE", xmp=b"DOE^JANE", progressive=progressive)
+    path.write_bytes(path.read_bytes() + b"DOE^JANE")
+    svg = overlay.layers(path, cells((1.0, -1.0)))
+    (first, _) = re.findall(r"base64,([A-Za-z0-9+/=]+)", svg)
+    assert b"DOE^JANE" in path.read_bytes()
+    assert b"DOE^JANE" not in base64.b64decode(first)
+    assert np.array_equal(np.asarray(svg_pictures(svg)[0]), np.asarray(Image.open(path)))
+
+
+@pytest.mark.films
+def test_a_real_film_is_laid_below_untouched(data: Path) -> None:
+    for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg")):
+        below, _ = svg_pictures(overlay.layers(path, cells((1.0, -1.0))))
+        assert np.array_equal(np.asarray(below), np.asarray(Image.open(path)))

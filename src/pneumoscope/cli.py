@@ -39,6 +39,20 @@ class Format(StrEnum):
     csv = "csv"
 
 
+class Engine(StrEnum):
+    """What runs the model."""
+
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Picture(StrEnum):
+    """How evidence maps are written."""
+
+    svg = "svg"
+    png = "png"
+
+
 class Sheet(StrEnum):
     """How figures are printed."""
 
@@ -118,8 +132,14 @@ def predict(
         Format, typer.Option("--format", "-f", help="A table for people; JSON lines or CSV for programs.")
     ] = Format.table,
     evidence: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write each film with its evidence map there, as PNG.")
+        Path | None, typer.Option(metavar="DIR", help="Write each film with its evidence map there.")
     ] = None,
+    evidence_format: Annotated[
+        Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
+    ] = Picture.svg,
+    engine: Annotated[
+        Engine, typer.Option(help="OpenVINO; or ONNX Runtime in full precision, on an NVIDIA card where there is one.")
+    ] = Engine.openvino,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
@@ -142,8 +162,8 @@ def predict(
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
     if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):
         raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
-    detector = Detector(model)
-    overlays = findings.Overlays(evidence) if evidence else None
+    detector = Detector(model, engine=engine.value)
+    overlays = findings.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
     failed = 0
     unusual = []
     with findings.writer(output_format.value, output) as write, console.progress() as bars:

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from pneumoscope import radiograph
 from pneumoscope.atomic import replacing
 from pneumoscope.dataset import LABELS
 from pneumoscope.detector import Finding
 from pneumoscope.errors import UnsupportedError
-from pneumoscope.radiograph import OVERLAY_SUFFIX
+from pneumoscope.radiograph import OVERLAY_SUFFIXES
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -66,7 +67,7 @@ def _csv(file: TextIO) -> Iterator[Callable[[Finding], None]]:
 
 def _table(file: TextIO) -> Iterator[Callable[[Finding], None]]:
     findings: list[Finding] = []
-    yield lambda finding: findings.append(replace(finding, film=None, evidence=None))  # a thousand films fit no memory
+    yield lambda finding: findings.append(replace(finding, evidence=None))  # a million maps fit no memory
     _print_table(file, findings)
 
 
@@ -99,17 +100,22 @@ def _print_table(file: TextIO, findings: Sequence[Finding], truths: Sequence[str
 
 
 class Overlays:
-    """Writes each film with its evidence map into a folder, under a name of its own."""
+    """Writes each film with its evidence map into a folder, under a name of its own.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: made when the first film is written.
+        suffix: one of `radiograph.OVERLAY_SUFFIXES`: SVG, or PNG.
+    """
+
+    def __init__(self, folder: Path, suffix: str = OVERLAY_SUFFIXES[0]) -> None:
+        self.folder, self.suffix = folder, suffix
         self._taken: set[str] = set()
 
     def write(self, finding: Finding) -> Path | None:
         """Draw one film; a film without a verdict has no overlay."""
         from pneumoscope import overlay
 
-        if finding.film is None or finding.evidence is None:
+        if finding.evidence is None:
             return None
         stem = Path(finding.path).stem or "film"
         name, n = stem, 1
@@ -118,9 +124,12 @@ class Overlays:
             name = f"{stem}-{n}"
         self._taken.add(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}{OVERLAY_SUFFIX}"  # never the name of a film
+        target = self.folder / f"{name}{self.suffix}"  # never the name of a film
         with replacing(target) as draft:
-            overlay.save(overlay.draw(finding.film.pixels, finding.evidence), draft)
+            if self.suffix.endswith(".svg"):
+                draft.write_text(overlay.layers(finding.path, finding.evidence), encoding="utf-8")
+            else:
+                overlay.save(overlay.draw(radiograph.read(finding.path), finding.evidence), draft)
         return target
 
 

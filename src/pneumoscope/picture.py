@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import warnings
 from typing import Any
@@ -30,6 +31,11 @@ _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
 """How a file begins, and what decodes it: `Image.open` has a size limit of its own, which any library may change."""
 
 _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, restarts and stuffed bytes are none
+_ON_THE_SIDE = (5, 6, 7, 8)
+"""EXIF orientations whose rows are the columns of the file."""
+
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR = 258, 262, 284
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
@@ -38,15 +44,19 @@ _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L
 warnings.filterwarnings("ignore", module=r"PIL\.(Png|Tiff)ImagePlugin")
 
 
-def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], str, int, tuple[str, ...]]:
+def decode(
+    data: bytes, max_pixels: int, at_least: int | None = None
+) -> tuple[NDArray[np.float32], str, int, tuple[int, int], tuple[str, ...]]:
     """Decode the first picture of a JPEG, PNG or TIFF file.
 
     Args:
         data: the bytes of the file.
         max_pixels: the most pixels to decode.
+        at_least: a JPEG may be reduced while it is decoded, as long as no side gets shorter than this.
 
     Returns:
-        float32 (H, W) in [0, 1]; the format; the bits a sample, 0 for floats; notes such as `first_frame_only`.
+        float32 (H, W) in [0, 1]; the format; the bits a sample, 0 for floats; the (H, W) in the file; notes such as
+        `first_frame_only`.
 
     Raises:
         UnsupportedError: the file is of another kind, or of a kind of TIFF that cannot be decoded here.
@@ -54,12 +64,16 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], str, int,
         UnreadableError: the file is damaged.
 
     Example:
-        >>> pixels, name, bits, notes = decode(open("film.png", "rb").read(), 10**8)  # doctest: +SKIP
+        >>> pixels, name, bits, shape, notes = decode(open("film.png", "rb").read(), 10**8)  # doctest: +SKIP
     """
     try:
         picture = _open(data, max_pixels)
+        width, height = picture.size
+        if at_least and picture.mode in ("L", "RGB"):
+            picture.draft("L", (at_least, at_least))  # only a JPEG can; others are left as they are
         samples, bits = _samples(picture, data)
-        pixels = _upright(brightness(samples), picture.getexif().get(0x0112, 1))
+        turn = picture.getexif().get(0x0112, 1)
+        pixels = _upright(brightness(samples), turn)
         notes = ("first_frame_only",) if getattr(picture, "n_frames", 1) > 1 else ()
     except PneumoscopeError:
         raise
@@ -69,7 +83,46 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], str, int,
         raise UnreadableError(
             f"The picture cannot be decoded ({_one_line(error)}): copy it again from its origin, or export it anew."
         ) from error
-    return np.ascontiguousarray(pixels, dtype=np.float32), str(picture.format), bits, notes
+    shape = (width, height) if turn in _ON_THE_SIDE else (height, width)
+    return np.ascontiguousarray(pixels, dtype=np.float32), str(picture.format), bits, shape, notes
+
+
+def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
+    """Give a JPEG file with nothing in it but its picture: no camera, no time, no comment, no name.
+
+    The segments of applications and comments are dropped (ITU-T T.81, section B.2.4), but for those of JFIF and Adobe,
+    which say how colours are stored; so is whatever follows the picture.
+
+    Args:
+        data: the bytes of a file that `decode` can decode.
+
+    Returns:
+        The file and the (H, W) of its picture; None where it is no JPEG, or one that stands upright only by its
+        metadata, or that not every program shows alike: neither gray nor colour of 8 bits.
+
+    Example:
+        >>> bare_jpeg(b"GIF89a") is None
+        True
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    jpeg = JpegImageFile(io.BytesIO(data))
+    if jpeg.mode not in ("L", "RGB") or jpeg.getexif().get(0x0112, 1) != 1:
+        return None
+    kept, at = [data[:2]], 2
+    while segment := _JPEG_SEGMENT.match(data, at):
+        marker = segment[1][0]
+        length = int.from_bytes(data[segment.end() : segment.end() + 2], "big")
+        at = segment.end() + length
+        if marker == 0xD9:
+            kept.append(_JPEG_END)
+            return b"".join(kept), (jpeg.height, jpeg.width)
+        if marker == 0xDA:  # the coded picture follows, up to the next marker
+            following = _JPEG_MARKER.search(data, at)
+            at = following.start() if following else len(data)
+        if marker in (0xE0, 0xEE) or not (0xE1 <= marker <= 0xEF or marker == 0xFE):
+            kept.append(data[segment.start() : at])
+    return None
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
@@ -206,7 +259,7 @@ def brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
     """Turn a picture as its EXIF orientation says (CIPA DC-008, tag 0x0112: 1 to 8, 1 upright)."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _ON_THE_SIDE:
         samples = samples.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]

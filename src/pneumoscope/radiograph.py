@@ -23,7 +23,7 @@ MAX_PIXELS = 80_000_000
 
 MAX_BYTES = 1_000_000_000
 
-OVERLAY_SUFFIX = ".evidence.png"
+OVERLAY_SUFFIXES = (".evidence.svg", ".evidence.png")
 """How the overlays that `predict` draws are named; below a folder they are not taken for films."""
 
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
@@ -37,16 +37,18 @@ class Radiograph:
         pixels: float32, (H, W), in [0, 1]; bright is dense tissue.
         format: what the film came as: `JPEG`, `PNG`, `TIFF`, `DICOM` or `array`.
         bits: bits a sample in the source; 0 where the source was floating point.
+        shape: (H, W) of the source, which `pixels` are smaller than where a reduced film was asked for.
         notes: what a reader of the verdict should know, such as `first_frame_only`.
     """
 
     pixels: NDArray[np.float32]
     format: str
     bits: int
+    shape: tuple[int, int]
     notes: tuple[str, ...] = ()
 
 
-def read(source: Source) -> Radiograph:
+def read(source: Source, *, at_least: int | None = None) -> Radiograph:
     """Read a chest film from a path, from the bytes of a file, or from an array.
 
     Colour is reduced to brightness, transparency is laid over black, EXIF orientation is applied, and 16-bit
@@ -55,6 +57,9 @@ def read(source: Source) -> Radiograph:
     Args:
         source: a path to a JPEG, PNG, TIFF or DICOM file; the bytes of one; or an array (H, W), (H, W, 1),
             (H, W, 3) or (H, W, 4) of unsigned integers, or of floats in [0, 1].
+        at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as neither side gets
+            shorter than this. Whoever squashes a film afterwards should name the side of the square: all of training
+            and use do, and so see the same pixels.
 
     Returns:
         The film, its pixels float32 (H, W) in [0, 1].
@@ -76,8 +81,8 @@ def read(source: Source) -> Radiograph:
         raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
     if dicom.looks_like_dicom(data):
         pixels, bits, notes = dicom.decode(data, MAX_PIXELS)
-        return Radiograph(pixels, "DICOM", bits, notes)
-    return Radiograph(*picture.decode(data, MAX_PIXELS))
+        return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
+    return Radiograph(*picture.decode(data, MAX_PIXELS, at_least))
 
 
 def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -129,7 +134,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(OVERLAY_SUFFIX):
+            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(OVERLAY_SUFFIXES):
                 yield Path(folder, name)
     yield from closed
 
@@ -162,4 +167,5 @@ def _from_array(array: NDArray[Any]) -> Radiograph:
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise TooLargeError(f"Expected at most {MAX_PIXELS:,} pixels, got {array.shape[1]} x {array.shape[0]}.")
     samples, bits = picture.unit(array)
-    return Radiograph(np.ascontiguousarray(picture.brightness(samples), dtype=np.float32), "array", bits)
+    pixels = np.ascontiguousarray(picture.brightness(samples), dtype=np.float32)
+    return Radiograph(pixels, "array", bits, pixels.shape)

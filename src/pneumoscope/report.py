@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from pneumoscope import figures, metrics, overlay
+from pneumoscope import figures, metrics, overlay, radiograph
 from pneumoscope.atomic import write_text
 from pneumoscope.dataset import LABELS, Film
 from pneumoscope.detector import Detector, Finding
@@ -157,9 +157,10 @@ def _mistakes(evaluation: Evaluation, detector: Detector) -> tuple[list[Mistake]
 
 def _mistake(film: Film, finding: Finding, again: Finding, scale: float) -> Mistake:
     picture = evidence = None
-    if again.film is not None and again.evidence is not None:
+    if again.evidence is not None:
+        pixels = radiograph.read(film.source).pixels
         plain, tinted = (
-            overlay.draw(again.film, cells, scale=scale, max_side=THUMBNAIL, legend=False)
+            overlay.draw(pixels, cells, scale=scale, max_side=THUMBNAIL, legend=False)
             for cells in (np.zeros_like(again.evidence), again.evidence)
         )
         picture, evidence = _data_address(plain), _data_address(tinted)

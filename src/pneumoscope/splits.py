@@ -67,7 +67,7 @@ def decode(films: Sequence[Film], size: int, progress: Callable[[], object] = la
 
     def one(film: Film) -> NDArray[np.float16] | PneumoscopeError:
         try:
-            return radiograph.resize(radiograph.read(film.source).pixels, size).astype(np.float16)
+            return radiograph.resize(radiograph.read(film.source, at_least=size).pixels, size).astype(np.float16)
         except PneumoscopeError as error:
             return error
 

@@ -1,0 +1,270 @@
+"""How fast films are judged, beside the two ways that everybody would write first; all in one run.
+
+    python benchmarks/predict.py chest_xray/train --keras runs/default/soup/model.keras
+
+The sides judge the same films with the same network: (a) the ordinary Keras way, `load_img`, array and `model.predict`
+in batches of 32; (b) ONNX Runtime and Pillow in a plain loop; and this project, on each of its engines. Every side is
+a process of its own. They take turns, several rounds of all the films, and the median round counts, so that whatever
+else the machine does falls on all of them alike. Cold start is a fresh process with one film, from start to end.
+
+The machine's bound is what each stage reaches alone on all cores: reading and squashing films, and running the
+network. Both need the same cores, so that even a perfect program reaches only 1 / (1 / reading + 1 / network).
+
+`--memory N` judges N films instead and prints the memory in use on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pneumoscope import Detector, engines, findings, model_file, radiograph
+
+Judge = Callable[[list[Path]], list[float]]
+"""From films to the probability of pneumonia of each."""
+
+BATCH = 32
+"""Films a call of `model.predict`."""
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("films", type=Path, help="a folder of films")
+    parser.add_argument("--keras", type=Path, help="the network as a .keras file; without it side (a) is left out")
+    parser.add_argument("--model", type=Path, default=model_file.default(), help="the same network as a model file")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=2, help="how often a round takes each film")
+    parser.add_argument("--memory", type=int, metavar="N", help="judge N films and print the memory in use")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    films = sorted(radiograph.files(arguments.films))
+    if not films:
+        raise SystemExit(f"Expected films, got none in '{arguments.films}'.")
+    if arguments.side:
+        work(SIDES[arguments.side](arguments), films)
+    elif arguments.memory:
+        for line in memory(Detector(arguments.model), films, arguments.memory):
+            print(line, flush=True)
+    else:
+        print(table(*measured(films, arguments)))
+
+
+def keras_way(arguments: argparse.Namespace) -> Judge:
+    """Judge as a Keras notebook does."""
+    import keras
+
+    network = keras.saving.load_model(arguments.keras)
+    calibration = model_file.read(arguments.model)[1].calibration
+    size = network.input_shape[1:3]
+
+    def judge(films: list[Path]) -> list[float]:
+        probabilities: list[float] = []
+        for start in range(0, len(films), BATCH):
+            pictures = [
+                keras.utils.load_img(film, color_mode="grayscale", target_size=size, interpolation="bilinear")
+                for film in films[start : start + BATCH]
+            ]
+            batch = np.stack([keras.utils.img_to_array(picture) / 255 for picture in pictures])
+            probabilities += calibration.probabilities(network.predict(batch, verbose=0)[:, 0]).tolist()
+        return probabilities
+
+    return judge
+
+
+def plain_loop(arguments: argparse.Namespace) -> Judge:
+    """Judge film by film with Pillow and ONNX Runtime."""
+    import onnxruntime
+    from PIL import Image
+
+    card = model_file.read(arguments.model)[1]
+    session = onnxruntime.InferenceSession(arguments.model)
+
+    def one(film: Path) -> float:
+        squashed = Image.open(film).convert("L").resize((card.input_size, card.input_size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(squashed, dtype=np.float32)[None, ..., None] / 255
+        return float(card.calibration.probabilities(session.run(["logit"], {"image": pixels})[0])[0])
+
+    return lambda films: [one(film) for film in films]
+
+
+def this_project(arguments: argparse.Namespace, engine: str = "openvino") -> Judge:
+    """Judge with the detector."""
+    detector = Detector(arguments.model, engine=engine)
+    return lambda films: [finding.probability or 0.0 for finding in detector.examine(films)]
+
+
+def with_overlays(arguments: argparse.Namespace) -> Judge:
+    """Judge with the detector and write each film's evidence map."""
+    detector = Detector(arguments.model)
+
+    def judge(films: list[Path]) -> list[float]:
+        probabilities = []
+        with tempfile.TemporaryDirectory() as folder:
+            overlays = findings.Overlays(Path(folder))
+            for finding in detector.examine(films, evidence=True):
+                overlays.write(finding)
+                probabilities.append(finding.probability or 0.0)
+        return probabilities
+
+    return judge
+
+
+def reading_alone(arguments: argparse.Namespace) -> Judge:
+    """Read and squash films on all cores, and judge none."""
+    size = model_file.read(arguments.model)[1].input_size
+
+    def judge(films: list[Path]) -> list[float]:
+        with ThreadPoolExecutor(engines.WORKERS) as pool:
+            squashed = pool.map(
+                lambda film: radiograph.resize(radiograph.read(film, at_least=size).pixels, size), films
+            )
+            return [float(pixels[0, 0]) for pixels in squashed]
+
+    return judge
+
+
+def network_alone(arguments: argparse.Namespace) -> Judge:
+    """Run the network on all cores on films that were read before."""
+    from pneumoscope.detector import BATCH_SIZE
+
+    graph, card = model_file.read(arguments.model)
+    run = engines.start("openvino", arguments.model, graph)
+    batch = np.random.default_rng(0).random((BATCH_SIZE, card.input_size, card.input_size, 1), dtype=np.float32)
+
+    def judge(films: list[Path]) -> list[float]:
+        with ThreadPoolExecutor(engines.WORKERS) as pool:
+            outputs = pool.map(lambda _: run(batch)["logit"], range(-(-len(films) // BATCH_SIZE)))
+            return [float(logit) for logits in outputs for logit in logits][: len(films)]
+
+    return judge
+
+
+SIDES: dict[str, Callable[[argparse.Namespace], Judge]] = {
+    "Keras: load_img, predict": keras_way,
+    "Pillow, ONNX Runtime: plain loop": plain_loop,
+    "pneumoscope": this_project,
+    "pneumoscope --engine onnxruntime": lambda arguments: this_project(arguments, "onnxruntime"),
+    "pneumoscope --evidence": with_overlays,
+    "reading alone": reading_alone,
+    "network alone": network_alone,
+}
+KERAS, PLAIN, OURS, *_ = SIDES
+READING, NETWORK = list(SIDES)[-2:]
+
+
+def work(judge: Judge, films: list[Path]) -> None:
+    """Be one side: judge as many films as each line of standard input says, and answer with one line."""
+    for line in sys.stdin:
+        taken = list(islice(cycle(films), int(line)))
+        start = time.perf_counter()
+        probabilities = judge(taken)
+        answer = {"seconds": time.perf_counter() - start, "probabilities": probabilities, "peak": peak()}
+        print(json.dumps(answer), flush=True)
+
+
+def peak() -> float:
+    """Give the most memory this process has used, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def measured(films: list[Path], arguments: argparse.Namespace) -> tuple[dict[str, Any], int, model_file.Card]:
+    """Let all sides take turns."""
+    sides = [side for side in SIDES if arguments.keras or side != KERAS]
+    result: dict[str, Any] = {side: {"cold": [], "rounds": []} for side in sides}
+    for side in sides[: sides.index(OURS) + 1]:
+        for _ in range(3):
+            start = time.perf_counter()
+            with process(side) as worker:
+                ask(worker, 1)
+            result[side]["cold"].append(time.perf_counter() - start)
+    workers = {side: process(side) for side in sides}
+    try:
+        n = arguments.repeat * len(films)
+        for side in sides:
+            ask(workers[side], len(films))  # whatever is made ready only once
+        for _ in range(arguments.rounds):
+            for side in sides:
+                answer = ask(workers[side], n)
+                result[side]["rounds"].append(n / answer["seconds"])
+                result[side] |= {"probabilities": answer["probabilities"][: len(films)], "peak": answer["peak"]}
+    finally:
+        for worker in workers.values():
+            worker.communicate()
+    return result, len(films), model_file.read(arguments.model)[1]
+
+
+def process(side: str) -> subprocess.Popen[str]:
+    """Start a side."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
+    quiet = subprocess.DEVNULL  # TensorFlow's greeting
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, text=True)
+
+
+def ask(worker: subprocess.Popen[str], n: int) -> dict[str, Any]:
+    """Have a side judge some films."""
+    assert worker.stdin
+    assert worker.stdout
+    worker.stdin.write(f"{n}\n")
+    worker.stdin.flush()
+    line = worker.stdout.readline()
+    if not line:
+        raise SystemExit(f"A side broke off; run this to see why: {worker.args!r}")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
+    """Lay the figures out in Markdown."""
+    speed = {side: float(np.median(figures["rounds"])) for side, figures in result.items()}
+    reference = np.array(result.get(KERAS, result[PLAIN])["probabilities"])
+    fitted = card.calibration
+    both = 1 / (1 / speed[READING] + 1 / speed[NETWORK])
+    slower = min(speed[READING], speed[NETWORK])
+    rows = [
+        "| side | films/s | of (a) | of (b) | of the slower stage alone | of both stages | cold start, s | peak, MB "
+        "| other verdicts: all, sure |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for side, figures in result.items():
+        probabilities = np.array(figures["probabilities"])
+        other = (probabilities >= fitted.threshold) != (reference >= fitted.threshold)
+        sure = ~np.array([fitted.is_uncertain(float(p)) for p in reference])
+        stage = side in (READING, NETWORK)
+        cells = [
+            f"{speed[side]:.0f} ({min(figures['rounds']):.0f}–{max(figures['rounds']):.0f})",
+            f"{speed[side] / speed[KERAS]:.1f}" if KERAS in speed else "",
+            f"{speed[side] / speed[PLAIN]:.1f}",
+            f"{speed[side] / slower:.2f}",
+            f"{speed[side] / both:.2f}",
+            f"{np.median(figures['cold']):.2f}" if figures["cold"] else "",
+            f"{figures['peak']:.0f}",
+            "" if stage else f"{other.sum()}, {(other & sure).sum()} of {n}",
+        ]
+        rows.append(f"| {side} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def memory(detector: Detector, films: list[Path], n: int) -> Iterator[str]:
+    """Judge many films, and say on the way how much memory is in use."""
+    marks = sorted({min(n, mark) for mark in (100, 1_000, 5_000, 10_000, 20_000, 50_000, n)})
+    for done, _ in enumerate(detector.examine(islice(cycle(films), n)), start=1):
+        if done in marks:
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+            yield f"{done:,} films: {pages * resource.getpagesize() / 1e6:.0f} MB now, {peak():.0f} MB at most"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The engines: quick arithmetic may not change what a reader is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from pneumoscope import Detector, dataset, engines, model_file, radiograph, splits
+from pneumoscope.errors import MissingExtraError, ModelFileError
+from tests.conftest import drawn_film
+
+Outputs = Mapping[str, NDArray[np.float32]]
+
+
+def batch(n: int, seed: int = 0) -> NDArray[np.float32]:
+    films = np.stack([drawn_film(i % 2, seed + i) for i in range(n)])
+    return films[..., None].astype(np.float32) / np.float32(255)
+
+
+@pytest.fixture(params=engines.NAMES)
+def run(request: pytest.FixtureRequest, tiny_model: Path) -> engines.Engine:
+    return engines.start(request.param, tiny_model, model_file.read(tiny_model)[0])
+
+
+def test_an_engine_gives_every_output_of_the_graph(run: engines.Engine) -> None:
+    outputs = run(batch(3))
+    assert outputs["logit"].shape == (3,)
+    assert outputs["evidence"].shape[0] == outputs["embedding"].shape[0] == 3
+
+
+def test_an_engine_serves_several_threads_at_once(run: engines.Engine) -> None:
+    batches = [batch(i % 4 + 1, seed=10 * i) for i in range(24)]
+    alone = [run(films)["logit"].copy() for films in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda films: run(films)["logit"].copy(), batches))
+    for one, other in zip(alone, together, strict=True):
+        assert np.allclose(one, other, atol=1e-3)
+
+
+def test_outputs_are_not_overwritten_by_the_next_batch(run: engines.Engine) -> None:
+    first = run(batch(2))
+    kept = first["logit"].copy()
+    run(batch(2, seed=500))
+    assert np.array_equal(first["logit"], kept)
+
+
+def test_an_engine_that_is_not_there_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where it is not installed
+    with pytest.raises(MissingExtraError, match="pip install"):
+        Detector(tiny_model, engine="onnxruntime")
+
+
+def test_an_unknown_engine_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(ModelFileError, match="openvino and onnxruntime"):
+        Detector(tiny_model, engine="abacus")
+
+
+@pytest.mark.films
+def test_quick_arithmetic_moves_no_auc_and_no_sure_verdict(data: Path) -> None:
+    films = dataset.load(data / "kermany224" / "train")[::5]
+    graph, card = model_file.read(model_file.default())
+    decoded = splits.decode(films, card.input_size)
+    pixels = decoded.pixels.astype(np.float32)[..., None]
+    run = model_file.compile_graph(graph)
+    logits = [run(pixels[i : i + 32])["logit"] for i in range(0, len(pixels), 32)]
+    full = card.calibration.probabilities(np.concatenate(logits))
+    quick, _ = Detector().judge(decoded.pixels)
+    assert abs(roc_auc_score(decoded.labels, full) - roc_auc_score(decoded.labels, quick)) < 0.001
+    assert not flipped_while_sure(full, quick)
+
+
+@pytest.mark.films
+def test_a_film_reduced_while_it_is_decoded_gets_the_verdict_of_the_whole_one(data: Path) -> None:
+    paths = sorted((data / "kermany_original").rglob("*.jpeg"))
+    whole = [radiograph.resize(radiograph.read(path).pixels, Detector().card.input_size) for path in paths]
+    detector = Detector()
+    from_whole, _ = detector.judge(whole)
+    reduced = detector.predict_proba(paths)[:, 1]
+    assert np.median(np.abs(from_whole - reduced)) < 0.01
+    assert not flipped_while_sure(from_whole, reduced)
+
+
+def flipped_while_sure(one: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+    """Count the films that change their verdict though the first was outside the uncertain band."""
+    fitted = Detector().card.calibration
+    sure = np.array([not fitted.is_uncertain(float(p)) for p in one])
+    return int((sure & ((one >= fitted.threshold) != (other >= fitted.threshold))).sum())
