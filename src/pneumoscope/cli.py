@@ -366,10 +366,10 @@ def train(
 
 @app.command()
 def export(
+    target: Annotated[Runtime, typer.Option("--format", "-f", help="What it is for.")],
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Where to: a name in .onnx, .xml (a .bin comes beside it) or .tflite.")
     ],
-    target: Annotated[Runtime, typer.Option("--format", "-f", help="What it is for.")],
     model: Annotated[
         Path | None, typer.Argument(metavar="MODEL", help="A model file; by default the one that comes along.")
     ] = None,

@@ -100,18 +100,16 @@ def export(
     Example:
         >>> export(model_file.default(), "model.xml", "openvino", radiograph.files("films"))  # doctest: +SKIP
     """
-    import onnx
-
     path, row = Path(path), TARGETS[target]
     graph, card = model_file.read(source)
+    model = model_file.load(source)
     _check_path(source, path, row)
     _check_installed(row)
     batch, failures = _squashed(list(films), card.input_size)
     outputs = model_file.compile_graph(graph)(batch)
     expected = {output.any_name: outputs[output.any_name] for output in graph.outputs}
     expected[PROBABILITY] = card.calibration.probabilities(expected["logit"])
-    usage = _usage(card, row, {name: values.shape[1:] for name, values in expected.items()})
-    model = onnx.load(source)
+    usage = _usage(card, row, expected)
     _deploy(model, card, usage, expected)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
@@ -187,7 +185,6 @@ def _deploy(model: onnx.ModelProto, card: Card, usage: str, outputs: Outputs) ->
         for name in (PROBABILITY, *(name for name in outputs if name != PROBABILITY))
     )
     graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
-    graph.doc_string = usage
     helper.set_model_props(
         model,
         {
@@ -199,22 +196,23 @@ def _deploy(model: onnx.ModelProto, card: Card, usage: str, outputs: Outputs) ->
     )
 
 
-def _usage(card: Card, row: Target, shapes: dict[str, tuple[int, ...]]) -> str:
-    size, fitted, n = card.input_size, card.calibration, row.batch
-    sizes = {name: ", ".join(map(str, (n, *shape))) for name, shape in shapes.items()}
-    bias = f"; their sum and {card.bias:.6f} are the logit" if card.bias is not None else ""
+def _usage(card: Card, row: Target, outputs: Outputs) -> str:
+    size, fitted = card.input_size, card.calibration
+    shapes = {name: str((row.batch, *values.shape[1:])).replace("'", "") for name, values in outputs.items()}
+    parts = f" With {card.bias:.6f} they sum to the logit." if card.bias is not None else ""
     return "\n".join(
         (
-            f"Input 'image' ({n}, {size}, {size}, 1), float32: gray films, brightness from 0 to 1 (8-bit samples are "
-            "divided by 255), dense tissue bright (MONOCHROME1 is inverted, after the window), the whole film squashed "
-            f"to {size} x {size} without keeping its aspect. Where that shrinks it, average, as Pillow's resize with "
-            "BILINEAR does: plain bilinear sampling gives other verdicts.",
-            f"Output 'probability' ({sizes[PROBABILITY]}) of PNEUMONIA, calibrated. The verdict is PNEUMONIA from "
-            f"{fitted.threshold:.6f} on, which is not 0.5, and uncertain from {fitted.uncertain_low:.6f} to "
+            f"input image ({row.batch}, {size}, {size}, 1), float32: gray films from 0 to 1 (8-bit samples divided by "
+            "255), dense tissue bright (MONOCHROME1 inverted after the window), the whole film squashed to the square. "
+            "Average where that shrinks it, as Pillow's resize with BILINEAR does: plain bilinear sampling changes "
+            "some verdicts.",
+            f"output probability {shapes[PROBABILITY]}: of PNEUMONIA, calibrated. The verdict is PNEUMONIA from "
+            f"{fitted.threshold:.6f} on, not from 0.5; it is uncertain from {fitted.uncertain_low:.6f} to "
             f"{fitted.uncertain_high:.6f}.",
-            f"Output 'logit' ({sizes['logit']}). Output 'evidence' ({sizes['evidence']}): what each place adds to the "
-            f"logit{bias}. Output 'embedding' ({sizes['embedding']}): what the card's gate looks at.",
-            "The file judges any picture: what Pneumoscope refuses or warns of, its user has to see to. " + row.advice,
+            f"output logit {shapes['logit']}: the probability before calibration.",
+            f"output evidence {shapes['evidence']}: what each place adds to the logit.{parts}",
+            f"output embedding {shapes['embedding']}: what the gate in the card looks at.",
+            f"{row.advice}The file judges any picture: it refuses none and warns of none, as Pneumoscope does.",
             card.intended_use,
         )
     )
@@ -267,7 +265,7 @@ TARGETS = {
         _write_openvino,
         _run_openvino,
         _card,
-        advice="Compile it with INFERENCE_PRECISION_HINT f32: processors with bfloat16 units otherwise round.",
+        advice="Compile it with INFERENCE_PRECISION_HINT f32: processors with bfloat16 units otherwise round. ",
     ),
     "litert": Target(
         "LiteRT",

@@ -221,7 +221,7 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
         source: the model file; it stays as it is.
         card: what the new file is to say of itself.
         path: where to; replaced in one step.
-        films: (N, S, S) in [0, 1], on which both files must give equal logits.
+        films: (N, S, S) in [0, 1], on which the logits of both files must agree within `TOLERANCE`.
 
     Raises:
         NotFoundError: there is no file at `source`.
@@ -239,14 +239,33 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
     check_target(source, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = np.asarray(films, dtype=np.float32)[..., None]
-    proto = onnx.load(source)
+    proto = load(source)
     without_probability(proto.graph)
+    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
     with replacing(path) as draft:
         onnx.save(proto, draft)
         rewritten, found = read(draft)
-        same = np.array_equal(*(compile_graph(g)(batch)["logit"] for g in (graph, rewritten)))
-        if not same or found.to_json() != card.to_json():
+        before, after = ({"logit": compile_graph(g)(batch)["logit"]} for g in (graph, rewritten))
+        check_equal(before, after)
+        if found.to_json() != card.to_json():
             raise ModelFileError(f"Expected the model of '{source}' again, got another: nothing was written.")
+
+
+def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Load a model file that was read before as something that can be changed.
+
+    Raises:
+        ModelFileError: it is the OpenVINO file of a model.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path)
+    except DecodeError as error:
+        raise ModelFileError(
+            f"Expected a model as an ONNX file, got '{path}': start from what it came from."
+        ) from error
 
 
 def without_probability(graph: onnx.GraphProto) -> None:
