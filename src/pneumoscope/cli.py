@@ -375,7 +375,7 @@ def export(
     ] = None,
     films: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Films to compare on, or folders of them; by default 16 public ones."),
+        typer.Option(metavar="PATH", help="Films or folders to compare on; by default 16 public films are fetched."),
     ] = None,
 ) -> None:
     """Write a model for programs elsewhere, once their runtime is shown to give the same on real films.
