@@ -190,7 +190,7 @@ def _deploy(model: onnx.ModelProto, card: Card, usage: str, outputs: Outputs) ->
         {
             METADATA_KEY: card.to_json(),
             "labels": ",".join(card.labels),
-            "threshold": f"{fitted.threshold:.6f}",
+            "threshold": str(fitted.threshold),
             "usage": usage,
         },
     )

@@ -50,7 +50,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
     Example:
         >>> read_metadata(Path("model.tflite"))["threshold"]  # doctest: +SKIP
-        '0.206319'
+        '0.20631850783604805'
     """
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
