@@ -57,6 +57,12 @@ def test_an_engine_that_is_not_there_is_named(tiny_model: Path, monkeypatch: pyt
         Detector(tiny_model, engine="onnxruntime")
 
 
+def test_onnx_runtime_refuses_what_is_no_onnx_model(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.xml").write_text("<net/>")
+    with pytest.raises(ModelFileError, match="in ONNX"):
+        engines.start("onnxruntime", tmp_path / "model.xml", model_file.read(tiny_model)[0])
+
+
 def test_an_unknown_engine_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ModelFileError, match="openvino and onnxruntime"):
         Detector(tiny_model, engine="abacus")

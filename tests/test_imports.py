@@ -11,12 +11,12 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "pneumoscope"
 FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
-HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx")
+HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime")
 
 FLOORS = (
     "errors atomic radiograph dicom picture dataset splits download sources stress metrics operating_point "
     "calibration overlay thorax curves copies shortcuts faults audit",
-    "detector engines model_file gate architectures augmentation recipe epochs training evaluation adaptation",
+    "detector engines model_file gate architectures augmentation recipe epochs training evaluation adaptation export litert",
     "cli console report figures findings audit_page __main__",
 )
 

@@ -60,6 +60,14 @@ class Sheet(StrEnum):
     json = "json"
 
 
+class Runtime(StrEnum):
+    """What a model is exported for."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    litert = "litert"
+
+
 class Split(StrEnum):
     """Which films of a data set are evaluated."""
 
@@ -374,6 +382,47 @@ def train(
         "best of another hospital."
     )
     console.say(f"The model: {run.model}")
+
+
+@app.command()
+def export(
+    target: Annotated[Runtime, typer.Option("--format", "-f", help="What it is for.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where to: a name in .onnx, .xml (a .bin comes beside it) or .tflite.")
+    ],
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A model file; by default the one that comes along.")
+    ] = None,
+    films: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Films or folders to compare on; by default 16 public films are fetched."),
+    ] = None,
+) -> None:
+    """Write a model for programs elsewhere, once their runtime is shown to give the same on real films.
+
+    A program gives it films of brightness 0 to 1, dense tissue bright, squashed to the square of the input, and gets
+    [b]probability[/b], [b]logit[/b], [b]evidence[/b] and [b]embedding[/b]. A verdict needs the model's own threshold,
+    which is not 0.5. Threshold, labels, card and these instructions are in the file; they are printed, too.
+
+    \b
+    $ pneumoscope export --format onnx --out model.onnx
+    $ pneumoscope export runs/first/model.onnx --format openvino --out model.xml
+    $ pneumoscope export runs/first/model.onnx --format litert --out model.tflite --films our_clinic/
+    """
+    from pneumoscope import export as exports
+    from pneumoscope import model_file, radiograph
+
+    def compared() -> Iterator[Path]:  # so that nothing is fetched before all else is in order
+        for path in films or [_fetched("samples", None)]:
+            yield from radiograph.files(path)
+
+    done = exports.export(model or model_file.default(), out, target.value, compared())
+    console.say(f"{done.usage}\n\nThe same as the model file on {done.films} films, within {done.difference:.1g}.")
+    typer.echo(str(done.path))
+    if done.failures:
+        film, reason = done.failures[0]
+        console.note(f"{len(done.failures)} films were not compared, the first is {film!s}: {reason}")
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()

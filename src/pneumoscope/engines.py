@@ -79,8 +79,10 @@ def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
     options.intra_op_num_threads = 1
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     there = onnxruntime.get_available_providers()
-    session = onnxruntime.InferenceSession(
-        os.fspath(path), options, providers=[provider for provider in wanted if provider in there]
-    )
+    providers = [provider for provider in wanted if provider in there]
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+    except Exception as error:  # its errors have no base of their own
+        raise ModelFileError(f"Expected a model in ONNX for ONNX Runtime, got another in '{path}'.") from error
     names = [output.name for output in session.get_outputs()]
     return lambda films: dict(zip(names, session.run(names, {"image": films}), strict=True))
