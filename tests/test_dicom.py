@@ -641,5 +641,7 @@ def test_a_deep_film_is_displayed_level_by_level() -> None:
 
 def test_a_table_that_starts_below_zero_may_be_written_without_its_sign() -> None:
     values = RAMP.astype(np.int16) - 2048
-    data = film(values, VOILUTSequence=table(np.arange(4096), 12, first=65536 - 2048))
+    unsigned = table(np.arange(4096), 12)
+    unsigned[0].add_new("LUTDescriptor", "US", [4096, 65536 - 2048, 12])
+    data = film(values, VOILUTSequence=unsigned)
     assert shown(data) == pytest.approx(RAMP / 4095, abs=EXACT)

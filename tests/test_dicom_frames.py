@@ -106,6 +106,11 @@ def test_a_syntax_that_names_the_wrong_codec_does_no_harm() -> None:
         assert decode(data, LIMIT)[0] == pytest.approx(DEEP / 4095, abs=1e-6)
 
 
+def test_a_syntax_that_names_a_codec_where_there_is_none_does_no_harm() -> None:
+    data = film(DEEP, **WIDE).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")
+    assert decode(data, LIMIT)[0] == pytest.approx(DEEP / 4095, abs=1e-6)
+
+
 def test_a_jpeg_2000_file_in_place_of_a_codestream_is_read() -> None:
     frame = jpeg_2000(codecformat="jp2", reversible=True, level=0)(DEEP)
     assert decode(compressed(DEEP, frame, JPEG2000Lossless, **WIDE), LIMIT)[0] == pytest.approx(DEEP / 4095, abs=1e-6)

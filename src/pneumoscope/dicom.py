@@ -130,8 +130,10 @@ def _dataset(data: bytes, most: int) -> pydicom.Dataset:
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             return _inflated(meta, data[file.tell() :], most)
     dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-    implicit, little = dataset.original_encoding
-    if not dataset.file_meta.get("TransferSyntaxUID"):
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
+    if not syntax or (syntax.is_transfer_syntax and syntax.is_encapsulated and not packed):
+        implicit, little = dataset.original_encoding
         plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = plain
     return dataset

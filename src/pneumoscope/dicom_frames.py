@@ -47,7 +47,8 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
         (2048, 2500)
     """
     if not dataset["PixelData"].is_undefined_length:
-        return np.asarray(pixel_array(dataset, index=0))
+        return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False))
+
     frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
     rows, columns, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
     if dataset.file_meta.TransferSyntaxUID == RLELossless:
