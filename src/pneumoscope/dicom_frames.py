@@ -12,7 +12,8 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import convert_color_space, pixel_array
 from pydicom.uid import RLELossless
 
-from pneumoscope.errors import UnreadableError, UnsupportedError
+from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.picture import MAX_SCANS
 
 _SOI, _EOI, _START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 _JPEG_LS = 0xF7
@@ -24,6 +25,15 @@ _JPEG_2000 = b"\xff\x4f\xff\x51"
 
 _JP2 = b"\0\0\0\x0cjP"
 """Start of a file that has such a codestream inside; headers say that it should not be here, and it is."""
+
+
+MAX_TILES, MAX_LAYERS = 1000, 100
+"""Films have one, or a few."""
+
+LEAST_PRECINCT = 4
+"""Power of two; films have 7 or more."""
+
+_START_OF_TILE, _CODING_STYLE, _COMPONENTS_CODING_STYLE = 0x90, 0x52, 0x53
 
 
 def first(dataset: pydicom.Dataset) -> NDArray[Any]:
@@ -40,6 +50,7 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
 
     Raises:
         UnsupportedError: a compression that is not decoded here.
+        TooLargeError: a frame that would take gigabytes or minutes.
         UnreadableError: the frame is damaged.
 
     Example:
@@ -77,9 +88,12 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
     if tuple(size) != shape:
         raise UnreadableError("The picture and its DICOM header do not agree about its size: export the film again.")
     if kind == "JPEG 2000":
+        _check_jpeg_2000(frame[frame.find(_JPEG_2000) :])
         return imagecodecs.jpeg2k_decode(frame, verbose=0), True
     if frame.rfind(_EOI) < 0:  # what is missing would be filled with gray
         raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
+    if frame.count(b"\xff\xda") > MAX_SCANS:
+        raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: export the film again.")
     if kind == "JPEG-LS":
         return imagecodecs.jpegls_decode(frame), False
     return imagecodecs.jpeg8_decode(frame), True
@@ -88,7 +102,7 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
 def _codestream(frame: bytes) -> tuple[str | None, int, int, int]:
     """Give a codestream's kind, rows, columns and samples a pixel, as its own header has them."""
     start = frame.find(_JPEG_2000) if frame.startswith(_JP2) else 0
-    if frame.startswith(_JPEG_2000, start):
+    if start >= 0 and frame.startswith(_JPEG_2000, start):
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
         return "JPEG 2000", bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]
     place = 2 if frame.startswith(_SOI) else len(frame)
@@ -101,6 +115,31 @@ def _codestream(frame: bytes) -> tuple[str | None, int, int, int]:
             break
         place += 2 + length if marker != 0xFF else 1  # any number of 0xFF may stand before a marker
     return None, 0, 0, 0
+
+
+def _check_jpeg_2000(codestream: bytes) -> None:
+    """Refuse a codestream cut into so many parts that keeping account of them takes gigabytes and minutes.
+
+    The main header is read up to the first tile: size, and the coding styles of the picture and its components
+    (ITU-T T.800, sections A.5.1, A.6.1 and A.6.2).
+    """
+    right, bottom, _, _, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
+    tiles = -(-(right - left) // max(width, 1)) * -(-(bottom - top) // max(height, 1))
+    layers, precincts, place = 0, b"\x88", 2
+    while (marker := codestream[place + 1]) != _START_OF_TILE:
+        length = struct.unpack_from(">H", codestream, place + 2)[0]
+        if marker == _CODING_STYLE:
+            layers = struct.unpack_from(">H", codestream, place + 6)[0]
+            precincts += codestream[place + 14 : place + 2 + length]
+        elif marker == _COMPONENTS_CODING_STYLE:
+            precincts += codestream[place + 11 : place + 2 + length]
+        place += 2 + max(length, 2)
+    least = min(min(sides & 15, sides >> 4) for sides in precincts)
+    if tiles > MAX_TILES or layers > MAX_LAYERS or least < LEAST_PRECINCT:
+        raise TooLargeError(
+            f"Expected JPEG 2000 of at most {MAX_TILES} tiles, {MAX_LAYERS} layers and precincts of at least "
+            f"{2**LEAST_PRECINCT} pixels a side, got {tiles}, {layers} and {2**least}: export the film again."
+        )
 
 
 def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, size: int) -> NDArray[Any]:

@@ -30,7 +30,11 @@ _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
 """How a file begins, and what decodes it: `Image.open` has a size limit of its own, which any library may change."""
 
 _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR = 258, 262, 284
+_TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_STRIPS, _TIFF_PLANAR, _TIFF_TILES = 258, 259, 262, 273, 284, 324
+_TIFF_JPEG = (6, 7)
+
+MAX_SCANS = 100
+"""A progressive JPEG has some ten; each is a pass over all of the picture, and thousands fit into a few bytes."""
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each picture is not safe in
@@ -60,7 +64,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], str, int,
         picture = _open(data, max_pixels)
         samples, bits = _samples(picture, data)
         pixels = _upright(brightness(samples), picture.getexif().get(0x0112, 1))
-        notes = ("first_frame_only",) if getattr(picture, "n_frames", 1) > 1 else ()
+        notes = ("first_frame_only",) if _has_more(picture) else ()
     except PneumoscopeError:
         raise
     except MemoryError:
@@ -87,7 +91,24 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         raise TooLargeError(
             f"Expected at most {max_pixels:,} pixels, got {width} x {height}: no radiograph is that large."
         )
+    parts = 0 if plugin is PngImageFile else 1
+    if isinstance(picture, TiffImageFile):
+        offsets = picture.tag_v2.get(_TIFF_STRIPS) or picture.tag_v2.get(_TIFF_TILES) or ()
+        parts = len(offsets) if picture.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEG else 0
+    if parts and data.count(_JPEG_START_OF_SCAN) > MAX_SCANS * parts:
+        raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: save the picture again.")
     return picture
+
+
+def _has_more(picture: ImageFile.ImageFile) -> bool:
+    """Say whether a second picture follows. Pillow's count would visit each page of a TIFF that has a million."""
+    if not isinstance(picture, TiffImageFile):
+        return getattr(picture, "n_frames", 1) > 1
+    try:
+        picture.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _samples(picture: ImageFile.ImageFile, data: bytes) -> tuple[NDArray[np.float32], int]:
