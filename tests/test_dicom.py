@@ -603,7 +603,7 @@ def test_bits_beyond_those_stored_are_no_part_of_the_film(stored: int, high: int
 @pytest.mark.parametrize("windowed", [False, True])
 def test_padding_is_black_and_counts_for_nothing(photometric: str, windowed: bool) -> None:
     values = np.clip(RAMP, 1000, 2000).astype(np.int16)
-    voi = {"WindowCenter": 1500, "WindowWidth": 1000} if windowed else {}
+    voi: dict[str, Any] = {"WindowCenter": 1500, "WindowWidth": 1000} if windowed else {}
     bare = shown(film(values, PhotometricInterpretation=photometric, **voi))
     padded = np.concatenate([np.full((64, 64), -2048, dtype=np.int16), values], axis=1)
     pixels = shown(film(padded, PhotometricInterpretation=photometric, PixelPaddingValue=-2048, **voi))

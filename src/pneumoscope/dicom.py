@@ -24,6 +24,7 @@ from pydicom.valuerep import VR
 
 from pneumoscope import dicom_display, dicom_frames, dicom_header
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.picture import check_size
 
 _MARK = b"DICM"
 _PREAMBLE = 128
@@ -123,12 +124,10 @@ def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit
 def _dataset(data: bytes, most: int) -> pydicom.Dataset:
     """Parse a file; a deflated one is inflated here, because pydicom would inflate any bomb."""
     file = io.BytesIO(data)
-    if data[_PREAMBLE : _PREAMBLE + 4] == _MARK:
-        file.seek(_PREAMBLE + 4)
-    with suppress(Exception):  # without a header of the file itself
-        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            return _inflated(meta, data[file.tell() :], most)
+    file.seek(_PREAMBLE + len(_MARK) if data[_PREAMBLE : _PREAMBLE + 4] == _MARK else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return _inflated(meta, data[file.tell() :], most)
     dataset = pydicom.dcmread(io.BytesIO(data), force=True)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
@@ -156,10 +155,7 @@ def _inflated(meta: pydicom.Dataset, data: bytes, most: int) -> pydicom.Dataset:
 def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     """Check what describes the pixels, and fill in what is missing of it with what is usual."""
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    if rows * columns > max_pixels:
-        raise TooLargeError(
-            f"Expected at most {max_pixels:,} pixels, got {columns} x {rows}: no radiograph is that large."
-        )
+    check_size(columns, rows, int(dataset.get("SamplesPerPixel") or 1), max_pixels)
     if rows < 1 or columns < 1:
         raise UnreadableError(f"Expected a picture, got {columns} x {rows} pixels: the header is damaged.")
     usual = {"SamplesPerPixel": 1, "BitsAllocated": 16, "PixelRepresentation": 0, "PlanarConfiguration": 0}

@@ -86,18 +86,33 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if plugin is JpegImageFile and data.rfind(_JPEG_END) < data.rfind(_JPEG_START_OF_SCAN):
         raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
     picture = plugin(io.BytesIO(data))
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise TooLargeError(
-            f"Expected at most {max_pixels:,} pixels, got {width} x {height}: no radiograph is that large."
-        )
-    parts = 0 if plugin is PngImageFile else 1
-    if isinstance(picture, TiffImageFile):
-        offsets = picture.tag_v2.get(_TIFF_STRIPS) or picture.tag_v2.get(_TIFF_TILES) or ()
-        parts = len(offsets) if picture.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEG else 0
-    if parts and data.count(_JPEG_START_OF_SCAN) > MAX_SCANS * parts:
+    check_size(*picture.size, len(picture.getbands()), max_pixels)
+    jpegs = _jpegs(picture)
+    if jpegs and data.count(_JPEG_START_OF_SCAN) > MAX_SCANS * jpegs:
         raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: save the picture again.")
     return picture
+
+
+def check_size(width: int, height: int, channels: int, max_pixels: int) -> None:
+    """Refuse a picture whose decoding could exhaust the memory, colour from two thirds of the pixels on.
+
+    Raises:
+        TooLargeError: more than `max_pixels` pixels, or twice as many samples.
+
+    Example:
+        >>> check_size(2000, 1500, 1, 80_000_000)
+    """
+    if width * height * max(channels, 2) > 2 * max_pixels:
+        most = 2 * max_pixels // max(channels, 2)
+        raise TooLargeError(f"Expected at most {most:,} pixels, got {width} x {height}: no radiograph is that large.")
+
+
+def _jpegs(picture: ImageFile.ImageFile) -> int:
+    """Count the JPEGs that a picture is made of: a TIFF may have one in each strip or tile."""
+    if isinstance(picture, TiffImageFile):
+        packed = picture.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEG
+        return len(picture.tag_v2.get(_TIFF_STRIPS) or picture.tag_v2.get(_TIFF_TILES) or ()) if packed else 0
+    return int(isinstance(picture, JpegImageFile))
 
 
 def _has_more(picture: ImageFile.ImageFile) -> bool:
