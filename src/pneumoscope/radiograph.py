@@ -159,7 +159,6 @@ def _from_array(array: NDArray[Any]) -> Radiograph:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or array.size == 0:
         raise UnsupportedError(f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}.")
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise TooLargeError(f"Expected at most {MAX_PIXELS:,} pixels, got {array.shape[1]} x {array.shape[0]}.")
+    picture.check_size(array.shape[1], array.shape[0], array[:1, :1].size, MAX_PIXELS)
     samples, bits = picture.unit(array)
     return Radiograph(np.ascontiguousarray(picture.brightness(samples), dtype=np.float32), "array", bits)
