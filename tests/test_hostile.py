@@ -223,6 +223,25 @@ def test_a_colour_picture_is_too_large_where_its_samples_are() -> None:
             radiograph.read(source)
 
 
+@pytest.mark.parametrize("kind", ["elements", "items", "items of a known length", "sequences in sequences"])
+def test_a_dicom_header_of_millions_of_parts_is_not_read_to_its_end(kind: str) -> None:
+    plain = film(DEEP, Modality="DX")
+    start = plain.index(b"\x08\0\x60\0CS")
+    sequence, item = b"\x08\0\x18\x22SQ\0\0", b"\xfe\xff\0\xe0"
+    endless, n = b"\xff" * 4, 1_500_000
+    bomb = {
+        "elements": b"".join(struct.pack("<HHHH", 9, i % 60000, 0x4853, 0) for i in range(n)),
+        "items": sequence + endless + (item + bytes(4)) * n,
+        "items of a known length": sequence + struct.pack("<I", 8 * n) + (item + bytes(4)) * n,
+        "sequences in sequences": (sequence + endless + item + endless) * n,
+    }[kind]
+    begun, before = time.process_time(), megabytes()
+    with pytest.raises((TooLargeError, UnreadableError)):
+        radiograph.read(plain[:start] + bomb + plain[start:])
+    assert time.process_time() - begun < MOST_SECONDS
+    assert megabytes() - before < MOST_MEGABYTES
+
+
 @pytest.mark.parametrize(
     ("place", "value", "size"), [(24, 1, 4), (None, 2**16 - 1, 2)], ids=["tiles of a pixel a side", "65,535 layers"]
 )

@@ -41,10 +41,30 @@ _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN
 _INFLATED = 4
 """Bytes of a deflated data set a pixel of the largest picture; more of them are a decompression bomb."""
 
+_MOST_READS = 200_000
+"""Each data element takes two or three; the headers of films have some hundred elements."""
+
+_MOST_BYTES = 10_000_000
+"""Of a sequence that is looked into; a table of 65,536 entries has 131,072."""
+
+_LOOKED_INTO = ("AnatomicRegionSequence", "ViewCodeSequence", "ModalityLUTSequence", "VOILUTSequence")
+
 # pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
 # once, because `catch_warnings` around each file is not safe in threads.
 warnings.filterwarnings("ignore", module="pydicom")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+
+class _Patience(io.BytesIO):
+    """A file whose reading ends where a bomb of millions of data elements would take hours."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MOST_READS:
+            raise TooLargeError("Expected a header of some hundred data elements, got one of tens of thousands.")
+        return super().read(size)
 
 
 def looks_like_dicom(data: bytes) -> bool:
@@ -87,6 +107,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     dataset = pydicom.Dataset()
     try:
         dataset = _dataset(data, _INFLATED * max_pixels)
+        _check_sequences(dataset)
         dicom_header.check(dataset)
         _complete(dataset, max_pixels)
         with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
@@ -123,12 +144,12 @@ def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit
 
 def _dataset(data: bytes, most: int) -> pydicom.Dataset:
     """Parse a file; a deflated one is inflated here, because pydicom would inflate any bomb."""
-    file = io.BytesIO(data)
+    file = _Patience(data)
     file.seek(_PREAMBLE + len(_MARK) if data[_PREAMBLE : _PREAMBLE + 4] == _MARK else 0)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _inflated(meta, data[file.tell() :], most)
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    dataset = pydicom.dcmread(_Patience(data), force=True)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
     if not syntax or (syntax.is_transfer_syntax and syntax.is_encapsulated and not packed):
@@ -145,11 +166,18 @@ def _inflated(meta: pydicom.Dataset, data: bytes, most: int) -> pydicom.Dataset:
         raise TooLargeError(f"Expected at most {most:,} bytes when inflated, got more: no radiograph is that large.")
     if not inflater.eof:
         raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
-    dataset = read_dataset(io.BytesIO(plain), False, True)
+    dataset = read_dataset(_Patience(plain), False, True)
     dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # that is what it now is
     dataset.set_original_encoding(False, True)
     return dataset
+
+
+def _check_sequences(dataset: pydicom.Dataset) -> None:
+    """Refuse bombs in the sequences that pydicom parses only when they are looked into."""
+    for name in _LOOKED_INTO:
+        if name in dataset and len(dataset.get_item(name).value or b"") > _MOST_BYTES:
+            raise TooLargeError(f"Expected at most {_MOST_BYTES:,} bytes in a sequence of the header, got more.")
 
 
 def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:

@@ -63,7 +63,8 @@ def read(source: Source) -> Radiograph:
         NotFoundError: there is no file at the path.
         UnreadableError: the file is empty, truncated or corrupt, or may not be read.
         UnsupportedError: the file is no picture of a known kind, or the array no picture.
-        TooLargeError: more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
+        TooLargeError: more than `MAX_PIXELS` pixels, in colour two thirds of them, or `MAX_BYTES` bytes, or a bomb.
+        NotAChestRadiographError: a DICOM header that declares something else.
 
     Example:
         >>> read(np.full((2, 3), 255, dtype=np.uint8)).pixels.shape
