@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -27,8 +28,6 @@ from pneumoscope.dicom import decode
 from pneumoscope.errors import UnreadableError, UnsupportedError
 from tests.conftest import drawn_film
 from tests.dicoms import LIMIT, RAMP, compressed, film
-
-imagecodecs = pytest.importorskip("imagecodecs")
 
 FILM = drawn_film(1, seed=3, size=64)
 DEEP = FILM.astype(np.uint16) * 16 + np.indices(FILM.shape).sum(axis=0, dtype=np.uint16) % 16

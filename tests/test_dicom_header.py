@@ -76,7 +76,7 @@ def test_an_object_of_radiography_a_capture_or_an_unknown_class_is_not_refused(k
             "bassin",
             "pelve",
         ),
-        *("WHOLEBODY", "PHANTOM", "ABDOMEN\\PELVIS"),
+        *("LEFTHAND", "HANDWRIST", "TIBFIB", "ENTIRE BODY", "SCOLIOSIS", "WHOLEBODY", "PHANTOM", "ABDOMEN\\PELVIS"),
     ],
 )
 def test_another_part_of_the_body_is_refused(part: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -40,8 +41,6 @@ from pneumoscope.picture import MAX_SCANS
 from tests.conftest import drawn_film
 from tests.dicoms import RAMP, compressed, film, table
 from tests.test_radiograph import png
-
-imagecodecs = pytest.importorskip("imagecodecs")
 
 EXAMPLES = int(os.environ.get("PNEUMOSCOPE_FUZZ", "150"))
 """Set it to thousands for a long run; then they are other examples each time."""

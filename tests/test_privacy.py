@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
@@ -20,8 +21,6 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 from pneumoscope import radiograph
 from pneumoscope.errors import PneumoscopeError
 from tests.dicoms import RAMP, compressed, film
-
-imagecodecs = pytest.importorskip("imagecodecs")
 
 PLANTED = {
     **dict.fromkeys(("PN",), "Zymurgy^Quintessa"),
