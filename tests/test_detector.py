@@ -159,7 +159,7 @@ def test_a_blank_picture_gets_no_verdict(detector: Detector) -> None:
 def test_an_adults_film_is_warned_of_by_a_model_of_children_alone(
     oldest: int, warned: bool, tiny_model: Path, tmp_path: Path
 ) -> None:
-    from tests.test_dicom import RAMP, film
+    from tests.dicoms import RAMP, film
 
     card = model_file.read(tiny_model)[1]
     pixels = np.stack([drawn_film(i % 2, i) for i in range(2)]).astype(np.float32) / 255

@@ -14,8 +14,8 @@ FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
 HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime")
 
 FLOORS = (
-    "errors atomic radiograph dicom picture dataset splits download sources stress metrics operating_point "
-    "calibration overlay thorax curves copies shortcuts faults audit",
+    "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset splits download sources "
+    "stress metrics operating_point calibration overlay thorax curves copies shortcuts faults audit",
     "detector engines model_file gate architectures augmentation recipe epochs training evaluation adaptation "
     "export litert",
     "cli console report figures findings audit_page __main__",

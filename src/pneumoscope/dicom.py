@@ -1,48 +1,91 @@
-"""DICOM files to pixels: modality, window and photometric interpretation, in the order the standard gives them."""
+"""DICOM files to pixels: the data set is read here, its frame, header and display have modules of their own."""
 
 from __future__ import annotations
 
 import io
 import logging
-import re
 import warnings
+import zlib
 from contextlib import suppress
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pydicom.valuerep import VR
 
+from pneumoscope import dicom_display, dicom_frames, dicom_header
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.picture import LUMA
+from pneumoscope.picture import check_size
 
+_MARK = b"DICM"
 _PREAMBLE = 128
 
-ADULT = 18
-"""Years."""
+_ELEMENTS = 3
+"""Where there is no mark, so many data elements in a row make a DICOM file."""
+
+_IMAGE_GROUP = 0x28
+"""Nothing up to the pixels' description has a higher group."""
+
+_VRS = {vr.value.encode() for vr in VR if len(vr.value) == 2}
+_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+
+_INFLATED = 4
+"""Bytes of a deflated data set a pixel of the largest picture; more of them are a decompression bomb."""
+
+_MOST_READS = 200_000
+"""Each data element takes two or three; the headers of films have some hundred elements."""
+
+_MOST_BYTES = 10_000_000
+"""Of a sequence that is looked into; a table of 65,536 entries has 131,072."""
+
+_LOOKED_INTO = ("AnatomicRegionSequence", "ViewCodeSequence", "ModalityLUTSequence", "VOILUTSequence")
 
 # pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
 # once, because `catch_warnings` around each file is not safe in threads.
 warnings.filterwarnings("ignore", module="pydicom")
-logging.getLogger("pydicom").setLevel(logging.ERROR)
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+
+class _Patience(io.BytesIO):
+    """A file whose reading ends where a bomb of millions of data elements would take hours."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MOST_READS:
+            raise TooLargeError("Expected a header of some hundred data elements, got one of tens of thousands.")
+        return super().read(size)
 
 
 def looks_like_dicom(data: bytes) -> bool:
-    """Say whether bytes begin as a DICOM file does (PS3.10, section 7.1: 128 bytes, then `DICM`).
+    """Say whether bytes begin as a DICOM file does.
+
+    That is with 128 bytes and `DICM` (PS3.10, section 7.1), or, as old scanners and careless exports have it, with the
+    first data elements at once, of group 2 or 8 and in ascending order.
 
     Example:
         >>> looks_like_dicom(bytes(128) + b"DICM")
         True
+        >>> looks_like_dicom(b"Patient: 8")
+        False
     """
-    return data[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
+    if data[_PREAMBLE : _PREAMBLE + 4] == _MARK:
+        return True
+    return any(_begins_with_elements(data, order, vrs) for order in ("little", "big") for vrs in (True, False))
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
     """Decode the first frame of a DICOM file.
-
-    The stored values pass the modality LUT or rescale, then the first VOI window or LUT, or where there is none a
-    window from the 0.5th to the 99.5th percentile; MONOCHROME1 is inverted last (PS3.4, section N.2).
 
     Args:
         data: the bytes of the file.
@@ -54,154 +97,119 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
 
     Raises:
         UnsupportedError: the object has no picture, or a compression that cannot be decoded here.
-        TooLargeError: more than `max_pixels` pixels.
+        NotAChestRadiographError: the header names another modality, part of the body, or view.
+        TooLargeError: more than `max_pixels` pixels, or a decompression bomb.
         UnreadableError: the file is damaged.
 
     Example:
         >>> pixels, bits, notes = decode(open("film.dcm", "rb").read(), 10**8)  # doctest: +SKIP
     """
+    dataset = pydicom.Dataset()
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
-        _check(dataset, max_pixels)
-        with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked below
-            pixels = _displayed(dataset, pixel_array(dataset, index=0))
+        dataset = _dataset(data, _INFLATED * max_pixels)
+        _check_sequences(dataset)
+        dicom_header.check(dataset)
+        _complete(dataset, max_pixels)
+        with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
+            pixels = dicom_display.displayed(dataset, dicom_frames.first(dataset))
         bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
+        notes = {"first_frame_only": frames > 1, "adult_patient": dicom_header.is_adult(dataset)}
     except PneumoscopeError:
         raise
     except MemoryError:
         raise TooLargeError("The picture does not fit into memory.") from None
-    except Exception as error:  # noqa: BLE001 - pydicom and its decoders raise every kind of error on corrupt files
+    except Exception as error:  # noqa: BLE001 - pydicom and the decoders raise every kind of error on corrupt files
         # Not chained: pydicom quotes the header, which may identify a patient.
-        raise _undecodable(data, error) from None
-    if not np.isfinite(pixels).all():
-        raise UnreadableError("Expected finite pixels, got some that are none after rescaling: export the film again.")
-    notes = tuple(
-        note for note, holds in (("first_frame_only", frames > 1), ("adult_patient", is_adult(dataset))) if holds
-    )
-    return np.ascontiguousarray(pixels, dtype=np.float32), bits, notes
+        raise _undecodable(dataset, error) from None
+    return np.ascontiguousarray(pixels, dtype=np.float32), bits, tuple(note for note, holds in notes.items() if holds)
 
 
-def _check(dataset: pydicom.Dataset, max_pixels: int) -> None:
-    if "PixelData" not in dataset:
-        kind = dataset.get("SOPClassUID")
-        # A damaged length makes the patient's name a part of the class: only a class from pydicom's list is told.
-        name = kind.name if getattr(kind, "keyword", "") else "an object of no known class"
-        raise UnsupportedError(f"Expected a radiograph, got a DICOM file without a picture ({name}).")
+def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit: bool) -> bool:
+    """Say whether some data elements stand at the beginning, each of tag, VR if explicit, and length (PS3.5, 7.1)."""
+    place, last = 0, -1
+    for number in range(_ELEMENTS):
+        group, element = (int.from_bytes(data[place + i : place + i + 2], order) for i in (0, 2))
+        vr, tag = data[place + 4 : place + 6], group << 16 | element
+        if explicit and vr in _LONG_VRS:
+            size, end = 4, place + 12
+        else:
+            size, end = (2 if explicit else 4), place + 8
+        length = int.from_bytes(data[end - size : end], order)
+        known = group in (2, 8) if number == 0 else group <= _IMAGE_GROUP
+        if end + length > len(data) or length % 2 or tag <= last or not known or (explicit and vr not in _VRS):
+            return False
+        place, last = end + length, tag
+    return True
+
+
+def _dataset(data: bytes, most: int) -> pydicom.Dataset:
+    """Parse a file; a deflated one is inflated here, because pydicom would inflate any bomb."""
+    file = _Patience(data)
+    file.seek(_PREAMBLE + len(_MARK) if data[_PREAMBLE : _PREAMBLE + 4] == _MARK else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return _inflated(meta, data[file.tell() :], most)
+    dataset = pydicom.dcmread(_Patience(data), force=True)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
+    if not syntax or (syntax.is_transfer_syntax and syntax.is_encapsulated and not packed):
+        implicit, little = dataset.original_encoding
+        plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = plain
+    return dataset
+
+
+def _inflated(meta: pydicom.Dataset, data: bytes, most: int) -> pydicom.Dataset:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(data, most)
+    if inflater.unconsumed_tail:
+        raise TooLargeError(f"Expected at most {most:,} bytes when inflated, got more: no radiograph is that large.")
+    if not inflater.eof:
+        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
+    dataset = read_dataset(_Patience(plain), False, True)
+    dataset.file_meta = FileMetaDataset(meta)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # that is what it now is
+    dataset.set_original_encoding(False, True)
+    return dataset
+
+
+def _check_sequences(dataset: pydicom.Dataset) -> None:
+    """Refuse bombs in the sequences that pydicom parses only when they are looked into."""
+    for name in _LOOKED_INTO:
+        if name in dataset and len(dataset.get_item(name).value or b"") > _MOST_BYTES:
+            raise TooLargeError(f"Expected at most {_MOST_BYTES:,} bytes in a sequence of the header, got more.")
+
+
+def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
+    """Check what describes the pixels, and fill in what is missing of it with what is usual."""
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    if rows * columns > max_pixels:
-        raise TooLargeError(
-            f"Expected at most {max_pixels:,} pixels, got {columns} x {rows}: no radiograph is that large."
-        )
+    check_size(columns, rows, int(dataset.get("SamplesPerPixel") or 1), max_pixels)
     if rows < 1 or columns < 1:
         raise UnreadableError(f"Expected a picture, got {columns} x {rows} pixels: the header is damaged.")
+    usual = {"SamplesPerPixel": 1, "BitsAllocated": 16, "PixelRepresentation": 0, "PlanarConfiguration": 0}
+    for name, value in usual.items():
+        if dataset.get(name) is None:
+            setattr(dataset, name, value)
+    allocated = int(dataset.BitsAllocated)
+    stored = int(dataset.get("BitsStored") or allocated)
+    if dataset.SamplesPerPixel not in (1, 3, 4) or not 1 <= stored <= allocated <= 32:
+        raise UnreadableError(
+            f"Expected 1 or 3 samples of up to 32 bits a pixel, got {dataset.SamplesPerPixel} of {stored} in "
+            f"{allocated}: the header is damaged."
+        )
+    high = dataset.get("HighBit")
+    dataset.BitsStored, dataset.HighBit = stored, stored - 1 if high is None else high
+    if not dataset.get("PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = "MONOCHROME2" if dataset.SamplesPerPixel == 1 else "RGB"
 
 
-def _displayed(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[Any]:
-    """Stored values (H, W) or (H, W, 3) to displayed brightness (H, W) in [0, 1]."""
-    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
-    depth = int(dataset.BitsStored)
-    if photometric == "PALETTE COLOR":
-        stored, depth = apply_color_lut(stored, dataset), int(dataset.RedPaletteColorLookupTableDescriptor[2])
-    if stored.ndim == 3:
-        return np.clip(stored[..., :3] / np.float32(2**depth - 1), 0.0, 1.0) @ LUMA
-    little = dataset.original_encoding[1]
-    if dataset.get("ModalityLUTSequence"):
-        values, _ = _looked_up(stored, dataset.ModalityLUTSequence[0], little)
-    else:
-        values = apply_modality_lut(stored, dataset)  # the rescale slope and intercept
-    if dataset.get("VOILUTSequence"):
-        shown, depth = _looked_up(values, dataset.VOILUTSequence[0], little)
-        shown = shown / (2**depth - 1)
-    elif dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
-        function = str(dataset.get("VOILUTFunction") or "LINEAR")
-        shown = window(values, _first(dataset.WindowCenter), _first(dataset.WindowWidth), function)
-    else:
-        low, high = np.percentile(values, (0.5, 99.5))
-        shown = (values - low) / ((high - low) or 1.0)
-    shown = np.clip(shown, 0.0, 1.0)
-    return 1.0 - shown if photometric == "MONOCHROME1" else shown
-
-
-def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool) -> tuple[NDArray[Any], int]:
-    """Look values up in a modality or VOI LUT (PS3.3, section C.11.1.1), and give the bits of its entries.
-
-    pydicom's own function counts the entries in as many bits as they have, which garbles 4,096 entries of 8 bits.
-    """
-    entries, first, depth = (int(number) for number in table.LUTDescriptor)
-    entries = entries or 65536
-    lut = table.LUTData
-    if isinstance(lut, bytes):
-        lut = np.frombuffer(lut, f"{'<' if little else '>'}u{len(lut) // entries}")
-    return np.asarray(lut)[np.clip(values - float(first), 0, entries - 1).astype(np.int64)], depth
-
-
-def is_adult(header: pydicom.Dataset) -> bool:
-    """Say whether a header makes the patient an adult, by the age or else by the dates of birth and study.
-
-    Example:
-        >>> header = pydicom.Dataset()
-        >>> header.PatientAge = "045Y"
-        >>> is_adult(header)
-        True
-    """
-    # 045Y, 018M, 003W or 012D (PS3.5, section 6.2); in use also 45, 45Y and the like.
-    age = re.fullmatch(r"0*(\d{1,3})\s*([YMWD]?)", str(header.get("PatientAge") or "").strip().upper())
-    if age and int(age[1]):
-        return age[2] in ("", "Y") and int(age[1]) >= ADULT
-    born, studied = (str(header.get(name) or "") for name in ("PatientBirthDate", "StudyDate"))
-    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied):
-        return int(studied) - int(born) >= ADULT * 10_000  # YYYYMMDD
-    return False
-
-
-def window(values: NDArray[Any], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:
-    """Apply a VOI window (PS3.3, section C.11.2.1.2 and C.11.2.1.3).
-
-    Args:
-        values: modality values, any shape.
-        center: window centre, in modality values.
-        width: window width; at least 1 for `LINEAR`, above 0 for the others.
-        function: `LINEAR`, `LINEAR_EXACT` or `SIGMOID`.
-
-    Returns:
-        float64 of the same shape, in [0, 1].
-
-    Raises:
-        UnreadableError: the width is not positive or the function not one of the three.
-
-    Example:
-        >>> window(np.array([0, 50, 100]), 50.0, 100.0, "LINEAR_EXACT")
-        array([0. , 0.5, 1. ])
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if width < 1 if function == "LINEAR" else width <= 0:
-        least = "at least 1" if function == "LINEAR" else "above 0"
-        raise UnreadableError(f"Expected a window width of {least}, got {width:g}: the header is damaged.")
-    if function == "LINEAR":
-        if width == 1:
-            return (values > center - 0.5).astype(np.float64)
-        shown = (values - (center - 0.5)) / (width - 1) + 0.5
-    elif function == "LINEAR_EXACT":
-        shown = (values - center) / width + 0.5
-    elif function == "SIGMOID":
-        shown = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -500, 500)))
-    else:
-        raise UnreadableError(f"Expected a window function LINEAR, LINEAR_EXACT or SIGMOID, got '{function}'.")
-    return np.clip(shown, 0.0, 1.0)
-
-
-def _first(value: Any) -> float:  # noqa: ANN401 - a DICOM value of one or several numbers
-    return float(value[0]) if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else float(value)
-
-
-def _undecodable(data: bytes, error: Exception) -> PneumoscopeError:
+def _undecodable(dataset: pydicom.Dataset, error: Exception) -> PneumoscopeError:
     """Name the transfer syntax where it is the reason; never quote the header, which may identify a patient.
 
-    A damaged length makes the patient's name a part of the syntax: one that pydicom does not know has no
-    `is_compressed`.
+    A damaged length makes the patient's name a part of the syntax: only one from pydicom's list is told.
     """
     with suppress(Exception):  # a header this damaged has no syntax to name
-        syntax = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True).file_meta.TransferSyntaxUID
-        if isinstance(error, (NotImplementedError, RuntimeError)) and syntax.is_compressed:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if isinstance(error, NotImplementedError) and syntax.is_transfer_syntax:
             return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
     return UnreadableError("The DICOM file is damaged: export it again.")

@@ -36,7 +36,11 @@ _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, res
 _ON_THE_SIDE = (5, 6, 7, 8)
 """EXIF orientations whose rows are the columns of the file."""
 
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR = 258, 262, 284
+_TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_STRIPS, _TIFF_PLANAR, _TIFF_TILES = 258, 259, 262, 273, 284, 324
+_TIFF_JPEG = (6, 7)
+
+MAX_SCANS = 100
+"""A progressive JPEG has some ten; each is a pass over all of the picture, and thousands fit into a few bytes."""
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each picture is not safe in
@@ -74,7 +78,7 @@ def decode(
         samples, bits = _samples(picture, data)
         turn = picture.getexif().get(0x0112, 1)
         pixels = _upright(brightness(samples), turn)
-        notes = ("first_frame_only",) if getattr(picture, "n_frames", 1) > 1 else ()
+        notes = ("first_frame_only",) if _has_more(picture) else ()
     except PneumoscopeError:
         raise
     except MemoryError:
@@ -135,12 +139,44 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if plugin is JpegImageFile and data.rfind(_JPEG_END) < data.rfind(_JPEG_START_OF_SCAN):
         raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
     picture = plugin(io.BytesIO(data))
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise TooLargeError(
-            f"Expected at most {max_pixels:,} pixels, got {width} x {height}: no radiograph is that large."
-        )
+    check_size(*picture.size, len(picture.getbands()), max_pixels)
+    jpegs = _jpegs(picture)
+    if jpegs and data.count(_JPEG_START_OF_SCAN) > MAX_SCANS * jpegs:
+        raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: save the picture again.")
     return picture
+
+
+def check_size(width: int, height: int, channels: int, max_pixels: int) -> None:
+    """Refuse a picture whose decoding could exhaust the memory, colour from two thirds of the pixels on.
+
+    Raises:
+        TooLargeError: more than `max_pixels` pixels, or twice as many samples.
+
+    Example:
+        >>> check_size(2000, 1500, 1, 80_000_000)
+    """
+    if width * height * max(channels, 2) > 2 * max_pixels:
+        most = 2 * max_pixels // max(channels, 2)
+        raise TooLargeError(f"Expected at most {most:,} pixels, got {width} x {height}: no radiograph is that large.")
+
+
+def _jpegs(picture: ImageFile.ImageFile) -> int:
+    """Count the JPEGs that a picture is made of: a TIFF may have one in each strip or tile."""
+    if isinstance(picture, TiffImageFile):
+        packed = picture.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEG
+        return len(picture.tag_v2.get(_TIFF_STRIPS) or picture.tag_v2.get(_TIFF_TILES) or ()) if packed else 0
+    return int(isinstance(picture, JpegImageFile))
+
+
+def _has_more(picture: ImageFile.ImageFile) -> bool:
+    """Say whether a second picture follows. Pillow's count would visit each page of a TIFF that has a million."""
+    if not isinstance(picture, TiffImageFile):
+        return getattr(picture, "n_frames", 1) > 1
+    try:
+        picture.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _samples(picture: ImageFile.ImageFile, data: bytes) -> tuple[NDArray[np.float32], int]:

@@ -68,7 +68,8 @@ def read(source: Source, *, at_least: int | None = None) -> Radiograph:
         NotFoundError: there is no file at the path.
         UnreadableError: the file is empty, truncated or corrupt, or may not be read.
         UnsupportedError: the file is no picture of a known kind, or the array no picture.
-        TooLargeError: more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
+        TooLargeError: more than `MAX_PIXELS` pixels, in colour two thirds of them, or `MAX_BYTES` bytes, or a bomb.
+        NotAChestRadiographError: a DICOM header that declares something else.
 
     Example:
         >>> read(np.full((2, 3), 255, dtype=np.uint8)).pixels.shape
@@ -164,8 +165,7 @@ def _from_array(array: NDArray[Any]) -> Radiograph:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or array.size == 0:
         raise UnsupportedError(f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}.")
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise TooLargeError(f"Expected at most {MAX_PIXELS:,} pixels, got {array.shape[1]} x {array.shape[0]}.")
+    picture.check_size(array.shape[1], array.shape[0], array[:1, :1].size, MAX_PIXELS)
     samples, bits = picture.unit(array)
     pixels = np.ascontiguousarray(picture.brightness(samples), dtype=np.float32)
     return Radiograph(pixels, "array", bits, pixels.shape)

@@ -1,0 +1,64 @@
+"""Writes DICOM files for tests."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+
+LIMIT = 10**6
+DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
+REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+"""Every 12-bit value once."""
+
+
+def film(values: NDArray[Any] | None, syntax: str = ExplicitVRLittleEndian, **elements: Any) -> bytes:
+    """Write a DICOM file: 12 bits of 16 and MONOCHROME2 where the elements do not say otherwise."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
+    dataset.SOPClassUID, dataset.SOPInstanceUID = DIGITAL_XRAY, "1.2.3"
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "MARKER^NAME", "MARKER-ID", "19010203"
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    if values is not None:
+        dataset.Rows, dataset.Columns = values.shape[:2]
+        dataset.SamplesPerPixel = 1 if values.ndim == 2 else values.shape[2]
+        if values.ndim == 3:
+            dataset.PlanarConfiguration = 0
+        dataset.BitsAllocated = 8 * values.dtype.itemsize
+        dataset.BitsStored = min(12, dataset.BitsAllocated)
+        dataset.PixelRepresentation = int(values.dtype.kind == "i")
+        dataset.PixelData = values.astype(
+            values.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")
+        ).tobytes()
+        dataset["PixelData"].VR = "OB" if values.dtype.itemsize == 1 else "OW"
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    if values is not None:
+        dataset.HighBit = elements.get("HighBit", dataset.BitsStored - 1)
+    if syntax == RLELossless:
+        dataset.compress(RLELossless)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") -> Sequence:
+    lut = Dataset()
+    lut.LUTDescriptor = [len(entries) % 65536, first, bits]
+    lut.add_new("LUTData", "OW", entries.astype(f"{order}u2").tobytes())
+    return Sequence([lut])
+
+
+def compressed(values: NDArray[Any], frame: bytes, syntax: str, **elements: Any) -> bytes:
+    """Write a DICOM file whose picture is a frame that was compressed before."""
+    return film(values, syntax, PixelData=encapsulate([frame]), **elements)
