@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import dicom_header, engines, model_file, radiograph
+from pneumoscope import engines, model_file, radiograph
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
 from pneumoscope.gate import Gate
 from pneumoscope.radiograph import Source
@@ -107,7 +108,12 @@ class Detector:
         self._run = engines.start(engine, path, graph)
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
-        self._of_children = 0 < self.card.data.get("oldest_patient_years", 0) < dicom_header.ADULT
+
+    @cached_property
+    def _of_children(self) -> bool:
+        from pneumoscope import dicom_header  # only DICOM files say how old a patient is
+
+        return 0 < int(self.card.data.get("oldest_patient_years", 0)) < dicom_header.ADULT
 
     def examine(self, sources: Iterable[Source], *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each film, in order and as soon as it is there.

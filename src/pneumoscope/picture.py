@@ -30,6 +30,9 @@ _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
 }
 """How a file begins, and what decodes it: `Image.open` has a size limit of its own, which any library may change."""
 
+SIGNATURES = tuple(_PLUGINS)
+"""How the files begin that `decode` decodes."""
+
 _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, restarts and stuffed bytes are none

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoscope import dicom, picture
+from pneumoscope import picture
 from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
@@ -80,9 +80,12 @@ def read(source: Source, *, at_least: int | None = None) -> Radiograph:
     data = source if isinstance(source, bytes) else _bytes_of(Path(source))
     if not data:
         raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
-    if dicom.looks_like_dicom(data):
-        pixels, bits, notes = dicom.decode(data, MAX_PIXELS)
-        return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
+    if not data.startswith(picture.SIGNATURES) or data[128:132] == b"DICM":  # a preamble may begin as a TIFF file does
+        from pneumoscope import dicom  # takes longer to import than a film to judge
+
+        if dicom.looks_like_dicom(data):
+            pixels, bits, notes = dicom.decode(data, MAX_PIXELS)
+            return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
     return Radiograph(*picture.decode(data, MAX_PIXELS, at_least))
 
 
