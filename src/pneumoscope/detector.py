@@ -18,6 +18,7 @@ from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
 from pneumoscope.gate import Gate
 from pneumoscope.radiograph import Radiograph, Source
 from pneumoscope.splits import picture_key
+from pneumoscope.views import View, Views
 
 BATCH_SIZE = 16
 
@@ -30,7 +31,10 @@ BLANK = 0.02
 WARNINGS = {
     "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
+    "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
+    "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
+    "rotated": "The film seems to be turned by 90 or 180 degrees: the verdict is not to be trusted; turn it upright.",
     "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
     "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
 }
@@ -105,13 +109,14 @@ class Detector:
         self._run = model_file.compile_graph(graph)
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
+        self._views = Views.from_dict(self.card.views) if self.card.views else None
         self._of_children = 0 < self.card.data.get("oldest_patient_years", 0) < dicom.ADULT
 
     def examine(self, sources: Iterable[Source], *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each film, in order and as soon as it is there.
 
         Films are read by threads while others are judged, a few batches ahead and never all at once. A film that
-        cannot be read gives a finding with an error; nothing is raised for it.
+        cannot be read, and a picture that is no chest film, gives a finding with an error; nothing is raised for it.
 
         Args:
             sources: what `radiograph.read` takes.
@@ -141,7 +146,7 @@ class Detector:
             (N, 2): the probabilities of `NORMAL` and `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: a film could not be read.
+            PneumoscopeError: a film could not be read, or is no chest film.
         """
         findings = list(self.examine(sources))
         for finding in findings:
@@ -154,7 +159,7 @@ class Detector:
         """Give the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: a film could not be read.
+            PneumoscopeError: a film could not be read, or is no chest film.
         """
         called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
         return np.array(self.card.labels)[called.astype(np.int64)]
@@ -185,9 +190,16 @@ class Detector:
             squashed = radiograph.resize(film.pixels, self.card.input_size)
             if np.ptp(squashed) < BLANK:
                 raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
+            view = self._views.look(squashed) if self._views else View()
+            if view.refused:
+                raise NotAChestRadiographError(
+                    "Expected a frontal chest radiograph, got a picture that does not look like one: check that it is "
+                    "the right file, the whole film and nothing else."
+                )
         except PneumoscopeError as error:
             return _Read(path, error)
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
+        warnings += view.warnings
         if min(film.pixels.shape) < self.card.input_size:
             warnings.append("low_resolution")
         if picture_key(squashed)[: model_file.SEEN_BYTES] in self._seen:
@@ -213,7 +225,7 @@ class Detector:
                 self.card.labels[int(probability >= fitted.threshold)],
                 fitted.is_uncertain(float(probability)),
                 fitted.threshold,
-                (*read.warnings, "unlike_training_films") if unusual else read.warnings,
+                tuple(dict.fromkeys((*read.warnings, "unlike_training_films"))) if unusual else read.warnings,
                 evidence=np.asarray(cells) if evidence else None,
                 film=read.film,
             )
