@@ -14,8 +14,8 @@ FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
 HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx")
 
 FLOORS = (
-    "errors atomic radiograph dicom picture dataset splits download sources stress outline strangers metrics operating_point "
-    "calibration overlay thorax curves copies shortcuts faults audit",
+    "errors atomic radiograph dicom picture dataset splits download sources stress outline strangers metrics "
+    "operating_point calibration overlay thorax curves copies shortcuts faults audit",
     "detector model_file gate views architectures augmentation recipe epochs training evaluation adaptation",
     "cli console report figures findings audit_page __main__",
 )

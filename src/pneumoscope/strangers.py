@@ -25,7 +25,7 @@ def draw(kind: str, rng: np.random.Generator, size: int, films: Films) -> NDArra
         kind: a key of `KINDS`.
         rng: what is random comes from here.
         size: the side of the square picture, in pixels, at least 16.
-        films: (N, S, S) in [0, 1], N > 0; some kinds are made from them.
+        films: (N, S, S) in [0, 1]; the kinds with `film` in their names are made from them.
 
     Returns:
         (size, size) in [0, 1]; contrast and brightness are random, and a part of them is inverted.
@@ -264,7 +264,7 @@ def _piece_of(picture: Pixels, rng: np.random.Generator, size: int, smallest: fl
 
 def _collage(rng: np.random.Generator, size: int, films: Films) -> Pixels:
     """Two other kinds in one picture: side by side, or one seen through the other."""
-    names = [name for name in KINDS if name not in ("collage", "shuffled film", "piece of a film")]
+    names = [name for name in KINDS if name != "collage" and "film" not in name]
     one, other = (KINDS[rng.choice(names)](rng, size, films) for _ in range(2))
     share = rng.uniform(0.2, 0.8)
     if rng.random() < 0.5:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import math
+import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,11 +94,11 @@ class Views:
         odds = float(stranger_odds(logits))
         if odds > self.refusal:
             return View(refused=True)
-        warnings = ["unlike_training_films"] if odds > self.doubt else []
+        remarks = ["unlike_training_films"] if odds > self.doubt else []
         way, excess = way_of(logits)
         if way is not None and excess > dict(self.remarks).get(way, math.inf):
-            warnings.append(way)
-        return View(warnings=tuple(warnings))
+            remarks.append(way)
+        return View(warnings=tuple(remarks))
 
     def logits(self, described: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Weigh what films were described by (N, d): (N, len(WAYS) + 1)."""
@@ -173,8 +174,6 @@ def fit(
         >>> views.look(np.rot90(film)).warnings  # doctest: +SKIP
         ('rotated',)
     """
-    from sklearn.neural_network import MLPClassifier
-
     rng = np.random.default_rng(seed)
     chosen = training[np.sort(rng.permutation(len(training))[:MOST_FILMS])]
     shown = [film for film in held_out for _ in range(1 + VARIANTS)]
@@ -197,24 +196,36 @@ def fit(
     others = (strangers.draw(kinds[i % len(kinds)], rng, size, chosen) for i in range(STRANGERS * len(chosen)))
     groups.append(described(others))
     classes = np.repeat([0, *range(len(WAYS) + 1)], [len(group) for group in groups])
-    inputs = np.concatenate(groups)
+    views = _learnt(np.concatenate(groups), classes, seed)
+    return _limited(views, described(varied(film, rng) if i % (1 + VARIANTS) else film for i, film in enumerate(shown)))
+
+
+def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) -> Views:
+    """Train the network on described pictures (N, d); it refuses nothing and remarks on nothing."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
     mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 0.02)
     network = MLPClassifier((UNITS,), alpha=0.3, batch_size=128, max_iter=12, random_state=seed)
-    network.fit((inputs - mean) / scale, classes)
-
-    weights, offsets = network.coefs_, network.intercepts_
-    hidden = np.vstack([weights[0] / scale[:, None], offsets[0] - (mean / scale) @ weights[0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped on purpose: longer, it learns by heart
+        network.fit((inputs - mean) / scale, classes)
+    (first, last), (first_offset, last_offset) = network.coefs_, network.intercepts_
+    hidden = np.vstack([first / scale[:, None], first_offset - (mean / scale) @ first])
     # As they will be read back, so that the limits hold for what the file says.
-    hidden, last = (w.astype(np.float16).astype(np.float32) for w in (hidden, np.vstack([weights[1], offsets[1]])))
-    pictures = (varied(film, rng) if i % (1 + VARIANTS) else film for i, film in enumerate(shown))
-    logits = Views(hidden, last).logits(described(pictures))
-    odds = stranger_odds(logits)
+    return Views(*(w.astype(np.float16).astype(np.float32) for w in (hidden, np.vstack([last, last_offset]))))
+
+
+def _limited(views: Views, held_out: NDArray[np.float32]) -> Views:
+    """Set the limits by described films (M, d) of held-out patients."""
+    logits = views.logits(held_out)
+    odds, ways = stranger_odds(logits), [way_of(row) for row in logits]
     refusal = max(_limit(odds, REFUSED), 0.0)
-    remarks = {name: 0.0 for name, _ in WAYS.values() if name is not None}
-    ways = [way_of(row) for row in logits]
-    for name in remarks:
-        remarks[name] = max(_limit(np.array([excess if way == name else 0.0 for way, excess in ways]), REMARKED), 0.0)
-    return Views(hidden, last, refusal, min(_limit(odds, REMARKED), refusal), tuple(remarks.items()))
+    remarks = tuple(
+        (name, max(_limit(np.array([excess if way == name else 0.0 for way, excess in ways]), REMARKED), 0.0))
+        for name in dict.fromkeys(name for name, _ in WAYS.values() if name)
+    )
+    return replace(views, refusal=refusal, doubt=min(_limit(odds, REMARKED), refusal), remarks=remarks)
 
 
 def varied(film: Films, rng: np.random.Generator) -> Pixels:
