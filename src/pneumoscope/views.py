@@ -31,10 +31,13 @@ WAYS: dict[str, tuple[str | None, Callable[[Pixels], Pixels]]] = {
 
 
 REFUSED = 0.001
-"""The share of held-out patients' films, as they are and changed, that may lie beyond the limit of refusal."""
+"""The share of held-out patients' films, as they are, that may lie beyond the limit of refusal."""
+
+REFUSED_CHANGED = 0.01
+"""The same, of these films changed, each in several ways at once."""
 
 REMARKED = 0.005
-"""The same, for each way in which a film may be wrong, and for being unlike."""
+"""The same, of both, for each way in which a film may be wrong, and for being unlike."""
 
 MOST_FILMS = 1500
 """Training films that are learnt from, at most."""
@@ -160,8 +163,8 @@ def fit(
     """Learn to tell chest films from other pictures, and upright ones from others.
 
     Learnt from the training films, as they are and changed, in each of `WAYS`, and from `strangers`. The limits are
-    those that all but `REFUSED` or `REMARKED` of the held-out films keep, as they are and changed; and no picture is
-    refused that is likelier a chest film than not.
+    those that all but `REFUSED`, `REFUSED_CHANGED` or `REMARKED` of the held-out films keep; and no picture is refused
+    that is likelier a chest film than not.
 
     Args:
         training: (N, S, S) in [0, 1].
@@ -176,8 +179,8 @@ def fit(
     """
     rng = np.random.default_rng(seed)
     chosen = training[np.sort(rng.permutation(len(training))[:MOST_FILMS])]
-    shown = [film for film in held_out for _ in range(1 + VARIANTS)]
-    total, done = len(chosen) * (VARIANTS + len(WAYS) + STRANGERS) + len(shown), 0
+    shown = [film for film in held_out for _ in range(VARIANTS)]
+    total, done = len(chosen) * (VARIANTS + len(WAYS) + STRANGERS) + len(held_out) + len(shown), 0
 
     def described(pictures: Iterable[Films]) -> NDArray[np.float32]:
         nonlocal done
@@ -197,7 +200,7 @@ def fit(
     groups.append(described(others))
     classes = np.repeat([0, *range(len(WAYS) + 1)], [len(group) for group in groups])
     views = _learnt(np.concatenate(groups), classes, seed)
-    return _limited(views, described(varied(film, rng) if i % (1 + VARIANTS) else film for i, film in enumerate(shown)))
+    return _limited(views, described(held_out), described(varied(film, rng) for film in shown))
 
 
 def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) -> Views:
@@ -212,15 +215,17 @@ def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) 
         network.fit((inputs - mean) / scale, classes)
     (first, last), (first_offset, last_offset) = network.coefs_, network.intercepts_
     hidden = np.vstack([first / scale[:, None], first_offset - (mean / scale) @ first])
+    last = np.vstack([last, last_offset])
     # As they will be read back, so that the limits hold for what the file says.
-    return Views(*(w.astype(np.float16).astype(np.float32) for w in (hidden, np.vstack([last, last_offset]))))
+    return Views(_decoded(_encoded(hidden)).reshape(hidden.shape), _decoded(_encoded(last)).reshape(last.shape))
 
 
-def _limited(views: Views, held_out: NDArray[np.float32]) -> Views:
-    """Set the limits by described films (M, d) of held-out patients."""
-    logits = views.logits(held_out)
+def _limited(views: Views, held_out: NDArray[np.float32], changed: NDArray[np.float32]) -> Views:
+    """Set the limits by described films (M, d) of held-out patients, as they are and changed."""
+    logits = views.logits(np.concatenate([held_out, changed]))
     odds, ways = stranger_odds(logits), [way_of(row) for row in logits]
-    refusal = max(_limit(odds, REFUSED), 0.0)
+    n = len(held_out)
+    refusal = max(_limit(odds[:n], REFUSED), _limit(odds[n:], REFUSED_CHANGED), 0.0)
     remarks = tuple(
         (name, max(_limit(np.array([excess if way == name else 0.0 for way, excess in ways]), REMARKED), 0.0))
         for name in dict.fromkeys(name for name, _ in WAYS.values() if name)
@@ -285,7 +290,7 @@ def _limit(values: NDArray[np.float64], beyond: float) -> float:
     return float(np.sort(values)[rank - 1])
 
 
-def _encoded(values: NDArray[np.float32]) -> str:
+def _encoded(values: NDArray[np.floating[Any]]) -> str:
     return base64.b64encode(values.astype(np.float16).tobytes()).decode("ascii")
 
 
