@@ -43,14 +43,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="by default the bundled one")
     parser.add_argument("--films", type=Path, action="append", default=[], help="frontal chest films, a file or folder")
+    parser.add_argument("--others", type=Path, action="append", default=[], help="other pictures, a folder a row")
     parser.add_argument("--most", type=int, default=200, help="films that are shown, at most")
     arguments = parser.parse_args()
 
     detector = Detector(arguments.model)
     films = list(readable(file for folder in arguments.films for file in radiograph.files(folder)))
     films = films[:: max(1, len(films) // arguments.most)][: arguments.most]
+    others = {folder.name: list(readable(radiograph.files(folder))) for folder in arguments.others}
     print("| pictures | n | refused | refused or unlike | other warnings |\n|---|---|---|---|---|")
-    for name, pictures in (of_packages() | drawn(films) | shown(films)).items():
+    for name, pictures in (of_packages() | others | drawn(films) | shown(films)).items():
         print(row(name, pictures, detector), flush=True)
 
 

@@ -88,7 +88,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture="cnn", init="none", size=SIZE, epochs=8, learning_rate=2e-3, average=0.0, augmentation=NONE
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(views, "MOST_FILMS", 120)  # enough for drawn films, and seconds less
+        patch.setattr(views, "MOST_FILMS", 200)  # enough for drawn films, and seconds less
         return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
 
 
