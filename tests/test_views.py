@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from pneumoscope import Detector, Finding, evaluation, outline, radiograph, strangers, stress, views
 from pneumoscope.detector import WARNINGS
@@ -20,6 +21,7 @@ from pneumoscope.views import View, Views
 from tests.conftest import SIZE, drawn, drawn_film
 
 NOTHING = Views(np.zeros((outline.LENGTH + 1, 4), np.float32), np.zeros((5, len(views.WAYS) + 1), np.float32))
+NOISE = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE), dtype=np.uint8)
 
 
 def pictures(kind: str, n: int, size: int = SIZE) -> list[NDArray[np.float32]]:
@@ -69,10 +71,7 @@ def test_a_refused_file_keeps_its_path_and_the_others_are_answered(
     detector: Detector, draw_folder: Callable[..., Path]
 ) -> None:
     folder = draw_folder(2, 2)
-    from PIL import Image
-
-    noise = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "NORMAL" / "noise.png")
+    Image.fromarray(NOISE).save(folder / "NORMAL" / "noise.png")
     findings = {Path(finding.path).name: finding for finding in detector.examine(radiograph.files(folder))}
     row = json.loads(json.dumps(findings.pop("noise.png").as_dict()))
     assert row["path"].endswith("noise.png")
@@ -100,7 +99,7 @@ def test_every_warning_of_a_view_is_explained() -> None:
 
 def test_a_refused_film_of_a_data_set_is_counted_and_not_judged(detector: Detector) -> None:
     films = drawn(40)
-    films[3] = replace(films[3], pixels=pictures("page", 1)[0])
+    films[3] = replace(films[3], pixels=NOISE)
     done = evaluation.evaluate(films, detector)
     assert [type(finding.error) for finding in done.failures] == [NotAChestRadiographError]
     assert done.performance.n == 39
