@@ -77,7 +77,7 @@ def draw_folder(tmp_path: Path) -> Callable[..., Path]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file of a small network trained for seconds on drawn films."""
     pytest.importorskip("keras", reason="training is not installed")
-    from pneumoscope import training
+    from pneumoscope import training, views
     from pneumoscope.augmentation import NONE
     from pneumoscope.recipe import Recipe
 
@@ -87,7 +87,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = Recipe(
         architecture="cnn", init="none", size=SIZE, epochs=8, learning_rate=2e-3, average=0.0, augmentation=NONE
     )
-    return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "MOST_FILMS", 200)  # enough for drawn films, and seconds less
+        return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
 
 
 def drawn(n: int, seed: int = 80_000) -> list[Film]:

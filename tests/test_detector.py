@@ -159,11 +159,11 @@ def test_a_blank_picture_gets_no_verdict(detector: Detector) -> None:
 def test_an_adults_film_is_warned_of_by_a_model_of_children_alone(
     oldest: int, warned: bool, tiny_model: Path, tmp_path: Path
 ) -> None:
-    from tests.dicoms import RAMP, film
+    from tests.dicoms import film
 
     card = model_file.read(tiny_model)[1]
     pixels = np.stack([drawn_film(i % 2, i) for i in range(2)]).astype(np.float32) / 255
     theirs = replace(card, data=card.data | {"oldest_patient_years": oldest})
     model_file.rewrite(tiny_model, theirs, tmp_path / "model.onnx", pixels)
-    (finding,) = Detector(tmp_path / "model.onnx").examine([film(RAMP, PatientAge="045Y")])
+    (finding,) = Detector(tmp_path / "model.onnx").examine([film(drawn_film(1, 3), PatientAge="045Y")])
     assert ("adult_patient" in finding.warnings) is warned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pneumoscope import Detector, gate, stress
+from pneumoscope import Detector, gate, model_file, stress
 from pneumoscope.errors import ModelFileError
 from pneumoscope.gate import Gate
 from tests.conftest import SIZE, drawn_film
@@ -73,8 +74,13 @@ def test_a_site_is_warned_of_only_where_the_excess_is_certain(n: int, share: flo
         assert f"{unusual} of {n} films" in warning
 
 
-def test_turned_and_shuffled_films_are_unlike_and_films_of_the_same_kind_are_not(tiny_model: Path) -> None:
-    detector = Detector(tiny_model)
+def test_turned_and_shuffled_films_are_unlike_and_films_of_the_same_kind_are_not(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    # A file of the earlier kind, without views: nothing is refused, and the gate alone remarks.
+    _, card = model_file.read(tiny_model)
+    model_file.rewrite(tiny_model, replace(card, views={}), tmp_path / "old.onnx", np.zeros((1, SIZE, SIZE)))
+    detector = Detector(tmp_path / "old.onnx")
     films = [drawn_film(i % 2, 70_000 + i) for i in range(100)]
     quarter = SIZE // 4
     shuffled = []

@@ -15,8 +15,8 @@ HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxr
 
 FLOORS = (
     "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset splits download sources "
-    "stress metrics operating_point calibration overlay thorax curves copies shortcuts faults audit",
-    "detector engines model_file gate architectures augmentation recipe epochs training evaluation adaptation "
+    "stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts faults audit",
+    "detector engines model_file gate views architectures augmentation recipe epochs training evaluation adaptation "
     "export litert",
     "cli console report figures findings audit_page __main__",
 )

@@ -155,7 +155,8 @@ def predict(
 ) -> None:
     """Say of each film whether it shows pneumonia, and how sure that is.
 
-    Every file gets a row. One that cannot be read has an error in its row; the exit status is then 3.
+    Every file gets a row. One that cannot be read, or shows no chest film, has an error in its row; the exit status
+    is then 3. A film that is turned, inverted or mirrored, or unlike those learnt from, has a warning.
 
     \b
     $ pneumoscope predict film.dcm
@@ -236,7 +237,7 @@ def evaluate(
         console.note(result.shift)
     console.say(f"The whole report: {page}")
     if result.failures:
-        console.note(f"{len(result.failures)} films could not be read; the report lists them.")
+        console.note(f"{len(result.failures)} films could not be read or show no chest; the report lists them.")
         raise typer.Exit(SOME_FAILED)
 
 

@@ -19,6 +19,7 @@ from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
 from pneumoscope.gate import Gate
 from pneumoscope.radiograph import Source
 from pneumoscope.splits import picture_key
+from pneumoscope.views import View, Views
 
 BATCH_SIZE = 8
 """Films judged at once. Measured: larger batches are no faster on a processor, and later."""
@@ -32,7 +33,10 @@ BLANK = 0.02
 WARNINGS = {
     "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
+    "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
+    "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
+    "rotated": "The film seems to be turned by 90 or 180 degrees: the verdict is not to be trusted; turn it upright.",
     "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
     "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
 }
@@ -108,6 +112,7 @@ class Detector:
         self._run = engines.start(engine, path, graph)
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
+        self._views = Views.from_dict(self.card.views) if self.card.views else None
 
     @cached_property
     def _of_children(self) -> bool:
@@ -119,7 +124,8 @@ class Detector:
         """Give the finding on each film, in order and as soon as it is there.
 
         Each of a few threads, one a core, reads a batch of films and judges it; they are a few batches ahead of the
-        caller and never further. A film that cannot be read gives a finding with an error; nothing is raised for it.
+        caller and never further. A film that cannot be read, and a picture that is no chest film, gives a finding with
+        an error; nothing is raised for it.
 
         Args:
             sources: what `radiograph.read` takes.
@@ -152,7 +158,7 @@ class Detector:
             (N, 2): the probabilities of `NORMAL` and `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: a film could not be read.
+            PneumoscopeError: a film could not be read, or is no chest film.
         """
         findings = list(self.examine(sources))
         for finding in findings:
@@ -165,7 +171,7 @@ class Detector:
         """Give the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: a film could not be read.
+            PneumoscopeError: a film could not be read, or is no chest film.
         """
         called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
         return np.array(self.card.labels)[called.astype(np.int64)]
@@ -199,9 +205,16 @@ class Detector:
             squashed = radiograph.resize(film.pixels, self.card.input_size)
             if np.ptp(squashed) < BLANK:
                 raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
+            view = self._views.look(squashed) if self._views else View()
+            if view.refused:
+                raise NotAChestRadiographError(
+                    "Expected a frontal chest radiograph, got a picture that does not look like one: check that it is "
+                    "the right file, the whole film and nothing else."
+                )
         except PneumoscopeError as error:
             return _Read(path, error)
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
+        warnings += view.warnings
         if min(film.shape) < self.card.input_size:
             warnings.append("low_resolution")
         if picture_key(squashed)[: model_file.SEEN_BYTES] in self._seen:
@@ -227,7 +240,7 @@ class Detector:
                 self.card.labels[int(probability >= fitted.threshold)],
                 fitted.is_uncertain(float(probability)),
                 fitted.threshold,
-                (*read.warnings, "unlike_training_films") if unusual else read.warnings,
+                tuple(dict.fromkeys((*read.warnings, "unlike_training_films"))) if unusual else read.warnings,
                 evidence=np.asarray(cells) if evidence else None,
             )
 

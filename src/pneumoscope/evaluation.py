@@ -49,7 +49,7 @@ class Evaluation:
         findings: on each of `films`, without film and evidence.
         performance: over all of `films`.
         subtypes: sensitivity by subtype of pneumonia, where the film's name says it.
-        failures: the findings, with errors, on films that could not be read.
+        failures: the findings, with errors, on films that could not be read or are refused as no chest films.
         stressed: the performance under each shift of `stress.SHIFTS`; empty where it was not measured.
         gaze: what the verdicts owe to the surroundings of the thorax; None where it was not measured.
     """
@@ -118,7 +118,7 @@ def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], o
         progress: called after each film.
 
     Returns:
-        The evaluation; films that could not be read are in `failures` and in no figure.
+        The evaluation; films that could not be read or are refused are in `failures` and in no figure.
 
     Raises:
         DatasetError: not one film could be read.

@@ -57,6 +57,8 @@ class Card:
         metrics: what it reached on held-out patients, with intervals.
         seen: the films it was trained or chosen on, `SEEN_BYTES` of each film's `picture_key`, in base 64.
         gate: what films like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
+        views: how to tell a chest film from other pictures, and an upright one from others, as `Views.as_dict` lays it
+            out; empty where it is not known.
         licence: of the file.
         intended_use: what it is for, and what not.
         labels: the classes, in the order of their numbers.
@@ -71,6 +73,7 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: str = ""
     gate: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     intended_use: str = INTENDED_USE
     labels: tuple[str, ...] = LABELS

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import architectures, calibration, dataset, epochs, gate, metrics, model_file, splits, stress
+from pneumoscope import architectures, calibration, dataset, epochs, gate, metrics, model_file, splits, stress, views
 from pneumoscope.atomic import write_text
 from pneumoscope.augmentation import NONE, augmented
 from pneumoscope.dataset import Film
@@ -220,10 +220,17 @@ def _written(
         )
     figures = metrics.performance(validation.labels, fitted.probabilities(logits), fitted.threshold, validation.groups)
     unlike: dict[str, Any] = {}
+    seen_views: dict[str, Any] = {}
     if len(validation.films) >= gate.ENOUGH:
         unlike = gate.fit(*(_embeddings(network, part, progress) for part in (training, validation))).as_dict()
+        seen_views = views.fit(
+            training.pixels, validation.pixels, recipe.seed, lambda n, of: progress("learning views", n, of, {})
+        ).as_dict()
     else:
-        notes.append(f"Fewer than {gate.ENOUGH} validation films: the model cannot tell films unlike its own.")
+        notes.append(
+            f"Fewer than {gate.ENOUGH} validation films: the model cannot tell films unlike its own, nor turned or "
+            "inverted ones, and of pictures that are no chest films it refuses blank ones only."
+        )
     card = Card(
         architecture=recipe.architecture,
         input_size=recipe.size,
@@ -240,6 +247,7 @@ def _written(
         metrics=figures.as_dict(),
         seen=films.seen,
         gate=unlike,
+        views=seen_views,
         licence=recipe.licence,
     )
     network.save(out / "model.keras")

@@ -1,0 +1,145 @@
+"""How many pictures that are no chest films a model refuses, by kind, and how many chest films it takes.
+
+    python benchmarks/gate.py --films chest_xray/val --films more/films
+
+The pictures are those that pydicom and, where it is installed, scikit-image ship, drawn ones of every kind of
+`pneumoscope.strangers`, and pieces of scikit-learn's photographs. The model has learnt from such drawn pictures and
+from those photographs, though not from these draws; pydicom's and scikit-image's it has not seen. Chest films are shown
+as they are, under each shift of `pneumoscope.stress`, turned, inverted and mirrored; name ones that the model was not
+trained on. Prints a table in Markdown; in brackets the 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope import Detector, metrics, radiograph, strangers, stress, views
+from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
+
+Pictures = list[NDArray[Any]]
+
+DRAWN = 100
+"""Pictures of each drawn kind."""
+
+SMALLEST = 60
+"""Pixels a side; pydicom ships many pictures that are mere colour bars and stamps."""
+
+DOCUMENTS = ("page", "text")
+DRAWINGS = ("chessboard_GRAY", "clock_motion", "color", "horse", "logo", "phantom")
+"""Which of scikit-image's pictures are no photographs."""
+
+
+def main() -> None:
+    """Judge all pictures and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="by default the bundled one")
+    parser.add_argument("--films", type=Path, action="append", default=[], help="frontal chest films, a file or folder")
+    parser.add_argument("--others", type=Path, action="append", default=[], help="other pictures, a folder a row")
+    parser.add_argument("--most", type=int, default=200, help="films that are shown, at most")
+    arguments = parser.parse_args()
+
+    detector = Detector(arguments.model)
+    films = list(readable(file for folder in arguments.films for file in radiograph.files(folder)))
+    films = films[:: max(1, len(films) // arguments.most)][: arguments.most]
+    others = {folder.name: list(readable(radiograph.files(folder))) for folder in arguments.others}
+    print("| pictures | n | refused | refused or unlike | other warnings |\n|---|---|---|---|---|")
+    for name, pictures in (of_packages() | others | drawn(films) | shown(films)).items():
+        print(row(name, pictures, detector), flush=True)
+
+
+def row(name: str, pictures: Pictures, detector: Detector) -> str:
+    """Judge pictures of one kind and lay the figures out."""
+    findings = list(detector.examine(pictures))
+    refused = [isinstance(finding.error, NotAChestRadiographError) for finding in findings]
+    unlike = ["unlike_training_films" in finding.warnings for finding in findings]
+    ways = Counter(w for finding in findings for w in finding.warnings if w in ("rotated", "inverted", "mirrored"))
+    shares = (metrics.wilson(sum(flags), len(flags)) for flags in (refused, np.logical_or(refused, unlike).tolist()))
+    told = ", ".join(f"{way} {n}" for way, n in ways.items())
+    return f"| {name} | {len(findings)} | {' | '.join(map(str, shares))} | {told} |"
+
+
+def readable(files: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
+    """Read the films that can be read."""
+    for file in files:
+        try:
+            yield radiograph.read(file).pixels
+        except PneumoscopeError as error:
+            print(f"{file}: {error}")
+
+
+def of_packages() -> dict[str, Pictures]:
+    """Collect the pictures that pydicom and scikit-image ship; copies of one picture count once."""
+    kinds: dict[str, Pictures] = {}
+    kinds |= {f"pydicom: {modality}": pictures for modality, pictures in sorted(of_pydicom().items())}
+    if spec := find_spec("skimage"):
+        for file in sorted(Path(str(spec.origin)).with_name("data").iterdir()):
+            if file.suffix in (".png", ".jpg"):
+                kind = "document" if file.stem in DOCUMENTS else "drawing" if file.stem in DRAWINGS else "photograph"
+                kinds.setdefault(f"scikit-image: {kind}", []).extend(readable([file]))
+    return kinds
+
+
+def of_pydicom() -> dict[str, Pictures]:
+    """Collect pydicom's pictures by modality, without their headers, in the brightness an export would have."""
+    import pydicom
+    from pydicom.data import get_testdata_files
+
+    kinds: dict[str, Pictures] = {}
+    seen = set()
+    for file in get_testdata_files():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                header = pydicom.dcmread(file, force=True)
+                pixels = header.pixel_array
+        except Exception:  # noqa: BLE001 - broken on purpose, a folder, or in need of a decoder
+            continue
+        while pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[-1] != 3):
+            pixels = pixels[0]
+        low, high = np.percentile(pixels, (0.5, 99.5))
+        picture = np.clip((pixels - low) / max(high - low, 1), 0, 1).astype(np.float32)
+        key = np.round(20 * picture).astype(np.uint8).tobytes()
+        if min(picture.shape[:2]) >= SMALLEST and key not in seen:
+            seen.add(key)
+            modality = str(header.get("Modality", "OT"))
+            kinds.setdefault(modality if modality in ("CT", "MR", "US", "NM") else "other", []).append(picture)
+    return kinds
+
+
+def drawn(films: Pictures) -> dict[str, Pictures]:
+    """Draw pictures of every kind; those made of films need films."""
+    size = 256
+    squashed = np.stack([radiograph.resize(film, size) for film in films]) if films else np.zeros((0, size, size))
+    kinds = [kind for kind in strangers.KINDS if films or "film" not in kind]
+    return {
+        f"drawn: {kind}": [
+            strangers.draw(kind, np.random.default_rng([i, len(kind)]), size, squashed) for i in range(DRAWN)
+        ]
+        for kind in kinds
+    }
+
+
+def shown(films: Pictures) -> dict[str, Pictures]:
+    """Show chest films as they are, under stress, and the wrong way round."""
+    if not films:
+        return {}
+    shifts = [name for name in stress.SHIFTS if name not in stress.APART]
+    rng = np.random.default_rng(0)
+    squashed = [radiograph.resize(film, 256) for film in films]
+    kinds = {"chest films": films}
+    kinds["under one kind of stress"] = [stress.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)]
+    kinds["changed in several ways at once"] = [views.varied(film, rng) for film in squashed]
+    return kinds | {way: [make(film) for film in films] for way, (remark, make) in views.WAYS.items() if remark}
+
+
+if __name__ == "__main__":
+    main()

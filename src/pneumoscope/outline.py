@@ -1,0 +1,55 @@
+"""A film as a few numbers: which way its edges run, place by place, and where it is bright."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE, CELLS, DIRECTIONS, SPOTS = 64, 8, 12, 16
+"""Pixels a side that are looked at; cells a side whose edges are counted; directions of an edge; spots of brightness a
+side."""
+
+LENGTH = CELLS**2 * (DIRECTIONS + 1) + SPOTS**2
+"""How many numbers describe a film."""
+
+
+def describe(film: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Describe a film by its outlines, whatever its exposure, contrast and size.
+
+    Histograms of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human Detection"),
+    each cell against the 3 x 3 cells around it and capped; how strong the edges of each cell are, as a logarithm; and
+    the film in `SPOTS` x `SPOTS` spots. Directions go all the way round, so that an inverted film has other ones.
+
+    Args:
+        film: (H, W), of any range.
+
+    Returns:
+        (`LENGTH`,).
+
+    Example:
+        >>> describe(np.eye(32)).shape
+        (1088,)
+    """
+    small = Image.fromarray(np.asarray(film, dtype=np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
+    pixels = np.asarray(small, dtype=np.float64)
+    pixels = (pixels - pixels.mean()) / (pixels.std() + 0.01)
+    down, across = np.gradient(pixels)
+    strength = np.hypot(across, down)
+    direction = np.arctan2(down, across) / (2 * np.pi) * DIRECTIONS % DIRECTIONS
+    first = np.minimum(direction.astype(np.int64), DIRECTIONS - 1)
+    share = direction - first  # of the next direction
+    row = np.arange(SIDE) // (SIDE // CELLS)
+    cell = (row[:, None] * CELLS + row) * DIRECTIONS
+    counts = sum(
+        np.bincount((cell + way).ravel(), (strength * weight).ravel(), CELLS**2 * DIRECTIONS)
+        for way, weight in ((first, 1.0 - share), ((first + 1) % DIRECTIONS, share))
+    )
+    edges = np.reshape(counts, (CELLS, CELLS, DIRECTIONS))
+    energy = np.pad((edges**2).sum(axis=-1), 1, mode="edge")
+    around = sum(energy[i : i + CELLS, j : j + CELLS] for i in range(3) for j in range(3)) / 9
+    edges = np.minimum(edges / np.sqrt(around + 1.6)[..., None], 0.4)
+    spots = pixels.reshape(SPOTS, SIDE // SPOTS, SPOTS, SIDE // SPOTS).mean(axis=(1, 3))
+    return np.concatenate([edges.ravel(), 0.3 * spots.ravel(), 0.1 * np.log(around + 1e-3).ravel()]).astype(np.float32)
