@@ -60,6 +60,18 @@ def test_evidence_of_a_linear_head_sums_to_the_logit(pooling: str) -> None:
     assert np.abs(bias + outputs["evidence"].sum(axis=(1, 2)) - outputs["logit"]).max() < 1e-4
 
 
+@pytest.mark.parametrize("pooling", architectures.POOLINGS)
+def test_evidence_says_where_a_film_differs_from_usual_ones(pooling: str) -> None:
+    keras.utils.set_random_seed(1)
+    network = architectures.build("mobilenet_v2", 96, pooling=pooling)
+    usual = architectures.with_evidence(network).predict_on_batch(films(4, 96))["evidence"].mean(axis=0)
+    outputs = architectures.with_evidence(network, usual).predict_on_batch(films(4, 96))
+    bias = architectures.bias(network, usual)
+    assert bias is not None
+    assert np.abs(bias + outputs["evidence"].sum(axis=(1, 2)) - outputs["logit"]).max() < 1e-4
+    assert np.abs(outputs["evidence"].mean(axis=0)).max() < 1e-5
+
+
 def test_evidence_of_the_cnn_is_gradient_times_activation() -> None:
     keras.utils.set_random_seed(1)
     network = architectures.build("cnn", 64)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from pneumoscope.errors import NotFoundError, TrainingError
 
@@ -95,8 +96,14 @@ def build(
     return model
 
 
-def with_evidence(model: keras.Model) -> keras.Model:
+def with_evidence(model: keras.Model, usual: NDArray[np.floating[Any]] | None = None) -> keras.Model:
     """Turn a trained network into what a model file holds.
+
+    Args:
+        model: what `build` gave.
+        usual: (h, w), what each place of a usual film adds to the logit. It is taken off, so that a map shows where a
+            film differs from it: weights alone would show places that count on every film alike (the contributions of
+            Lundberg and Lee 2017, "A Unified Approach to Interpreting Model Predictions", for a linear model).
 
     Returns:
         A model from films `image` (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w), what each place adds
@@ -111,7 +118,7 @@ def with_evidence(model: keras.Model) -> keras.Model:
     head = model.get_layer("head")
     outputs = {
         "logit": keras.layers.Reshape((), name="logit")(head(maps)),
-        "evidence": Evidence(head, name="evidence")(maps),
+        "evidence": Evidence(head, usual, name="evidence")(maps),
         "embedding": keras.layers.GlobalAveragePooling2D(name="embedding")(maps),
     }
     inference = keras.Model(films, outputs, name=model.name)
@@ -119,15 +126,19 @@ def with_evidence(model: keras.Model) -> keras.Model:
     return inference
 
 
-def bias(model: keras.Model) -> float | None:
+def bias(model: keras.Model, usual: NDArray[np.floating[Any]] | None = None) -> float | None:
     """Give the constant in `logit = bias + evidence.sum()`; None where the head is not linear.
+
+    It is the logit of a film whose evidence is `usual`, or without that, of none.
 
     Example:
         >>> bias(build("cnn", 64)) is None
         True
     """
     dense = _dense_layers(model.get_layer("head"))
-    return float(ops.convert_to_numpy(dense[0].bias)[0]) if len(dense) == 1 else None
+    if len(dense) > 1:
+        return None
+    return float(ops.convert_to_numpy(dense[0].bias)[0]) + (0.0 if usual is None else float(usual.sum()))
 
 
 class Evidence(keras.layers.Layer):  # type: ignore[misc]
@@ -138,14 +149,21 @@ class Evidence(keras.layers.Layer):  # type: ignore[misc]
 
     Args:
         head: the head whose weights are used.
+        usual: (h, w), what is taken off.
     """
 
-    def __init__(self, head: keras.Model, **kwargs: Any) -> None:
+    def __init__(self, head: keras.Model, usual: NDArray[np.floating[Any]] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.head = head
+        self.head, self.usual = head, usual
 
     def call(self, maps: Any) -> Any:
         """Map features (N, H, W, C) to evidence (N, h, w)."""
+        evidence = self._weighed(maps)
+        if self.usual is None:
+            return evidence
+        return evidence + ops.convert_to_tensor(-self.usual[None], dtype=evidence.dtype)
+
+    def _weighed(self, maps: Any) -> Any:
         kinds = {type(layer): layer for layer in self.head.layers}
         dense = _dense_layers(self.head)
         if keras.layers.GlobalAveragePooling2D in kinds:

@@ -149,7 +149,13 @@ def read(path: str | os.PathLike[str]) -> tuple[openvino.Model, Card]:
     return graph, Card.from_json(graph.get_rt_info(place).astype(str))
 
 
-def write(network: keras.Model, card: Card, path: str | os.PathLike[str], films: NDArray[np.floating[Any]]) -> None:
+def write(
+    network: keras.Model,
+    card: Card,
+    path: str | os.PathLike[str],
+    films: NDArray[np.floating[Any]],
+    usual: NDArray[np.floating[Any]] | None = None,
+) -> None:
     """Write a trained network as a model file, once it is shown to say the same as the network.
 
     Args:
@@ -157,6 +163,7 @@ def write(network: keras.Model, card: Card, path: str | os.PathLike[str], films:
         card: what the file is to say of itself.
         path: where to; replaced in one step.
         films: (N, S, S) in [0, 1], on which the file and the network must agree within `TOLERANCE`.
+        usual: the evidence (h, w) of a usual film, taken off as `architectures.with_evidence` does.
 
     Raises:
         ModelFileError: they do not; nothing is written then.
@@ -169,7 +176,7 @@ def write(network: keras.Model, card: Card, path: str | os.PathLike[str], films:
     from pneumoscope.architectures import with_evidence
 
     batch = np.asarray(films, dtype=np.float32)[..., None]
-    model = with_evidence(network)
+    model = with_evidence(network, usual)
     expected = model.predict_on_batch(batch)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def decode(
     try:
         picture = _open(data, max_pixels)
         width, height = picture.size
-        if at_least and picture.mode in ("L", "RGB"):
+        if at_least and picture.mode in ("L", "RGB") and min(width, height) >= 2 * at_least:
             picture.draft("L", (at_least, at_least))  # only a JPEG can; others are left as they are
         samples, bits = _samples(picture, data)
         turn = picture.getexif().get(0x0112, 1)

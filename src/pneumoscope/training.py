@@ -33,6 +33,9 @@ HEAD_C = 0.01
 
 STRESSED_COPIES = 4
 
+USUAL_FILMS = 1000
+"""Training films, at most, that say what each place of a usual film adds to the logit."""
+
 BATCH = 64
 """Films that go through a network at once where it is not trained."""
 
@@ -231,11 +234,12 @@ def _written(
             f"Fewer than {gate.ENOUGH} validation films: the model cannot tell films unlike its own, nor turned or "
             "inverted ones, and of pictures that are no chest films it refuses blank ones only."
         )
+    usual = _usual_evidence(network, training, progress)
     card = Card(
         architecture=recipe.architecture,
         input_size=recipe.size,
         calibration=fitted,
-        bias=architectures.bias(network),
+        bias=architectures.bias(network, usual),
         recipe=asdict(recipe) | {"init": Path(recipe.init).name} | ({"mean_of": mean_of} if len(mean_of) > 1 else {}),
         data={
             "population": recipe.population,
@@ -252,7 +256,7 @@ def _written(
     )
     network.save(out / "model.keras")
     write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
-    model_file.write(network, card, out / "model.onnx", validation.pixels[:32])
+    model_file.write(network, card, out / "model.onnx", validation.pixels[:32], usual)
     return Run(out / "model.onnx", figures, notes)
 
 
@@ -376,6 +380,15 @@ def _embeddings(network: keras.Model, films: Decoded, progress: Progress) -> NDA
     """Give what the model file will give as `embedding`, (N, d): the average of the last feature map."""
     outputs = _outputs(network.get_layer("features"), films.pixels, "embedding films", progress)
     return np.concatenate([maps.mean(axis=(1, 2)) for maps in outputs])
+
+
+def _usual_evidence(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
+    """Average the evidence maps (h, w) of some films, each class alike."""
+    some = films.take(np.arange(0, len(films.films), -(-len(films.films) // USUAL_FILMS)))
+    inference = architectures.with_evidence(network)
+    weighing = keras.Model(inference.input, inference.output["evidence"])
+    maps = np.concatenate(list(_outputs(weighing, some.pixels, "weighing places", progress)))
+    return np.asarray(np.mean([maps[some.labels == label].mean(axis=0) for label in np.unique(some.labels)], axis=0))
 
 
 def _outputs(
