@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pneumoscope import metrics
 from pneumoscope.errors import ModelFileError
 
-COMPONENTS = 64
-"""Directions kept of the training films' embeddings; measured: 32 see less, 128 see little more."""
+COMPONENTS = 32
+"""Directions kept of the training films' embeddings; measured: with 64 films in another resolution look unusual."""
 
 USUAL = 0.99
-"""The share of the films of held-out patients that lie within the limit."""
+"""The share of the films of held-out patients, as they are and changed, that lie within the limit."""
 
 ENOUGH = 100
 """Held-out films; with fewer no limit leaves only `1 - USUAL` of other films beyond it."""
@@ -90,9 +90,10 @@ def fit(training: NDArray[np.floating[Any]], held_out: NDArray[np.floating[Any]]
     """Learn what usual films look like.
 
     Args:
-        training: (N, d), embeddings of the training films, N > 1.
-        held_out: (M, d), those of patients the network was not trained on; they set the limit, and should be at least
-            `ENOUGH`.
+        training: (N, d), embeddings of the training films, N > 1; as they are and changed, as another scanner or
+            exporter might: those as they are alone make a film unusual that was only shrunk by another program.
+        held_out: (M, d), likewise those of patients the network was not trained on; they set the limit, and should be
+            at least `ENOUGH`.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -225,7 +225,8 @@ def _written(
     unlike: dict[str, Any] = {}
     seen_views: dict[str, Any] = {}
     if len(validation.films) >= gate.ENOUGH:
-        unlike = gate.fit(*(_embeddings(network, part, progress) for part in (training, validation))).as_dict()
+        rng = np.random.default_rng(recipe.seed)
+        unlike = gate.fit(*(_embeddings(network, part, rng, progress) for part in (training, validation))).as_dict()
         seen_views = views.fit(
             training.pixels, validation.pixels, recipe.seed, lambda n, of: progress("learning views", n, of, {})
         ).as_dict()
@@ -376,10 +377,18 @@ def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> N
     return maps
 
 
-def _embeddings(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
-    """Give what the model file will give as `embedding`, (N, d): the average of the last feature map."""
-    outputs = _outputs(network.get_layer("features"), films.pixels, "embedding films", progress)
-    return np.concatenate([maps.mean(axis=(1, 2)) for maps in outputs])
+def _embeddings(
+    network: keras.Model, films: Decoded, rng: np.random.Generator, progress: Progress
+) -> NDArray[np.float32]:
+    """Give what the model file will give as `embedding`, (2 N, d): of the films as they are, and of each changed."""
+    changed = np.stack([views.varied(film, rng).astype(np.float16) for film in films.pixels])
+    features = network.get_layer("features")
+    maps = [
+        batch.mean(axis=(1, 2))
+        for pixels in (films.pixels, changed)
+        for batch in _outputs(features, pixels, "embedding films", progress)
+    ]
+    return np.concatenate(maps)
 
 
 def _usual_evidence(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
