@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -28,7 +27,9 @@ from pneumoscope.service.security import OPEN, Guard, Limits, Refusal
 from pneumoscope.service.telemetry import Telemetry
 from pneumoscope.service.worker import Row, Submission, Worker
 
-PAGE = Path(__file__).parent / "page"
+_FOLDER = Path(__file__).parent / "page"
+PAGE = {f"/{file.name}": file for file in _FOLDER.iterdir()} | {"/": _FOLDER / "index.html", "/docs": _FOLDER / "api.html"}
+"""What a browser asks for, and the file that it gets: there is no other way to a file."""
 
 STATUS = {"too_large": 413, "unsupported": 415}
 """The answer's status where no film of a request could be judged, by the first one's kind of error; 422 for others."""
@@ -236,22 +237,20 @@ def create_app(
         """Give counters as Prometheus reads them."""
         return PlainTextResponse(telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.mount("/", _Page(directory=PAGE, html=True))
-    public = {f"/{file.relative_to(PAGE).as_posix()}" for file in PAGE.rglob("*") if file.is_file()} | {"/", *OPEN}
-    guarded = Guard(app, telemetry, limits, token, origins, public.__contains__)
+    for path, file in PAGE.items():
+        app.add_route(path, _sender(file), methods=["GET"], include_in_schema=False)
+    guarded = Guard(app, telemetry, limits, token, origins, open_paths={*PAGE, *OPEN})
     if not origins:
         return guarded
     allowed_headers = ["Authorization", "Content-Type"]
     return CORSMiddleware(guarded, origins, allow_methods=["GET", "POST"], allow_headers=allowed_headers)
 
 
-class _Page(StaticFiles):
-    """The files of the page; a browser asks each time whether they are the same."""
+def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        return FileResponse(file, headers={"Cache-Control": "no-cache"})
 
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - as the class above has it
-        response = super().file_response(*args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
+    return send
 
 
 class _InMemory(MultiPartParser):

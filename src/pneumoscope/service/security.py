@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from pneumoscope.errors import UnsupportedError
 from pneumoscope.service.telemetry import LOG, Telemetry
 
 OPEN = ("/healthz", "/readyz", "/openapi.json")
-"""Answered without a token, besides the files of the page: none of them tells anything of films."""
+"""Answered without a token, as the files of the page are: none of them tells anything of films."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -114,7 +114,7 @@ class Guard:
         limits: how much a client may ask for.
         token: what a client must show; None where only this machine can ask.
         origins: other sites whose pages may ask.
-        is_public: whether a path is answered without a token.
+        open_paths: what is answered without a token.
     """
 
     def __init__(
@@ -124,14 +124,14 @@ class Guard:
         limits: Limits,
         token: str | None = None,
         origins: Sequence[str] = (),
-        is_public: Callable[[str], bool] = lambda path: path in OPEN,
+        open_paths: Container[str] = OPEN,
     ) -> None:
         self._app = app
         self._telemetry = telemetry
         self._limits = limits
         self._token = token
         self._origins = origins
-        self._is_public = is_public
+        self._open_paths = open_paths
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +192,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins and origin.partition("://")[2] != host:
             raise Refusal(403, "origin", "Expected a request from the service's own page, got one from another site.")
-        if self._token is not None and not self._is_public(scope["path"]):
+        if self._token is not None and scope["path"] not in self._open_paths:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             shown = given.strip().encode("utf-8", "replace")
             if scheme.lower() != "bearer" or not hmac.compare_digest(shown, self._token.encode("ascii")):

@@ -38,7 +38,7 @@ def log_to_stderr() -> None:
     """Send the service's own records and the server's warnings to standard error, as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name, level in (("pneumoscope.service", logging.INFO), ("uvicorn", logging.WARNING)):
+    for name, level in (("pneumoscope.service", logging.INFO), ("uvicorn", logging.WARNING), ("python_multipart", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)

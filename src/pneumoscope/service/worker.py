@@ -61,6 +61,7 @@ class Worker:
 
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
+        memory: bytes that the process may take; by default half of what the machine has.
 
     Attributes:
         card: what the model file says of itself, once started.
@@ -75,8 +76,9 @@ class Worker:
 
     card: Card
 
-    def __init__(self, model: Path | None = None) -> None:
+    def __init__(self, model: Path | None = None, memory: int | None = None) -> None:
         self._model = model
+        self._memory = memory
         self.starts = 0
 
     def start(self) -> None:
@@ -89,7 +91,7 @@ class Worker:
         self.stop()
         context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._model), name="pneumoscope", daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, self._model, self._memory), daemon=True)
         self._process.start()
         self.starts += 1
         theirs.close()  # so that the end of the process is the end of the pipe
@@ -133,11 +135,11 @@ class Worker:
         raise WorkerTooSlowError
 
 
-def _work(pipe: Connection, model: Path | None) -> None:
+def _work(pipe: Connection, model: Path | None, memory: int | None) -> None:
     """Load the model, then answer until the other end is closed; a signal to the whole group is for the parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    _bound_memory()
+    _bound_memory(memory)
     try:
         detector = Detector(model)
     except PneumoscopeError as error:
@@ -190,11 +192,11 @@ def preview(film: Radiograph) -> Row:
     return {"width": gray.width, "height": gray.height, "jpeg": base64.b64encode(file.getvalue()).decode("ascii")}
 
 
-def _bound_memory() -> None:
+def _bound_memory(memory: int | None) -> None:
     """Let a bomb end in a `MemoryError`, or at worst in the end of this process and not of the service."""
     with suppress(ImportError, AttributeError, ValueError, OSError):  # what a system does not offer
         Path("/proc/self/oom_score_adj").write_text("1000")
         import resource
 
-        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-        resource.setrlimit(resource.RLIMIT_DATA, (half, half))
+        memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
