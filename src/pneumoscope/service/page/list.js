@@ -45,7 +45,9 @@ function draw(list) {
   const current = list.selected && shown.includes(list.selected) ? row(list.selected, list) : null;
   if (current) {
     place.setAttribute("aria-activedescendant", current.id);
-    current.scrollIntoView({ block: "nearest" });
+    // Of the list alone: on a phone the page stays at the film.
+    const { offsetTop: top, offsetHeight: height } = current;
+    place.scrollTop = Math.min(top, Math.max(place.scrollTop, top + height - place.clientHeight));
   } else {
     place.removeAttribute("aria-activedescendant");
   }

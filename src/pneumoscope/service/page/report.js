@@ -39,5 +39,7 @@ function pictures(film, picture, view) {
 function plate(picture, view, over = null) {
   const canvas = el("canvas", {});
   paint(canvas, picture, view);
-  return el("div", { class: "plate" }, canvas, over);
+  const node = el("div", { class: "plate" }, canvas, over);
+  node.style.maxWidth = `${(19 * picture.width) / picture.height}rem`; // no higher than leaves the rest on one sheet
+  return node;
 }

@@ -42,7 +42,7 @@ export async function show(film) {
   plate.hidden = !picture;
   const evidence = film?.finding?.evidence;
   $("evidence").hidden = !evidence;
-  $("evidence-tool").classList.toggle("idle", !evidence);
+  $("opacity").disabled = !evidence;
   if (evidence) paintEvidence($("evidence"), evidence);
   $("low").textContent = evidence ? `−${evidence.scale.toFixed(2)}` : "";
   $("high").textContent = evidence ? `+${evidence.scale.toFixed(2)}` : "";
