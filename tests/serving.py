@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from PIL import Image
 
 from pneumoscope.service.app import create_app
 from pneumoscope.service.security import Limits
+from pneumoscope.service.server import config
 from pneumoscope.service.worker import Worker
 from tests.conftest import drawn_film
 
@@ -58,14 +60,20 @@ def light_box(limits: Limits | None = None, token: str | None = None, origins: S
     worker = Worker()
     worker.start()
     app = create_app(worker, limits=limits, token=token, origins=origins)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False))
-    thread = threading.Thread(target=server.run)
+    server = uvicorn.Server(config(app, limits))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield from _served(server, bound, worker)
+
+
+def _served(server: uvicorn.Server, bound: socket.socket, worker: Worker) -> Iterator[Box]:
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
+        port = bound.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=60.0) as client:
             yield Box(url, port, worker, client)

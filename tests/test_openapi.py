@@ -32,7 +32,9 @@ def url() -> Iterator[str]:
 
 POSTS = ("POST /v1/predict", "POST /v1/predict/stream")
 GETS = ("GET /v1/model", "GET /healthz", "GET /readyz", "GET /metrics")
-CASES = [(label, mode) for mode in GenerationMode for label in (POSTS if mode == GenerationMode.NEGATIVE else POSTS + GETS)]
+CASES = [
+    (label, mode) for mode in GenerationMode for label in (POSTS if mode == GenerationMode.NEGATIVE else POSTS + GETS)
+]
 
 
 @pytest.mark.parametrize(("label", "mode"), CASES, ids=str)

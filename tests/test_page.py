@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: 
 ARTEFACTS = Path(os.environ.get("PNEUMOSCOPE_ARTEFACTS", ROOT / "artefacts"))
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
-TOKEN = "a token for the page"  # noqa: S105
+TOKEN = "a token for the page"
 
 _DROP = """([files]) => {
     const data = new DataTransfer();
@@ -129,7 +129,9 @@ def test_real_films_that_are_dropped_get_their_verdicts(page: Page, data: Path) 
         expect(row.locator(".short")).to_contain_text(str(findings[name].finding).capitalize())
     rows[1].click()
     expect(page.locator("#verdict .word")).to_have_text("Pneumonia")
-    expect(page.locator("#verdict .scale")).to_have_attribute("aria-label", re.compile("threshold 0.21; uncertain from"))
+    expect(page.locator("#verdict .scale")).to_have_attribute(
+        "aria-label", re.compile("threshold 0.21; uncertain from")
+    )
     picture(page, "dark")
     rows[0].click()
     expect(page.locator("#verdict")).to_contain_text("Expected a JPEG, PNG, TIFF or DICOM file")
@@ -166,7 +168,10 @@ def test_a_service_that_has_gone_is_told_and_asked_again(page: Page) -> None:
 def test_a_full_queue_makes_the_page_wait_and_try_again(page: Page) -> None:
     refusals = iter([{"status": 503, "headers": {"Retry-After": "1"}, "body": "{}"}])
     refuse = page.route
-    refuse("**/v1/predict*", lambda route: route.fulfill(**answer) if (answer := next(refusals, None)) else route.continue_())
+    refuse(
+        "**/v1/predict*",
+        lambda route: route.fulfill(**answer) if (answer := next(refusals, None)) else route.continue_(),
+    )
     drop(page, film_png=film(1))
     judged(page, 1)
     expect(page.locator("#verdict .probability")).to_be_visible()

@@ -31,7 +31,7 @@ from tests.serving import Box, film, light_box, slow_film
 from tests.test_dicom import RAMP
 from tests.test_dicom import film as dicom_film
 
-TOKEN = "correct horse battery staple"  # noqa: S105
+TOKEN = "correct horse battery staple"
 QUICK = Limits(body=3_000_000, films=3, queue=4, film_seconds=0.6, idle_seconds=0.5)
 
 
@@ -211,6 +211,21 @@ def test_a_client_that_stops_sending_is_sent_away(strict: Box) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_client_that_does_not_finish_the_head_of_a_request_is_sent_away(strict: Box) -> None:
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
+        assert connection.recv(100) == b""
+
+
+def test_a_head_of_any_size_is_not_taken(strict: Box) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + bytes(50_000_000)
+    with (
+        socket.create_connection(("127.0.0.1", strict.port), timeout=10) as connection,
+        pytest.raises((ConnectionResetError, BrokenPipeError)),
+    ):
+        connection.sendall(head.replace(b"\0", b"a"))
+
+
 def test_a_full_queue_says_so_at_once_and_what_was_accepted_is_answered(huge: bytes) -> None:
     with light_box(Limits(queue=2, films=2)) as box:
         first = in_background(lambda: box.predict(huge, film(1)))
@@ -230,7 +245,11 @@ def test_a_full_queue_says_so_at_once_and_what_was_accepted_is_answered(huge: by
         (b"", "application/json", 415),
         (b"", "multipart/form-data", 400),
         (b"nothing of the kind", "multipart/form-data; boundary=x", 400),
-        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n', "multipart/form-data; boundary=x", 400),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+            "multipart/form-data; boundary=x",
+            400,
+        ),
         (b"--x\r\nContent-Disposition: form-data\r\n\r\nb\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
     ],
 )
@@ -268,7 +287,11 @@ def test_a_bomb_takes_no_more_memory_than_it_may_and_the_others_are_answered() -
     header = header[: 144 + int.from_bytes(header[140:144], "little")]  # up to the end of the file meta information
     squeezer = zlib.compressobj(1, zlib.DEFLATED, -15)
     element = b"\x09\x00\x01\x10OB\0\0\xfe\xff\xff\xff"  # 4 gigabytes in a private element
-    bomb = squeezer.compress(element) + b"".join(squeezer.compress(bytes(500_000_000)) for _ in range(4)) + squeezer.flush()
+    bomb = (
+        squeezer.compress(element)
+        + b"".join(squeezer.compress(bytes(500_000_000)) for _ in range(4))
+        + squeezer.flush()
+    )
     worker = Worker(memory=1_000_000_000)
     worker.start()
     try:
@@ -282,7 +305,7 @@ def test_a_bomb_takes_no_more_memory_than_it_may_and_the_others_are_answered() -
 # --- who may ask
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "films.example"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "films.example"])
 def test_an_address_that_others_reach_demands_a_token(host: str) -> None:
     with pytest.raises(UnsupportedError, match="PNEUMOSCOPE_TOKEN"):
         check_address(host, None)
@@ -295,7 +318,9 @@ def test_a_token_that_cannot_be_sent_is_refused(token: str) -> None:
         check_address("127.0.0.1", token)
 
 
-@pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"])
+@pytest.mark.parametrize(
+    "given", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"]
+)
 @pytest.mark.parametrize("path", ["/v1/model", "/metrics", "/v1/predict"])
 def test_without_the_token_nothing_is_told(locked: Box, path: str, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given.encode("utf-8")}
@@ -443,7 +468,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(box: Box) -> None:
 
 
 def test_serving_others_without_a_token_is_refused_on_the_command_line() -> None:
-    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--host", "0.0.0.0"]  # noqa: S104
+    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--host", "0.0.0.0"]
     environment = {name: value for name, value in os.environ.items() if name != "PNEUMOSCOPE_TOKEN"}
     run = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment)
     assert run.returncode == 1

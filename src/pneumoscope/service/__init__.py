@@ -1,1 +1,1 @@
-"""The light box: a page that a person uses without a manual, and an HTTP service that a program uses without the page."""
+"""The light box: a page that people use without a manual, and an HTTP service that programs use without the page."""

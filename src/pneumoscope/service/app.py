@@ -28,7 +28,10 @@ from pneumoscope.service.telemetry import Telemetry
 from pneumoscope.service.worker import Row, Submission, Worker
 
 _FOLDER = Path(__file__).parent / "page"
-PAGE = {f"/{file.name}": file for file in _FOLDER.iterdir()} | {"/": _FOLDER / "index.html", "/docs": _FOLDER / "api.html"}
+PAGE = {f"/{file.name}": file for file in _FOLDER.iterdir()} | {
+    "/": _FOLDER / "index.html",
+    "/docs": _FOLDER / "api.html",
+}
 """What a browser asks for, and the file that it gets: there is no other way to a file."""
 
 STATUS = {"too_large": 413, "unsupported": 415}
@@ -180,7 +183,12 @@ def create_app(
         response_class=StreamingResponse,
         responses=_REFUSALS
         | _REFUSED_FILMS
-        | {200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "description": "A finding a line."}},
+        | {
+            200: {
+                "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+                "description": "A finding a line.",
+            }
+        },
         openapi_extra=_FILMS,
     )
     async def stream(request: Request, films: Annotated[_Films, Depends(films_of)]) -> StreamingResponse:
@@ -261,7 +269,9 @@ class _InMemory(MultiPartParser):
 
 async def _form(request: Request, limits: Limits) -> Any:  # noqa: ANN401 - Starlette's form
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refusal(415, "unsupported", "Expected a multipart/form-data request, such as curl -F films=@film.png sends.")
+        raise Refusal(
+            415, "unsupported", "Expected a multipart/form-data request, such as curl -F films=@film.png sends."
+        )
     parser = _InMemory(request.headers, request.stream(), max_files=limits.films, max_fields=16)
     try:
         form = await parser.parse()
@@ -271,7 +281,9 @@ async def _form(request: Request, limits: Limits) -> Any:  # noqa: ANN401 - Star
             raise Refusal(413, "too_large", message) from None
         raise Refusal(400, "request", "Expected a multipart form, got a damaged one.") from None
     if not any(isinstance(value, UploadFile) for _, value in form.multi_items()):
-        raise Refusal(400, "request", "Expected one or more films as files of a form, got none: curl -F films=@film.png")
+        raise Refusal(
+            400, "request", "Expected one or more films as files of a form, got none: curl -F films=@film.png"
+        )
     return form
 
 
@@ -292,7 +304,8 @@ async def _unless_gone(request: Request, answers: Sequence[asyncio.Future[Row]])
     rows = asyncio.gather(*answers)
     gone = asyncio.create_task(hung_up())
     try:
-        await asyncio.wait({rows, gone}, return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Future[Any]] = {rows, gone}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         return rows.result() if rows.done() else None
     finally:
         gone.cancel()

@@ -45,7 +45,6 @@ class FilmQueue:
         observe: called after each batch with the seconds that each of its films has waited for its answer.
 
     Attributes:
-        ready: whether films are taken and judged at once.
         accepted: films accepted and not yet answered.
     """
 
@@ -69,6 +68,7 @@ class FilmQueue:
 
     @property
     def ready(self) -> bool:
+        """Whether films are taken and judged at once."""
         return self._loop is not None and self._alive
 
     def start(self) -> None:
@@ -134,7 +134,9 @@ class FilmQueue:
         if not last and not (slow and len(films) == 1):
             return [row for film in films for row in await self._judged([film], last=True)]
         if slow:
-            return [_refused(TooSlowError(f"Expected a film that is judged within {self._seconds:g} s, got a slower one."))]
+            return [
+                _refused(TooSlowError(f"Expected a film that is judged within {self._seconds:g} s, got a slower one."))
+            ]
         message = "The film cannot be judged: the process that read it ended, twice. Export the film anew."
         return [_refused(UnreadableError(message))]
 

@@ -62,7 +62,9 @@ class ModelAnswer(BaseModel):
     name: str
     version: str
     notice: str
-    card: dict[str, Any] = Field(description="Architecture, calibration, training data, metrics, intended use, licence.")
+    card: dict[str, Any] = Field(
+        description="Architecture, calibration, training data, metrics, intended use, licence."
+    )
     warnings: dict[str, str] = Field(description="What each warning of a finding means.")
     limits: dict[str, float] = Field(description="Bytes and films a request, pixels a film, seconds a film.")
 

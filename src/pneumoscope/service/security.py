@@ -159,7 +159,7 @@ class Guard:
                     headers["Cache-Control"] = "no-store"
             elif not message.get("more_body", False) and not body.complete:
                 # A connection that is closed with bytes unread is reset, and the answer with it.
-                await send(message | {"more_body": True})
+                await send({**message, "more_body": True})
                 await body.drain()
                 message = {"type": "http.response.body"}
             await send(message)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import h11
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pneumoscope.errors import UnsupportedError
 from pneumoscope.service import telemetry
@@ -55,22 +59,52 @@ def serve(
     worker = Worker(model)
     try:
         worker.start()
-        config = uvicorn.Config(
-            create_app(worker, limits=limits, token=token, origins=origins),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
+        app = create_app(worker, limits=limits, token=token, origins=origins)
         address = f"[{host}]" if ":" in host else host
         tell(f"http://{address}:{bound.getsockname()[1]}/" + (f"#token={token}" if token else ""))
-        uvicorn.Server(config).run(sockets=[bound])
+        uvicorn.Server(config(app, limits)).run(sockets=[bound])
     finally:
         worker.stop()
         bound.close()
+
+
+def config(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Config:
+    """Say how the application is served.
+
+    By h11, whatever else is installed: it bounds the size of a request's head, which httptools does not.
+
+    Example:
+        >>> config(create_app(worker)).server_header  # doctest: +SKIP
+        False
+    """
+    seconds = (limits or Limits()).idle_seconds
+
+    class Protocol(H11Protocol):
+        """Hangs up on a client that takes too long to send the head of a request, which Uvicorn waits for for ever."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.loop.call_later(seconds, self._look, None)
+
+        def _look(self, before: object) -> None:
+            if self.transport.is_closing():
+                return
+            if self.conn.their_state is h11.IDLE and self.cycle is before:
+                self.transport.close()
+            else:
+                self.loop.call_later(seconds, self._look, self.cycle)
+
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
 
 
 def _bound(host: str, port: int) -> socket.socket:

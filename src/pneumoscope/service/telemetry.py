@@ -1,4 +1,4 @@
-"""What the service tells about itself: a log line a request and counters, and in neither a name, an id or an address."""
+"""What the service tells about itself: a log line a request, and counters; in neither a name or an address."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def log_to_stderr() -> None:
     """Send the service's own records and the server's warnings to standard error, as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name, level in (("pneumoscope.service", logging.INFO), ("uvicorn", logging.WARNING), ("python_multipart", logging.ERROR)):
+    for name, level in (
+        ("pneumoscope.service", logging.INFO),
+        ("uvicorn", logging.WARNING),
+        ("python_multipart", logging.ERROR),
+    ):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)
@@ -68,7 +72,10 @@ class Telemetry:
             "pneumoscope_request_seconds", "Time to answer a request.", ("route",), buckets=_SECONDS, registry=registry
         )
         self._films = Counter(
-            "pneumoscope_films", "Films answered: NORMAL, PNEUMONIA or a kind of error.", ("outcome",), registry=registry
+            "pneumoscope_films",
+            "Films answered: NORMAL, PNEUMONIA or a kind of error.",
+            ("outcome",),
+            registry=registry,
         )
         self._film_seconds = Histogram(
             "pneumoscope_film_seconds", "Time from accepting a film to its answer.", buckets=_SECONDS, registry=registry
