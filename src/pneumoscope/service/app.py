@@ -4,16 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -21,11 +19,12 @@ import pneumoscope
 from pneumoscope import radiograph
 from pneumoscope.detector import WARNINGS
 from pneumoscope.findings import NOT_A_DEVICE
-from pneumoscope.service import schemas
+from pneumoscope.service import schemas, uploads
 from pneumoscope.service.queue import FilmQueue, QueueFullError
 from pneumoscope.service.security import OPEN, Guard, Limits, Refusal
 from pneumoscope.service.telemetry import Telemetry
-from pneumoscope.service.worker import Row, Submission, Worker
+from pneumoscope.service.uploads import Films
+from pneumoscope.service.worker import Row, Worker
 
 _FOLDER = Path(__file__).parent / "page"
 PAGE = {f"/{file.name}": file for file in _FOLDER.iterdir()} | {
@@ -41,28 +40,6 @@ DESCRIPTION = (
     "Says of chest radiographs how likely they show pneumonia. " + NOT_A_DEVICE + "\n\n"
     "`curl -F films=@film.png http://127.0.0.1:8000/v1/predict`"
 )
-
-_FILMS = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["films"],
-                    "properties": {
-                        "films": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "string", "contentMediaType": "application/octet-stream"},
-                            "description": "JPEG, PNG, TIFF or DICOM files.",
-                        }
-                    },
-                }
-            }
-        },
-    }
-}
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorAnswer, "description": description}
@@ -84,14 +61,6 @@ _REFUSED_FILMS: dict[int | str, dict[str, Any]] = {
         (422, "No film of the request could be judged, or an option is wrong."),
     )
 }
-
-
-@dataclass(frozen=True)
-class _Films:
-    """The films of a request and the names that it gives them."""
-
-    names: list[str]
-    submissions: list[Submission]
 
 
 def create_app(
@@ -140,29 +109,23 @@ def create_app(
         request: Request,
         evidence: Annotated[bool, Query(description="Add the evidence map of each film.")] = False,
         preview: Annotated[bool, Query(description="Add each film as a JPEG that a browser can show.")] = False,
-    ) -> _Films:
-        _check_room(queue)
-        form = await _form(request, limits)
-        flags = {"evidence": evidence, "preview": preview}
-        flags = {name: asked or str(form.get(name)).lower() in ("true", "1") for name, asked in flags.items()}
-        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-        return _Films(
-            [file.filename or "" for file in files],
-            [Submission(await file.read(), **flags) for file in files],
-        )
+    ) -> Films:
+        _check_room(queue)  # before the films are sent
+        return await uploads.read(request, limits, evidence, preview)
 
-    def submitted(films: _Films) -> list[asyncio.Future[Row]]:
+    def submitted(films: Films) -> list[asyncio.Future[Row]]:
         _check_room(queue, len(films.submissions))
         return queue.submit(films.submissions)
 
     @app.post(
         "/v1/predict",
+        response_description="A finding for each film.",
         response_model=schemas.FindingsAnswer,
         response_model_exclude_unset=True,
         responses=_REFUSALS | _REFUSED_FILMS,
-        openapi_extra=_FILMS,
+        openapi_extra=uploads.FORM,
     )
-    async def predict(request: Request, films: Annotated[_Films, Depends(films_of)]) -> Response:
+    async def predict(request: Request, films: Annotated[Films, Depends(films_of)]) -> Response:
         """Judge one or many films.
 
         Every film has a row; one that cannot be judged has an error in its row. Where that is so for all films of the
@@ -189,9 +152,9 @@ def create_app(
                 "description": "A finding a line.",
             }
         },
-        openapi_extra=_FILMS,
+        openapi_extra=uploads.FORM,
     )
-    async def stream(request: Request, films: Annotated[_Films, Depends(films_of)]) -> StreamingResponse:
+    async def stream(request: Request, films: Annotated[Films, Depends(films_of)]) -> StreamingResponse:
         """Judge many films; each finding is a line of JSON, sent as soon as it is there, in any order.
 
         `index` says which film of the request it belongs to.
@@ -215,7 +178,9 @@ def create_app(
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    @app.get("/v1/model", response_model=schemas.ModelAnswer, responses=_REFUSALS)
+    @app.get(
+        "/v1/model", response_description="Card and limits.", response_model=schemas.ModelAnswer, responses=_REFUSALS
+    )
     async def model() -> JSONResponse:
         """Tell what the model says of itself, what warnings mean, and what the service allows."""
         card = asdict(worker.card)
@@ -230,17 +195,22 @@ def create_app(
         about = {"name": "Pneumoscope", "version": pneumoscope.__version__, "notice": NOT_A_DEVICE}
         return JSONResponse(about | {"card": card, "warnings": WARNINGS, "limits": allowed})
 
-    @app.get("/healthz", response_model=schemas.StateAnswer)
+    @app.get("/healthz", response_description="It lives.", response_model=schemas.StateAnswer)
     async def healthz() -> dict[str, str]:
         """Say that the service lives."""
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=schemas.StateAnswer, responses={503: {"model": schemas.StateAnswer}})
+    @app.get(
+        "/readyz",
+        response_description="It is ready.",
+        response_model=schemas.StateAnswer,
+        responses={503: {"model": schemas.StateAnswer, "description": "It is not."}},
+    )
     async def readyz() -> JSONResponse:
         """Say whether films are judged at once; 503 while the detector's process is started anew."""
         return JSONResponse({"status": "ok"}) if queue.ready else JSONResponse({"status": "starting"}, 503)
 
-    @app.get("/metrics", response_class=PlainTextResponse, responses=_REFUSALS)
+    @app.get("/metrics", response_description="The counters.", response_class=PlainTextResponse, responses=_REFUSALS)
     async def metrics() -> PlainTextResponse:
         """Give counters as Prometheus reads them."""
         return PlainTextResponse(telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -259,32 +229,6 @@ def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
         return FileResponse(file, headers={"Cache-Control": "no-cache"})
 
     return send
-
-
-class _InMemory(MultiPartParser):
-    """Keeps files in memory: nothing of a film ever reaches a disk."""
-
-    spool_max_size = 2**62
-
-
-async def _form(request: Request, limits: Limits) -> Any:  # noqa: ANN401 - Starlette's form
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refusal(
-            415, "unsupported", "Expected a multipart/form-data request, such as curl -F films=@film.png sends."
-        )
-    parser = _InMemory(request.headers, request.stream(), max_files=limits.films, max_fields=16)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            message = f"Expected at most {limits.films} films a request, got more: send them in several requests."
-            raise Refusal(413, "too_large", message) from None
-        raise Refusal(400, "request", "Expected a multipart form, got a damaged one.") from None
-    if not any(isinstance(value, UploadFile) for _, value in form.multi_items()):
-        raise Refusal(
-            400, "request", "Expected one or more films as files of a form, got none: curl -F films=@film.png"
-        )
-    return form
 
 
 def _check_room(queue: FilmQueue, films: int = 1) -> None:

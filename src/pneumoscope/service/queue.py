@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from pneumoscope.detector import BATCH_SIZE, Finding
 from pneumoscope.errors import PneumoscopeError, TooSlowError, UnreadableError
+from pneumoscope.service.telemetry import LOG
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
 
 
@@ -117,7 +118,14 @@ class FilmQueue:
             wanted = [job for job in batch if not job.answer.cancelled()]
             if wanted:
                 began = time.monotonic()
-                for job, row in zip(wanted, await self._judged([job.film for job in wanted]), strict=True):
+                try:
+                    rows = await self._judged([job.film for job in wanted])
+                except Exception as error:  # noqa: BLE001 - whatever it is, nobody must wait for ever
+                    LOG.error("fault", exc_info=error)
+                    rows = [_refused(PneumoscopeError("The service could not judge the film: see its log."))] * len(
+                        wanted
+                    )
+                for job, row in zip(wanted, rows, strict=True):
                     if not job.answer.cancelled():
                         job.answer.set_result(row)
                 now = time.monotonic()

@@ -61,7 +61,7 @@ def serve(
         worker.start()
         app = create_app(worker, limits=limits, token=token, origins=origins)
         address = f"[{host}]" if ":" in host else host
-        tell(f"http://{address}:{bound.getsockname()[1]}/" + (f"#token={token}" if token else ""))
+        tell(f"http://{address}:{bound.getsockname()[1]}/")
         uvicorn.Server(config(app, limits)).run(sockets=[bound])
     finally:
         worker.stop()

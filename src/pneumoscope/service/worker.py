@@ -92,8 +92,11 @@ class Worker:
         context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, self._model, self._memory), daemon=True)
-        self._process.start()
         self.starts += 1
+        try:
+            self._process.start()
+        except OSError as error:
+            raise WorkerLostError from error
         theirs.close()  # so that the end of the process is the end of the pipe
         greeting = self._answer(START_SECONDS)
         if isinstance(greeting, PneumoscopeError):
@@ -115,7 +118,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
-        if self.starts:
+        if self.starts and self._process.pid is not None:
             self._process.kill()
             self._process.join()
             self._pipe.close()
@@ -194,8 +197,9 @@ def preview(film: Radiograph) -> Row:
 
 def _bound_memory(memory: int | None) -> None:
     """Let a bomb end in a `MemoryError`, or at worst in the end of this process and not of the service."""
-    with suppress(ImportError, AttributeError, ValueError, OSError):  # what a system does not offer
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    with suppress(OSError):  # where there is no Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")  # should all memory go, let this process be the one to end
+    with suppress(ImportError, AttributeError, ValueError, OSError):  # where there are no such limits
         import resource
 
         memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -14,9 +14,9 @@ for (const [path, methods] of Object.entries(description.paths)) {
 function shown(path, method, { description: text, parameters = [], responses }) {
   return el("section", {},
     el("h2", {}, el("b", {}, method.toUpperCase()), ` ${path}`),
-    ...text.split("\n\n").map((paragraph) => el("p", {}, paragraph)),
+    ...text.replaceAll("`", "").split("\n\n").map((paragraph) => el("p", {}, paragraph)),
     table(parameters.map((one) => [`?${one.name}`, one.description ?? one.schema.type])),
-    table(Object.entries(responses).map(([status, answer]) => [status, answer.description, shape(answer)])),
+    table(Object.entries(responses).map(([status, answer]) => [status, answer.description.replaceAll("`", ""), shape(answer)])),
   );
 }
 
