@@ -156,7 +156,9 @@ class FilmQueue:
                 return [_refused(error)] * len(films)
             self._alive = True
         try:
-            return await asyncio.to_thread(self._worker.judge, films, self._seconds)
+            # A full batch has twice the time of a film: what hangs is found soon, and a slow machine keeps its worker.
+            seconds = self._seconds * (1 + (len(films) - 1) / BATCH_SIZE)
+            return await asyncio.to_thread(self._worker.judge, films, seconds)
         except WorkerLostError:
             self._alive = False
             raise
