@@ -134,8 +134,8 @@ inverted films apart: {headline}.
 - All training films are of children of one to five years from one hospital. Adults, other projections and other
   diseases were never shown; an opacity of any cause may be called pneumonia.
 - The labels are those of the collection; NORMAL means no pneumonia was labelled, not that the child was well.
-- Turned by 8 degrees films are called pneumonia too seldom, noisy ones and those cut closer too often; inverted ones lose
-  a tenth of their sensitivity.
+- Films turned by 8 degrees are called pneumonia too seldom, noisy ones and those cut closer too often; inverted ones
+  lose a tenth of their sensitivity.
 - The evidence is not always in the lungs: on some films it is strongest over neck or shoulder.
 - The verdict is on one frontal film alone. Photographs, drawings, sections and other pictures that are no chest
   radiograph are refused, though not all of them; some get a verdict and a warning, few a verdict alone. Radiographs of

@@ -105,3 +105,10 @@ def test_the_worst_shift_is_named_and_inverted_films_do_not_count(
     assert generalisation.worst(table, "specificity") == "0.800 (0.800–0.800) blur"
     page = generalisation.page({"fold-1": table}, Recipe(), Path("default.toml"))
     assert "| fold-1 | 10 (5) | 0.900 (0.900–0.900) |" in page
+
+
+def test_a_lost_or_swapped_answer_of_the_service_is_counted() -> None:
+    serve = script("serve")
+    expected = [0.1, 0.2, None]
+    assert serve.check([(0, 0.1), (1, 0.20001), (2, None)], expected) == 0
+    assert serve.check([(0, 0.2), (1, 0.1), (2, 0.1), (1, None)], expected) == 4

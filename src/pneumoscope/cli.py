@@ -427,6 +427,45 @@ def export(
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to serve on; any but this machine's own demands a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="PNEUMOSCOPE_TOKEN", help="What a client must show to be answered.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
+    ] = None,
+    model: ModelOption = None,
+) -> None:
+    """Open the light box: a page to look at films in, and an HTTP service for programs.
+
+    Nothing that is sent is kept after the answer. Ctrl-C stops; what was accepted is answered first.
+
+    \b
+    $ pneumoscope serve
+    $ curl -F films=@film.png http://127.0.0.1:8000/v1/predict
+    $ PNEUMOSCOPE_TOKEN=secret pneumoscope serve --host 0.0.0.0
+    """
+    try:
+        from pneumoscope.service import server
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Serving needs what is not installed ({error.name} is missing): pip install '.[serve]' in the clone."
+        ) from error
+    server.serve(
+        host,
+        port,
+        model=model,
+        token=token,
+        origins=allow_origin or (),
+        tell=lambda address: console.say(f"The light box: {address}\nCtrl-C stops it. Requests are logged below."),
+    )
+
+
+@app.command()
 def fetch(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A data set; without a name they are listed.")

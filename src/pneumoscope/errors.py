@@ -36,6 +36,12 @@ class TooLargeError(PneumoscopeError):
     kind = "too_large"
 
 
+class TooSlowError(PneumoscopeError):
+    """The picture takes longer to read than any radiograph."""
+
+    kind = "too_slow"
+
+
 class NotAChestRadiographError(PneumoscopeError):
     """The picture can be read and cannot be a chest radiograph."""
 

@@ -1,0 +1,207 @@
+"""The light box under load: is every film answered, with its own answer, how fast, and at what cost of memory?
+
+    python benchmarks/serve.py FILMS [--clients 32] [--seconds 60]
+
+Three throughputs on the same films, one after the other in one run: the detector alone (as `pneumoscope predict` runs
+it), the service, and a naive endpoint: FastAPI that reads a film with Pillow and calls a Keras MobileNetV2 on it, one
+film at a time, as tutorials have it. Exit status 1 where an answer was lost, wrong or swapped.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from pneumoscope import Detector, radiograph
+
+ALONE_SECONDS = 20.0
+TOLERANCE = 2e-5
+"""Batches of other sizes add in another order: probabilities differ in the sixth place."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("films", type=Path)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    paths = list(radiograph.files(options.films))
+    films = [path.read_bytes() for path in paths]
+    size = np.median([len(film) for film in films]) / 1e3
+    print(f"{len(films)} films of {size:.0f} kB (median), {os.cpu_count()} cores")
+
+    alone, expected = detector_alone(paths)
+    print(f"detector alone    {alone:7.1f} films/s")
+    with command([sys.executable, "-m", "pneumoscope", "serve", "--port", "0"]) as (url, process):
+        service = asyncio.run(load(f"{url}v1/predict", films, options.clients, options.seconds, process.pid))
+    wrong = check(service["answers"], expected)
+    print_row("service", service)
+    print(f"                  {len(service['answers'])} answers, {service['errors']} errors, {wrong} not their film's")
+    first, last = service["memory"][len(service["memory"]) // 4], service["memory"][-1]
+    print(f"                  memory {first:.0f} MB after a quarter, {last:.0f} MB at the end")
+    with naive() as url:
+        tutorial = asyncio.run(load(f"{url}predict", films, options.clients, options.seconds / 2, None))
+    print_row("naive endpoint", tutorial)
+    print(f"service / detector alone {service['rate'] / alone:.2f}")
+    print(f"service / naive endpoint {service['rate'] / tutorial['rate']:.1f}")
+    if options.json:
+        figures = {name: service[name] for name in ("rate", "p50", "p99", "errors", "memory")}
+        figures |= {"alone": alone, "naive": tutorial["rate"], "wrong": wrong}
+        options.json.write_text(json.dumps(figures) + "\n")
+    if wrong or service["errors"]:
+        sys.exit(1)
+
+
+def detector_alone(paths: Sequence[Path]) -> tuple[float, list[float | None]]:
+    """Give films a second, and the probability of each."""
+    detector = Detector()
+    expected = [finding.probability for finding in detector.examine(paths)]
+    began, n = time.perf_counter(), 0
+    while time.perf_counter() - began < ALONE_SECONDS:
+        n += sum(1 for _ in detector.examine(paths))
+    return n / (time.perf_counter() - began), expected
+
+
+def check(answers: Sequence[tuple[int, float | None]], expected: Sequence[float | None]) -> int:
+    """Count the answers that are not the film's own."""
+    return sum(
+        got != expected[i] if got is None or expected[i] is None else abs(got - (expected[i] or 0.0)) > TOLERANCE
+        for i, got in answers
+    )
+
+
+async def load(url: str, films: Sequence[bytes], clients: int, seconds: float, pid: int | None) -> dict[str, Any]:
+    """Let clients ask as fast as they are answered; what a full queue refuses is asked again, as it says."""
+    answers: list[tuple[int, float | None]] = []
+    waited: list[float] = []
+    memory: list[float] = []
+    errors = 0
+    end = time.perf_counter() + seconds
+
+    async def client(seed: int) -> None:
+        nonlocal errors
+        draw = random.Random(seed)
+        async with httpx.AsyncClient(timeout=120.0) as http:
+            while time.perf_counter() < end:
+                i = draw.randrange(len(films))
+                began = time.perf_counter()
+                try:
+                    while (answer := await http.post(url, files={"films": films[i]})).status_code == 503:
+                        await asyncio.sleep(float(answer.headers["Retry-After"]))
+                    answers.append((i, answer.json()["findings"][0]["probability"]))
+                except (httpx.HTTPError, KeyError, ValueError):
+                    errors += 1
+                waited.append(time.perf_counter() - began)
+
+    async def watch() -> None:
+        while pid and time.perf_counter() < end:
+            memory.append(megabytes(pid))
+            await asyncio.sleep(1.0)
+
+    began = time.perf_counter()
+    await asyncio.gather(watch(), *(client(seed) for seed in range(clients)))
+    p50, p99 = np.percentile(waited, (50, 99))
+    rate = len(answers) / (time.perf_counter() - began)
+    return {"answers": answers, "errors": errors, "rate": rate, "p50": p50, "p99": p99, "memory": memory}
+
+
+def print_row(name: str, figures: dict[str, Any]) -> None:
+    """Print a throughput with its latencies."""
+    print(f"{name:17} {figures['rate']:7.1f} films/s   p50 {figures['p50']:.2f} s   p99 {figures['p99']:.2f} s")
+
+
+def megabytes(pid: int) -> float:
+    """Give the memory of a process and its children, in MB."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for one in (str(pid), *children):
+        found = re.search(r"VmRSS:\s*(\d+)", Path(f"/proc/{one}/status").read_text())
+        total += int(found[1]) if found else 0
+    return total / 1000
+
+
+@contextmanager
+def command(arguments: Sequence[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run the service until the block ends."""
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            address = re.search(r"http://\S+", process.stderr.readline())
+            assert address
+            subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)  # its log
+            wait_for(address[0])
+            yield address[0], process
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def naive() -> Iterator[str]:
+    """Run the naive endpoint until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = multiprocessing.get_context("spawn").Process(target=serve_naively, args=(port,))
+    process.start()
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        wait_for(url)
+        yield url
+    finally:
+        process.terminate()
+        process.join()
+
+
+def wait_for(url: str) -> None:
+    """Wait until something answers."""
+    for _ in range(600):
+        try:
+            httpx.get(url)
+            return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    raise TimeoutError(url)
+
+
+def serve_naively(port: int) -> None:
+    """Serve a Keras model as tutorials do: one film, one `predict`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import io
+
+    import keras
+    import uvicorn
+    from fastapi import FastAPI, UploadFile
+    from PIL import Image
+
+    side = Detector().card.input_size
+    base = keras.applications.MobileNetV2((side, side, 3), include_top=False, weights=None, pooling="avg")
+    model = keras.Sequential([base, keras.layers.Dense(1, activation="sigmoid")])
+    app = FastAPI()
+
+    @app.post("/predict")
+    async def predict(films: UploadFile) -> dict[str, Any]:
+        picture = Image.open(io.BytesIO(await films.read())).convert("RGB").resize((side, side))
+        batch = np.asarray(picture, dtype=np.float32)[None] / 255.0
+        return {"findings": [{"probability": float(model.predict(batch, verbose=0)[0, 0])}]}
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""The HTTP service: films in, findings out, and the page."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+import pneumoscope
+from pneumoscope import radiograph
+from pneumoscope.detector import WARNINGS
+from pneumoscope.findings import NOT_A_DEVICE
+from pneumoscope.service import schemas, uploads
+from pneumoscope.service.queue import FilmQueue, QueueFullError
+from pneumoscope.service.security import OPEN, Guard, Limits, Refusal
+from pneumoscope.service.telemetry import Telemetry
+from pneumoscope.service.uploads import Films
+from pneumoscope.service.worker import Row, Worker
+
+_FOLDER = Path(__file__).parent / "page"
+PAGE = {f"/{file.name}": file for file in _FOLDER.iterdir()} | {
+    "/": _FOLDER / "index.html",
+    "/docs": _FOLDER / "api.html",
+}
+"""What a browser asks for, and the file that it gets: there is no other way to a file."""
+
+STATUS = {"too_large": 413, "unsupported": 415}
+"""The answer's status where no film of a request could be judged, by the first one's kind of error; 422 for others."""
+
+DESCRIPTION = (
+    "Says of chest radiographs how likely they show pneumonia. " + NOT_A_DEVICE + "\n\n"
+    "`curl -F films=@film.png http://127.0.0.1:8000/v1/predict`"
+)
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.ErrorAnswer, "description": description}
+    for status, description in (
+        (400, "The request holds no film, or is no multipart form."),
+        (401, "The token is missing or wrong."),
+        (403, "The request comes from another site's page."),
+        (408, "The request was sent too slowly."),
+        (421, "The request names another host."),
+        (500, "A fault of the service."),
+        (503, "No room now: `Retry-After` says when to try again."),
+    )
+}
+_REFUSED_FILMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.FindingsAnswer | schemas.ErrorAnswer, "description": description}
+    for status, description in (
+        (413, "The request or its film is too large, or it holds too many films."),
+        (415, "The request is no multipart form, or its film of no kind that is read."),
+        (422, "No film of the request could be judged, or an option is wrong."),
+    )
+}
+
+
+def create_app(
+    worker: Worker, *, limits: Limits | None = None, token: str | None = None, origins: Sequence[str] = ()
+) -> ASGIApp:
+    """Make the service.
+
+    Args:
+        worker: a started worker; the service ends it when it stops.
+        limits: how much a client may ask for.
+        token: what a client must show; None where only this machine can ask.
+        origins: other sites whose pages may ask, such as `https://films.example`.
+
+    Returns:
+        An ASGI application.
+
+    Example:
+        >>> worker = Worker()  # doctest: +SKIP
+        >>> worker.start()  # doctest: +SKIP
+        >>> uvicorn.run(create_app(worker))  # doctest: +SKIP
+    """
+    limits = limits or Limits()
+    telemetry = Telemetry(lambda: queue.accepted, lambda: worker.starts)
+    queue = FilmQueue(worker, limits.queue, limits.film_seconds, telemetry.batch)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        queue.start()
+        yield
+        await queue.stop()
+        await asyncio.to_thread(worker.stop)
+
+    app = FastAPI(
+        title="Pneumoscope",
+        version=pneumoscope.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages ask another host for their scripts
+        redoc_url=None,
+    )
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _refused)
+
+    async def films_of(
+        request: Request,
+        evidence: Annotated[bool, Query(description="Add the evidence map of each film.")] = False,
+        preview: Annotated[bool, Query(description="Add each film as a JPEG that a browser can show.")] = False,
+    ) -> Films:
+        _check_room(queue)  # before the films are sent
+        return await uploads.read(request, limits, evidence, preview)
+
+    def submitted(films: Films) -> list[asyncio.Future[Row]]:
+        _check_room(queue, len(films.submissions))
+        return queue.submit(films.submissions)
+
+    @app.post(
+        "/v1/predict",
+        response_description="A finding for each film.",
+        response_model=schemas.FindingsAnswer,
+        response_model_exclude_unset=True,
+        responses=_REFUSALS | _REFUSED_FILMS,
+        openapi_extra=uploads.FORM,
+    )
+    async def predict(request: Request, films: Annotated[Films, Depends(films_of)]) -> Response:
+        """Judge one or many films.
+
+        Every film has a row; one that cannot be judged has an error in its row. Where that is so for all films of the
+        request, the status says why: 413, 415 or 422.
+        """
+        answers = submitted(films)
+        rows = await _unless_gone(request, answers)
+        if rows is None:
+            return Response(status_code=499)
+        request.state.facts["films"] = telemetry.answered(rows)
+        findings = [{"index": i} | row | {"path": films.names[i]} for i, row in enumerate(rows)]
+        error = next((row["error"] for row in rows), None)
+        failed = all(row["error"] for row in rows)
+        return JSONResponse({"findings": findings}, STATUS.get(error["kind"], 422) if failed and error else 200)
+
+    @app.post(
+        "/v1/predict/stream",
+        response_class=StreamingResponse,
+        responses=_REFUSALS
+        | _REFUSED_FILMS
+        | {
+            200: {
+                "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+                "description": "A finding a line.",
+            }
+        },
+        openapi_extra=uploads.FORM,
+    )
+    async def stream(request: Request, films: Annotated[Films, Depends(films_of)]) -> StreamingResponse:
+        """Judge many films; each finding is a line of JSON, sent as soon as it is there, in any order.
+
+        `index` says which film of the request it belongs to.
+        """
+        answers = submitted(films)
+
+        async def numbered(i: int) -> tuple[int, Row]:
+            return i, await answers[i]
+
+        async def lines() -> AsyncIterator[str]:
+            rows = []
+            try:
+                for done in asyncio.as_completed([numbered(i) for i in range(len(answers))]):
+                    i, row = await done
+                    rows.append(row)
+                    yield json.dumps({"index": i} | row | {"path": films.names[i]}) + "\n"
+            finally:
+                for answer in answers:
+                    answer.cancel()
+                request.state.facts["films"] = telemetry.answered(rows)
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @app.get(
+        "/v1/model", response_description="Card and limits.", response_model=schemas.ModelAnswer, responses=_REFUSALS
+    )
+    async def model() -> JSONResponse:
+        """Tell what the model says of itself, what warnings mean, and what the service allows."""
+        card = asdict(worker.card)
+        for long in ("seen", "gate"):
+            del card[long]
+        allowed = {
+            "bytes": limits.body,
+            "films": limits.films,
+            "pixels": radiograph.MAX_PIXELS,
+            "seconds": limits.film_seconds,
+        }
+        about = {"name": "Pneumoscope", "version": pneumoscope.__version__, "notice": NOT_A_DEVICE}
+        return JSONResponse(about | {"card": card, "warnings": WARNINGS, "limits": allowed})
+
+    @app.get("/healthz", response_description="It lives.", response_model=schemas.StateAnswer)
+    async def healthz() -> dict[str, str]:
+        """Say that the service lives."""
+        return {"status": "ok"}
+
+    @app.get(
+        "/readyz",
+        response_description="It is ready.",
+        response_model=schemas.StateAnswer,
+        responses={503: {"model": schemas.StateAnswer, "description": "It is not."}},
+    )
+    async def readyz() -> JSONResponse:
+        """Say whether films are judged at once; 503 while the detector's process is started anew."""
+        return JSONResponse({"status": "ok"}) if queue.ready else JSONResponse({"status": "starting"}, 503)
+
+    @app.get("/metrics", response_description="The counters.", response_class=PlainTextResponse, responses=_REFUSALS)
+    async def metrics() -> PlainTextResponse:
+        """Give counters as Prometheus reads them."""
+        return PlainTextResponse(telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    for path, file in PAGE.items():
+        app.add_route(path, _sender(file), methods=["GET"], include_in_schema=False)
+    guarded = Guard(app, telemetry, limits, token, origins, open_paths={*PAGE, *OPEN})
+    if not origins:
+        return guarded
+    allowed_headers = ["Authorization", "Content-Type"]
+    return CORSMiddleware(guarded, origins, allow_methods=["GET", "POST"], allow_headers=allowed_headers)
+
+
+def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        return FileResponse(file, headers={"Cache-Control": "no-cache"})
+
+    return send
+
+
+def _check_room(queue: FilmQueue, films: int = 1) -> None:
+    try:
+        queue.check_room(films)
+    except QueueFullError as error:
+        raise Refusal(503, "busy", str(error), error.retry_after) from None
+
+
+async def _unless_gone(request: Request, answers: Sequence[asyncio.Future[Row]]) -> list[Row] | None:
+    """Wait for all answers; None, and nothing more is done for them, where the client hangs up before."""
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    rows = asyncio.gather(*answers)
+    gone = asyncio.create_task(hung_up())
+    try:
+        waiting: set[asyncio.Future[Any]] = {rows, gone}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        return rows.result() if rows.done() else None
+    finally:
+        gone.cancel()
+        rows.cancel()
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, Refusal):
+        return error.response()
+    if isinstance(error, RequestValidationError):
+        return Refusal(422, "request", "Expected true or false for evidence and preview.").response()
+    assert isinstance(error, HTTPException)
+    kind = {404: "not_found", 405: "method"}.get(error.status_code, "request")
+    refusal = Refusal(error.status_code, kind, error.detail)
+    refusal.headers = error.headers
+    return refusal.response()

@@ -1,0 +1,75 @@
+"""The shapes of what the service answers, as its OpenAPI description tells them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class Failure(BaseModel):
+    """Why there is no verdict, or no answer."""
+
+    kind: str = Field(description="A stable word for programs.", examples=["unreadable"])
+    message: str = Field(description="What was expected, what was got, and what to do.")
+
+
+class ErrorAnswer(BaseModel):
+    """A request that was refused as a whole."""
+
+    error: Failure
+
+
+class Evidence(BaseModel):
+    """What each place of the film adds to the logit: above 0 towards pneumonia, below 0 towards normal."""
+
+    cells: list[list[float]] = Field(description="Rows from the top; the cells divide the film evenly.")
+    scale: float = Field(description="The contribution to paint in the full colour.", gt=0)
+
+
+class Preview(BaseModel):
+    """The film as a browser can show it: 8 bits, bright is dense tissue."""
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    jpeg: str = Field(description="A JPEG file in base 64.")
+
+
+class FindingAnswer(BaseModel):
+    """The verdict on one film, or why there is none."""
+
+    index: int = Field(description="Which film of the request, from 0.", ge=0)
+    path: str = Field(description="The file name as the request gave it; it is not kept.")
+    probability: float | None = Field(description="Of pneumonia, calibrated.", ge=0, le=1)
+    finding: Literal["NORMAL", "PNEUMONIA"] | None
+    uncertain: bool | None = Field(description="Whether the probability lies in the model's uncertain band.")
+    threshold: float | None = Field(description="The probability from which the finding is PNEUMONIA.", ge=0, le=1)
+    warnings: list[str] = Field(description="Words that `/v1/model` explains.")
+    error: Failure | None
+    evidence: Evidence | None = Field(None, description="Where `evidence` was asked for.")
+    preview: Preview | None = Field(None, description="Where `preview` was asked for.")
+
+
+class FindingsAnswer(BaseModel):
+    """The verdicts on the films of a request, in their order."""
+
+    findings: list[FindingAnswer]
+
+
+class ModelAnswer(BaseModel):
+    """What the model says of itself, and what the service allows."""
+
+    name: str
+    version: str
+    notice: str
+    card: dict[str, Any] = Field(
+        description="Architecture, calibration, training data, metrics, intended use, licence."
+    )
+    warnings: dict[str, str] = Field(description="What each warning of a finding means.")
+    limits: dict[str, float] = Field(description="Bytes and films a request, pixels a film, seconds a film.")
+
+
+class StateAnswer(BaseModel):
+    """Whether the service lives, or is ready."""
+
+    status: Literal["ok", "starting"]

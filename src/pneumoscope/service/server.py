@@ -1,0 +1,120 @@
+"""The service on an address: bound, told, and stopped once everything accepted is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pneumoscope.errors import UnsupportedError
+from pneumoscope.service import telemetry
+from pneumoscope.service.app import create_app
+from pneumoscope.service.security import Limits, check_address
+from pneumoscope.service.worker import Worker
+
+CONNECTIONS = 512
+"""Open at once, at most; beyond that the answer is 503."""
+
+STOP_SECONDS = 60
+"""How long to wait for the clients of requests that have begun."""
+
+
+def serve(
+    host: str,
+    port: int,
+    *,
+    model: Path | None = None,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    limits: Limits | None = None,
+    tell: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve until a signal to stop, then answer what was accepted.
+
+    Args:
+        host: the address to bind to; any other than this machine's own demands a token.
+        port: the port; 0 for any that is free.
+        model: a model file; by default the one that comes with Pneumoscope.
+        token: what a client must show.
+        origins: other sites whose pages may ask.
+        limits: how much a client may ask for.
+        tell: called with the page's address once the service answers.
+
+    Raises:
+        UnsupportedError: the address demands a token, or cannot be bound to.
+        PneumoscopeError: the model cannot be loaded.
+
+    Example:
+        >>> serve("127.0.0.1", 8000)  # doctest: +SKIP
+    """
+    check_address(host, token)
+    bound = _bound(host, port)
+    telemetry.log_to_stderr()
+    worker = Worker(model)
+    try:
+        worker.start()
+        app = create_app(worker, limits=limits, token=token, origins=origins)
+        address = f"[{host}]" if ":" in host else host
+        tell(f"http://{address}:{bound.getsockname()[1]}/")
+        uvicorn.Server(config(app, limits)).run(sockets=[bound])
+    finally:
+        worker.stop()
+        bound.close()
+
+
+def config(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Config:
+    """Say how the application is served.
+
+    By h11, whatever else is installed: it bounds the size of a request's head, which httptools does not.
+
+    Example:
+        >>> config(create_app(worker)).server_header  # doctest: +SKIP
+        False
+    """
+    seconds = (limits or Limits()).idle_seconds
+
+    class Protocol(H11Protocol):
+        """Hangs up on a client that takes too long to send the head of a request, which Uvicorn waits for for ever."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.loop.call_later(seconds, self._look, None)
+
+        def _look(self, before: object) -> None:
+            if self.transport.is_closing():
+                return
+            if self.conn.their_state is h11.IDLE and self.cycle is before:
+                self.transport.close()
+            else:
+                self.loop.call_later(seconds, self._look, self.cycle)
+
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise UnsupportedError(
+            f"Expected an address and port that can be served on, got {host}:{port} ({error.strerror}): name others."
+        ) from error
+    return bound

@@ -1,0 +1,109 @@
+"""What the service tells about itself: a log line a request, and counters; in neither a name or an address."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from pneumoscope.service.worker import Row
+
+LOG = logging.getLogger("pneumoscope.service")
+
+_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
+
+
+class JsonLines(logging.Formatter):
+    """Writes each record as one line of JSON: time, level, event, and what was given as `extra={"facts": {...}}`.
+
+    The text of an exception is left out: it may quote what a client has sent.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record."""
+        facts: dict[str, Any] = getattr(record, "facts", {})
+        time = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}"
+        line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()} | facts
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = record.exc_info[0].__name__
+        return json.dumps(line)
+
+
+def log_to_stderr() -> None:
+    """Send the service's own records and the server's warnings to standard error, as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name, level in (
+        ("pneumoscope.service", logging.INFO),
+        ("uvicorn", logging.WARNING),
+        ("python_multipart", logging.ERROR),
+    ):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+class Telemetry:
+    """Prometheus counters of one service.
+
+    Args:
+        accepted: gives the number of films accepted and not yet answered.
+        starts: gives how often the worker was started.
+
+    Example:
+        >>> telemetry = Telemetry(lambda: 0, lambda: 1)
+        >>> telemetry.request("/v1/predict", "POST", 200, 0.25)
+        >>> 'pneumoscope_requests_total{method="POST",route="/v1/predict",status="200"} 1.0' in telemetry.text()
+        True
+    """
+
+    def __init__(self, accepted: Callable[[], float], starts: Callable[[], float]) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "pneumoscope_requests", "Requests answered.", ("route", "method", "status"), registry=registry
+        )
+        self._request_seconds = Histogram(
+            "pneumoscope_request_seconds", "Time to answer a request.", ("route",), buckets=_SECONDS, registry=registry
+        )
+        self._films = Counter(
+            "pneumoscope_films",
+            "Films answered: NORMAL, PNEUMONIA or a kind of error.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._film_seconds = Histogram(
+            "pneumoscope_film_seconds", "Time from accepting a film to its answer.", buckets=_SECONDS, registry=registry
+        )
+        self._batches = Histogram(
+            "pneumoscope_batch_films", "Films judged together.", buckets=(1, 2, 4, 8, 16), registry=registry
+        )
+        Gauge("pneumoscope_films_accepted", "Films not yet answered.", registry=registry).set_function(accepted)
+        Gauge("pneumoscope_worker_starts", "Starts of the detector's process.", registry=registry).set_function(starts)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def batch(self, waited: Sequence[float]) -> None:
+        """Count films judged together, by the seconds each has waited."""
+        self._batches.observe(len(waited))
+        for seconds in waited:
+            self._film_seconds.observe(seconds)
+
+    def answered(self, rows: Iterable[Row]) -> dict[str, int]:
+        """Count answers, and give how many there are of each outcome."""
+        outcomes = Tally(row["error"]["kind"] if row["error"] else row["finding"] for row in rows)
+        for outcome, n in outcomes.items():
+            self._films.labels(outcome).inc(n)
+        return dict(outcomes)
+
+    def text(self) -> str:
+        """Write the counters as Prometheus reads them."""
+        return generate_latest(self._registry).decode("utf-8")

@@ -1,0 +1,201 @@
+"""The detector in a process of its own: a film that hangs it, or takes all memory, ends that process and no other."""
+
+from __future__ import annotations
+
+import base64
+import io
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pneumoscope import overlay, radiograph
+from pneumoscope.detector import Detector, Finding
+from pneumoscope.errors import PneumoscopeError
+from pneumoscope.model_file import Card
+from pneumoscope.radiograph import Radiograph
+
+PREVIEW_SIDE = 1600
+"""Longest side of a preview, in pixels: enough to fill a screen."""
+
+START_SECONDS = 120.0
+"""Time to load the model; seconds on an idle machine."""
+
+Row = dict[str, Any]
+"""A finding as `Finding.as_dict` lays it out, with `evidence` and `preview` where they were asked for."""
+
+
+class WorkerLostError(Exception):
+    """The process ended."""
+
+
+class WorkerTooSlowError(WorkerLostError):
+    """The process did not answer in time and was ended."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A film to be judged.
+
+    Attributes:
+        data: the bytes of the file.
+        evidence: whether the answer is to hold the evidence map.
+        preview: whether the answer is to hold the film as a JPEG.
+    """
+
+    data: bytes
+    evidence: bool = False
+    preview: bool = False
+
+
+class Worker:
+    """A detector in a process of its own. Its methods block, and one thread at a time may call them.
+
+    Args:
+        model: a model file; by default the one that comes with Pneumoscope.
+        memory: bytes that the process may take; by default half of what the machine has.
+
+    Attributes:
+        card: what the model file says of itself, once started.
+        starts: how often the process was started.
+
+    Example:
+        >>> worker = Worker()  # doctest: +SKIP
+        >>> worker.start()  # doctest: +SKIP
+        >>> worker.judge([Submission(b"no film")], seconds=20.0)[0]["error"]["kind"]  # doctest: +SKIP
+        'unsupported'
+    """
+
+    card: Card
+
+    def __init__(self, model: Path | None = None, memory: int | None = None) -> None:
+        self._model = model
+        self._memory = memory
+        self.starts = 0
+
+    def start(self) -> None:
+        """Start the process, or another in its place, and wait until it has loaded the model.
+
+        Raises:
+            PneumoscopeError: the model cannot be loaded.
+            WorkerLostError: the process ended.
+        """
+        self.stop()
+        context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, self._model, self._memory), daemon=True)
+        self.starts += 1
+        try:
+            self._process.start()
+        except OSError as error:
+            raise WorkerLostError from error
+        theirs.close()  # so that the end of the process is the end of the pipe
+        greeting = self._answer(START_SECONDS)
+        if isinstance(greeting, PneumoscopeError):
+            raise greeting
+        self.card = greeting
+
+    def judge(self, films: Sequence[Submission], seconds: float) -> list[Row]:
+        """Judge films together, one row for each, in their order.
+
+        Raises:
+            WorkerLostError: the process ended, or took longer and was ended; `start` it again.
+        """
+        try:
+            self._pipe.send(films)
+        except OSError as error:
+            raise WorkerLostError from error
+        rows: list[Row] = self._answer(seconds)
+        return rows
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        if self.starts and self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
+            self._pipe.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process."""
+        return self._process.pid
+
+    def _answer(self, seconds: float) -> Any:  # noqa: ANN401 - whatever the process says
+        try:
+            if self._pipe.poll(seconds):
+                return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerLostError from error
+        self._process.kill()
+        raise WorkerTooSlowError
+
+
+def _work(pipe: Connection, model: Path | None, memory: int | None) -> None:
+    """Load the model, then answer until the other end is closed; a signal to the whole group is for the parent."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _bound_memory(memory)
+    try:
+        detector = Detector(model)
+    except PneumoscopeError as error:
+        pipe.send(error)
+        return
+    pipe.send(detector.card)
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send(judge(detector, pipe.recv()))
+
+
+def judge(detector: Detector, films: Sequence[Submission]) -> list[Row]:
+    """Judge films together, one row for each, in their order.
+
+    Example:
+        >>> judge(Detector(), [Submission(b"no film")])[0]["error"]["kind"]  # doctest: +SKIP
+        'unsupported'
+    """
+    evidence = any(film.evidence for film in films)
+    findings = detector.examine([film.data for film in films], evidence=evidence)
+    return [_row(finding, film) for finding, film in zip(findings, films, strict=True)]
+
+
+def _row(finding: Finding, film: Submission) -> Row:
+    row = finding.as_dict()
+    if film.evidence and finding.evidence is not None:
+        cells = np.round(finding.evidence.astype(np.float64), 5).tolist()
+        row["evidence"] = {"cells": cells, "scale": round(overlay.scale_of(finding.evidence), 5)}
+    if film.preview and finding.error is None:
+        row["preview"] = preview(radiograph.read(film.data))
+    return row
+
+
+def preview(film: Radiograph) -> Row:
+    """Lay a film out for a browser: `width`, `height`, and a JPEG of at most `PREVIEW_SIDE` in base 64 as `jpeg`.
+
+    Example:
+        >>> preview(radiograph.read(np.zeros((30, 40), np.float32)))["width"]
+        40
+    """
+    gray = Image.fromarray((film.pixels * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
+    gray.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    file = io.BytesIO()
+    gray.save(file, "JPEG", quality=90)
+    return {"width": gray.width, "height": gray.height, "jpeg": base64.b64encode(file.getvalue()).decode("ascii")}
+
+
+def _bound_memory(memory: int | None) -> None:
+    """Let a bomb end in a `MemoryError`, or at worst in the end of this process and not of the service."""
+    with suppress(OSError):  # where there is no Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")  # should all memory go, let this process be the one to end
+    with suppress(ImportError, AttributeError, ValueError, OSError):  # where there are no such limits
+        import resource
+
+        memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))

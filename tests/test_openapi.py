@@ -1,0 +1,51 @@
+"""The service keeps what its OpenAPI description promises, whatever is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="serving is not installed")
+schemathesis = pytest.importorskip("schemathesis")
+
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.serving import light_box
+
+PROMISES = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with light_box() as box:
+        yield box.url
+
+
+POSTS = ("POST /v1/predict", "POST /v1/predict/stream")
+GETS = ("GET /v1/model", "GET /healthz", "GET /readyz", "GET /metrics")
+CASES = [
+    (label, mode) for mode in GenerationMode for label in (POSTS if mode == GenerationMode.NEGATIVE else POSTS + GETS)
+]
+
+
+@pytest.mark.parametrize(("label", "mode"), CASES, ids=str)
+def test_no_request_makes_it_fail_or_break_its_promise(url: str, label: str, mode: GenerationMode) -> None:
+    described = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = {result.ok().label: result.ok() for result in described.get_all_operations()}
+    assert set(operations) == {*POSTS, *GETS}
+
+    @given(case=operations[label].as_strategy(generation_mode=mode))
+    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def keeps_its_promise(case: Any) -> None:
+        case.call_and_validate(checks=PROMISES)
+
+    keeps_its_promise()
