@@ -29,10 +29,10 @@ from pneumoscope.service.security import Limits, check_address
 from pneumoscope.service.worker import Submission, Worker
 from tests.dicoms import RAMP
 from tests.dicoms import film as dicom_film
-from tests.serving import Box, film, light_box, slow_film
+from tests.serving import Box, film, lenient, light_box, slow_film
 
 TOKEN = "correct horse battery staple"
-QUICK = Limits(body=3_000_000, films=3, queue=4, film_seconds=1.0, idle_seconds=0.5)
+QUICK = Limits(body=3_000_000, films=3, queue=4, film_seconds=0.5, idle_seconds=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def upload(body: bytes, length: int | None = None) -> bytes:
 
 def test_a_film_gets_what_the_command_line_says_of_it(box: Box) -> None:
     picture = film(1, 7)
-    (finding,) = Detector().examine([picture])
+    (finding,) = Detector(lenient()).examine([picture])
     answer = box.predict(picture)
     assert answer.status_code == 200
     assert answer.json() == {"findings": [{"index": 0} | finding.as_dict() | {"path": "0"}]}
@@ -109,7 +109,7 @@ def test_a_film_gets_what_the_command_line_says_of_it(box: Box) -> None:
 
 def test_each_answer_belongs_to_its_film_however_many_ask_at_once(box: Box) -> None:
     films = [film(i % 2, 100 + i) for i in range(48)]
-    expected = [round(float(p), 6) for p in Detector().predict_proba(films)[:, 1]]
+    expected = [round(float(p), 6) for p in Detector(lenient()).predict_proba(films)[:, 1]]
     assert len(set(expected)) > 40
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(box.predict, films))
@@ -291,7 +291,7 @@ def test_a_bomb_takes_no_more_memory_than_it_may_and_the_others_are_answered() -
         + b"".join(squeezer.compress(bytes(500_000_000)) for _ in range(4))
         + squeezer.flush()
     )
-    worker = Worker(memory=1_000_000_000)
+    worker = Worker(lenient(), memory=1_000_000_000)
     worker.start()
     try:
         rows = worker.judge([Submission(header + bomb), Submission(film(1))], seconds=60)
@@ -412,7 +412,7 @@ def test_counters_count(box: Box) -> None:
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`pneumoscope serve` as a person starts it, and the page's address as it tells it."""
-    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0"]
+    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0", "--model", str(lenient())]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
