@@ -214,7 +214,7 @@ def evaluate(
     """
     from dataclasses import replace
 
-    from pneumoscope import dataset, evaluation, report
+    from pneumoscope import dataset, evaluation, report, splits
     from pneumoscope.detector import Detector
     from pneumoscope.stress import SHIFTS
 
@@ -223,9 +223,10 @@ def evaluate(
     with console.progress() as bars:
         result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
         if stress:
+            decoded = splits.decode(result.films, detector.card.input_size)
             shifts = console.task(bars, "judging shifted films", len(SHIFTS))
-            table = evaluation.under_stress(result.films, detector, shifts)
-            result = replace(result, stressed=table, gaze=evaluation.gaze(result.films, detector))
+            table = evaluation.under_stress(decoded, detector, shifts)
+            result = replace(result, stressed=table, gaze=evaluation.gaze(decoded, detector))
     page = report.write(result, detector, out)
     console.print_figures(result.performance.figures, f"{len(result.films)} films")
     for figure in evaluation.HEADLINE if stress else ():

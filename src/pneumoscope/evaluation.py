@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import dataset, gate, metrics, splits, stress, thorax
+from pneumoscope import dataset, gate, metrics, stress, thorax
 from pneumoscope.dataset import Film
 from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import DatasetError
@@ -154,14 +154,14 @@ def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], o
 
 
 def under_stress(
-    films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None
+    decoded: Decoded, detector: Detector, progress: Callable[[], object] = lambda: None
 ) -> dict[str, Performance]:
     """Judge the same films again under each shift of `stress.SHIFTS`.
 
     The shifts are applied to the films as the network sees them, squashed to its size.
 
     Args:
-        films: what `dataset.load` gave; unreadable ones are left out.
+        decoded: what `splits.decode` gave, at the model's `card.input_size`.
         detector: the model.
         progress: called after each shift.
 
@@ -169,14 +169,17 @@ def under_stress(
         The performance by the shift's name; `none` is the films as they are.
 
     Raises:
-        DatasetError: not one film could be read.
+        DatasetError: there are no films.
 
     Example:
-        >>> table = under_stress(dataset.load("films/test"), Detector())  # doctest: +SKIP
+        >>> detector = Detector()  # doctest: +SKIP
+        >>> decoded = splits.decode(dataset.load("films/test"), detector.card.input_size)  # doctest: +SKIP
+        >>> table = under_stress(decoded, detector)  # doctest: +SKIP
         >>> min(table, key=lambda name: table[name].figures["specificity"].value)  # doctest: +SKIP
         'black border'
     """
-    decoded = _decoded(films, detector)
+    if not decoded.films:
+        raise DatasetError(f"Expected films to evaluate on, got none of {len(decoded.failures)} that can be read.")
     threshold = detector.card.calibration.threshold
     table = {}
     for name in stress.SHIFTS:
@@ -186,7 +189,7 @@ def under_stress(
     return table
 
 
-def gaze(films: Sequence[Film], detector: Detector) -> Gaze | None:
+def gaze(decoded: Decoded, detector: Detector) -> Gaze | None:
     """Measure whether a model looks at the thorax: `thorax.inside` says where that is.
 
     The evidence says where the last feature map adds to the logit, and each of its places sees well beyond itself. So
@@ -194,20 +197,16 @@ def gaze(films: Sequence[Film], detector: Detector) -> Gaze | None:
     evaluation of methods for COVID-19 automatic detection from X-ray images").
 
     Args:
-        films: what `dataset.load` gave; unreadable ones are left out.
+        decoded: what `splits.decode` gave, at the model's `card.input_size`.
         detector: the model.
 
     Returns:
-        The measures; None with films of one class only.
-
-    Raises:
-        DatasetError: not one film could be read.
+        The measures; None without films of both classes.
 
     Example:
-        >>> print(gaze(dataset.load("films/test"), Detector()).outside)  # doctest: +SKIP
+        >>> print(gaze(decoded, detector).outside)  # doctest: +SKIP
         0.142 (0.131–0.153)
     """
-    decoded = _decoded(films, detector)
     sick = decoded.labels == 1
     if sick.all() or not sick.any():
         return None
@@ -227,13 +226,6 @@ def gaze(films: Sequence[Film], detector: Detector) -> Gaze | None:
     )
 
 
-def _decoded(films: Sequence[Film], detector: Detector) -> Decoded:
-    decoded = splits.decode(films, detector.card.input_size)
-    if not decoded.films:
-        raise DatasetError(f"Expected films to evaluate on, got none of {len(films)} that can be read.")
-    return decoded
-
-
 def worst_shift(table: Mapping[str, Performance], figure: str) -> str | None:
     """Name the shift under which a figure is lowest; `inverted`, a fault to be told of, does not count.
 
@@ -241,7 +233,7 @@ def worst_shift(table: Mapping[str, Performance], figure: str) -> str | None:
         A key of the table; None where the figure is undefined, as with films of one class only.
 
     Example:
-        >>> worst_shift(under_stress(films, Detector()), "specificity")  # doctest: +SKIP
+        >>> worst_shift(under_stress(decoded, detector), "specificity")  # doctest: +SKIP
         'zoom 1.15'
     """
     values = {name: p.figures[figure].value for name, p in table.items() if name not in stress.APART}
