@@ -53,6 +53,12 @@ def test_results_are_given_for_each_known_subtype(detector: Detector) -> None:
     assert result.as_dict()["subtypes"]["virus"]["n"] == 10
 
 
+def test_evidence_is_kept_only_where_asked_for(detector: Detector) -> None:
+    assert all(finding.evidence is None for finding in evaluation.evaluate(drawn(4), detector).findings)
+    kept = evaluation.evaluate(drawn(4), detector, evidence=True).findings
+    assert all(finding.evidence is not None for finding in kept)
+
+
 def test_films_that_cannot_be_read_are_listed_and_in_no_figure(detector: Detector, tmp_path: Path) -> None:
     broken = Film(tmp_path / "broken.png", 1, "px")
     broken.path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")

@@ -470,9 +470,10 @@ def demo(
     detector = Detector()
     overlays = findings.Overlays(out / "overlays")
     with console.progress() as bars:
-        result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
-        step = console.task(bars, "drawing evidence", len(films))
-        for finding in detector.examine((film.source for film in films), evidence=True):
+        judged = console.task(bars, "judging films", len(films))
+        result = evaluation.evaluate(films, detector, judged, evidence=True)
+        step = console.task(bars, "drawing evidence", len(result.findings))
+        for finding in result.findings:
             overlays.write(finding)
             step()
     findings.print_beside_truth(result)

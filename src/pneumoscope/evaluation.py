@@ -46,7 +46,7 @@ class Evaluation:
     Attributes:
         card: the model's.
         films: those that could be read.
-        findings: on each of `films`, without film and evidence.
+        findings: on each of `films`; with evidence only where it was asked for.
         performance: over all of `films`.
         subtypes: sensitivity by subtype of pneumonia, where the film's name says it.
         failures: the findings, with errors, on films that could not be read or are refused as no chest films.
@@ -109,13 +109,20 @@ class Evaluation:
         }
 
 
-def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None) -> Evaluation:
+def evaluate(
+    films: Sequence[Film],
+    detector: Detector,
+    progress: Callable[[], object] = lambda: None,
+    *,
+    evidence: bool = False,
+) -> Evaluation:
     """Judge labelled films and compare with the truth.
 
     Args:
         films: what `dataset.load` gave; not the ones the model was trained on.
         detector: the model.
         progress: called after each film.
+        evidence: whether to keep each film's evidence map: for a few films, since they stay in memory.
 
     Returns:
         The evaluation; films that could not be read or are refused are in `failures` and in no figure.
@@ -131,7 +138,8 @@ def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], o
     read: list[Film] = []
     findings: list[Finding] = []
     failures: list[Finding] = []
-    for film, finding in zip(films, detector.examine(film.source for film in films), strict=True):
+    examined = detector.examine((film.source for film in films), evidence=evidence)
+    for film, finding in zip(films, examined, strict=True):
         if finding.error is None:
             read.append(film)
             findings.append(finding)
