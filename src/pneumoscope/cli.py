@@ -14,6 +14,7 @@ import typer
 
 import pneumoscope
 from pneumoscope import console
+from pneumoscope.atomic import check_folder
 from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
 
 SOME_FAILED = 3
@@ -166,6 +167,8 @@ def predict(
     from pneumoscope import findings, gate, radiograph
     from pneumoscope.detector import Detector
 
+    if evidence:
+        check_folder(evidence)
     films = [file for path in _listed(paths) for file in radiograph.files(path)]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
@@ -218,6 +221,7 @@ def evaluate(
     from pneumoscope.detector import Detector
     from pneumoscope.stress import SHIFTS
 
+    check_folder(out)
     films = evaluation.choose(dataset.load(data), split.value if split else None)
     detector = Detector(model)
     with console.progress() as bars:
@@ -257,6 +261,7 @@ def audit(
     from pneumoscope import audit as audits
     from pneumoscope import audit_page, dataset
 
+    check_folder(out)
     films = dataset.load(data, complete=False)
     with console.progress() as bars:
         step = console.steps(bars)
@@ -304,6 +309,7 @@ def calibrate(
         point = OperatingPoint(sensitivity, specificity, threshold)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    check_folder(out.parent)
     films = adaptation.load(data)
     with console.progress() as bars:
         done = adaptation.recalibrate(films, out, model, point=point, progress=console.steps(bars))
@@ -359,6 +365,7 @@ def train(
     $ pneumoscope train chest_xray/ --out runs/first --resume
     $ pneumoscope train films.csv --out runs/cnn --architecture cnn
     """
+    check_folder(out)
     training = _training()
     options = {
         "architecture": architecture,
@@ -414,6 +421,8 @@ def export(
     from pneumoscope import export as exports
     from pneumoscope import model_file, radiograph
 
+    check_folder(out.parent)
+
     def compared() -> Iterator[Path]:  # so that nothing is fetched before all else is in order
         for path in films or [_fetched("samples", None)]:
             yield from radiograph.files(path)
@@ -466,6 +475,7 @@ def demo(
     from pneumoscope import dataset, evaluation, findings, report
     from pneumoscope.detector import Detector
 
+    check_folder(out)
     films = evaluation.choose(dataset.load(data or _fetched("samples", None)))
     detector = Detector()
     overlays = findings.Overlays(out / "overlays")
