@@ -28,9 +28,9 @@ def test_every_network_of_the_registry_is_one_of_keras() -> None:
 @pytest.mark.parametrize("name", architectures.REGISTRY)
 def test_every_network_of_the_registry_becomes_a_model_file(name: str, tmp_path: Path) -> None:
     keras.utils.set_random_seed(3)
-    network = architectures.build(name, 64, pooling="average")
+    network = architectures.build(name, 96, pooling="average")
     path = tmp_path / "model.onnx"
-    model_file.write(network, Card(name, 64, bias=architectures.bias(network)), path, films(2)[..., 0])
+    model_file.write(network, Card(name, 96, bias=architectures.bias(network)), path, films(2, 96)[..., 0])
     assert model_file.read(path)[1].architecture == name
 
 
