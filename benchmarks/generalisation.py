@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from pneumoscope import Detector, dataset, evaluation, splits, stress, training
 from pneumoscope.atomic import write_text
-from pneumoscope.dataset import Film
 from pneumoscope.recipe import Recipe
 from pneumoscope.splits import Decoded
 
@@ -62,7 +61,7 @@ def main() -> None:
     for name, (learnt, held_out) in held_out_parts(decoded, recipe.seed).items():
         result = out / name / "stress.json"
         if not result.exists() and (not arguments.only or name in arguments.only):
-            measure(decoded.take(learnt).films, decoded.take(held_out).films, recipe, result)
+            measure(decoded.take(learnt), decoded.take(held_out), recipe, result)
         if result.exists():
             check(result.parent, recipe)
             tables[name] = json.loads(result.read_text(encoding="utf-8"))
@@ -83,12 +82,13 @@ def held_out_parts(decoded: Decoded, seed: int) -> dict[str, tuple[NDArray[np.in
     return parts
 
 
-def measure(learnt: list[Film], held_out: list[Film], recipe: Recipe, result: Path) -> None:
+def measure(learnt: Decoded, held_out: Decoded, recipe: Recipe, result: Path) -> None:
     """Train on some films and judge the others under every shift."""
-    run = training.fit(learnt, result.parent, recipe, resume=True, progress=report)
+    run = training.fit(learnt.films, result.parent, recipe, resume=True, progress=report)
     detector = Detector(run.model)
-    table = evaluation.under_stress(held_out[:: -(-len(held_out) // STRESSED)], detector)
-    table["none"] = evaluation.evaluate(held_out, detector).performance
+    some = np.arange(len(held_out.films))[:: -(-len(held_out.films) // STRESSED)]
+    table = evaluation.under_stress(held_out.take(some), detector)
+    table["none"] = evaluation.evaluate(held_out.films, detector).performance
     write_text(result, json.dumps({shift: p.as_dict() for shift, p in table.items()}, indent=1))
 
 

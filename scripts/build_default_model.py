@@ -14,7 +14,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pneumoscope import Detector, dataset, evaluation, model_file, training
+from pneumoscope import Detector, dataset, evaluation, model_file, splits, training
 from pneumoscope.atomic import replacing, write_text
 from pneumoscope.evaluation import Evaluation
 from pneumoscope.recipe import Recipe
@@ -40,10 +40,11 @@ def main() -> None:
     run = training.soup(arguments.data, arguments.out / "soup", parts, progress=report)
     held_out = [film for film in dataset.load(run.model.parent / "split.csv") if film.split == "val"]
     detector = Detector(run.model)
+    decoded = splits.decode(held_out, detector.card.input_size)
     measured = replace(
         evaluation.evaluate(held_out, detector),
-        stressed=evaluation.under_stress(held_out, detector),
-        gaze=evaluation.gaze(held_out, detector),
+        stressed=evaluation.under_stress(decoded, detector),
+        gaze=evaluation.gaze(decoded, detector),
     )
     with replacing(model_file.default()) as draft:
         shutil.copyfile(run.model, draft)

@@ -206,6 +206,18 @@ def test_films_that_cannot_be_read_or_show_nothing_are_left_out_and_listed(tiny_
         adaptation.recalibrate([broken, *site(38), blank], tmp_path / "other.onnx", tiny_model)
 
 
+def test_films_of_a_test_split_are_not_used_and_patients_who_have_some_are_told_of(
+    done: Recalibration, tiny_model: Path, tmp_path: Path
+) -> None:
+    films = site(102)
+    apart = [replace(film, split="test") for film in films[100:]]
+    shared = [replace(film, split="test") for film in films[:20]]
+    for held_out, told in ((apart, False), (shared, True)):
+        again = adaptation.recalibrate([*site(100), *held_out], tmp_path / "new.onnx", tiny_model)
+        assert again.card.data == done.card.data
+        assert any("have films in the test split, too" in note for note in again.notes) is told
+
+
 def test_the_model_to_start_from_is_never_replaced(tiny_model: Path, tmp_path: Path) -> None:
     before = tiny_model.read_bytes()
     (tmp_path / "link.onnx").symlink_to(tiny_model)
@@ -259,7 +271,7 @@ def test_films_of_a_test_split_are_left_to_evaluate_on(tmp_path: Path, draw_fold
     with pytest.raises(DatasetError, match="test split only"):
         adaptation.load(tmp_path / "kaggle")
     draw_folder(3, 4, name="kaggle/train")
-    assert len(adaptation.load(tmp_path / "kaggle")) == 7
+    assert [film.split for film in adaptation.load(tmp_path / "kaggle")].count("test") == 3
     assert len(adaptation.load(tmp_path / "kaggle" / "test")) == 3
 
 

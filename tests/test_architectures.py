@@ -9,8 +9,9 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="training is not installed")
 
-from pneumoscope import architectures
+from pneumoscope import architectures, model_file
 from pneumoscope.errors import NotFoundError, TrainingError
+from pneumoscope.model_file import Card
 
 
 def films(n: int, size: int = 64) -> np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]:
@@ -23,8 +24,18 @@ def test_every_network_of_the_registry_is_one_of_keras() -> None:
         assert network.scaling in ("tf", "torch", "caffe", "raw"), name
 
 
+@pytest.mark.training
+@pytest.mark.parametrize("name", architectures.REGISTRY)
+def test_every_network_of_the_registry_becomes_a_model_file(name: str, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(3)
+    network = architectures.build(name, 96, pooling="average")
+    path = tmp_path / "model.onnx"
+    model_file.write(network, Card(name, 96, bias=architectures.bias(network)), path, films(2, 96)[..., 0])
+    assert model_file.read(path)[1].architecture == name
+
+
 @pytest.mark.parametrize(
-    ("module", "scaling"), [("mobilenet_v2", "tf"), ("densenet", "torch"), ("resnet", "caffe"), ("efficientnet", "raw")]
+    ("module", "scaling"), [("mobilenet_v2", "tf"), ("densenet", "torch"), ("resnet", "caffe"), ("mobilenet_v3", "raw")]
 )
 def test_films_are_scaled_as_keras_scales_pictures_for_that_network(module: str, scaling: str) -> None:
     picture = films(1, 8)

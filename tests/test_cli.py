@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pneumoscope.cli import app
+from pneumoscope.errors import UnsupportedError
 from tests.conftest import FIGURES, SIZE, drawn_film
 
 KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error"]
@@ -294,6 +296,29 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         assert "file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "--evidence"],
+        ["evaluate", "--out"],
+        ["audit", "--out"],
+        ["calibrate", "--out"],
+        ["train", "--out"],
+        ["demo", "--data", "gone", "--out"],
+        ["export", "--format", "onnx", "--films", "gone", "--out"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_written_is_said_before_the_work(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    arguments = [*command, str(tmp_path / "file" / "deep" / "out.onnx")]
+    if "gone" not in command:
+        arguments.append(str(tmp_path / "gone"))  # so that whatever else is looked at first fails in another way
+    with pytest.raises(UnsupportedError, match=r"file' is no folder"):
+        app(arguments, standalone_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_pipe_given_as_output_stays_a_pipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,17 @@ from PIL import Image
 from pneumoscope import Detector, dataset, evaluation, splits, stress
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError
-from tests.conftest import drawn, drawn_film
+from pneumoscope.splits import Decoded
+from tests.conftest import SIZE, drawn, drawn_film
 
 
 @pytest.fixture(scope="module")
 def detector(tiny_model: Path) -> Detector:
     return Detector(tiny_model)
+
+
+def decoded(films: list[Film], size: int = SIZE) -> Decoded:
+    return splits.decode(films, size)
 
 
 def test_the_confusion_counts_every_film_once(detector: Detector) -> None:
@@ -45,6 +51,12 @@ def test_results_are_given_for_each_known_subtype(detector: Detector) -> None:
     assert n == 10
     assert 0.0 <= sensitivity.low <= sensitivity.value <= sensitivity.high <= 1.0
     assert result.as_dict()["subtypes"]["virus"]["n"] == 10
+
+
+def test_evidence_is_kept_only_where_asked_for(detector: Detector) -> None:
+    assert all(finding.evidence is None for finding in evaluation.evaluate(drawn(4), detector).findings)
+    kept = evaluation.evaluate(drawn(4), detector, evidence=True).findings
+    assert all(finding.evidence is not None for finding in kept)
 
 
 def test_films_that_cannot_be_read_are_listed_and_in_no_figure(detector: Detector, tmp_path: Path) -> None:
@@ -89,7 +101,7 @@ def test_one_path_reads_pictures_for_training_and_for_use(detector: Detector, tm
 
 
 def test_stress_judges_the_same_films_under_every_shift(detector: Detector) -> None:
-    table = evaluation.under_stress(drawn(12), detector)
+    table = evaluation.under_stress(decoded(drawn(12)), detector)
     assert list(table) == list(stress.SHIFTS)
     assert {performance.n for performance in table.values()} == {12}
     plain = evaluation.evaluate(drawn(12), detector).performance
@@ -97,7 +109,7 @@ def test_stress_judges_the_same_films_under_every_shift(detector: Detector) -> N
 
 
 def test_the_worst_shift_is_named_and_inverted_films_do_not_count(detector: Detector) -> None:
-    table = evaluation.under_stress(drawn(40), detector)
+    table = evaluation.under_stress(decoded(drawn(40)), detector)
     worst = evaluation.worst_shift(table, "specificity")
     lowest = min(table[name].figures["specificity"].value for name in table if name not in ("none", "inverted"))
     assert worst is not None
@@ -109,7 +121,7 @@ def test_the_worst_shift_is_named_and_inverted_films_do_not_count(detector: Dete
 def test_films_of_one_class_have_no_gaze_and_a_worst_shift_only_where_one_is_defined(
     label: int, detector: Detector
 ) -> None:
-    films = [film for film in drawn(20) if film.label == label]
+    films = decoded([film for film in drawn(20) if film.label == label])
     assert evaluation.gaze(films, detector) is None
     table = evaluation.under_stress(films, detector)
     assert (evaluation.worst_shift(table, "sensitivity") is None) is (label == 0)
@@ -120,21 +132,29 @@ def test_a_film_that_a_shift_makes_even_is_judged_all_the_same(detector: Detecto
     faint = [
         replace(film, pixels=(film.pixels * 0.03).astype(np.uint8)) for film in drawn(4) if film.pixels is not None
     ]
-    assert evaluation.under_stress([*drawn(20), *faint], detector)["contrast 0.6"].n == 24
-    assert evaluation.gaze([*drawn(20), *faint], detector) is not None
+    films = decoded([*drawn(20), *faint])
+    assert evaluation.under_stress(films, detector)["contrast 0.6"].n == 24
+    assert evaluation.gaze(films, detector) is not None
 
 
 def test_nothing_readable_is_said_under_stress_too(detector: Detector, tmp_path: Path) -> None:
-    broken = Film(tmp_path / "gone.png", 1, "px")
-    for measure in (evaluation.under_stress, evaluation.gaze):
-        with pytest.raises(DatasetError, match="none of 1"):
-            measure([broken], detector)
+    with pytest.raises(DatasetError, match="none of 1"):
+        evaluation.under_stress(decoded([Film(tmp_path / "gone.png", 1, "px")]), detector)
+
+
+def test_films_read_once_serve_stress_and_gaze(
+    detector: Detector, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    films = decoded(dataset.load(draw_folder()))
+    shutil.rmtree(tmp_path / "films")
+    assert evaluation.under_stress(films, detector)["none"].n == 12
+    assert evaluation.gaze(films, detector) is not None
 
 
 def test_a_model_that_looks_at_lungs_loses_little_without_the_corners_and_all_without_the_lungs(
     detector: Detector,
 ) -> None:
-    gaze = evaluation.gaze(drawn(60), detector)
+    gaze = evaluation.gaze(decoded(drawn(60)), detector)
     assert gaze is not None
     assert 0.0 <= gaze.outside.low <= gaze.outside.value <= gaze.outside.high <= gaze.even
     assert gaze.flipped.value < 0.3
@@ -151,7 +171,9 @@ def test_a_set_unlike_the_training_films_says_so(detector: Detector) -> None:
 
 @pytest.mark.films
 def test_the_bundled_model_looks_at_the_thorax(data: Path) -> None:
-    gaze = evaluation.gaze(dataset.load(data / "kermany_original" / "train"), Detector())
+    detector = Detector()
+    films = decoded(dataset.load(data / "kermany_original" / "train"), detector.card.input_size)
+    gaze = evaluation.gaze(films, detector)
     assert gaze is not None
     assert gaze.outside.high < 0.75 * gaze.even
     assert gaze.flipped.value < 0.05

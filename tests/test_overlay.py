@@ -219,3 +219,12 @@ def test_a_real_film_is_laid_below_untouched(data: Path) -> None:
     for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg")):
         below, _ = svg_pictures(overlay.layers(path, cells((1.0, -1.0))))
         assert np.array_equal(np.asarray(below), np.asarray(Image.open(path)))
+
+
+def test_an_address_holds_the_picture_itself() -> None:
+    drawn = overlay.draw(film(), cells((1.0, -1.0)))
+    kind, _, data = overlay.data_address(drawn).partition(",")
+    held = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert kind == "data:image/jpeg;base64"
+    assert held.size == drawn.size
+    assert np.abs(channels(held) - channels(drawn)).mean() < 3

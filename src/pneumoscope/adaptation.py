@@ -70,7 +70,7 @@ class Recalibration:
 
 
 def load(data: str | Path) -> list[Film]:
-    """List the labelled films of a site; those of a `test` split are left to be evaluated on.
+    """List the labelled films of a site, and check that not all are of a `test` split, to be evaluated on.
 
     Args:
         data: what `dataset.load` takes.
@@ -79,7 +79,7 @@ def load(data: str | Path) -> list[Film]:
         The films.
 
     Raises:
-        DatasetError: there is no such data set, or its films have no labels.
+        DatasetError: there is no such data set, its films have no labels, or all are of a `test` split.
 
     Example:
         >>> films = load("our_clinic")  # doctest: +SKIP
@@ -94,13 +94,12 @@ def load(data: str | Path) -> list[Film]:
             "calibrate, the truth must be known. Sort the films into these folders, or give a CSV with path,label. "
             "Whether they look unlike the films the model has learnt from, `pneumoscope predict` says without labels."
         ) from error
-    kept = [film for film in films if film.split != "test"]
-    if not kept:
+    if all(film.split == "test" for film in films):
         raise DatasetError(
             f"Expected films to calibrate on, got {len(films)} of the test split only, which is to evaluate on: "
             "name the folder inside it to use them all the same."
         )
-    return kept
+    return films
 
 
 def recalibrate(
@@ -119,7 +118,8 @@ def recalibrate(
     Stat Soc B 36:111): of five parts, patients kept whole, each is judged by the calibration fitted on the others.
 
     Args:
-        films: the site's, at least `MIN_FILMS` that can be read and `MIN_PER_CLASS` of each class.
+        films: the site's, at least `MIN_FILMS` that can be read and `MIN_PER_CLASS` of each class. Those of a `test`
+            split do not count: they are left to be evaluated on.
         out: the new model file; its folder is made.
         model: the model file to start from; by default the one that comes with Pneumoscope.
         point: how the threshold is chosen.
@@ -141,7 +141,7 @@ def recalibrate(
     source, out = Path(model or model_file.default()), Path(out)
     detector = Detector(source)
     model_file.check_target(source, out)
-    decoded, findings, failures = _judged(films, detector, progress)
+    decoded, findings, failures = _judged([film for film in films if film.split != "test"], detector, progress)
     labels, groups = decoded.labels, decoded.groups
     _check_counts(labels, len(failures))
 
@@ -171,7 +171,9 @@ def recalibrate(
         seen=model_file.encode_seen(decoded.pixels, detector.card.seen),
     )
     model_file.rewrite(source, card, out, decoded.pixels[:8])
-    return Recalibration(out, card, before, after, failures, _notes(findings, before, after))
+    left_out = {film.patient for film in films if film.split == "test"}
+    shared = len(left_out & {film.patient for film in decoded.films})
+    return Recalibration(out, card, before, after, failures, _notes(findings, before, after, shared))
 
 
 def _judged(
@@ -236,8 +238,13 @@ def _with_uncertain(performance: Performance, uncertain: int) -> Performance:
     return replace(performance, figures=performance.figures | {"uncertain": share})
 
 
-def _notes(findings: Sequence[Finding], before: Performance, after: Performance) -> list[str]:
+def _notes(findings: Sequence[Finding], before: Performance, after: Performance, shared: int = 0) -> list[str]:
     notes = []
+    if shared:
+        notes.append(
+            f"Of the patients calibrated on, {shared} have films in the test split, too: figures on that split flatter "
+            "the model. Keep a patient's films in one split."
+        )
     if seen := sum("seen_in_training" in finding.warnings for finding in findings):
         notes.append(
             f"{seen} of these {len(findings)} films were used to train or tune the model: the figures flatter it, and "

@@ -35,13 +35,12 @@ class Architecture:
     last: str | None = None
 
 
+# No EfficientNet: on the way to ONNX the constants of its Normalization layer become inputs of the graph.
 REGISTRY = {
     "mobilenet_v2": Architecture("MobileNetV2", "tf"),
     "mobilenet_v2_short": Architecture("MobileNetV2", "tf", last="block_12_add"),  # its middle: for few films
     "cnn": Architecture(None, "tf", dropout=0.5),
     "densenet121": Architecture("DenseNet121", "torch"),
-    "efficientnet_b0": Architecture("EfficientNetB0", "raw"),
-    "efficientnet_v2b0": Architecture("EfficientNetV2B0", "raw"),
     "mobilenet_v3_small": Architecture("MobileNetV3Small", "raw"),
     "resnet50": Architecture("ResNet50", "caffe"),
     "resnet50_v2": Architecture("ResNet50V2", "tf"),

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pneumoscope.errors import UnsupportedError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -38,3 +40,20 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder can be written to, or made, before the work whose results go there; nothing is made.
+
+    Raises:
+        UnsupportedError: it is no folder, lies in what is none, or may not be written to.
+
+    Example:
+        >>> check_folder(Path())
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "may not be written to" if there.is_dir() else "is no folder"
+        raise UnsupportedError(
+            f"Expected a folder to write to at '{folder}', but '{there}' {reason}: name another place."
+        )

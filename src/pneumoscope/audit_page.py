@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from pneumoscope import copies, faults, metrics, radiograph, shortcuts
+from pneumoscope import copies, faults, metrics, overlay, radiograph, shortcuts
 from pneumoscope.atomic import write_text
 from pneumoscope.audit import Audit, Group
 from pneumoscope.dataset import LABELS, Film
@@ -182,9 +180,7 @@ def _picture(film: Film) -> str | None:
         return None
     picture = Image.fromarray(np.uint8(np.round(255 * pixels)))
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+    return overlay.data_address(picture)
 
 
 def _percent(e: Estimate) -> str:

@@ -14,6 +14,7 @@ import typer
 
 import pneumoscope
 from pneumoscope import console
+from pneumoscope.atomic import check_folder
 from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
 
 SOME_FAILED = 3
@@ -166,6 +167,8 @@ def predict(
     from pneumoscope import findings, gate, radiograph
     from pneumoscope.detector import Detector
 
+    if evidence:
+        check_folder(evidence)
     films = [file for path in _listed(paths) for file in radiograph.files(path)]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
@@ -214,18 +217,20 @@ def evaluate(
     """
     from dataclasses import replace
 
-    from pneumoscope import dataset, evaluation, report
+    from pneumoscope import dataset, evaluation, report, splits
     from pneumoscope.detector import Detector
     from pneumoscope.stress import SHIFTS
 
+    check_folder(out)
     films = evaluation.choose(dataset.load(data), split.value if split else None)
     detector = Detector(model)
     with console.progress() as bars:
         result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
         if stress:
+            decoded = splits.decode(result.films, detector.card.input_size)
             shifts = console.task(bars, "judging shifted films", len(SHIFTS))
-            table = evaluation.under_stress(result.films, detector, shifts)
-            result = replace(result, stressed=table, gaze=evaluation.gaze(result.films, detector))
+            table = evaluation.under_stress(decoded, detector, shifts)
+            result = replace(result, stressed=table, gaze=evaluation.gaze(decoded, detector))
     page = report.write(result, detector, out)
     console.print_figures(result.performance.figures, f"{len(result.films)} films")
     for figure in evaluation.HEADLINE if stress else ():
@@ -256,6 +261,7 @@ def audit(
     from pneumoscope import audit as audits
     from pneumoscope import audit_page, dataset
 
+    check_folder(out)
     films = dataset.load(data, complete=False)
     with console.progress() as bars:
         step = console.steps(bars)
@@ -303,6 +309,7 @@ def calibrate(
         point = OperatingPoint(sensitivity, specificity, threshold)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    check_folder(out.parent)
     films = adaptation.load(data)
     with console.progress() as bars:
         done = adaptation.recalibrate(films, out, model, point=point, progress=console.steps(bars))
@@ -358,6 +365,7 @@ def train(
     $ pneumoscope train chest_xray/ --out runs/first --resume
     $ pneumoscope train films.csv --out runs/cnn --architecture cnn
     """
+    check_folder(out)
     training = _training()
     options = {
         "architecture": architecture,
@@ -412,6 +420,8 @@ def export(
     """
     from pneumoscope import export as exports
     from pneumoscope import model_file, radiograph
+
+    check_folder(out.parent)
 
     def compared() -> Iterator[Path]:  # so that nothing is fetched before all else is in order
         for path in films or [_fetched("samples", None)]:
@@ -504,13 +514,15 @@ def demo(
     from pneumoscope import dataset, evaluation, findings, report
     from pneumoscope.detector import Detector
 
+    check_folder(out)
     films = evaluation.choose(dataset.load(data or _fetched("samples", None)))
     detector = Detector()
     overlays = findings.Overlays(out / "overlays")
     with console.progress() as bars:
-        result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
-        step = console.task(bars, "drawing evidence", len(films))
-        for finding in detector.examine((film.source for film in films), evidence=True):
+        judged = console.task(bars, "judging films", len(films))
+        result = evaluation.evaluate(films, detector, judged, evidence=True)
+        step = console.task(bars, "drawing evidence", len(result.findings))
+        for finding in result.findings:
             overlays.write(finding)
             step()
     findings.print_beside_truth(result)

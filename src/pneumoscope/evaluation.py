@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import dataset, gate, metrics, splits, stress, thorax
+from pneumoscope import dataset, gate, metrics, stress, thorax
 from pneumoscope.dataset import Film
 from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import DatasetError
@@ -46,7 +46,7 @@ class Evaluation:
     Attributes:
         card: the model's.
         films: those that could be read.
-        findings: on each of `films`, without film and evidence.
+        findings: on each of `films`; with evidence only where it was asked for.
         performance: over all of `films`.
         subtypes: sensitivity by subtype of pneumonia, where the film's name says it.
         failures: the findings, with errors, on films that could not be read or are refused as no chest films.
@@ -109,13 +109,20 @@ class Evaluation:
         }
 
 
-def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None) -> Evaluation:
+def evaluate(
+    films: Sequence[Film],
+    detector: Detector,
+    progress: Callable[[], object] = lambda: None,
+    *,
+    evidence: bool = False,
+) -> Evaluation:
     """Judge labelled films and compare with the truth.
 
     Args:
         films: what `dataset.load` gave; not the ones the model was trained on.
         detector: the model.
         progress: called after each film.
+        evidence: whether to keep each film's evidence map: for a few films, since they stay in memory.
 
     Returns:
         The evaluation; films that could not be read or are refused are in `failures` and in no figure.
@@ -131,7 +138,8 @@ def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], o
     read: list[Film] = []
     findings: list[Finding] = []
     failures: list[Finding] = []
-    for film, finding in zip(films, detector.examine(film.source for film in films), strict=True):
+    examined = detector.examine((film.source for film in films), evidence=evidence)
+    for film, finding in zip(films, examined, strict=True):
         if finding.error is None:
             read.append(film)
             findings.append(finding)
@@ -154,14 +162,14 @@ def evaluate(films: Sequence[Film], detector: Detector, progress: Callable[[], o
 
 
 def under_stress(
-    films: Sequence[Film], detector: Detector, progress: Callable[[], object] = lambda: None
+    decoded: Decoded, detector: Detector, progress: Callable[[], object] = lambda: None
 ) -> dict[str, Performance]:
     """Judge the same films again under each shift of `stress.SHIFTS`.
 
     The shifts are applied to the films as the network sees them, squashed to its size.
 
     Args:
-        films: what `dataset.load` gave; unreadable ones are left out.
+        decoded: what `splits.decode` gave, at the model's `card.input_size`.
         detector: the model.
         progress: called after each shift.
 
@@ -169,14 +177,17 @@ def under_stress(
         The performance by the shift's name; `none` is the films as they are.
 
     Raises:
-        DatasetError: not one film could be read.
+        DatasetError: there are no films.
 
     Example:
-        >>> table = under_stress(dataset.load("films/test"), Detector())  # doctest: +SKIP
+        >>> detector = Detector()  # doctest: +SKIP
+        >>> decoded = splits.decode(dataset.load("films/test"), detector.card.input_size)  # doctest: +SKIP
+        >>> table = under_stress(decoded, detector)  # doctest: +SKIP
         >>> min(table, key=lambda name: table[name].figures["specificity"].value)  # doctest: +SKIP
         'black border'
     """
-    decoded = _decoded(films, detector)
+    if not decoded.films:
+        raise DatasetError(f"Expected films to evaluate on, got none of {len(decoded.failures)} that can be read.")
     threshold = detector.card.calibration.threshold
     table = {}
     for name in stress.SHIFTS:
@@ -186,7 +197,7 @@ def under_stress(
     return table
 
 
-def gaze(films: Sequence[Film], detector: Detector) -> Gaze | None:
+def gaze(decoded: Decoded, detector: Detector) -> Gaze | None:
     """Measure whether a model looks at the thorax: `thorax.inside` says where that is.
 
     The evidence says where the last feature map adds to the logit, and each of its places sees well beyond itself. So
@@ -194,20 +205,16 @@ def gaze(films: Sequence[Film], detector: Detector) -> Gaze | None:
     evaluation of methods for COVID-19 automatic detection from X-ray images").
 
     Args:
-        films: what `dataset.load` gave; unreadable ones are left out.
+        decoded: what `splits.decode` gave, at the model's `card.input_size`.
         detector: the model.
 
     Returns:
-        The measures; None with films of one class only.
-
-    Raises:
-        DatasetError: not one film could be read.
+        The measures; None without films of both classes.
 
     Example:
-        >>> print(gaze(dataset.load("films/test"), Detector()).outside)  # doctest: +SKIP
+        >>> print(gaze(decoded, detector).outside)  # doctest: +SKIP
         0.142 (0.131–0.153)
     """
-    decoded = _decoded(films, detector)
     sick = decoded.labels == 1
     if sick.all() or not sick.any():
         return None
@@ -227,13 +234,6 @@ def gaze(films: Sequence[Film], detector: Detector) -> Gaze | None:
     )
 
 
-def _decoded(films: Sequence[Film], detector: Detector) -> Decoded:
-    decoded = splits.decode(films, detector.card.input_size)
-    if not decoded.films:
-        raise DatasetError(f"Expected films to evaluate on, got none of {len(films)} that can be read.")
-    return decoded
-
-
 def worst_shift(table: Mapping[str, Performance], figure: str) -> str | None:
     """Name the shift under which a figure is lowest; `inverted`, a fault to be told of, does not count.
 
@@ -241,7 +241,7 @@ def worst_shift(table: Mapping[str, Performance], figure: str) -> str | None:
         A key of the table; None where the figure is undefined, as with films of one class only.
 
     Example:
-        >>> worst_shift(under_stress(films, Detector()), "specificity")  # doctest: +SKIP
+        >>> worst_shift(under_stress(decoded, detector), "specificity")  # doctest: +SKIP
         'zoom 1.15'
     """
     values = {name: p.figures[figure].value for name, p in table.items() if name not in stress.APART}

@@ -164,8 +164,8 @@ svg {{ max-width: 100%; max-height: 100vh; background: rgb{_PAPER} }}
 svg:active .evidence {{ visibility: hidden }}
 </style>
 <rect width="{width}" height="{tall}" fill="rgb{_PAPER}"/>
-<image {place} href="data:image/jpeg;base64,{base64.b64encode(film).decode()}"/>
-<image class="evidence" {place} href="data:image/png;base64,{base64.b64encode(_map(evidence / scale)).decode()}"/>
+<image {place} href="{_address(film, "jpeg")}"/>
+<image class="evidence" {place} href="{_address(_map(evidence / scale), "png")}"/>
 <linearGradient id="bar">{stops}</linearGradient>
 <text x="{edge:.1f}" y="{rows[0]:.1f}" dy=".35em">{_WORDS[0]}</text>
 <text {end} y="{rows[0]:.1f}" dy=".35em">{_WORDS[1]}</text>
@@ -178,6 +178,20 @@ svg:active .evidence {{ visibility: hidden }}
 </g>
 </svg>
 """
+
+
+def data_address(drawn: Image.Image) -> str:
+    """Give a picture as a `data:` address of a JPEG, for a page that needs nothing beside it.
+
+    Example:
+        >>> data_address(Image.new("L", (8, 8)))[:23]
+        'data:image/jpeg;base64,'
+    """
+    return _address(_encoded(drawn, "JPEG", quality=85), "jpeg")
+
+
+def _address(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _map(unit: NDArray[np.float32]) -> bytes:

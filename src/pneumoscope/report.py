@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from pneumoscope import figures, metrics, overlay, radiograph
 from pneumoscope.atomic import write_text
@@ -163,19 +160,13 @@ def _mistake(film: Film, finding: Finding, again: Finding, scale: float) -> Mist
             overlay.draw(pixels, cells, scale=scale, max_side=THUMBNAIL, legend=False)
             for cells in (np.zeros_like(again.evidence), again.evidence)
         )
-        picture, evidence = _data_address(plain), _data_address(tinted)
+        picture, evidence = overlay.data_address(plain), overlay.data_address(tinted)
     return Mistake(_name(film), LABELS[film.label], finding, film.subtype, picture, evidence)
 
 
 def _name(film: Film) -> str:
     """Name a film without its folders; one inside an archive by its place there."""
     return film.path.name if film.pixels is None else str(film.path).rpartition("#")[2]
-
-
-def _data_address(picture: Image.Image) -> str:
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def _held_out(card: Card) -> dict[str, Estimate]:
