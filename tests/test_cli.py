@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,8 +50,7 @@ def mixed(draw_folder: Callable[..., Path]) -> Path:
     (folder / "notes.txt").write_text("no film")
     (folder / "name\nwith a newline.png").write_bytes(film)
     (folder / ".DS_Store").write_bytes(b"hidden")
-    deep = (np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE) * 65535).astype(np.uint16)
-    Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(drawn_film(0, seed=99).astype(np.uint16) * 257).save(folder / "deep.png")
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(film)
     return folder
 
@@ -243,11 +243,12 @@ def test_training_without_its_extra_says_how_to_get_it(draw_folder: Callable[...
     assert "pip install '.[train]'" in done.stderr
 
 
-def test_the_demo_shows_truth_beside_verdict(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
-    done = run("demo", "--data", draw_folder(2, 2), "--out", tmp_path / "demo")
+@pytest.mark.films
+def test_the_demo_shows_truth_beside_verdict(data: Path, tmp_path: Path) -> None:
+    done = run("demo", "--data", data / "kermany_original" / "val", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     assert "truth" in done.stdout
-    assert len(list((tmp_path / "demo" / "overlays").iterdir())) == 4
+    assert len(list((tmp_path / "demo" / "overlays").iterdir())) == 16
     assert (tmp_path / "demo" / "report.html").exists()
 
 
@@ -411,15 +412,15 @@ def test_evaluate_under_stress_tells_the_worst_shift_and_where_the_evidence_lies
     assert "Does it look at the thorax?" in page
 
 
-def test_a_folder_of_unusual_films_is_remarked_on_once_and_a_usual_one_is_not(
-    tiny_model: Path, draw_folder: Callable[..., Path]
-) -> None:
-    folder = draw_folder(15, 15)
-    assert "unlike the films" not in run("predict", "-m", tiny_model, folder).stderr
-    for path in folder.rglob("*.png"):
+@pytest.mark.films
+def test_a_folder_of_unusual_films_is_remarked_on_once_and_a_usual_one_is_not(data: Path, tmp_path: Path) -> None:
+    for path in sorted((data / "kermany224" / "train" / "NORMAL").iterdir())[:30]:
+        shutil.copy(path, tmp_path)
+    assert "unlike the films" not in run("predict", tmp_path).stderr
+    for path in tmp_path.iterdir():
         with Image.open(path) as film:
             film.rotate(90).save(path)
-    done = run("predict", "-m", tiny_model, "--format", "json", folder)
+    done = run("predict", "--format", "json", tmp_path)
     assert done.stderr.count("unlike the films") == 1
     assert all("unlike_training_films" in json.loads(row)["warnings"] for row in done.stdout.splitlines()[:5])
 
