@@ -141,8 +141,8 @@ inverted films apart: {headline}.
 - The verdict is on one frontal film alone. Photographs, drawings, sections and other pictures that are no chest
   radiograph are refused, though not all of them; some get a verdict and a warning, few a verdict alone. Radiographs of
   other body parts and lateral films were not there to learn from. `benchmarks/gate.py` measures it.
-- Films that are turned or inverted bring a warning and still get a verdict, which is not to be trusted; of mirrored
-  films one in ten goes unnoticed.
+- Films that are turned or inverted bring a warning and still get a verdict, which is not to be trusted; some
+  mirrored films go unnoticed.
 """
 
 

@@ -163,6 +163,18 @@ def test_overlays_are_pictures_that_open_anywhere_where_asked_for(
     assert Image.open(tmp_path / "normal000.evidence.png").mode == "RGB"
 
 
+def test_a_film_whose_overlay_cannot_be_written_has_its_row(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = draw_folder(1, 1)
+    (folder / "NORMAL" / "normal000.png").rename(folder / f"{'n' * 245}.png")
+    done = predict(tiny_model, folder, "--evidence", tmp_path / "maps", "-f", "json")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+    assert "no overlay of" in done.stderr
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["pneumonia000.evidence.svg"]
+
+
 def test_either_engine_gives_the_same_verdicts(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
     folder = draw_folder(5, 5)
     first, second = (

@@ -252,7 +252,7 @@ def test_the_program_in_the_readme_gives_the_verdict_that_predict_gives(
 ) -> None:
     program = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
-    for film in sorted(radiograph.files(data / "kermany_original" / "val"))[::5]:
+    for film in sorted(radiograph.files(data / "kermany224" / "val"))[::5]:
         export.export(model_file.default(), "model.onnx", target, [film])
         Path("film.png").write_bytes(film.read_bytes())
         exec(program, {})

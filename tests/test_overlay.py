@@ -206,7 +206,9 @@ def test_nobodys_name_travels_from_a_jpeg_into_its_overlay(tmp_path: Path, progr
     exif = Image.Exif()
     exif[0x010E] = "DOE^JANE"
     path = saved_jpeg(tmp_path / "film.jpeg", exif=exif, comment=b"DOE^JANE", xmp=b"DOE^JANE", progressive=progressive)
-    path.write_bytes(path.read_bytes() + b"DOE^JANE")
+    hidden = b"".join(b"\xff" + bytes([kind]) + b"\x00\x14" + tag + b"DOE^JANE" + bytes(5) for kind, tag in (
+        (0xE0, b"JFXX\0"), (0xE0, b"NAME\0"), (0xEE, b"NAME\0"), (0xE2, b"NAME\0")))  # fmt: skip
+    path.write_bytes(path.read_bytes()[:2] + hidden + path.read_bytes()[2:] + b"DOE^JANE")
     svg = overlay.layers(path, cells((1.0, -1.0)))
     (first, _) = re.findall(r"base64,([A-Za-z0-9+/=]+)", svg)
     assert b"DOE^JANE" in path.read_bytes()

@@ -147,7 +147,7 @@ def predict(
         Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
     ] = Picture.svg,
     engine: Annotated[
-        Engine, typer.Option(help="OpenVINO; or ONNX Runtime in full precision, on an NVIDIA card where there is one.")
+        Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")
     ] = Engine.openvino,
     output: Annotated[
         Path | None,
@@ -182,7 +182,10 @@ def predict(
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
         for finding in detector.examine(films, evidence=overlays is not None):
             if overlays:
-                overlays.write(finding)
+                try:
+                    overlays.write(finding)
+                except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
+                    console.note(f"There is no overlay of {findings.printable(finding.path)}: {error}")
             write(finding)
             failed += finding.error is not None
             if finding.error is None:

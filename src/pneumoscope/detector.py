@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import engines, model_file, radiograph
-from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
+from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
 from pneumoscope.gate import Gate
 from pneumoscope.radiograph import Source
 from pneumoscope.splits import picture_key
@@ -55,7 +55,7 @@ class Finding:
         threshold: the probability from which the finding is `PNEUMONIA`.
         warnings: keys of `WARNINGS`.
         error: what went wrong.
-        evidence: (h, w), what each place adds to the logit; only where asked for.
+        evidence: (h, w), what each place adds to the logit beyond a usual film; only where asked for.
     """
 
     path: str
@@ -213,6 +213,8 @@ class Detector:
                 )
         except PneumoscopeError as error:
             return _Read(path, error)
+        except MemoryError:
+            return _Read(path, TooLargeError("The film does not fit into memory."))
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
         warnings += view.warnings
         if min(film.shape) < self.card.input_size:

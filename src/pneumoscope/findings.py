@@ -119,10 +119,10 @@ class Overlays:
             return None
         stem = Path(finding.path).stem or "film"
         name, n = stem, 1
-        while name in self._taken:
+        while name.casefold() in self._taken:  # some file systems ignore case
             n += 1
             name = f"{stem}-{n}"
-        self._taken.add(name)
+        self._taken.add(name.casefold())
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{name}{self.suffix}"  # never the name of a film
         with replacing(target) as draft:

@@ -34,6 +34,7 @@ SIGNATURES = tuple(_PLUGINS)
 """How the files begin that `decode` decodes."""
 
 _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_OF_THE_PICTURE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, restarts and stuffed bytes are none
 _ON_THE_SIDE = (5, 6, 7, 8)
@@ -97,8 +98,8 @@ def decode(
 def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
     """Give a JPEG file with nothing in it but its picture: no camera, no time, no comment, no name.
 
-    The segments of applications and comments are dropped (ITU-T T.81, section B.2.4), but for those of JFIF and Adobe,
-    which say how colours are stored; so is whatever follows the picture.
+    Only the segments that a decoder needs are kept (ITU-T T.81, section B.2), and of JFIF's and Adobe's what says how
+    colours are stored; whatever follows the picture is dropped. What is burnt into the pixels stays.
 
     Args:
         data: the bytes of a file that `decode` can decode.
@@ -127,7 +128,12 @@ def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
         if marker == 0xDA:  # the coded picture follows, up to the next marker
             following = _JPEG_MARKER.search(data, at)
             at = following.start() if following else len(data)
-        if marker in (0xE0, 0xEE) or not (0xE1 <= marker <= 0xEF or marker == 0xFE):
+        body = data[segment.end() + 2 : segment.end() + length]
+        if marker == 0xE0 and body.startswith(b"JFIF\0"):
+            kept.append(b"\xff\xe0\x00\x10" + body[:12] + b"\0\0")  # without its thumbnail
+        elif marker == 0xEE and body.startswith(b"Adobe"):
+            kept.append(b"\xff\xee\x00\x0e" + body[:12])
+        elif marker in _JPEG_OF_THE_PICTURE:
             kept.append(data[segment.start() : at])
     return None
 
