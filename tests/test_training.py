@@ -292,7 +292,8 @@ def test_a_recipe_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
 
 def test_the_recipe_of_the_default_model_is_a_recipe() -> None:
     recipe = Recipe.from_toml(Path(__file__).parents[1] / "recipes" / "default.toml")
-    assert recipe.architecture == "mobilenet_v2"
+    made = model_file.read(model_file.default())[1]
+    assert (recipe.architecture, recipe.size) == (made.architecture, made.input_size)
 
 
 @pytest.mark.training
