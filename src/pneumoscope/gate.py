@@ -65,8 +65,8 @@ class Gate:
     def as_dict(self) -> dict[str, Any]:
         """Lay it out for the model file's card; arrays in half precision and base 64."""
         return {
-            "mean": _encoded(self.mean),
-            "components": _encoded(self.components),
+            "mean": encoded(self.mean),
+            "components": encoded(self.components),
             "scale": self.scale,
             "limit": self.limit,
         }
@@ -79,8 +79,8 @@ class Gate:
             ModelFileError: it is no such thing.
         """
         try:
-            mean = _decoded(values["mean"])
-            components = _decoded(values["components"]).reshape(-1, len(mean))
+            mean = decoded(values["mean"])
+            components = decoded(values["components"]).reshape(-1, len(mean))
             return cls(mean, components, float(values["scale"]), float(values["limit"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"Expected a gate in the model file's card, got something else ({error}).") from error
@@ -140,9 +140,11 @@ def site_shift(unusual: Iterable[bool]) -> str | None:
     )
 
 
-def _encoded(values: NDArray[np.float32]) -> str:
+def encoded(values: NDArray[np.floating[Any]]) -> str:
+    """Write numbers for a card: half precision, in base 64."""
     return base64.b64encode(values.astype(np.float16).tobytes()).decode("ascii")
 
 
-def _decoded(text: str) -> NDArray[np.float32]:
+def decoded(text: str) -> NDArray[np.float32]:
+    """Read what `encoded` wrote, (n,)."""
     return np.frombuffer(base64.b64decode(text), dtype=np.float16).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from PIL import Image
 
 from pneumoscope import outline, strangers, stress
 from pneumoscope.errors import ModelFileError
+from pneumoscope.gate import decoded, encoded
 
 Pixels = NDArray[np.float32]
 Films = NDArray[np.floating[Any]]
@@ -112,8 +112,8 @@ class Views:
         """Lay it out for the model file's card; arrays in half precision and base 64."""
         return {
             "units": self.hidden.shape[1],
-            "hidden": _encoded(self.hidden),
-            "last": _encoded(self.last),
+            "hidden": encoded(self.hidden),
+            "last": encoded(self.last),
             "refusal": self.refusal,
             "doubt": self.doubt,
             "remarks": [list(remark) for remark in self.remarks],
@@ -128,8 +128,8 @@ class Views:
         """
         try:
             units = int(values["units"])
-            hidden = _decoded(values["hidden"]).reshape(outline.LENGTH + 1, units)
-            last = _decoded(values["last"]).reshape(units + 1, len(WAYS) + 1)
+            hidden = decoded(values["hidden"]).reshape(outline.LENGTH + 1, units)
+            last = decoded(values["last"]).reshape(units + 1, len(WAYS) + 1)
             remarks = tuple((str(way), float(limit)) for way, limit in values["remarks"])
             return cls(hidden, last, float(values["refusal"]), float(values["doubt"]), remarks)
         except (KeyError, TypeError, ValueError) as error:
@@ -217,7 +217,7 @@ def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) 
     hidden = np.vstack([first / scale[:, None], first_offset - (mean / scale) @ first])
     last = np.vstack([last, last_offset])
     # As they will be read back, so that the limits hold for what the file says.
-    return Views(_decoded(_encoded(hidden)).reshape(hidden.shape), _decoded(_encoded(last)).reshape(last.shape))
+    return Views(decoded(encoded(hidden)).reshape(hidden.shape), decoded(encoded(last)).reshape(last.shape))
 
 
 def _limited(views: Views, held_out: NDArray[np.float32], changed: NDArray[np.float32]) -> Views:
@@ -288,11 +288,3 @@ def _limit(values: NDArray[np.float64], beyond: float) -> float:
     """Give the value that all but a share of these keep: the rank that conformal prediction takes."""
     rank = min(len(values), math.ceil((1 - beyond) * (len(values) + 1)))
     return float(np.sort(values)[rank - 1])
-
-
-def _encoded(values: NDArray[np.floating[Any]]) -> str:
-    return base64.b64encode(values.astype(np.float16).tobytes()).decode("ascii")
-
-
-def _decoded(text: str) -> NDArray[np.float32]:
-    return np.frombuffer(base64.b64decode(text), dtype=np.float16).astype(np.float32)
