@@ -1,0 +1,185 @@
+"""The commands that judge films."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumoscope import console
+from pneumoscope.atomic import check_folder
+from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
+from pneumoscope.options import SOME_FAILED, ModelOption, fetched
+
+
+class Format(StrEnum):
+    """How findings are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Engine(StrEnum):
+    """What runs the model."""
+
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Picture(StrEnum):
+    """How evidence maps are written."""
+
+    svg = "svg"
+    png = "png"
+
+
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Films or folders of films; [b]-[/b] reads a list from standard input."),
+    ],
+    model: ModelOption = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", "-f", help="A table for people; JSON lines or CSV for programs.")
+    ] = Format.table,
+    evidence: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each film with its evidence map there.")
+    ] = None,
+    evidence_format: Annotated[
+        Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
+    ] = Picture.svg,
+    engine: Annotated[
+        Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")
+    ] = Engine.openvino,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
+    ] = None,
+) -> None:
+    """Say of each film whether it shows pneumonia, and how sure that is.
+
+    Every file gets a row. One that cannot be read, or shows no chest film, has an error in its row; the exit status
+    is then 3. A film that is turned, inverted or mirrored, or unlike those learnt from, has a warning.
+
+    \b
+    $ pneumoscope predict film.dcm
+    $ pneumoscope predict films/ --format json > findings.jsonl
+    $ find archive -name '*.png' | pneumoscope predict - --format csv
+    """
+    from pneumoscope import findings, gate, radiograph
+    from pneumoscope.detector import Detector
+
+    if evidence:
+        check_folder(evidence)
+    films = [file for path in _listed(paths) for file in radiograph.files(path)]
+    if not films:
+        raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
+    if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):
+        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
+    detector = Detector(model, engine=engine.value)
+    overlays = findings.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
+    failed = 0
+    unusual = []
+    with findings.writer(output_format.value, output) as write, console.progress() as bars:
+        step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
+        for finding in detector.examine(films, evidence=overlays is not None):
+            if overlays:
+                try:
+                    overlays.write(finding)
+                except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
+                    console.note(f"There is no overlay of {findings.printable(finding.path)}: {error}")
+            write(finding)
+            failed += finding.error is not None
+            if finding.error is None:
+                unusual.append("unlike_training_films" in finding.warnings)
+            step()
+    if shift := gate.site_shift(unusual):
+        console.note(shift)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to serve on; any but this machine's own demands a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="PNEUMOSCOPE_TOKEN", help="What a client must show to be answered.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
+    ] = None,
+    model: ModelOption = None,
+) -> None:
+    """Open the light box: a page to look at films in, and an HTTP service for programs.
+
+    Nothing that is sent is kept after the answer. Ctrl-C stops; what was accepted is answered first.
+
+    \b
+    $ pneumoscope serve
+    $ curl -F films=@film.png http://127.0.0.1:8000/v1/predict
+    $ PNEUMOSCOPE_TOKEN=secret pneumoscope serve --host 0.0.0.0
+    """
+    try:
+        from pneumoscope.service import server
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Serving needs what is not installed ({error.name} is missing): pip install '.[serve]' in the clone."
+        ) from error
+    server.serve(
+        host,
+        port,
+        model=model,
+        token=token,
+        origins=allow_origin or (),
+        tell=lambda address: console.say(f"The light box: {address}\nCtrl-C stops it. Requests are logged below."),
+    )
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Labelled films of your own; by default 16 public ones are fetched."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
+) -> None:
+    """See Pneumoscope at work: truth beside verdict, evidence maps and a report on 16 public films.
+
+    \b
+    $ pneumoscope demo
+    $ pneumoscope demo --data chest_xray/test
+    """
+    from pneumoscope import dataset, evaluation, findings, report
+    from pneumoscope.detector import Detector
+
+    check_folder(out)
+    films = evaluation.choose(dataset.load(data or fetched("samples", None)))
+    detector = Detector()
+    overlays = findings.Overlays(out / "overlays")
+    with console.progress() as bars:
+        judged = console.task(bars, "judging films", len(films))
+        result = evaluation.evaluate(films, detector, judged, evidence=True)
+        step = console.task(bars, "drawing evidence", len(result.findings))
+        for finding in result.findings:
+            overlays.write(finding)
+            step()
+    findings.print_beside_truth(result)
+    page = report.write(result, detector, out)
+    console.say(f"Overlays: {out / 'overlays'}\nReport:   {page}")
+    if result.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _listed(paths: list[str]) -> Iterator[str]:
+    for path in paths:
+        if path == "-":
+            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
+        else:
+            yield path
