@@ -34,6 +34,23 @@ def test_every_network_of_the_registry_becomes_a_model_file(name: str, tmp_path:
     assert model_file.read(path)[1].architecture == name
 
 
+@pytest.mark.parametrize("name", [name for name in architectures.REGISTRY if name.startswith("mobilenet")])
+def test_a_model_file_sees_gray_once_and_gives_what_three_equal_colours_gave(name: str) -> None:
+    network = architectures.build(name, 96, pooling="average")
+    inference = architectures.with_evidence(network)
+    channels = [w.shape[2] for w in inference.get_layer("features").weights if w.shape[:2] == (3, 3)]
+    assert channels[0] == 1
+    batch = films(3, 96)
+    assert np.allclose(inference.predict_on_batch(batch)["logit"], network.predict_on_batch(batch)[:, 0], atol=1e-4)
+
+
+def test_colours_scaled_each_on_its_own_stay_three() -> None:
+    network = architectures.build("densenet121", 64, pooling="average")
+    assert "gray_to_colour" in {
+        layer.name for layer in architectures.with_evidence(network).get_layer("features").layers
+    }
+
+
 @pytest.mark.parametrize(
     ("module", "scaling"), [("mobilenet_v2", "tf"), ("densenet", "torch"), ("resnet", "caffe"), ("mobilenet_v3", "raw")]
 )

@@ -113,7 +113,7 @@ def with_evidence(model: keras.Model, usual: NDArray[np.floating[Any]] | None = 
         ['embedding', 'evidence', 'logit']
     """
     films = keras.Input(model.input_shape[1:], name="image")
-    maps = model.get_layer("features")(films)
+    maps = _of_gray(model.get_layer("features"))(films)
     head = model.get_layer("head")
     outputs = {
         "logit": keras.layers.Reshape((), name="logit")(head(maps)),
@@ -213,6 +213,25 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
     return keras.Model(films, base(_rescaled(films, network.scaling)), name="features")
+
+
+def _of_gray(features: keras.Model) -> keras.Model:
+    """Give `features` as a network of gray films where it makes colours of them: the same function in less time.
+
+    Its first convolution sees one film three times, so that one kernel, the sum of its three, does. That is exact where
+    all colours are scaled alike: only then are they equal beyond the edges, too, where a convolution sees zeros.
+    """
+    scaling, base = features.layers[-2:]
+    if not (
+        isinstance(base, keras.Model) and isinstance(scaling, keras.layers.Rescaling) and np.ndim(scaling.scale) == 0
+    ):
+        return features
+    gray = keras.models.clone_model(base, input_tensors=keras.Input((*features.input_shape[1:3], 1)))
+    for weight, of_colours in zip(gray.weights, base.weights, strict=True):
+        alike = weight.shape == of_colours.shape
+        weight.assign(of_colours if alike else ops.sum(of_colours, axis=2, keepdims=True))
+    films = keras.Input(features.input_shape[1:])
+    return keras.Model(films, gray(keras.layers.Rescaling(scaling.scale, scaling.offset)(films)), name=features.name)
 
 
 def _rescaled(films: Any, scaling: str) -> Any:

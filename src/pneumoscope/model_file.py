@@ -177,7 +177,7 @@ def write(
 
     batch = np.asarray(films, dtype=np.float32)[..., None]
     model = with_evidence(network, usual)
-    expected = model.predict_on_batch(batch)
+    expected = model.predict_on_batch(batch) | {"logit": network.predict_on_batch(batch)[:, 0]}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
