@@ -173,6 +173,8 @@ def test_a_jpeg_of_thousands_of_scans_is_too_large_and_one_of_some_is_not() -> N
     assert radiograph.read(scans(progressive, 10)).pixels.shape == (64, 64)
     with pytest.raises(TooLargeError, match=f"at most {MAX_SCANS} scans in a JPEG"):
         radiograph.read(scans(progressive, 5000))
+    with pytest.raises(UnreadableError):  # of a gray one that is not progressive the decoder takes no second scan
+        radiograph.read(scans(saved("JPEG"), 5000))
     lossless = bytes(imagecodecs.jpeg8_encode(DEEP, lossless=True, bitspersample=12))
     with pytest.raises(TooLargeError, match=f"at most {MAX_SCANS} scans in a JPEG"):
         radiograph.read(compressed(DEEP, scans(lossless, 200), JPEGLosslessSV1))

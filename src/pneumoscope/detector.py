@@ -22,7 +22,7 @@ from pneumoscope.splits import picture_key
 from pneumoscope.views import View, Views
 
 BATCH_SIZE = 8
-"""Films judged at once. Measured: larger batches are no faster on a processor, and later."""
+"""Films that a thread reads and judges in one go: few, so that findings come soon."""
 
 BATCHES_AHEAD = 2
 """Batches a worker has waiting, so that one slow film does not idle the others."""

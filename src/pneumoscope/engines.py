@@ -58,13 +58,13 @@ def _openvino(graph: openvino.Model) -> Engine:
     compiled = openvino.Core().compile_model(graph, "CPU", options)
     own = threading.local()
 
-    def run(films: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    def run(film: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         if not hasattr(own, "request"):  # a request serves one thread at a time
             own.request = compiled.create_infer_request()
-        outputs = own.request.infer(films)
+        outputs = own.request.infer(film)
         return {port.get_any_name(): values for port, values in outputs.items()}
 
-    return run
+    return _one_by_one(run)
 
 
 def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
@@ -86,4 +86,18 @@ def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
     except Exception as error:  # its errors have no base of their own
         raise ModelFileError(f"Expected a model in ONNX for ONNX Runtime, got another in '{path}'.") from error
     names = [output.name for output in session.get_outputs()]
-    return lambda films: dict(zip(names, session.run(names, {"image": films}), strict=True))
+
+    def run(films: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        return dict(zip(names, session.run(names, {"image": films}), strict=True))
+
+    return run if "CUDAExecutionProvider" in session.get_providers() else _one_by_one(run)
+
+
+def _one_by_one(run: Engine) -> Engine:
+    """Give a processor one film at a time: its feature maps fit into the cache, and eight take a third longer each."""
+
+    def each(films: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        outputs = [run(films[i : i + 1]) for i in range(len(films))]
+        return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
+
+    return each

@@ -145,7 +145,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the film in one of these."
         )
     # Pillow refuses a picture without its end, but not where any other library has set LOAD_TRUNCATED_IMAGES.
-    if plugin is JpegImageFile and data.rfind(_JPEG_END) < data.rfind(_JPEG_START_OF_SCAN):
+    if plugin is JpegImageFile and data.find(_JPEG_START_OF_SCAN, max(0, data.rfind(_JPEG_END))) >= 0:
         raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
     picture = plugin(io.BytesIO(data))
     check_size(*picture.size, len(picture.getbands()), max_pixels)
@@ -170,11 +170,14 @@ def check_size(width: int, height: int, channels: int, max_pixels: int) -> None:
 
 
 def _jpegs(picture: ImageFile.ImageFile) -> int:
-    """Count the JPEGs that a picture is made of: a TIFF may have one in each strip or tile."""
+    """Count the JPEGs of several scans that a picture is made of: a TIFF may have one in each strip or tile.
+
+    Of a JPEG that is gray and not progressive, as most films are, the decoder reads one scan, however many there are.
+    """
     if isinstance(picture, TiffImageFile):
         packed = picture.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEG
         return len(picture.tag_v2.get(_TIFF_STRIPS) or picture.tag_v2.get(_TIFF_TILES) or ()) if packed else 0
-    return int(isinstance(picture, JpegImageFile))
+    return int(isinstance(picture, JpegImageFile) and (picture.layers > 1 or "progressive" in picture.info))
 
 
 def _has_more(picture: ImageFile.ImageFile) -> bool:
