@@ -196,7 +196,7 @@ def _judged(
 
 
 def _check_counts(labels: NDArray[np.int64], failed: int) -> None:
-    left_out = f" ({failed} more could not be read)" if failed else ""
+    left_out = f" ({failed} more could not be read or show no chest)" if failed else ""
     if len(labels) < MIN_FILMS:
         raise DatasetError(
             f"Expected at least {MIN_FILMS} films to calibrate on, got {len(labels)}{left_out}: fewer cannot tell "

@@ -183,7 +183,8 @@ class Detector:
             pixels: of each film, (S, S) in [0, 1], where S is `card.input_size`.
 
         Returns:
-            (N,), the probabilities of `PNEUMONIA`; and (N, h, w), what each place adds to the logit.
+            (N,), the probabilities of `PNEUMONIA`; and (N, h, w), what each place adds to the logit beyond a usual
+            film.
 
         Example:
             >>> probabilities, evidence = detector.judge(decoded.pixels)  # doctest: +SKIP

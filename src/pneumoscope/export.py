@@ -152,7 +152,7 @@ def _squashed(films: list[Source], size: int) -> tuple[NDArray[np.float32], list
     pictures, failures = [], []
     for place in np.unique(np.linspace(0, len(films) - 1, FILMS).astype(int)) if films else ():
         try:
-            pictures.append(radiograph.resize(radiograph.read(films[place]).pixels, size))
+            pictures.append(radiograph.resize(radiograph.read(films[place], at_least=size).pixels, size))
         except PneumoscopeError as error:
             failures.append((films[place], error))
     if not pictures:
@@ -210,7 +210,7 @@ def _usage(card: Card, row: Target, outputs: Outputs) -> str:
             f"{fitted.threshold:.6f} on, not from 0.5; it is uncertain from {fitted.uncertain_low:.6f} to "
             f"{fitted.uncertain_high:.6f}.",
             f"output logit {shapes['logit']}: the probability before calibration.",
-            f"output evidence {shapes['evidence']}: what each place adds to the logit.{parts}",
+            f"output evidence {shapes['evidence']}: what each place adds to the logit beyond a usual film.{parts}",
             f"output embedding {shapes['embedding']}: what the gate in the card looks at.",
             f"{row.advice}The file judges any picture: it refuses none and warns of none, as Pneumoscope does.",
             card.intended_use,

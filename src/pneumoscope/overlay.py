@@ -38,7 +38,8 @@ def scale_of(evidence: ArrayLike) -> float:
     on which nothing speaks for either class stays pale, instead of having its noise blown up.
 
     Args:
-        evidence: (h, w), what each cell adds to the logit; or (N, h, w), for a scale that several films share.
+        evidence: (h, w), what each cell adds to the logit beyond a usual film; or (N, h, w), for a scale that
+            several films share.
 
     Returns:
         The scale, in units of logit a cell; above 0.
@@ -64,7 +65,7 @@ def draw(
 
     Args:
         film: the film, or its pixels (H, W) in [0, 1].
-        evidence: (h, w), what each cell adds to the logit; the cells divide the film evenly.
+        evidence: (h, w), what each cell adds to the logit beyond a usual film; the cells divide the film evenly.
         scale: the contribution with the full colour, in units of logit a cell; by default `scale_of(evidence)`.
         max_side: the longest side of the drawn film, in pixels; a larger film is shrunk, a smaller one left as it is.
         legend: whether to add a strip below the film that says what the colours mean.
@@ -120,7 +121,7 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
 
     Args:
         path: the film's file.
-        evidence: (h, w), what each cell adds to the logit; the cells divide the film evenly.
+        evidence: (h, w), what each cell adds to the logit beyond a usual film; the cells divide the film evenly.
         scale: as with `draw`.
 
     Returns:

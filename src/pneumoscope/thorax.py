@@ -32,7 +32,7 @@ def outside_share(evidence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     A place of the map counts by the share of its area that is outside; evidence against `PNEUMONIA` does not count.
 
     Args:
-        evidence: (N, h, w), what each place adds to the logit.
+        evidence: (N, h, w), what each place adds to the logit beyond a usual film.
 
     Returns:
         (N,), in [0, 1]; 0 where nothing speaks for `PNEUMONIA`. Evidence that is spread evenly gives about 0.28.

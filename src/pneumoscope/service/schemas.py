@@ -21,7 +21,7 @@ class ErrorAnswer(BaseModel):
 
 
 class Evidence(BaseModel):
-    """What each place of the film adds to the logit: above 0 towards pneumonia, below 0 towards normal."""
+    """What each place adds to the logit beyond a usual film: above 0 towards pneumonia, below 0 towards normal."""
 
     cells: list[list[float]] = Field(description="Rows from the top; the cells divide the film evenly.")
     scale: float = Field(description="The contribution to paint in the full colour.", gt=0)
