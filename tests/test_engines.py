@@ -70,8 +70,8 @@ def test_an_unknown_engine_is_refused(tiny_model: Path) -> None:
 @pytest.mark.films
 def test_a_film_reduced_while_it_is_decoded_gets_the_verdict_of_the_whole_one(data: Path) -> None:
     paths = sorted((data / "kermany_original").rglob("*.jpeg"))
-    whole = [radiograph.resize(radiograph.read(path).pixels, Detector().card.input_size) for path in paths]
     detector = Detector()
+    whole = [radiograph.resize(radiograph.read(path).pixels, detector.card.input_size) for path in paths]
     from_whole, _ = detector.judge(whole)
     reduced = detector.predict_proba(paths)[:, 1]
     assert np.median(np.abs(from_whole - reduced)) < 0.01
