@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, model_file, radiograph
-from pneumoscope.detector import BATCH_SIZE, WARNINGS
+from pneumoscope import Detector, engines, model_file, radiograph
+from pneumoscope.detector import FILMS_AHEAD, WARNINGS
 from pneumoscope.errors import UnreadableError
 from tests.conftest import SIZE, drawn_film
 
@@ -43,7 +43,7 @@ def test_an_array_of_films_is_judged_like_the_films(detector: Detector) -> None:
 
 
 def test_a_film_gets_the_same_probability_alone_and_in_a_crowd(detector: Detector) -> None:
-    films = unseen(3 * BATCH_SIZE + 1)
+    films = unseen(25)
     together = detector.predict_proba(films)
     alone = np.concatenate([detector.predict_proba([film]) for film in films])
     assert np.abs(together - alone).max() < 1e-5
@@ -83,9 +83,9 @@ def test_films_are_read_only_a_few_batches_ahead(detector: Detector) -> None:
             yield drawn_film(0, asked)
 
     findings = detector.examine(endless())
-    for _ in range(10 * BATCH_SIZE):
+    for _ in range(10):
         next(findings)
-    assert asked <= 14 * BATCH_SIZE
+    assert asked <= 10 + FILMS_AHEAD * engines.WORKERS
 
 
 def test_a_film_it_was_trained_on_is_named_as_such(detector: Detector) -> None:

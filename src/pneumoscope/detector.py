@@ -22,10 +22,10 @@ from pneumoscope.splits import picture_key
 from pneumoscope.views import View, Views
 
 BATCH_SIZE = 8
-"""Films that a thread reads and judges in one go: few, so that findings come soon."""
+"""Films that were read before and are judged at once."""
 
-BATCHES_AHEAD = 2
-"""Batches a worker has waiting, so that one slow film does not idle the others."""
+FILMS_AHEAD = 16
+"""Films a worker has waiting, so that one slow film does not idle the others."""
 
 BLANK = 0.02
 """A film whose darkest and brightest places differ by less, of the full range, shows nothing."""
@@ -123,9 +123,9 @@ class Detector:
     def examine(self, sources: Iterable[Source], *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each film, in order and as soon as it is there.
 
-        Each of a few threads, one a core, reads a batch of films and judges it; they are a few batches ahead of the
-        caller and never further. A film that cannot be read, and a picture that is no chest film, gives a finding with
-        an error; nothing is raised for it.
+        A few threads, one a core, each read and judge a film; they are a few films ahead of the caller and never
+        further. A film that cannot be read, and a picture that is no chest film, gives a finding with an error; nothing
+        is raised for it.
 
         Args:
             sources: what `radiograph.read` takes.
@@ -136,15 +136,15 @@ class Detector:
             ...     print(finding.path, finding.finding)
         """
         rest = iter(sources)
-        ahead: deque[Future[list[Finding]]] = deque()
+        ahead: deque[Future[Finding]] = deque()
         pool = ThreadPoolExecutor(engines.WORKERS, thread_name_prefix="examining")
         try:
             while True:
-                while len(ahead) < BATCHES_AHEAD * engines.WORKERS and (batch := list(islice(rest, BATCH_SIZE))):
-                    ahead.append(pool.submit(self._examine, batch, evidence))
+                for source in islice(rest, FILMS_AHEAD * engines.WORKERS - len(ahead)):
+                    ahead.append(pool.submit(self._examine, source, evidence))
                 if not ahead:
                     return
-                yield from ahead.popleft().result()
+                yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -196,69 +196,45 @@ class Detector:
         probabilities = [self.card.calibration.probabilities(output["logit"]) for output in outputs]
         return np.concatenate(probabilities), np.concatenate([output["evidence"] for output in outputs])
 
-    def _examine(self, batch: Sequence[Source], evidence: bool) -> list[Finding]:
-        return list(self._judge([self._read(source) for source in batch], evidence))
-
-    def _read(self, source: Source) -> _Read:
+    def _examine(self, source: Source, evidence: bool) -> Finding:
         path = "" if isinstance(source, (bytes, np.ndarray)) else os.fspath(source)
         try:
-            film = radiograph.read(source, at_least=self.card.input_size)
-            squashed = radiograph.resize(film.pixels, self.card.input_size)
-            if np.ptp(squashed) < BLANK:
-                raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
-            view = self._views.look(squashed) if self._views else View()
-            if view.refused:
-                raise NotAChestRadiographError(
-                    "Expected a frontal chest radiograph, got a picture that does not look like one: check that it is "
-                    "the right file, the whole film and nothing else."
-                )
+            pixels, warnings = self._read(source)
         except PneumoscopeError as error:
-            return _Read(path, error)
+            return Finding(path, error=error)
         except MemoryError:
-            return _Read(path, TooLargeError("The film does not fit into memory."))
+            return Finding(path, error=TooLargeError("The film does not fit into memory."))
+        outputs = self._run(pixels[None, ..., None])
+        if self._gate and self._gate.distances(outputs["embedding"])[0] > self._gate.limit:
+            warnings.append("unlike_training_films")
+        fitted = self.card.calibration
+        probability = float(fitted.probabilities(outputs["logit"])[0])
+        return Finding(
+            path,
+            probability,
+            self.card.labels[int(probability >= fitted.threshold)],
+            fitted.is_uncertain(probability),
+            fitted.threshold,
+            tuple(dict.fromkeys(warnings)),
+            evidence=outputs["evidence"][0] if evidence else None,
+        )
+
+    def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str]]:
+        """Give what the network looks at, (S, S), and what there is to warn of."""
+        film = radiograph.read(source, at_least=self.card.input_size)
+        pixels = radiograph.resize(film.pixels, self.card.input_size)
+        if np.ptp(pixels) < BLANK:
+            raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
+        view = self._views.look(pixels) if self._views else View()
+        if view.refused:
+            raise NotAChestRadiographError(
+                "Expected a frontal chest radiograph, got a picture that does not look like one: check that it is the "
+                "right file, the whole film and nothing else."
+            )
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
         warnings += view.warnings
         if min(film.shape) < self.card.input_size:
             warnings.append("low_resolution")
-        if picture_key(squashed)[: model_file.SEEN_BYTES] in self._seen:
+        if picture_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
             warnings.append("seen_in_training")
-        return _Read(path, None, squashed, tuple(warnings))
-
-    def _judge(self, batch: Sequence[_Read], evidence: bool) -> Iterator[Finding]:
-        readable = [read.pixels for read in batch if read.pixels is not None]
-        fitted = self.card.calibration
-        judged: Iterator[tuple[Any, ...]] = iter(())
-        if readable:
-            outputs = self._run(np.stack(readable)[..., None])
-            probabilities = fitted.probabilities(outputs["logit"])
-            judged = zip(probabilities, outputs["evidence"], self._unusual(outputs["embedding"]), strict=True)
-        for read in batch:
-            if read.error is not None:
-                yield Finding(read.path, error=read.error)
-                continue
-            probability, cells, unusual = next(judged)
-            yield Finding(
-                read.path,
-                float(probability),
-                self.card.labels[int(probability >= fitted.threshold)],
-                fitted.is_uncertain(float(probability)),
-                fitted.threshold,
-                tuple(dict.fromkeys((*read.warnings, "unlike_training_films"))) if unusual else read.warnings,
-                evidence=np.asarray(cells) if evidence else None,
-            )
-
-    def _unusual(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Say of each film whether it lies beyond the gate's limit; of none where the model has no gate."""
-        if self._gate is None:
-            return np.zeros(len(embeddings), dtype=np.bool_)
-        return np.asarray(self._gate.distances(embeddings) > self._gate.limit)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A film ready to be judged, or why it is not."""
-
-    path: str
-    error: PneumoscopeError | None
-    pixels: NDArray[np.float32] | None = None
-    warnings: tuple[str, ...] = ()
+        return pixels, warnings
