@@ -54,7 +54,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Decoded:
 def test_the_first_recipe_draws_one_film_a_patient_and_half_of_them_normal(
     published: ModuleType, pool: Decoded
 ) -> None:
-    films = published.drawn_few(pool, draw=0)
+    films, _ = published.drawn_few(pool, pool, draw=0)
     assert len({film.patient for film in films}) == len(films) == 176
     for split, n in (("train", 136), ("val", 40)):
         labels = [film.label for film in films if film.split == split]
@@ -63,8 +63,17 @@ def test_the_first_recipe_draws_one_film_a_patient_and_half_of_them_normal(
 
 def test_each_draw_takes_other_films_and_the_same_draw_the_same(published: ModuleType, pool: Decoded) -> None:
     for draw in (published.drawn_few, published.drawn_many):
-        assert draw(pool, 0) == draw(pool, 0)
-    assert {film.path for film in published.drawn_few(pool, 0)} != {film.path for film in published.drawn_few(pool, 1)}
+        assert draw(pool, pool, 0) == draw(pool, pool, 0)
+        assert {film.path for film in draw(pool, pool, 0)[0]} != {film.path for film in draw(pool, pool, 1)[0]}
+
+
+def test_those_who_start_from_films_are_judged_on_patients_they_have_not_drawn(
+    published: ModuleType, pool: Decoded
+) -> None:
+    films, unseen = published.drawn_elsewhere(pool, pool, draw=0)
+    assert len(films) == 176
+    assert len(unseen) == 2 * (240 - 176)
+    assert not {film.patient for film in films} & {film.patient for film in unseen}
 
 
 def test_the_mean_over_draws_has_students_interval(published: ModuleType) -> None:
@@ -75,7 +84,7 @@ def test_the_mean_over_draws_has_students_interval(published: ModuleType) -> Non
 
 def test_the_page_has_a_row_for_each_side(published: ModuleType) -> None:
     some = {"unseen: AUC": 0.9}
-    page = published.page({name: [some, some] for name in published.SIDES}, 100)
+    page = published.page({name: [some, some] for name in published.SIDES})
     for side in published.SIDES:
         assert f"| {side} | 0.900 (0.900–0.900) |" in page
 
