@@ -84,6 +84,27 @@ def test_every_file_of_a_mixed_folder_gets_a_row_and_the_status_is_3(tiny_model:
     assert rows[os.fsdecode(b"caf\xe9.png")]["finding"]
 
 
+def test_csv_holds_names_with_a_carriage_return(tiny_model: Path, tmp_path: Path) -> None:
+    film = tmp_path / "a\rb.png"
+    Image.fromarray(drawn_film(0, 1)).save(film)
+    done = run("predict", "-m", tiny_model, "--format", "csv", "--output", tmp_path / "rows.csv", film)
+    assert done.returncode == 0
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["path"] == str(film)
+
+
+def test_a_name_that_is_too_long_is_a_row_like_others(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    done = run("predict", "-m", tiny_model, "--format", "json", draw_folder(1, 1), "a" * 300)
+    assert done.returncode == 3
+    assert [json.loads(row)["error"] is None for row in done.stdout.splitlines()] == [True, True, False]
+
+
+def test_an_empty_name_is_wrong_usage() -> None:
+    done = run("predict", "")
+    assert done.returncode == 2
+    assert "empty name" in done.stderr
+
+
 def test_csv_holds_the_same_rows(tiny_model: Path, mixed: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(predict(tiny_model, mixed, "-f", "csv").stdout)))
     assert len(rows) == 12

@@ -15,6 +15,7 @@ from pneumoscope.dataset import Film, labels, load, patient_of
 from pneumoscope.errors import DatasetError
 from pneumoscope.splits import decode
 from tests.conftest import SIZE, drawn_film
+from tests.dicoms import RAMP, film
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -256,6 +257,17 @@ def test_kermanys_names_tell_patient_and_subtype(name: str, patient: str | None,
 def test_a_film_that_names_no_patient_is_a_patient_of_its_own(tmp_path: Path) -> None:
     films = load(touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/a.png", "PNEUMONIA/b.png"))
     assert len({film.patient for film in films}) == 3
+
+
+def test_dicom_films_of_one_patient_belong_together_and_nothing_tells_whose_they_are(tmp_path: Path) -> None:
+    for label, identities in (("NORMAL", ("A", "B")), ("PNEUMONIA", ("A", ""))):
+        (tmp_path / label).mkdir()
+        for i, identity in enumerate(identities):
+            (tmp_path / label / f"IM{i}").write_bytes(film(RAMP, PatientID=identity))
+    first, second, third, unknown = (found.patient for found in load(tmp_path))
+    assert first == third == f"patient of {tmp_path / 'NORMAL' / 'IM0'}"
+    assert len({first, second, unknown}) == 3
+    assert unknown == str(tmp_path / "PNEUMONIA" / "IM1")
 
 
 def test_a_normal_film_has_no_subtype_whatever_its_name_says(tmp_path: Path) -> None:

@@ -151,6 +151,31 @@ def test_without_a_window_all_but_the_most_extreme_values_fill_the_range(element
     assert (pixels == 1).mean() < 0.02
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (12, np.uint16), (12, np.int16), (16, np.uint16)])
+def test_without_a_window_values_that_fill_their_bits_are_shown_as_in_a_png(bits: int, kind: type) -> None:
+    most = 2**bits - 1
+    brightness = np.linspace(0.1, 0.9, 4096).reshape(64, 64)
+    values = np.round(brightness * most - (2 ** (bits - 1) if kind is np.int16 else 0)).astype(kind)
+    assert shown(film(values, BitsStored=bits)) == pytest.approx(brightness, abs=1 / most)
+
+
+@pytest.mark.parametrize("center", [b"204,80", b"2048\\ ", b"MARKER"])
+def test_a_window_that_is_no_number_is_as_good_as_none(center: bytes) -> None:
+    assert shown(broken(b"204.80", center, WindowCenter="204.80", WindowWidth="1000")).shape == RAMP.shape
+
+
+def test_raw_detector_data_bring_a_remark() -> None:
+    for elements in ({"PresentationIntentType": "FOR PROCESSING"}, {"SOPClassUID": f"{DIGITAL_XRAY}.1"}):
+        assert decode(film(RAMP, **elements), LIMIT)[2] == ("raw",)
+    assert decode(film(RAMP, PresentationIntentType="FOR PRESENTATION"), LIMIT)[2] == ()
+
+
+def test_a_transfer_syntax_that_is_none_is_said_so() -> None:
+    data = broken(b"1.2.840.10008.1.2.1\0", b"1.2.3.4.5.6.7.8.9.1\0")
+    with pytest.raises(UnsupportedError, match="Expected a transfer syntax of the DICOM standard"):
+        decode(data, LIMIT)
+
+
 def test_a_film_of_one_level_is_black() -> None:
     assert shown(film(np.full((4, 4), 700, dtype=np.uint16))).tolist() == np.zeros((4, 4)).tolist()
 
@@ -412,14 +437,13 @@ def broken(old: bytes, new: bytes, **elements: Any) -> bytes:
         film(None, SOPClassUID=REPORT),
         film(RAMP)[:-100],
         film(RAMP, Rows=60000, Columns=60000),
-        broken(b"765432", b"MARKER", WindowCenter="765432", WindowWidth=1),
         broken(b"765432", b"MARKER", NumberOfFrames="765432"),
         broken(b"PN\x0c\0", b"SQ\x0c\0"),
         film(None, SOPClassUID=REPORT).replace(
             b"UI\x1e\x001.2.840.10008.5.1.4.1.1.88.11\0\x08\0", b"UI\x46\x001.2.840.10008.5.1.4.1.1.88.11\0\x08\0"
         ),
     ],
-    ids=["report", "cut", "absurd", "window", "frames", "sequence", "class"],
+    ids=["report", "cut", "absurd", "frames", "sequence", "class"],
 )
 def test_an_error_never_tells_whose_film_it_is(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(PneumoscopeError) as caught:

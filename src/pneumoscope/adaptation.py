@@ -131,7 +131,7 @@ def recalibrate(
     Raises:
         NotFoundError: there is no such model file.
         ModelFileError: the model file is none, or `out` is the same file, a folder, or a file that is no model.
-        DatasetError: too few films, too few of a class, or too few patients.
+        DatasetError: too few films, too few of a class, too few patients, or labels that seem to be swapped.
 
     Example:
         >>> done = recalibrate(load("our_clinic"), "our_clinic.onnx")  # doctest: +SKIP
@@ -149,6 +149,11 @@ def recalibrate(
     probabilities = np.array([finding.probability for finding in findings], dtype=np.float64)
     logits = old.logits(probabilities)
     before = metrics.performance(labels, probabilities, old.threshold, groups)
+    if (auc := before.figures["auc"]).high < 0.5:
+        raise DatasetError(
+            f"Expected pneumonias to get higher probabilities than normal films, got the reverse (AUC {auc}): are the "
+            "labels swapped, or the films negatives?"
+        )
     before = _with_uncertain(before, sum(bool(finding.uncertain) for finding in findings))
     what = f"films of {len(np.unique(groups))} patients of the site it was calibrated for"
     new = calibration.refit(labels, logits, what, point)

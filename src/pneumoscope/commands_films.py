@@ -77,6 +77,8 @@ def predict(
 
     if evidence:
         check_folder(evidence)
+    if "" in paths:
+        raise typer.BadParameter("Expected a film or a folder, got an empty name: is a variable of the shell not set?")
     films = [file for path in _listed(paths) for file in radiograph.files(path)]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")

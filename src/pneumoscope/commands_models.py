@@ -153,7 +153,7 @@ def evaluate(
 
 def calibrate(
     data: DataArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The new model file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The new model file; one that is there is replaced.")],
     model: ModelOption = None,
     sensitivity: Annotated[
         float | None, typer.Option(help="Take the highest threshold with at least this sensitivity, such as 0.95.")

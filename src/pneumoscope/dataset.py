@@ -6,7 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ _SPLIT_NAMES = {
     "validation": "val",
     "test": "test",
 }
-_PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm"}
+_NO_DICOM = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+_PICTURES = {*_NO_DICOM, ".dcm"}
 _LABEL_NAMES = {"normal": 0, "0": 0, "pneumonia": 1, "1": 1}
 
 # The names of Kermany's second and third edition; the number after the patient's counts that patient's films.
@@ -80,7 +81,8 @@ def load(data: str | Path, *, complete: bool = True) -> list[Film]:
         complete: refuse a data set in which a class is missing or its folder empty.
 
     Returns:
-        The films. The files are listed, not opened: `splits.decode` opens them.
+        The films. The files are listed, not opened: `splits.decode` opens them. Only where neither name nor CSV says
+        whose film a DICOM file is, its header is read; films of one patient then bear the name of the first.
 
     Raises:
         DatasetError: the layout is unknown, no film is there, a class is missing or empty, or a label or split is not a
@@ -104,7 +106,7 @@ def load(data: str | Path, *, complete: bool = True) -> list[Film]:
     except OSError as error:
         raise DatasetError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
     _check_classes(films, str(path), complete)
-    return films
+    return _with_patients(films)
 
 
 def labels(films: Iterable[Film]) -> NDArray[np.int64]:
@@ -168,6 +170,23 @@ def _from_classes(folder: Path, split: str | None, complete: bool) -> list[Film]
 def _film(path: Path, label: int, split: str | None, patient: str | None = None) -> Film:
     named, subtype = patient_of(path.name)
     return Film(path, label, patient or named or str(path), split, subtype if label else None)
+
+
+def _with_patients(films: list[Film]) -> list[Film]:
+    """Find whose films are whose by the headers of DICOM files, without keeping what stands there."""
+    unknown = [film.patient == str(film.path) and film.path.suffix.lower() not in _NO_DICOM for film in films]
+    if not any(unknown):
+        return films
+    from pneumoscope import dicom  # takes longer to import than most data sets to list
+
+    first: dict[tuple[str, str], str] = {}
+    named = []
+    for film, look in zip(films, unknown, strict=True):
+        patient = dicom.patient(film.path) if look else None
+        if patient:
+            film = replace(film, patient=first.setdefault(patient, f"patient of {film.path}"))
+        named.append(film)
+    return named
 
 
 def _from_csv(path: Path) -> list[Film]:

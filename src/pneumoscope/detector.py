@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +36,7 @@ WARNINGS = {
     "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
+    "raw": "The header says that these are raw detector data, not made for the eye: the verdict is not to be trusted.",
     "rotated": "The film seems to be turned by 90 or 180 degrees: the verdict is not to be trusted; turn it upright.",
     "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
     "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
@@ -120,7 +121,7 @@ class Detector:
 
         return 0 < int(self.card.data.get("oldest_patient_years", 0)) < dicom_header.ADULT
 
-    def examine(self, sources: Iterable[Source], *, evidence: bool = False) -> Iterator[Finding]:
+    def examine(self, sources: Iterable[Source] | Source, *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each film, in order and as soon as it is there.
 
         A few threads, one a core, each read and judge a film; they are a few films ahead of the caller and never
@@ -128,14 +129,14 @@ class Detector:
         is raised for it.
 
         Args:
-            sources: what `radiograph.read` takes.
+            sources: what `radiograph.read` takes, or one of it.
             evidence: whether to keep each film's evidence map.
 
         Example:
             >>> for finding in detector.examine(radiograph.files("films")):  # doctest: +SKIP
             ...     print(finding.path, finding.finding)
         """
-        rest = iter(sources)
+        rest = iter([sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources)
         ahead: deque[Future[Finding]] = deque()
         pool = ThreadPoolExecutor(engines.WORKERS, thread_name_prefix="examining")
         try:
@@ -148,7 +149,7 @@ class Detector:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def predict_proba(self, sources: Sequence[Source] | NDArray[Any]) -> NDArray[np.float64]:
+    def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:
         """Give the probabilities of both classes, as scikit-learn's classifiers do.
 
         Args:
@@ -167,7 +168,7 @@ class Detector:
         pneumonia = np.array([finding.probability for finding in findings], dtype=np.float64)
         return np.stack([1.0 - pneumonia, pneumonia], axis=1)
 
-    def predict(self, sources: Sequence[Source] | NDArray[Any]) -> NDArray[np.str_]:
+    def predict(self, sources: Iterable[Source] | Source) -> NDArray[np.str_]:
         """Give the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
 
         Raises:

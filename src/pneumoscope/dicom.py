@@ -7,6 +7,7 @@ import logging
 import warnings
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -46,6 +47,12 @@ _MOST_READS = 200_000
 
 _MOST_BYTES = 10_000_000
 """Of a sequence that is looked into; a table of 65,536 entries has 131,072."""
+
+_HEADER_BYTES = 2**20
+"""Who the patient is stands near the beginning."""
+
+_META_BYTES = 4096
+"""The file meta information is shorter."""
 
 _LOOKED_INTO = ("AnatomicRegionSequence", "ViewCodeSequence", "ModalityLUTSequence", "VOILUTSequence")
 
@@ -93,7 +100,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
 
     Returns:
         float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes, of
-        `first_frame_only` and `adult_patient`.
+        `first_frame_only`, `adult_patient` and `raw`.
 
     Raises:
         UnsupportedError: the object has no picture, or a compression that cannot be decoded here.
@@ -114,6 +121,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
             pixels = dicom_display.displayed(dataset, dicom_frames.first(dataset))
         bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
         notes = {"first_frame_only": frames > 1, "adult_patient": dicom_header.is_adult(dataset)}
+        notes["raw"] = dicom_header.is_raw(dataset)
     except PneumoscopeError:
         raise
     except MemoryError:
@@ -122,6 +130,32 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         # Not chained: pydicom quotes the header, which may identify a patient.
         raise _undecodable(dataset, error) from None
     return np.ascontiguousarray(pixels, dtype=np.float32), bits, tuple(note for note, holds in notes.items() if holds)
+
+
+def patient(path: Path) -> tuple[str, str] | None:
+    """Read who a DICOM file's patient is, to tell whose films belong together; None where it does not say.
+
+    Args:
+        path: any file. Of one that is no DICOM file, deflated or damaged nothing is known.
+
+    Returns:
+        The patient's identity and who issued it. It is for comparing, and must be shown nowhere.
+
+    Example:
+        >>> patient(Path(__file__)) is None
+        True
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEADER_BYTES)
+        if not looks_like_dicom(data) or DeflatedExplicitVRLittleEndian.encode() in data[:_META_BYTES]:
+            return None  # pydicom would inflate any bomb
+        names = ["PatientID", "IssuerOfPatientID"]
+        header = pydicom.dcmread(_Patience(data), stop_before_pixels=True, force=True, specific_tags=names)
+        identity, issuer = (str(header.get(name) or "").strip() for name in names)
+    except Exception:  # noqa: BLE001 - pydicom raises every kind of error on corrupt files
+        return None
+    return (identity, issuer) if identity else None
 
 
 def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit: bool) -> bool:
@@ -212,4 +246,6 @@ def _undecodable(dataset: pydicom.Dataset, error: Exception) -> PneumoscopeError
         syntax = dataset.file_meta.TransferSyntaxUID
         if isinstance(error, NotImplementedError) and syntax.is_transfer_syntax:
             return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
+        if syntax and not syntax.is_transfer_syntax:
+            return UnsupportedError("Expected a transfer syntax of the DICOM standard, got another: export it anew.")
     return UnreadableError("The DICOM file is damaged: export it again.")

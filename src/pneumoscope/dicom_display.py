@@ -16,6 +16,10 @@ from pneumoscope.picture import LUMA
 PERCENTILES = (0.5, 99.5)
 """What is shown where no window is of use: all but the most extreme values."""
 
+FILLED = 0.5
+"""Where those percentiles span this share of what the stored bits can hold, the values are brightness already, and all
+that they can hold is shown: as of the same picture in a PNG or JPEG file."""
+
 LEAST_CONTRAST = 0.1
 """A window in which those percentiles lie closer together than this, of black to white, shows nothing."""
 
@@ -29,8 +33,10 @@ _BLOCK = 2**20
 def displayed(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float32]:
     """Turn stored values into brightness, bright is dense tissue.
 
-    The modality LUT or rescale comes first, then the first VOI LUT or window that shows something of the data, or where
-    there is none a window over the percentiles; MONOCHROME1 is inverted last. Padding is black and counts for nothing.
+    The modality LUT or rescale comes first, then the first VOI LUT or window that shows something of the data. Where
+    there is none, all that the stored bits can hold is shown, or of values that fill but a part of it the percentiles.
+    MONOCHROME1 is inverted last. Padding is black and counts for nothing.
+
     All of it is done once for each level, not for each pixel.
 
     Args:
@@ -167,13 +173,18 @@ def _modality(dataset: pydicom.Dataset, levels: NDArray[np.int64]) -> NDArray[np
 
 
 def _windowed(dataset: pydicom.Dataset, values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Show modality values in the first VOI LUT or window that shows something, else in one over the percentiles."""
+    """Show modality values in the first VOI LUT or window that shows something, else all of them that count."""
     low, high = _percentiles(values, counts)
     for shown in _candidates(dataset, values):
         between = counts[(shown > 0.01) & (shown < 0.99)].sum()
         darkest, brightest = _percentiles(shown, counts)
         if brightest - darkest >= LEAST_CONTRAST and between >= LEAST_SHOWN * counts.sum():
             return np.clip(shown, 0.0, 1.0)
+    stored = int(dataset.BitsStored)
+    least = -(2 ** (stored - 1)) if dataset.PixelRepresentation else 0
+    least, most = sorted(_modality(dataset, np.array([least, least + 2**stored - 1])))
+    if np.isfinite(most - least) and high - low >= FILLED * (most - least):
+        low, high = least, most
     return np.clip((values - low) / ((high - low) or 1.0), 0.0, 1.0)
 
 
@@ -217,6 +228,10 @@ def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool) -> tu
 
 
 def _numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
-    value = dataset.get(name)
-    values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
-    return [float(number) for number in values if number is not None]
+    """Give the numbers of an element; none where one is no number, as with a decimal comma."""
+    try:
+        value = dataset.get(name)
+        values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+        return [float(number) for number in values if number not in (None, "")]
+    except (TypeError, ValueError):
+        return []

@@ -165,9 +165,11 @@ def check(header: pydicom.Dataset) -> None:
     for modality in _words(header, "Modality"):
         if modality in _MODALITIES:
             raise _refusal(_MODALITIES[modality], "Modality")
-    parts = _words(header, "BodyPartExamined") + _meanings(header, "AnatomicRegionSequence")
+    parts = _words(header, "BodyPartExamined")
+    regions = _meanings(header, "AnatomicRegionSequence")
     descriptions = _words(header, *_DESCRIPTIONS)
-    for words, where in ((parts, "Body Part Examined"), (descriptions, "description of the series")):
+    places = [(parts, "Body Part Examined"), (regions, "Anatomic Region"), (descriptions, "description of the series")]
+    for words, where in places if not _match(_CHEST, parts + regions) else ():
         if _match(_CHEST, words):
             break
         for part, pattern in _PARTS.items():
@@ -194,6 +196,19 @@ def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
     # On a frontal film rows run from one side of the patient to the other (PS3.3, section C.7.6.1.1.1).
     if re.match(r"[AP]\w* [FH]", _plain("\\".join(map(str, header.get("PatientOrientation") or ())))):
         raise _refusal("a lateral view", "Patient Orientation")
+
+
+def is_raw(header: pydicom.Dataset) -> bool:
+    """Say whether a header declares what a detector measured, not yet made for the eye (PS3.3, section C.8.11.1.1.1).
+
+    Example:
+        >>> header = pydicom.Dataset()
+        >>> header.PresentationIntentType = "FOR PROCESSING"
+        >>> is_raw(header)
+        True
+    """
+    _, keyword = _sop_class(header)
+    return "FOR PROCESSING" in _words(header, "PresentationIntentType") or keyword.endswith("ForProcessing")
 
 
 def is_adult(header: pydicom.Dataset) -> bool:

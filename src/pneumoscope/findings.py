@@ -54,13 +54,15 @@ def _json(file: TextIO) -> Iterator[Callable[[Finding], None]]:
 
 def _csv(file: TextIO) -> Iterator[Callable[[Finding], None]]:
     rows = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Python quotes no carriage return
     rows.writerow(COLUMNS)
 
     def write(finding: Finding) -> None:
         row = finding.as_dict()
         error = row.pop("error") or {"kind": "", "message": ""}
         row |= {"warnings": ";".join(row["warnings"]), "error_kind": error["kind"], "error_message": error["message"]}
-        rows.writerow("" if row[name] is None else row[name] for name in COLUMNS)
+        cells = ["" if row[name] is None else row[name] for name in COLUMNS]
+        (quoted if "\r" in finding.path else rows).writerow(cells)
 
     yield write
 

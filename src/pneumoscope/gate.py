@@ -136,7 +136,7 @@ def site_shift(unusual: Iterable[bool]) -> str | None:
     return (
         f"{sum(flags)} of {len(flags)} films ({figures} are unlike the films that the model has learnt from, against "
         f"{1 - USUAL:.0%} of other patients of the hospital it learnt from. Its verdicts and probabilities may be off "
-        "here: evaluate it on labelled films of this site, or calibrate it on them."
+        "here: evaluate it on labelled films of this site, and calibrate it on such films if that was not done."
     )
 
 

@@ -68,8 +68,9 @@ def performance(
 ) -> Performance:
     """Compute every figure of the contract with its interval.
 
-    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients; where each draw gives
-    the same, as in a small sample without a mistake, Wilson's for the smaller class, which is wide.
+    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients. Where each draw gives
+    the same, as in a small sample without a mistake, the ends of balanced accuracy are the means of those of
+    sensitivity and specificity, and others have Wilson's interval for the smaller class; both are wide.
 
     Args:
         labels: (N,), 0 or 1.
@@ -102,13 +103,19 @@ def performance(
         small = min(int((y == 1).sum()), int((y == 0).sum())) or len(y)
         return wilson(e.value * small, small) if e.value == e.value else e
 
+    sensitivity, specificity = wilson(tp, tp + fn), wilson(tn, tn + fp)
+    balanced = bootstrap(lambda y, p: balanced_accuracy(y, p >= threshold), y, p, groups)
+    if balanced.low == balanced.high:
+        balanced = Estimate(
+            balanced.value, (sensitivity.low + specificity.low) / 2, (sensitivity.high + specificity.high) / 2
+        )
     figures = {
         "auc": delong(y, p),
         "average_precision": resampled(average_precision),
         "accuracy": wilson(tp + tn, len(y)),
-        "balanced_accuracy": resampled(lambda y, p: balanced_accuracy(y, p >= threshold)),
-        "sensitivity": wilson(tp, tp + fn),
-        "specificity": wilson(tn, tn + fp),
+        "balanced_accuracy": balanced,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
         "ppv": wilson(tp, tp + fp),
         "npv": wilson(tn, tn + fn),
         "f1": resampled(lambda y, p: f1(y, p >= threshold)),

@@ -124,7 +124,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         ['a.png', 'b.dcm']
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - `Path` raises where a name is too long or may not be looked up
         yield path
         return
     closed: list[Path] = []
