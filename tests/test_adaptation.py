@@ -186,6 +186,13 @@ def test_too_few_films_are_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_swapped_labels_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    swapped = [replace(film, label=1 - film.label) for film in site(80)]
+    with pytest.raises(DatasetError, match="are the labels swapped, or the films negatives"):
+        adaptation.recalibrate(swapped, tmp_path / "new.onnx", tiny_model)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_films_of_few_patients_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     films = [replace(film, patient=f"{film.label} {i % 4}") for i, film in enumerate(take(site(80), 40, 40))]
     with pytest.raises(DatasetError, match="at least 5 patients of class NORMAL"):

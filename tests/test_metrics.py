@@ -361,6 +361,11 @@ def test_one_film_of_a_class_gives_a_wide_interval() -> None:
     assert estimate.high - estimate.low > 0.5
 
 
+def test_a_model_that_calls_all_alike_is_surely_no_better_than_chance() -> None:
+    balanced = metrics.performance([0] * 50 + [1] * 50, [0.9] * 100, 0.5).figures["balanced_accuracy"]
+    assert (balanced.value, balanced.low > 0.45, balanced.high < 0.55) == (0.5, True, True)
+
+
 def test_a_small_sample_without_a_mistake_proves_little() -> None:
     figures = metrics.performance([0] * 8 + [1] * 8, [0.1] * 8 + [0.9] * 8, 0.5).figures
     for name in ("average_precision", "balanced_accuracy", "f1"):
