@@ -313,7 +313,7 @@ PLANTED: dict[str, tuple[Callable[[int, int], tuple[Picture, str, dict[str, Any]
         lambda i, y: (leveled(chest(i), 128, 32 - i % 3 - 15 * y), ".png", {}),
         "normal films have more contrast",
     ),
-    "corners": (lambda i, y: (255 - chest(i) if y else chest(i), ".png", {}), "pneumonias have brighter corners"),
+    "corners": (lambda i, y: (255 - chest(i) if y else chest(i), ".png", {}), "normal films have brighter corners"),
     "black border": (
         lambda i, y: (framed(chest(i), 2 + i % 3 + 9 * y, 0), ".png", {}),
         "pneumonias have more black border",
