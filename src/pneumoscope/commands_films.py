@@ -54,6 +54,14 @@ def predict(
     evidence_format: Annotated[
         Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
     ] = Picture.svg,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write there, for each film that came as DICOM, a Structured Report for its study; with "
+            "[b]--evidence[/b] also the film with its evidence map as a Secondary Capture.",
+        ),
+    ] = None,
     engine: Annotated[
         Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")
     ] = Engine.openvino,
@@ -67,16 +75,21 @@ def predict(
     Every file gets a row. One that cannot be read, or shows no chest film, has an error in its row; the exit status
     is then 3. A film that is turned, inverted or mirrored, or unlike those learnt from, has a warning.
 
+    DICOM reports hold the patient and study of the film's header, so that an archive files them with the film; nothing
+    else does, and their names are their UIDs. A film whose header a report cannot refer to has an error in its row.
+
     \b
     $ pneumoscope predict film.dcm
     $ pneumoscope predict films/ --format json > findings.jsonl
+    $ pneumoscope predict study/ --dicom-out reports/ --evidence overlays/
     $ find archive -name '*.png' | pneumoscope predict - --format csv
     """
     from pneumoscope import findings, gate, radiograph
     from pneumoscope.detector import Detector
 
-    if evidence:
-        check_folder(evidence)
+    for folder in (evidence, dicom_out):
+        if folder:
+            check_folder(folder)
     films = [file for path in _listed(paths) for file in radiograph.files(path)]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
@@ -84,11 +97,14 @@ def predict(
         raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
     detector = Detector(model, engine=engine.value)
     overlays = findings.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
+    reports = findings.Reports(dicom_out, detector.card) if dicom_out else None
     failed = 0
     unusual = []
     with findings.writer(output_format.value, output) as write, console.progress() as bars:
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
         for finding in detector.examine(films, evidence=overlays is not None):
+            if reports:
+                finding = reports.write(finding)
             if overlays:
                 try:
                     overlays.write(finding)
@@ -99,6 +115,9 @@ def predict(
             if finding.error is None:
                 unusual.append("unlike_training_films" in finding.warnings)
             step()
+    if reports and reports.without:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in reports.without.items())
+        console.note(f"Films without a DICOM report: {reports.without.total()} ({reasons}).")
     if shift := gate.site_shift(unusual):
         console.note(shift)
     if failed:

@@ -26,6 +26,9 @@ MAX_BYTES = 1_000_000_000
 OVERLAY_SUFFIXES = (".evidence.svg", ".evidence.png")
 """How the overlays that `predict` draws are named; below a folder they are not taken for films."""
 
+DICOM_SUFFIXES = (".report.dcm", ".evidence.dcm")
+"""How the DICOM objects that `predict` makes are named, likewise."""
+
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
 
 
@@ -80,13 +83,26 @@ def read(source: Source, *, at_least: int | None = None) -> Radiograph:
     data = source if isinstance(source, bytes) else _bytes_of(Path(source))
     if not data:
         raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
-    if not data.startswith(picture.SIGNATURES) or data[128:132] == b"DICM":  # a preamble may begin as a TIFF file does
-        from pneumoscope import dicom  # takes longer to import than a film to judge
+    if is_dicom(data):
+        from pneumoscope import dicom
 
-        if dicom.looks_like_dicom(data):
-            pixels, bits, notes = dicom.decode(data, MAX_PIXELS)
-            return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
+        pixels, bits, notes = dicom.decode(data, MAX_PIXELS)
+        return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
     return Radiograph(*picture.decode(data, MAX_PIXELS, at_least))
+
+
+def is_dicom(data: bytes) -> bool:
+    """Say whether the bytes of a file are read as DICOM.
+
+    Example:
+        >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"no film")
+        (True, False)
+    """
+    if data.startswith(picture.SIGNATURES) and data[128:132] != b"DICM":  # a preamble may begin as a TIFF file does
+        return False
+    from pneumoscope import dicom  # takes longer to import than a film to judge
+
+    return dicom.looks_like_dicom(data)
 
 
 def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -127,6 +143,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
+    made = OVERLAY_SUFFIXES + DICOM_SUFFIXES
     closed: list[Path] = []
     seen: set[tuple[int, int]] = set()  # a folder that links lead to twice, or around to itself, is listed once
     walk = os.walk(path, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
@@ -138,7 +155,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(OVERLAY_SUFFIXES):
+            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(made):
                 yield Path(folder, name)
     yield from closed
 
