@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 LIMIT = 10**6
 DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -50,6 +50,25 @@ def film(values: NDArray[Any] | None, syntax: str = ExplicitVRLittleEndian, **el
     file = io.BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def filed(values: NDArray[Any], **elements: Any) -> bytes:
+    """Write a DICOM film as an archive has it: of a study, a series and a patient."""
+    usual = {
+        "StudyInstanceUID": generate_uid(prefix=None),
+        "SeriesInstanceUID": generate_uid(prefix=None),
+        "SOPInstanceUID": generate_uid(prefix=None),
+        "PatientSex": "F",
+        "AccessionNumber": "MARKER-ACC",
+        "StudyID": "MARKER-STUDY",
+        "StudyDate": "19030201",
+        "StudyTime": "101112",
+        "ReferringPhysicianName": "MARKER^REFERRER",
+        "Modality": "DX",
+        "Manufacturer": "A maker",
+        "PatientOrientation": ["L", "F"],
+    }
+    return film(values, **(usual | elements))
 
 
 def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") -> Sequence:

@@ -31,6 +31,7 @@ SCHEME = "99PNEUMOSCOPE"
 """Names the concepts for which neither DICOM nor SNOMED CT has a code."""
 
 _NAME = "Pneumoscope"
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UNFILED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 _UNDATED = ("StudyDate", "StudyTime")
 _FINDINGS = {"NORMAL": ("17621005", "Normal"), "PNEUMONIA": ("233604007", "Pneumonia")}  # SNOMED CT
@@ -206,13 +207,27 @@ def check(header: pydicom.Dataset) -> None:
         Traceback (most recent call last):
         pneumoscope.errors.UnsupportedError: Expected a DICOM header with valid StudyInstanceUID, ...
     """
-    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-    lacking = [name for name in names if not UID(str(header.get(name) or "")).is_valid]
+    lacking = [name for name in _UIDS if not UID(str(header.get(name) or "")).is_valid]
     if lacking or not UID(header.SOPClassUID).keyword:
         raise UnsupportedError(
-            f"Expected a DICOM header with valid {', '.join(names[:3])} and a known SOPClassUID, got one without "
+            f"Expected a DICOM header with valid {', '.join(_UIDS[:3])} and a known SOPClassUID, got one without "
             f"{', '.join(lacking) or 'a known SOPClassUID'}: export the film anew, or do without a report."
         )
+
+
+def instance(data: bytes) -> dict[str, str]:
+    """Give the UIDs by which a film is referred to, by their names; those that are missing or damaged are left out.
+
+    Example:
+        >>> instance(b"no film")
+        {}
+    """
+    try:
+        header = dicom.header(data, radiograph.MAX_PIXELS)
+        given = {name: UID(str(header.get(name) or "")) for name in _UIDS}
+    except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
+        return {}
+    return {name: str(uid) for name, uid in given.items() if uid.is_valid}
 
 
 def fingerprint(card: Card) -> str:
@@ -230,6 +245,7 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
     from pydicom.sr.codedict import codes
 
     model = fingerprint(card)
+    frame = [1] if int(header.get("NumberOfFrames") or 1) > 1 else None  # what was read of several
     device = sr.DeviceObserverIdentifyingAttributes(
         f"2.25.{uuid.UUID(model[:32]).int}", _NAME, _NAME, f"{card.architecture} {pneumoscope.__version__}"
     )
@@ -258,7 +274,7 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
                 for key in finding.warnings
             ),
         ],
-        source_images=[sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)],
+        source_images=[sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID, frame)],
     )
     content = sr.MeasurementReport(
         sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
@@ -288,7 +304,7 @@ def _scheme() -> pydicom.Dataset:
 def _reference(header: pydicom.Dataset) -> pydicom.Dataset:
     """Give what a report needs of the film to refer to it, and nothing that highdicom would refuse."""
     film = pydicom.Dataset()
-    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+    for name in _UIDS:
         setattr(film, name, header[name].value)
     for name in (*_UNFILED, *_UNDATED):
         setattr(film, name, None)

@@ -170,7 +170,10 @@ class Reports:
             self.without["no DICOM files"] += 1
             return finding
         try:
-            files = [(made.SOPInstanceUID, dicom_report.encode(made)) for made in dicom_report.objects(finding, data, self.card)]
+            files = [
+                (made.SOPInstanceUID, dicom_report.encode(made))
+                for made in dicom_report.objects(finding, data, self.card)
+            ]
         except PneumoscopeError as error:
             self.without["without a usable header"] += 1
             return Finding(finding.path, error=error)

@@ -95,6 +95,11 @@ class FilmQueue:
         if self.accepted + films > self._capacity:
             raise QueueFullError(max(1, round(self.accepted * self._pace)))
 
+    async def room(self) -> None:
+        """Wait until there is room for a film."""
+        while self.accepted >= self._capacity:
+            await asyncio.sleep(0.01)
+
     def submit(self, films: Sequence[Submission]) -> list[asyncio.Future[Row]]:
         """Take films in, all or none; cancel an answer that nobody waits for any more.
 

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ START_SECONDS = 120.0
 """Time to load the model; seconds on an idle machine."""
 
 Row = dict[str, Any]
-"""A finding as `Finding.as_dict` lays it out, with `evidence` and `preview` where they were asked for."""
+"""A finding as `Finding.as_dict` lays it out, with `evidence` and `preview` where they were asked for.
+
+Where DICOM reports were asked for, it has `reports`, the bytes of their files, and `instance`, the film's UIDs by name.
+"""
 
 
 class WorkerLostError(Exception):
@@ -49,11 +52,13 @@ class Submission:
         data: the bytes of the file.
         evidence: whether the answer is to hold the evidence map.
         preview: whether the answer is to hold the film as a JPEG.
+        reports: whether the answer is to hold the finding as DICOM objects; with `evidence`, the map as one of them.
     """
 
     data: bytes
     evidence: bool = False
     preview: bool = False
+    reports: bool = False
 
 
 class Worker:
@@ -163,10 +168,12 @@ def judge(detector: Detector, films: Sequence[Submission]) -> list[Row]:
     """
     evidence = any(film.evidence for film in films)
     findings = detector.examine([film.data for film in films], evidence=evidence)
-    return [_row(finding, film) for finding, film in zip(findings, films, strict=True)]
+    return [_row(finding, film, detector.card) for finding, film in zip(findings, films, strict=True)]
 
 
-def _row(finding: Finding, film: Submission) -> Row:
+def _row(finding: Finding, film: Submission, card: Card) -> Row:
+    if film.reports:
+        return _report_row(finding, film, card)
     row = finding.as_dict()
     if film.evidence and finding.evidence is not None:
         cells = np.round(finding.evidence.astype(np.float64), 5).tolist()
@@ -174,6 +181,18 @@ def _row(finding: Finding, film: Submission) -> Row:
     if film.preview and finding.error is None:
         row["preview"] = preview(radiograph.read(film.data))
     return row
+
+
+def _report_row(finding: Finding, film: Submission, card: Card) -> Row:
+    from pneumoscope import dicom_report
+
+    reports: list[bytes] = []
+    try:
+        asked = finding if film.evidence else replace(finding, evidence=None)  # another film of the batch has it
+        reports = [dicom_report.encode(made) for made in dicom_report.objects(asked, film.data, card)]
+    except PneumoscopeError as error:
+        finding = Finding("", error=error)
+    return finding.as_dict() | {"reports": reports, "instance": dicom_report.instance(film.data)}
 
 
 def preview(film: Radiograph) -> Row:
