@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -17,11 +18,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
+from typer.testing import CliRunner
 
 highdicom = pytest.importorskip("highdicom", reason="DICOM reports are not installed")
 
 from pneumoscope import Detector, Finding, dicom, dicom_report, radiograph
-from pneumoscope.errors import PneumoscopeError, TooLargeError, UnsupportedError
+from pneumoscope.cli import app
+from pneumoscope.errors import MissingExtraError, PneumoscopeError, TooLargeError, UnsupportedError
 from pneumoscope.model_file import Card
 from tests.conftest import drawn_film
 from tests.dicoms import DIGITAL_XRAY, filed, film
@@ -280,3 +283,72 @@ def test_no_error_log_or_warning_tells_whose_film_it_is(caplog: pytest.LogCaptur
     told = (told + caplog.text + "".join(str(warning.message) for warning in warned)).lower()
     assert "expected" in told
     assert not [mark for mark in MARKS if mark in told]
+
+
+# --- from the command line
+
+
+def predict(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["predict", *arguments])
+
+
+def test_predict_writes_a_report_for_each_dicom_film_and_says_which_got_none(tiny_model: Path, tmp_path: Path) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    for number in range(3):
+        (films / f"{number}.dcm").write_bytes(filed(values(number)))
+    Image.fromarray(drawn_film(0, 5)).save(films / "3.png")
+    (films / "4.txt").write_text("no film")
+    ran = predict(str(films), "-m", str(tiny_model), "--dicom-out", str(out), "--format", "json")
+    rows = [json.loads(line) for line in ran.stdout.splitlines()]
+    reports = [pydicom.dcmread(path) for path in out.iterdir()]
+    assert ran.exit_code == 3
+    assert [row["error"] is None for row in rows] == [True, True, True, True, False]
+    assert "without a DICOM report: 2 (1 no DICOM files, 1 not judged)" in ran.stderr
+    assert {path.name for path in out.iterdir()} == {f"{report.SOPInstanceUID}.report.dcm" for report in reports}
+    said = sorted(content(report)["Probability of pneumonia"][0] for report in reports)
+    assert said == pytest.approx(sorted(row["probability"] for row in rows[:3]))
+
+
+def test_with_evidence_predict_writes_the_picture_too_and_takes_neither_for_a_film(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "film.dcm").write_bytes(filed(values()))
+    arguments = [str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(tmp_path), "--evidence", str(tmp_path)]
+    for _ in range(2):
+        assert predict(*arguments, "-f", "json").stdout.count("\n") == 1
+    made = [pydicom.dcmread(path).Modality for path in sorted(tmp_path.glob("2.25.*.dcm"))]
+    assert sorted(made) == ["OT", "OT", "SR", "SR"]
+
+
+def test_a_film_that_a_report_cannot_refer_to_has_an_error_in_its_row(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "film.dcm").write_bytes(film(values()))
+    out = tmp_path / "out"
+    ran = predict(str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(out), "-f", "json")
+    assert ran.exit_code == 3
+    assert "StudyInstanceUID" in json.loads(ran.stdout)["error"]["message"]
+    assert not out.exists()
+
+
+def test_nothing_of_the_patient_leaves_the_report(tiny_model: Path, tmp_path: Path) -> None:
+    for number, elements in enumerate(({}, {"PatientName": "MARKER"}, {"StudyInstanceUID": "MARKER"})):
+        (tmp_path / f"{number}.dcm").write_bytes(filed(values(), **elements))
+    out = tmp_path / "out"
+    arguments = ["predict", str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(out), "--evidence", str(out)]
+    ran = subprocess.run([sys.executable, "-m", "pneumoscope", *arguments], capture_output=True, text=True)
+    names = "".join(path.name for path in out.iterdir())
+    assert ran.returncode == 3
+    assert len(list(out.glob("*.report.dcm"))) == 2
+    for told in (ran.stdout, ran.stderr, names):
+        assert "marker" not in told.lower()
+        assert "1901" not in told
+
+
+def test_without_highdicom_predict_says_what_to_install(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    (tmp_path / "film.dcm").write_bytes(filed(values()))
+    ran = predict(str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(tmp_path / "out"))
+    assert isinstance(ran.exception, MissingExtraError)
+    assert ".[dicom]" in str(ran.exception)
