@@ -81,3 +81,29 @@ def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") ->
 def compressed(values: NDArray[Any], frame: bytes, syntax: str, **elements: Any) -> bytes:
     """Write a DICOM file whose picture is a frame that was compressed before."""
     return film(values, syntax, PixelData=encapsulate([frame]), **elements)
+
+
+VALUES = {
+    "NUM": "MeasuredValueSequence",
+    "CODE": "ConceptCodeSequence",
+    "TEXT": "TextValue",
+    "IMAGE": "ReferencedSOPSequence",
+}
+"""Where a content item of each type has its value."""
+
+
+def content(report: Dataset) -> dict[str, list[Any]]:
+    """Give what a report says, by the meanings of the names of its items."""
+    said: dict[str, list[Any]] = {}
+
+    def collect(items: Any) -> None:
+        for item in items:
+            if item.ValueType in VALUES:
+                value = item[VALUES[item.ValueType]].value
+                said.setdefault(item.ConceptNameCodeSequence[0].CodeMeaning, []).append(
+                    value if item.ValueType == "TEXT" else value[0]
+                )
+            collect(item.get("ContentSequence", ()))
+
+    collect(report.ContentSequence)
+    return said

@@ -31,27 +31,21 @@ BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            f'{RELATED}; type="{DICOM}"': {
-                "schema": {"type": "string", "format": "binary", "description": "DICOM files, one a part."}
+            RELATED: {
+                "schema": {"type": "string", "format": "binary", "description": f"Parts of {DICOM}, a file each."}
             }
         },
     }
 }
 """A request with instances, for the OpenAPI description."""
 
+_DATA_SET: dict[str, Any] = {JSON: {"schema": {"type": "object"}}}
+_REPORTS: dict[str, Any] = {RELATED: {"schema": {"type": "string", "format": "binary"}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {
-            f'{RELATED}; type="{DICOM}"': {"schema": {"type": "string", "format": "binary"}},
-            JSON: {"schema": {"type": "object"}},
-        },
-    }
-    for status, description in (
-        (200, "Every instance was judged."),
-        (202, "Some instances were judged; `FailedSOPSequence` names the others."),
-    )
-} | {409: {"description": "No instance could be judged.", "content": {JSON: {"schema": {"type": "object"}}}}}
+    200: {"description": "Every instance was judged.", "content": _REPORTS | _DATA_SET},
+    202: {"description": "Some were; `FailedSOPSequence` names the others.", "content": _REPORTS | _DATA_SET},
+    409: {"description": "No instance could be judged.", "content": _DATA_SET},
+}
 """The answers, for the OpenAPI description."""
 
 
@@ -178,7 +172,9 @@ def dataset(results: Sequence[Judged]) -> dict[str, Any]:
         >>> dataset([Judged({}, failure="unreadable")])["0008119A"]["Value"]
         [{'00081197': {'vr': 'US', 'Value': [49152]}, '00000902': {'vr': 'LO', 'Value': ['unreadable']}}]
     """
-    referenced, failed, unknown = [], [], []
+    referenced: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    unknown: list[dict[str, Any]] = []
     for result in results:
         item: dict[str, Any] = {
             tag: {"vr": "UI", "Value": [result.instance[name]]}
