@@ -24,7 +24,7 @@ from tests.serving import light_box
 PROMISES = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
 
-@schemathesis.serializer("multipart/related")
+@schemathesis.serializer("multipart/related")  # type: ignore[untyped-decorator]
 def related(context: Any, value: Any) -> bytes:
     """Write whatever was thought of as a part of a body."""
     data = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -479,10 +478,10 @@ def test_counters_count(box: Box) -> None:
 # --- from the command line
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`pneumoscope serve` as a person starts it, and the page's address as it tells it."""
-    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0", "--model", str(lenient())]
+@contextmanager
+def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `pneumoscope serve`, and give its process and its page's address."""
+    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0", "--model", str(lenient()), *options]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
@@ -492,6 +491,25 @@ def command(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, address[0]
         finally:
             process.kill()
+
+
+def test_limits_are_options() -> None:
+    options = ["--max-megabytes", "1", "--max-films", "2", "--max-pixels", "20000", "--max-seconds", "7"]
+    with started(*options) as (_, address):
+        limits = httpx.get(f"{address}v1/model").json()["limits"]
+        assert limits == {"bytes": 1_000_000, "films": 2, "pixels": 20_000, "seconds": 7.0}
+        too_large = httpx.post(f"{address}v1/predict", files={"films": film(1)})
+        assert too_large.json()["findings"][0]["error"]["kind"] == "too_large"
+        assert too_large.status_code == 413
+        assert httpx.post(f"{address}v1/predict", files=[("films", b"")] * 3).status_code == 413
+        assert httpx.post(f"{address}v1/predict", files={"films": bytes(1_100_000)}).status_code == 413
+
+
+@pytest.fixture
+def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`pneumoscope serve` as a person starts it, and the page's address as it tells it."""
+    with started() as running:
+        yield running
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,6 +15,7 @@ from pneumoscope import console
 from pneumoscope.atomic import check_folder
 from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
 from pneumoscope.options import SOME_FAILED, ModelOption, fetched
+from pneumoscope.radiograph import MAX_PIXELS
 
 
 class Format(StrEnum):
@@ -136,6 +137,14 @@ def serve(
         list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
     ] = None,
     model: ModelOption = None,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Size of a request; beyond it the answer is 413.")] = 128,
+    max_films: Annotated[int, typer.Option(min=1, help="Films of a request; beyond them 413.")] = 64,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, max=MAX_PIXELS, help="Pixels of a film; a larger one has an error in its row.")
+    ] = MAX_PIXELS,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time to judge a film; a slower one has an error in its row.")
+    ] = 20.0,
 ) -> None:
     """Open the light box: a page to look at films in, and an HTTP service for programs.
 
@@ -148,16 +157,27 @@ def serve(
     """
     try:
         from pneumoscope.service import server
+        from pneumoscope.service.security import Limits
     except ImportError as error:
         raise MissingExtraError(
             f"Serving needs what is not installed ({error.name} is missing): pip install '.[serve]' in the clone."
         ) from error
+    body = max_megabytes * 1_000_000
+    limits = Limits(
+        body=body,
+        held=max(Limits.held, body),
+        films=max_films,
+        queue=max(Limits.queue, max_films),
+        pixels=max_pixels,
+        film_seconds=max_seconds,
+    )
     server.serve(
         host,
         port,
         model=model,
         token=token,
         origins=allow_origin or (),
+        limits=limits,
         tell=lambda address: console.say(f"The light box: {address}\nCtrl-C stops it. Requests are logged below."),
     )
 

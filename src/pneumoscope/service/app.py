@@ -15,7 +15,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import pneumoscope
-from pneumoscope import radiograph
 from pneumoscope.detector import WARNINGS
 from pneumoscope.findings import NOT_A_DEVICE
 from pneumoscope.service import dicomweb, schemas, uploads
@@ -217,7 +216,7 @@ def create_app(
         allowed = {
             "bytes": limits.body,
             "films": limits.films,
-            "pixels": radiograph.MAX_PIXELS,
+            "pixels": limits.pixels,
             "seconds": limits.film_seconds,
         }
         about = {"name": "Pneumoscope", "version": pneumoscope.__version__, "notice": NOT_A_DEVICE}

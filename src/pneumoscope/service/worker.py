@@ -67,6 +67,7 @@ class Worker:
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
         memory: bytes that the process may take; by default half of what the machine has.
+        max_pixels: the largest film to read, in pixels.
 
     Attributes:
         card: what the model file says of itself, once started.
@@ -81,9 +82,12 @@ class Worker:
 
     card: Card
 
-    def __init__(self, model: Path | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self, model: Path | None = None, memory: int | None = None, max_pixels: int = radiograph.MAX_PIXELS
+    ) -> None:
         self._model = model
         self._memory = memory
+        self._max_pixels = max_pixels
         self.starts = 0
 
     def start(self) -> None:
@@ -96,7 +100,8 @@ class Worker:
         self.stop()
         context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._model, self._memory), daemon=True)
+        bounds = (self._memory, self._max_pixels)
+        self._process = context.Process(target=_work, args=(theirs, self._model, *bounds), daemon=True)
         self.starts += 1
         try:
             self._process.start()
@@ -143,13 +148,13 @@ class Worker:
         raise WorkerTooSlowError
 
 
-def _work(pipe: Connection, model: Path | None, memory: int | None) -> None:
+def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: int) -> None:
     """Load the model, then answer until the other end is closed; a signal to the whole group is for the parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _bound_memory(memory)
     try:
-        detector = Detector(model)
+        detector = Detector(model, max_pixels=max_pixels)
     except PneumoscopeError as error:
         pipe.send(error)
         return
