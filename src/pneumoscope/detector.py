@@ -128,7 +128,9 @@ class Detector:
 
         return 0 < int(self.card.data.get("oldest_patient_years", 0)) < dicom_header.ADULT
 
-    def examine(self, sources: Iterable[Source], *, evidence: bool = False) -> Iterator[Finding]:
+    def examine(
+        self, sources: Iterable[Source], *, evidence: bool = False, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Finding]:
         """Give the finding on each film, in order and as soon as it is there.
 
         Each of a few threads, one a core, reads a batch of films and judges it; they are a few batches ahead of the
@@ -138,6 +140,7 @@ class Detector:
         Args:
             sources: what `radiograph.read` takes.
             evidence: whether to keep each film's evidence map.
+            batch_size: films that a thread takes at once; fewer let all threads share a few films.
 
         Example:
             >>> for finding in detector.examine(radiograph.files("films")):  # doctest: +SKIP
@@ -148,7 +151,7 @@ class Detector:
         pool = ThreadPoolExecutor(engines.WORKERS, thread_name_prefix="examining")
         try:
             while True:
-                while len(ahead) < BATCHES_AHEAD * engines.WORKERS and (batch := list(islice(rest, BATCH_SIZE))):
+                while len(ahead) < BATCHES_AHEAD * engines.WORKERS and (batch := list(islice(rest, batch_size))):
                     ahead.append(pool.submit(self._examine, batch, evidence))
                 if not ahead:
                     return

@@ -56,6 +56,9 @@ def _openvino(graph: openvino.Model) -> Engine:
 
     options = {"NUM_STREAMS": WORKERS, "INFERENCE_NUM_THREADS": WORKERS, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(graph, "CPU", options)
+    _, side, *_ = compiled.input(0).partial_shape
+    # Two threads that call OpenVINO's binding for the first time at once may wait for each other for ever.
+    compiled.create_infer_request().infer(np.zeros((1, side.get_length(), side.get_length(), 1), dtype=np.float32))
     own = threading.local()
 
     def run(films: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:

@@ -9,10 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pneumoscope import engines
 from pneumoscope.detector import BATCH_SIZE, Finding
 from pneumoscope.errors import PneumoscopeError, TooSlowError, UnreadableError
 from pneumoscope.service.telemetry import LOG
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
+
+TOGETHER = BATCH_SIZE * engines.WORKERS
+"""Films that the worker gets at once, at most: a batch for each of its threads."""
 
 
 class QueueFullError(Exception):
@@ -117,7 +121,7 @@ class FilmQueue:
     async def _run(self) -> None:
         while True:
             await self._arrived.wait()
-            batch = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
             if not self._waiting:
                 self._arrived.clear()
             wanted = [job for job in batch if not job.answer.cancelled()]
@@ -162,7 +166,7 @@ class FilmQueue:
             self._alive = True
         try:
             # A full batch has twice the time of a film: what hangs is found soon, and a slow machine keeps its worker.
-            seconds = self._seconds * (1 + (len(films) - 1) / BATCH_SIZE)
+            seconds = self._seconds * (1 + (len(films) - 1) / TOGETHER)
             return await asyncio.to_thread(self._worker.judge, films, seconds)
         except WorkerLostError:
             self._alive = False

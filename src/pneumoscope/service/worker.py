@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pneumoscope import overlay, radiograph
+from pneumoscope import engines, overlay, radiograph
 from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.model_file import Card
@@ -172,7 +172,8 @@ def judge(detector: Detector, films: Sequence[Submission]) -> list[Row]:
         'unsupported'
     """
     evidence = any(film.evidence for film in films)
-    findings = detector.examine([film.data for film in films], evidence=evidence)
+    share = -(-len(films) // engines.WORKERS)
+    findings = detector.examine([film.data for film in films], evidence=evidence, batch_size=share)
     return [_row(finding, film, detector.card) for finding, film in zip(findings, films, strict=True)]
 
 
