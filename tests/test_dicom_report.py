@@ -243,6 +243,14 @@ def test_a_header_that_a_report_cannot_refer_to_is_an_error_that_says_what_is_mi
         dicom_report.structured_report(NORMAL, header, CARD)
 
 
+def test_a_header_that_takes_hours_to_copy_is_refused() -> None:
+    item = pydicom.Dataset()
+    item.PatientID = "x" * 60
+    bomb = filed(values(), OtherPatientIDsSequence=[item] * 150_000)
+    with pytest.raises(TooLargeError):
+        dicom_report.objects(NORMAL, bomb, CARD)
+
+
 def test_what_is_no_dicom_file_has_no_report() -> None:
     with pytest.raises(UnsupportedError, match="Expected a DICOM file"):
         dicom_report.objects(NORMAL, b"no film", CARD)

@@ -136,7 +136,7 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
 
     Raises:
         UnsupportedError: it is no DICOM file.
-        TooLargeError: a decompression bomb.
+        TooLargeError: a decompression bomb, or an element that takes hours to parse.
         UnreadableError: the file is damaged.
 
     Example:
@@ -153,6 +153,10 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
         raise _undecodable(pydicom.Dataset(), error) from None
     for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
         dataset.pop(name, None)
+    for tag in dataset.keys():  # noqa: SIM118 - iterating over a data set parses its elements
+        value = dataset.get_item(tag).value
+        if tag.group < _IMAGE_GROUP and isinstance(value, bytes) and len(value) > _MOST_BYTES:
+            raise TooLargeError(f"Expected at most {_MOST_BYTES:,} bytes in an element of the header, got more.")
     return dataset
 
 
