@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -68,6 +69,7 @@ class FilmQueue:
         self._arrived = asyncio.Event()
         self._pace = 0.05
         self._loop: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "judging")  # not several: each that ever held films keeps memory for them
         self._alive = True
         self.accepted = 0
 
@@ -89,6 +91,7 @@ class FilmQueue:
             loop.cancel()
             with suppress(asyncio.CancelledError):
                 await loop
+        self._thread.shutdown(wait=False)
 
     def check_room(self, films: int = 1) -> None:
         """Say at once whether there is room.
@@ -158,16 +161,17 @@ class FilmQueue:
         return [_refused(UnreadableError(message))]
 
     async def _call(self, films: Sequence[Submission]) -> list[Row]:
+        loop = asyncio.get_running_loop()
         if not self._alive:
             try:
-                await asyncio.to_thread(self._worker.start)
+                await loop.run_in_executor(self._thread, self._worker.start)
             except PneumoscopeError as error:  # the model file has gone meanwhile
                 return [_refused(error)] * len(films)
             self._alive = True
         try:
             # A full batch has twice the time of a film: what hangs is found soon, and a slow machine keeps its worker.
             seconds = self._seconds * (1 + (len(films) - 1) / TOGETHER)
-            return await asyncio.to_thread(self._worker.judge, films, seconds)
+            return await loop.run_in_executor(self._thread, self._worker.judge, films, seconds)
         except WorkerLostError:
             self._alive = False
             raise
