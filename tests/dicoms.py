@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 LIMIT = 10**6
 DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -52,6 +52,25 @@ def film(values: NDArray[Any] | None, syntax: str = ExplicitVRLittleEndian, **el
     return file.getvalue()
 
 
+def filed(values: NDArray[Any], **elements: Any) -> bytes:
+    """Write a DICOM film as an archive has it: of a study, a series and a patient."""
+    usual = {
+        "StudyInstanceUID": generate_uid(prefix=None),
+        "SeriesInstanceUID": generate_uid(prefix=None),
+        "SOPInstanceUID": generate_uid(prefix=None),
+        "PatientSex": "F",
+        "AccessionNumber": "MARKER-ACC",
+        "StudyID": "MARKER-STUDY",
+        "StudyDate": "19030201",
+        "StudyTime": "101112",
+        "ReferringPhysicianName": "MARKER^REFERRER",
+        "Modality": "DX",
+        "Manufacturer": "A maker",
+        "PatientOrientation": ["L", "F"],
+    }
+    return film(values, **(usual | elements))
+
+
 def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") -> Sequence:
     lut = Dataset()
     lut.LUTDescriptor = [len(entries) % 65536, first, bits]
@@ -62,3 +81,29 @@ def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") ->
 def compressed(values: NDArray[Any], frame: bytes, syntax: str, **elements: Any) -> bytes:
     """Write a DICOM file whose picture is a frame that was compressed before."""
     return film(values, syntax, PixelData=encapsulate([frame]), **elements)
+
+
+VALUES = {
+    "NUM": "MeasuredValueSequence",
+    "CODE": "ConceptCodeSequence",
+    "TEXT": "TextValue",
+    "IMAGE": "ReferencedSOPSequence",
+}
+"""Where a content item of each type has its value."""
+
+
+def content(report: Dataset) -> dict[str, list[Any]]:
+    """Give what a report says, by the meanings of the names of its items."""
+    said: dict[str, list[Any]] = {}
+
+    def collect(items: Any) -> None:
+        for item in items:
+            if item.ValueType in VALUES:
+                value = item[VALUES[item.ValueType]].value
+                said.setdefault(item.ConceptNameCodeSequence[0].CodeMeaning, []).append(
+                    value if item.ValueType == "TEXT" else value[0]
+                )
+            collect(item.get("ContentSequence", ()))
+
+    collect(report.ContentSequence)
+    return said

@@ -73,7 +73,7 @@ def lenient() -> Path:
 @contextmanager
 def light_box(limits: Limits | None = None, token: str | None = None, origins: Sequence[str] = ()) -> Iterator[Box]:
     """Serve the bundled model, made lenient, in a thread until the block ends, then stop as a signal would."""
-    worker = Worker(lenient())
+    worker = Worker(lenient(), max_pixels=(limits or Limits()).pixels)
     worker.start()
     app = create_app(worker, limits=limits, token=token, origins=origins)
     server = uvicorn.Server(config(app, limits))

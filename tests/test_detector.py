@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -167,3 +168,23 @@ def test_an_adults_film_is_warned_of_by_a_model_of_children_alone(
     model_file.rewrite(tiny_model, theirs, tmp_path / "model.onnx", pixels)
     (finding,) = Detector(tmp_path / "model.onnx").examine([film(drawn_film(1, 3), PatientAge="045Y")])
     assert ("adult_patient" in finding.warnings) is warned
+
+
+def test_a_few_films_are_shared_by_all_threads(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    """Each film lets itself be read only once all threads have one."""
+    together = threading.Barrier(engines.WORKERS)
+
+    class Film(os.PathLike[str]):
+        def __init__(self, path: Path) -> None:
+            self.path = path
+            self.met = False
+
+        def __fspath__(self) -> str:
+            if not self.met:
+                together.wait(timeout=30)
+            self.met = True
+            return str(self.path)
+
+    films = [Film(path) for path in radiograph.files(draw_folder(engines.WORKERS, 0))]
+    findings = list(Detector(tiny_model).examine(films))
+    assert [finding.error for finding in findings] == [None] * engines.WORKERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,30 @@ def test_an_engine_serves_several_threads_at_once(run: engines.Engine) -> None:
         together = list(pool.map(lambda films: run(films)["logit"].copy(), batches))
     for one, other in zip(alone, together, strict=True):
         assert np.allclose(one, other, atol=1e-3)
+
+
+def test_threads_whose_first_films_come_at_once_do_not_wait_for_each_other() -> None:
+    """OpenVINO's binding deadlocks there in about a third of all processes, unless it was used before."""
+    program = """
+import faulthandler, sys, threading
+import numpy as np
+from pneumoscope import engines, model_file
+faulthandler.dump_traceback_later(30, exit=True)
+path = model_file.default()
+graph, card = model_file.read(path)
+run = engines.start("openvino", path, graph)
+film = np.zeros((1, card.input_size, card.input_size, 1), np.float32)
+sys.setswitchinterval(1e-6)
+begin = threading.Barrier(8)
+threads = [threading.Thread(target=lambda: (begin.wait(), run(film))) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    for _ in range(4):
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
 
 
 def test_outputs_are_not_overwritten_by_the_next_batch(run: engines.Engine) -> None:

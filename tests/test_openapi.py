@@ -24,13 +24,25 @@ from tests.serving import light_box
 PROMISES = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
 
+@schemathesis.serializer("multipart/related")  # type: ignore[untyped-decorator]
+def related(context: Any, value: Any) -> bytes:
+    """Write whatever was thought of as a part of a body."""
+    data = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+    return b"--x\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--x--\r\n"
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with light_box() as box:
         yield box.url
 
 
-POSTS = ("POST /v1/predict", "POST /v1/predict/stream")
+POSTS = (
+    "POST /v1/predict",
+    "POST /v1/predict/stream",
+    "POST /dicom-web/studies",
+    "POST /dicom-web/studies/{study}",
+)
 GETS = ("GET /v1/model", "GET /healthz", "GET /readyz", "GET /metrics")
 CASES = [
     (label, mode) for mode in GenerationMode for label in (POSTS if mode == GenerationMode.NEGATIVE else POSTS + GETS)
@@ -46,6 +58,7 @@ def test_no_request_makes_it_fail_or_break_its_promise(url: str, label: str, mod
     @given(case=operations[label].as_strategy(generation_mode=mode))
     @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def keeps_its_promise(case: Any) -> None:
-        case.call_and_validate(checks=PROMISES)
+        boundary = {"Content-Type": "multipart/related; boundary=x"} if case.media_type == "multipart/related" else {}
+        case.call_and_validate(checks=PROMISES, headers=boundary)
 
     keeps_its_promise()

@@ -15,7 +15,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -157,6 +158,74 @@ def test_a_stream_gives_a_line_for_each_film(box: Box) -> None:
     for row in rows:
         assert row["path"] == files[row["index"]][1][0]
         assert (row["error"] is None) == (row["index"] < 20)
+
+
+def form(*films: bytes, **fields: str) -> bytes:
+    """Write the beginning of a form with films, without its end."""
+    head = "--x\r\nContent-Disposition: form-data; name="
+    parts = [f'{head}"{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
+    parts += [f'{head}"films"; filename="f"\r\n\r\n'.encode() + film + b"\r\n" for film in films]
+    return b"".join(parts)
+
+
+@contextmanager
+def streaming(box: Box) -> Iterator[tuple[Callable[[bytes], None], Callable[[], dict[str, Any]]]]:
+    """Open a stream of findings, and give functions that send more of its form and read the next line."""
+    head = "POST /v1/predict/stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection(("127.0.0.1", box.port), timeout=30) as connection, connection.makefile("rb") as file:
+        connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
+
+        def send(data: bytes) -> None:
+            connection.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+
+        def line() -> dict[str, Any]:
+            while not (line := file.readline()).startswith(b"{"):
+                assert line
+            row: dict[str, Any] = json.loads(line)
+            return row
+
+        yield send, line
+
+
+def test_a_stream_answers_while_later_films_still_arrive(box: Box) -> None:
+    with streaming(box) as (send, line):
+        send(form(film(0)))
+        for i in range(3):
+            send(form(film(1, i)))  # its boundary is the end of the film before
+            assert line()["index"] == i
+        send(b"--x--\r\n")
+        assert line()["index"] == 3
+
+
+def test_what_is_asked_for_in_a_stream_counts_for_the_films_after_it(box: Box) -> None:
+    with streaming(box) as (send, line):
+        send(form(film(0)) + form(film(1), evidence="true") + b"--x--\r\n")
+        rows = sorted((line(), line()), key=lambda row: row["index"])
+    assert ["evidence" in row for row in rows] == [False, True]
+
+
+def test_a_refusal_amid_a_stream_is_its_last_line(strict: Box) -> None:
+    with streaming(strict) as (send, line):
+        send(form(film(0), film(1)))
+        assert line()["index"] == 0
+        send(form(*[film(1)] * 4))
+        assert [line().get("index"), line().get("index")] == [1, 2]
+        assert line()["error"]["kind"] == "too_large"
+
+
+def test_a_client_that_stops_amid_a_stream_gets_what_was_judged_and_is_sent_away(strict: Box) -> None:
+    with streaming(strict) as (send, line):
+        send(form(film(0), film(1)))
+        assert line()["index"] == 0
+        assert line()["error"]["kind"] == "too_slow"
+
+
+def test_a_client_that_hangs_up_amid_a_stream_leaves_nothing_behind(box: Box, huge: bytes) -> None:
+    with streaming(box) as (send, line):
+        send(form(film(0), huge, film(1)))
+        assert line()["index"] == 0
+    until(lambda: box.metric("pneumoscope_films_accepted") == 0)
+    assert box.predict(film(1)).status_code == 200
 
 
 def test_the_model_tells_its_card_without_what_programs_alone_read(box: Box) -> None:
@@ -409,10 +478,10 @@ def test_counters_count(box: Box) -> None:
 # --- from the command line
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`pneumoscope serve` as a person starts it, and the page's address as it tells it."""
-    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0", "--model", str(lenient())]
+@contextmanager
+def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `pneumoscope serve`, and give its process and its page's address."""
+    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0", "--model", str(lenient()), *options]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
@@ -422,6 +491,25 @@ def command(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, address[0]
         finally:
             process.kill()
+
+
+def test_limits_are_options() -> None:
+    options = ["--max-megabytes", "1", "--max-films", "2", "--max-pixels", "20000", "--max-seconds", "7"]
+    with started(*options) as (_, address):
+        limits = httpx.get(f"{address}v1/model").json()["limits"]
+        assert limits == {"bytes": 1_000_000, "films": 2, "pixels": 20_000, "seconds": 7.0}
+        too_large = httpx.post(f"{address}v1/predict", files={"films": film(1)})
+        assert too_large.json()["findings"][0]["error"]["kind"] == "too_large"
+        assert too_large.status_code == 413
+        assert httpx.post(f"{address}v1/predict", files=[("films", b"")] * 3).status_code == 413
+        assert httpx.post(f"{address}v1/predict", files={"films": bytes(1_100_000)}).status_code == 413
+
+
+@pytest.fixture
+def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`pneumoscope serve` as a person starts it, and the page's address as it tells it."""
+    with started() as running:
+        yield running
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,6 +15,7 @@ from pneumoscope import console
 from pneumoscope.atomic import check_folder
 from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
 from pneumoscope.options import SOME_FAILED, ModelOption, fetched
+from pneumoscope.radiograph import MAX_PIXELS
 
 
 class Format(StrEnum):
@@ -54,6 +55,14 @@ def predict(
     evidence_format: Annotated[
         Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
     ] = Picture.svg,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write there, for each film that came as DICOM, a Structured Report for its study; with "
+            "[b]--evidence[/b] also the film with its evidence map as a Secondary Capture.",
+        ),
+    ] = None,
     engine: Annotated[
         Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")
     ] = Engine.openvino,
@@ -67,18 +76,23 @@ def predict(
     Every file gets a row. One that cannot be read, or shows no chest film, has an error in its row; the exit status
     is then 3. A film that is turned, inverted or mirrored, or unlike those learnt from, has a warning.
 
+    DICOM reports hold the patient and study of the film's header, so that an archive files them with the film; nothing
+    else does, and their names are their UIDs. A film whose header a report cannot refer to has an error in its row.
+
     \b
     $ pneumoscope predict film.dcm
     $ pneumoscope predict films/ --format json > findings.jsonl
+    $ pneumoscope predict study/ --dicom-out reports/ --evidence overlays/
     $ find archive -name '*.png' | pneumoscope predict - --format csv
     """
     from pneumoscope import findings, gate, radiograph
     from pneumoscope.detector import Detector
 
-    if evidence:
-        check_folder(evidence)
     if "" in paths:
         raise typer.BadParameter("Expected a film or a folder, got an empty name: is a variable of the shell not set?")
+    for folder in (evidence, dicom_out):
+        if folder:
+            check_folder(folder)
     films = [file for path in _listed(paths) for file in radiograph.files(path)]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
@@ -86,11 +100,14 @@ def predict(
         raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
     detector = Detector(model, engine=engine.value)
     overlays = findings.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
+    reports = findings.Reports(dicom_out, detector.card) if dicom_out else None
     failed = 0
     unusual = []
     with findings.writer(output_format.value, output) as write, console.progress() as bars:
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
         for finding in detector.examine(films, evidence=overlays is not None):
+            if reports:
+                finding = reports.write(finding)
             if overlays:
                 try:
                     overlays.write(finding)
@@ -101,6 +118,9 @@ def predict(
             if finding.error is None:
                 unusual.append("unlike_training_films" in finding.warnings)
             step()
+    if reports and reports.without:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in reports.without.items())
+        console.note(f"Films without a DICOM report: {reports.without.total()} ({reasons}).")
     if shift := gate.site_shift(unusual):
         console.note(shift)
     if failed:
@@ -119,6 +139,14 @@ def serve(
         list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
     ] = None,
     model: ModelOption = None,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Size of a request; beyond it the answer is 413.")] = 128,
+    max_films: Annotated[int, typer.Option(min=1, help="Films of a request; beyond them 413.")] = 64,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, max=MAX_PIXELS, help="Pixels of a film; a larger one has an error in its row.")
+    ] = MAX_PIXELS,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time to judge a film; a slower one has an error in its row.")
+    ] = 20.0,
 ) -> None:
     """Open the light box: a page to look at films in, and an HTTP service for programs.
 
@@ -131,16 +159,27 @@ def serve(
     """
     try:
         from pneumoscope.service import server
+        from pneumoscope.service.security import Limits
     except ImportError as error:
         raise MissingExtraError(
             f"Serving needs what is not installed ({error.name} is missing): pip install '.[serve]' in the clone."
         ) from error
+    body = max_megabytes * 1_000_000
+    limits = Limits(
+        body=body,
+        held=max(Limits.held, body),
+        films=max_films,
+        queue=max(Limits.queue, max_films),
+        pixels=max_pixels,
+        film_seconds=max_seconds,
+    )
     server.serve(
         host,
         port,
         model=model,
         token=token,
         origins=allow_origin or (),
+        limits=limits,
         tell=lambda address: console.say(f"The light box: {address}\nCtrl-C stops it. Requests are logged below."),
     )
 

@@ -92,6 +92,7 @@ class Detector:
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
         engine: what runs it, one of `engines.NAMES`.
+        max_pixels: the largest film to read, in pixels.
 
     Attributes:
         card: what the model file says of itself.
@@ -107,10 +108,17 @@ class Detector:
         array(['NORMAL'], dtype='<U9')
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, *, engine: str = "openvino") -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        engine: str = "openvino",
+        max_pixels: int = radiograph.MAX_PIXELS,
+    ) -> None:
         path = model or model_file.default()
         graph, self.card = model_file.read(path)
         self._run = engines.start(engine, path, graph)
+        self._max_pixels = max_pixels
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
         self._views = Views.from_dict(self.card.views) if self.card.views else None
@@ -222,7 +230,7 @@ class Detector:
 
     def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str]]:
         """Give what the network looks at, (S, S), and what there is to warn of."""
-        film = radiograph.read(source, at_least=self.card.input_size)
+        film = radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
         pixels = radiograph.resize(film.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
             raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")

@@ -158,6 +158,42 @@ def patient(path: Path) -> tuple[str, str] | None:
     return (identity, issuer) if identity else None
 
 
+def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
+    """Read what a DICOM file says besides its picture.
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: as with `decode`.
+
+    Returns:
+        The data set without pixels, with its file meta information.
+
+    Raises:
+        UnsupportedError: it is no DICOM file.
+        TooLargeError: a decompression bomb, or an element that takes hours to parse.
+        UnreadableError: the file is damaged.
+
+    Example:
+        >>> header(open("film.dcm", "rb").read(), 10**8).Modality  # doctest: +SKIP
+        'DX'
+    """
+    if not looks_like_dicom(data):
+        raise UnsupportedError("Expected a DICOM file, got another.")
+    try:
+        dataset = _dataset(data, _INFLATED * max_pixels)
+    except PneumoscopeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as with `decode`
+        raise _undecodable(pydicom.Dataset(), error) from None
+    for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        dataset.pop(name, None)
+    for tag in dataset.keys():  # noqa: SIM118 - iterating over a data set parses its elements
+        value = dataset.get_item(tag).value
+        if tag.group < _IMAGE_GROUP and isinstance(value, bytes) and len(value) > _MOST_BYTES:
+            raise TooLargeError(f"Expected at most {_MOST_BYTES:,} bytes in an element of the header, got more.")
+    return dataset
+
+
 def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit: bool) -> bool:
     """Say whether some data elements stand at the beginning, each of tag, VR if explicit, and length (PS3.5, 7.1)."""
     place, last = 0, -1

@@ -64,6 +64,9 @@ def _openvino(graph: openvino.Model) -> Engine:
         outputs = own.request.infer(film)
         return {port.get_any_name(): values for port, values in outputs.items()}
 
+    # Two threads that call OpenVINO's binding for the first time at once may wait for each other for ever.
+    side = compiled.input(0).partial_shape[1].get_length()
+    run(np.zeros((1, side, side, 1), dtype=np.float32))
     return _one_by_one(run)
 
 

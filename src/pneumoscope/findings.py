@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -16,8 +17,9 @@ from pneumoscope import radiograph
 from pneumoscope.atomic import replacing
 from pneumoscope.dataset import LABELS
 from pneumoscope.detector import Finding
-from pneumoscope.errors import UnsupportedError
-from pneumoscope.radiograph import OVERLAY_SUFFIXES
+from pneumoscope.errors import PneumoscopeError, UnsupportedError
+from pneumoscope.model_file import Card
+from pneumoscope.radiograph import DICOM_SUFFIXES, OVERLAY_SUFFIXES
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -133,6 +135,55 @@ class Overlays:
             else:
                 overlay.save(overlay.draw(radiograph.read(finding.path), finding.evidence), draft)
         return target
+
+
+class Reports:
+    """Writes a DICOM report, and the film with its evidence map where there is one, for each film that came as DICOM.
+
+    The files are named by their new SOP Instance UIDs: patient and study stand in them and nowhere else.
+
+    Args:
+        folder: made when the first report is written.
+        card: of the model that judges.
+
+    Attributes:
+        without: how many films got no report, by the reason.
+
+    Raises:
+        MissingExtraError: highdicom is not installed.
+    """
+
+    def __init__(self, folder: Path, card: Card) -> None:
+        from pneumoscope import dicom_report
+
+        dicom_report.check_installed()
+        self.folder, self.card = folder, card
+        self.without: Counter[str] = Counter()
+
+    def write(self, finding: Finding) -> Finding:
+        """Write what belongs to one film, and give its finding: with an error where its header allows no report."""
+        from pneumoscope import dicom_report
+
+        if finding.error is not None:
+            self.without["not judged"] += 1
+            return finding
+        data = Path(finding.path).read_bytes()
+        if not radiograph.is_dicom(data):
+            self.without["no DICOM files"] += 1
+            return finding
+        try:
+            files = [
+                (made.SOPInstanceUID, dicom_report.encode(made))
+                for made in dicom_report.objects(finding, data, self.card)
+            ]
+        except PneumoscopeError as error:
+            self.without["without a usable header"] += 1
+            return Finding(finding.path, error=error)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for (uid, file), suffix in zip(files, DICOM_SUFFIXES, strict=False):
+            with replacing(self.folder / f"{uid}{suffix}") as draft:
+                draft.write_bytes(file)
+        return finding
 
 
 def _shared_folder(paths: Sequence[str]) -> str:

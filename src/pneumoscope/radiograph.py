@@ -26,6 +26,9 @@ MAX_BYTES = 1_000_000_000
 OVERLAY_SUFFIXES = (".evidence.svg", ".evidence.png")
 """How the overlays that `predict` draws are named; below a folder they are not taken for films."""
 
+DICOM_SUFFIXES = (".report.dcm", ".evidence.dcm")
+"""How the DICOM objects that `predict` makes are named, likewise."""
+
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
 
 
@@ -48,7 +51,7 @@ class Radiograph:
     notes: tuple[str, ...] = ()
 
 
-def read(source: Source, *, at_least: int | None = None) -> Radiograph:
+def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
     """Read a chest film from a path, from the bytes of a file, or from an array.
 
     Colour is reduced to brightness, transparency is laid over black, EXIF orientation is applied, and 16-bit
@@ -60,6 +63,7 @@ def read(source: Source, *, at_least: int | None = None) -> Radiograph:
         at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as neither side gets
             shorter than this. Whoever squashes a film afterwards should name the side of the square: all of training
             and use do, and so see the same pixels.
+        max_pixels: the largest film to read, in pixels.
 
     Returns:
         The film, its pixels float32 (H, W) in [0, 1].
@@ -68,7 +72,7 @@ def read(source: Source, *, at_least: int | None = None) -> Radiograph:
         NotFoundError: there is no file at the path.
         UnreadableError: the file is empty, truncated or corrupt, or may not be read.
         UnsupportedError: the file is no picture of a known kind, or the array no picture.
-        TooLargeError: more than `MAX_PIXELS` pixels, in colour two thirds of them, or `MAX_BYTES` bytes, or a bomb.
+        TooLargeError: more than `max_pixels` pixels, in colour two thirds of them, or `MAX_BYTES` bytes, or a bomb.
         NotAChestRadiographError: a DICOM header that declares something else.
 
     Example:
@@ -76,17 +80,30 @@ def read(source: Source, *, at_least: int | None = None) -> Radiograph:
         (2, 3)
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, max_pixels)
     data = source if isinstance(source, bytes) else _bytes_of(Path(source))
     if not data:
         raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
-    if not data.startswith(picture.SIGNATURES) or data[128:132] == b"DICM":  # a preamble may begin as a TIFF file does
-        from pneumoscope import dicom  # takes longer to import than a film to judge
+    if is_dicom(data):
+        from pneumoscope import dicom
 
-        if dicom.looks_like_dicom(data):
-            pixels, bits, notes = dicom.decode(data, MAX_PIXELS)
-            return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
-    return Radiograph(*picture.decode(data, MAX_PIXELS, at_least))
+        pixels, bits, notes = dicom.decode(data, max_pixels)
+        return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
+    return Radiograph(*picture.decode(data, max_pixels, at_least))
+
+
+def is_dicom(data: bytes) -> bool:
+    """Say whether the bytes of a file are read as DICOM.
+
+    Example:
+        >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"no film")
+        (True, False)
+    """
+    if data.startswith(picture.SIGNATURES) and data[128:132] != b"DICM":  # a preamble may begin as a TIFF file does
+        return False
+    from pneumoscope import dicom  # takes longer to import than a film to judge
+
+    return dicom.looks_like_dicom(data)
 
 
 def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -127,6 +144,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
     if not os.path.isdir(path):  # noqa: PTH112 - `Path` raises where a name is too long or may not be looked up
         yield path
         return
+    made = OVERLAY_SUFFIXES + DICOM_SUFFIXES
     closed: list[Path] = []
     seen: set[tuple[int, int]] = set()  # a folder that links lead to twice, or around to itself, is listed once
     walk = os.walk(path, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
@@ -138,7 +156,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(OVERLAY_SUFFIXES):
+            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(made):
                 yield Path(folder, name)
     yield from closed
 
@@ -163,12 +181,12 @@ def _bytes_of(path: Path) -> bytes:
         raise NotFoundError(f"Expected the name of a file, got one that no file can have ({error}).") from None
 
 
-def _from_array(array: NDArray[Any]) -> Radiograph:
+def _from_array(array: NDArray[Any], max_pixels: int) -> Radiograph:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or array.size == 0:
         raise UnsupportedError(f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}.")
-    picture.check_size(array.shape[1], array.shape[0], array[:1, :1].size, MAX_PIXELS)
+    picture.check_size(array.shape[1], array.shape[0], array[:1, :1].size, max_pixels)
     samples, bits = picture.unit(array)
     pixels = np.ascontiguousarray(picture.brightness(samples), dtype=np.float32)
     return Radiograph(pixels, "array", bits, pixels.shape)

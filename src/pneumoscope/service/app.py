@@ -1,14 +1,13 @@
 """The HTTP service: films in, findings out, and the page."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
@@ -16,15 +15,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import pneumoscope
-from pneumoscope import radiograph
 from pneumoscope.detector import WARNINGS
 from pneumoscope.findings import NOT_A_DEVICE
-from pneumoscope.service import schemas, uploads
+from pneumoscope.service import dicomweb, schemas, uploads
+from pneumoscope.service import stream as streaming
 from pneumoscope.service.queue import FilmQueue, QueueFullError
 from pneumoscope.service.security import OPEN, Guard, Limits, Refusal
 from pneumoscope.service.telemetry import Telemetry
-from pneumoscope.service.uploads import Films
-from pneumoscope.service.worker import Row, Worker
+from pneumoscope.service.worker import Row, Submission, Worker
 
 _FOLDER = Path(__file__).parent / "page"
 PAGE = {f"/{file.name}": file for file in _FOLDER.iterdir()} | {
@@ -41,10 +39,14 @@ DESCRIPTION = (
     "`curl -F films=@film.png http://127.0.0.1:8000/v1/predict`"
 )
 
+Evidence = Annotated[bool, Query(description="Add the evidence map of each film.")]
+Preview = Annotated[bool, Query(description="Add each film as a JPEG that a browser can show.")]
+Captured = Annotated[bool, Query(description="Add a Secondary Capture of each film with its evidence map.")]
+
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorAnswer, "description": description}
     for status, description in (
-        (400, "The request holds no film, or is no multipart form."),
+        (400, "The request holds no film, or is damaged."),
         (401, "The token is missing or wrong."),
         (403, "The request comes from another site's page."),
         (408, "The request was sent too slowly."),
@@ -59,6 +61,15 @@ _REFUSED_FILMS: dict[int | str, dict[str, Any]] = {
         (413, "The request or its film is too large, or it holds too many films."),
         (415, "The request is no multipart form, or its film of no kind that is read."),
         (422, "No film of the request could be judged, or an option is wrong."),
+    )
+}
+_REFUSED_INSTANCES: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.ErrorAnswer, "description": description}
+    for status, description in (
+        (406, "The client accepts no answer that there is."),
+        (413, "The request is too large, or holds too many instances."),
+        (415, "The request, or a part of it, is of another media type."),
+        (422, "An option is wrong."),
     )
 }
 
@@ -105,17 +116,9 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
 
-    async def films_of(
-        request: Request,
-        evidence: Annotated[bool, Query(description="Add the evidence map of each film.")] = False,
-        preview: Annotated[bool, Query(description="Add each film as a JPEG that a browser can show.")] = False,
-    ) -> Films:
-        _check_room(queue)  # before the films are sent
-        return await uploads.read(request, limits, evidence, preview)
-
-    def submitted(films: Films) -> list[asyncio.Future[Row]]:
-        _check_room(queue, len(films.submissions))
-        return queue.submit(films.submissions)
+    def submitted(films: Sequence[Submission]) -> list[asyncio.Future[Row]]:
+        _check_room(queue, len(films))
+        return queue.submit(films)
 
     @app.post(
         "/v1/predict",
@@ -125,14 +128,15 @@ def create_app(
         responses=_REFUSALS | _REFUSED_FILMS,
         openapi_extra=uploads.FORM,
     )
-    async def predict(request: Request, films: Annotated[Films, Depends(films_of)]) -> Response:
+    async def predict(request: Request, evidence: Evidence = False, preview: Preview = False) -> Response:
         """Judge one or many films.
 
         Every film has a row; one that cannot be judged has an error in its row. Where that is so for all films of the
         request, the status says why: 413, 415 or 422.
         """
-        answers = submitted(films)
-        rows = await _unless_gone(request, answers)
+        _check_room(queue)  # before the films are sent
+        films = await uploads.read(request, limits, evidence, preview)
+        rows = await _unless_gone(request, submitted(films.submissions))
         if rows is None:
             return Response(status_code=499)
         request.state.facts["films"] = telemetry.answered(rows)
@@ -154,29 +158,52 @@ def create_app(
         },
         openapi_extra=uploads.FORM,
     )
-    async def stream(request: Request, films: Annotated[Films, Depends(films_of)]) -> StreamingResponse:
+    async def stream(request: Request, evidence: Evidence = False, preview: Preview = False) -> StreamingResponse:
         """Judge many films; each finding is a line of JSON, sent as soon as it is there, in any order.
 
-        `index` says which film of the request it belongs to.
+        `index` says which film of the request it belongs to. Films are judged while later ones still arrive; the fields
+        `evidence` and `preview` count for the films after them. Where the rest of a request is refused after the first
+        film, the last line is `{"error": {"kind", "message"}}`.
         """
-        answers = submitted(films)
 
-        async def numbered(i: int) -> tuple[int, Row]:
-            return i, await answers[i]
+        def answered(rows: Sequence[Row]) -> None:
+            request.state.facts["films"] = telemetry.answered(rows)
 
-        async def lines() -> AsyncIterator[str]:
-            rows = []
-            try:
-                for done in asyncio.as_completed([numbered(i) for i in range(len(answers))]):
-                    i, row = await done
-                    rows.append(row)
-                    yield json.dumps({"index": i} | row | {"path": films.names[i]}) + "\n"
-            finally:
-                for answer in answers:
-                    answer.cancel()
-                request.state.facts["films"] = telemetry.answered(rows)
+        _check_room(queue)
+        return await streaming.response(uploads.Form(request, limits, evidence, preview), queue, answered)
 
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+    async def store(request: Request, study: str | None, evidence: bool) -> Response:
+        reports = dicomweb.wants_reports(request.headers.get("accept"))
+        _check_room(queue)
+        rows = await _unless_gone(request, submitted(await dicomweb.read(request, limits, evidence)))
+        if rows is None:
+            return Response(status_code=499)
+        results = dicomweb.judged(rows, study)
+        request.state.facts["films"] = telemetry.answered(rows)
+        return dicomweb.answer(results, reports)
+
+    described: dict[str, Any] = {
+        "response_class": Response,
+        "responses": _REFUSALS | _REFUSED_INSTANCES | dicomweb.ANSWERS,
+        "openapi_extra": dicomweb.BODY,
+    }
+
+    @app.post("/dicom-web/studies", **described)
+    async def store_instances(request: Request, evidence: Captured = False) -> Response:
+        """Judge DICOM instances as DICOMweb's STOW-RS sends them.
+
+        Nothing is stored. The answer is a DICOM Structured Report on each film, with `evidence` beside a Secondary
+        Capture of it, as parts of `multipart/related; type="application/dicom"`; the last part is the response's data
+        set as `application/dicom+json`, with `ReferencedSOPSequence`, `FailedSOPSequence` and for what could not even
+        be identified `OtherFailuresSequence`. A client that accepts `application/dicom+json` alone, or prefers it, gets
+        the data set only.
+        """
+        return await store(request, None, evidence)
+
+    @app.post("/dicom-web/studies/{study}", **described)
+    async def store_instances_of_study(request: Request, study: str, evidence: Captured = False) -> Response:
+        """Judge DICOM instances of one study, as above; an instance of another study fails."""
+        return await store(request, study, evidence)
 
     @app.get(
         "/v1/model", response_description="Card and limits.", response_model=schemas.ModelAnswer, responses=_REFUSALS
@@ -189,7 +216,7 @@ def create_app(
         allowed = {
             "bytes": limits.body,
             "films": limits.films,
-            "pixels": radiograph.MAX_PIXELS,
+            "pixels": limits.pixels,
             "seconds": limits.film_seconds,
         }
         about = {"name": "Pneumoscope", "version": pneumoscope.__version__, "notice": NOT_A_DEVICE}

@@ -6,13 +6,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pneumoscope import engines
 from pneumoscope.detector import BATCH_SIZE, Finding
 from pneumoscope.errors import PneumoscopeError, TooSlowError, UnreadableError
 from pneumoscope.service.telemetry import LOG
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
+
+TOGETHER = BATCH_SIZE * engines.WORKERS
+"""Films that the worker gets at once, at most: a batch for each of its threads."""
 
 
 class QueueFullError(Exception):
@@ -64,6 +69,7 @@ class FilmQueue:
         self._arrived = asyncio.Event()
         self._pace = 0.05
         self._loop: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "judging")  # not several: each that ever held films keeps memory for them
         self._alive = True
         self.accepted = 0
 
@@ -85,6 +91,7 @@ class FilmQueue:
             loop.cancel()
             with suppress(asyncio.CancelledError):
                 await loop
+        self._thread.shutdown(wait=False)
 
     def check_room(self, films: int = 1) -> None:
         """Say at once whether there is room.
@@ -94,6 +101,11 @@ class FilmQueue:
         """
         if self.accepted + films > self._capacity:
             raise QueueFullError(max(1, round(self.accepted * self._pace)))
+
+    async def room(self) -> None:
+        """Wait until there is room for a film."""
+        while self.accepted >= self._capacity:
+            await asyncio.sleep(0.01)
 
     def submit(self, films: Sequence[Submission]) -> list[asyncio.Future[Row]]:
         """Take films in, all or none; cancel an answer that nobody waits for any more.
@@ -112,7 +124,7 @@ class FilmQueue:
     async def _run(self) -> None:
         while True:
             await self._arrived.wait()
-            batch = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
             if not self._waiting:
                 self._arrived.clear()
             wanted = [job for job in batch if not job.answer.cancelled()]
@@ -149,16 +161,17 @@ class FilmQueue:
         return [_refused(UnreadableError(message))]
 
     async def _call(self, films: Sequence[Submission]) -> list[Row]:
+        loop = asyncio.get_running_loop()
         if not self._alive:
             try:
-                await asyncio.to_thread(self._worker.start)
+                await loop.run_in_executor(self._thread, self._worker.start)
             except PneumoscopeError as error:  # the model file has gone meanwhile
                 return [_refused(error)] * len(films)
             self._alive = True
         try:
             # A full batch has twice the time of a film: what hangs is found soon, and a slow machine keeps its worker.
-            seconds = self._seconds * (1 + (len(films) - 1) / BATCH_SIZE)
-            return await asyncio.to_thread(self._worker.judge, films, seconds)
+            seconds = self._seconds * (1 + (len(films) - 1) / TOGETHER)
+            return await loop.run_in_executor(self._thread, self._worker.judge, films, seconds)
         except WorkerLostError:
             self._alive = False
             raise

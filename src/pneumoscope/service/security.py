@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumoscope.errors import UnsupportedError
+from pneumoscope.radiograph import MAX_PIXELS
 from pneumoscope.service.telemetry import LOG, Telemetry
 
 OPEN = ("/healthz", "/readyz", "/openapi.json")
@@ -47,6 +48,7 @@ class Limits:
         held: bytes of all requests together that are being read or judged.
         films: films of a request.
         queue: films accepted and not yet answered.
+        pixels: of a film.
         film_seconds: time to judge a film.
         idle_seconds: time without a byte of a request that is being sent.
         body_seconds: time to send a request.
@@ -56,6 +58,7 @@ class Limits:
     held: int = 512_000_000
     films: int = 64
     queue: int = 256
+    pixels: int = MAX_PIXELS
     film_seconds: float = 20.0
     idle_seconds: float = 20.0
     body_seconds: float = 300.0

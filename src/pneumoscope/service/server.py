@@ -56,7 +56,7 @@ def serve(
     check_address(host, token)
     bound = _bound(host, port)
     telemetry.log_to_stderr()
-    worker = Worker(model)
+    worker = Worker(model, max_pixels=(limits or Limits()).pixels)
     try:
         worker.start()
         app = create_app(worker, limits=limits, token=token, origins=origins)

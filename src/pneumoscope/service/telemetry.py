@@ -81,7 +81,7 @@ class Telemetry:
             "pneumoscope_film_seconds", "Time from accepting a film to its answer.", buckets=_SECONDS, registry=registry
         )
         self._batches = Histogram(
-            "pneumoscope_batch_films", "Films judged together.", buckets=(1, 2, 4, 8, 16), registry=registry
+            "pneumoscope_batch_films", "Films judged together.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
         Gauge("pneumoscope_films_accepted", "Films not yet answered.", registry=registry).set_function(accepted)
         Gauge("pneumoscope_worker_starts", "Starts of the detector's process.", registry=registry).set_function(starts)

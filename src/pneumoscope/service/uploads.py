@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from pneumoscope.service import multipart
+from pneumoscope.service.multipart import options
 from pneumoscope.service.security import Limits, Refusal
 from pneumoscope.service.worker import Submission
+
+FIELDS = 16
+"""Parts of a form that are no films, at most."""
 
 FORM: dict[str, Any] = {
     "requestBody": {
@@ -49,14 +53,58 @@ class Films:
     submissions: list[Submission]
 
 
-class _InMemory(MultiPartParser):
-    """Keeps files in memory, whatever their size."""
+class Form:
+    """The films of a form as they arrive; every file of it is one, whatever its field is called.
 
-    spool_max_size = 2**62
+    Args:
+        request: its body is read.
+        limits: how many films there may be.
+        evidence: whether to ask for evidence maps.
+        preview: whether to ask for previews.
+
+    Attributes:
+        evidence: likewise, by what has arrived: a field of the form may ask for it too.
+        preview: likewise.
+    """
+
+    def __init__(self, request: Request, limits: Limits, evidence: bool = False, preview: bool = False) -> None:
+        self._request = request
+        self._limits = limits
+        self.evidence = evidence
+        self.preview = preview
+
+    async def films(self) -> AsyncIterator[tuple[str, Submission]]:
+        """Give each film as soon as it is there, with what the request calls it.
+
+        Raises:
+            Refusal: it is no form with films, or there are too many.
+        """
+        if options(self._request.headers.get("content-type", ""))[0] != "multipart/form-data":
+            message = "Expected a multipart/form-data request, such as curl -F films=@film.png sends."
+            raise Refusal(415, "unsupported", message)
+        n = 0
+        async for part in multipart.parts(self._request, self._limits.films + FIELDS):
+            _, given = options(part.headers.get("content-disposition", ""))
+            if "name" not in given:
+                raise Refusal(400, "request", "Expected a name for each part of the form, got one without.")
+            if "filename" not in given:
+                if given["name"] in ("evidence", "preview"):
+                    asked = part.data.strip().lower() in (b"true", b"1")
+                    setattr(self, given["name"], asked or getattr(self, given["name"]))
+                continue
+            n += 1
+            if n > self._limits.films:
+                message = f"Expected at most {self._limits.films} films a request, got more: send several requests."
+                raise Refusal(413, "too_large", message)
+            name = given["filename"].encode("latin-1").decode("utf-8", "replace")
+            yield name, Submission(part.data, self.evidence, self.preview)
+        if not n:
+            message = "Expected one or more films as files of a form, got none: curl -F films=@film.png"
+            raise Refusal(400, "request", message)
 
 
 async def read(request: Request, limits: Limits, evidence: bool = False, preview: bool = False) -> Films:
-    """Read the films of a form; every file of it is one, whatever its field is called.
+    """Read all films of a form, and its fields wherever they stand in it.
 
     Args:
         request: its body is read.
@@ -70,27 +118,9 @@ async def read(request: Request, limits: Limits, evidence: bool = False, preview
     Example:
         >>> films = await read(request, Limits())  # doctest: +SKIP
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refusal(
-            415, "unsupported", "Expected a multipart/form-data request, such as curl -F films=@film.png sends."
-        )
-    parser = _InMemory(request.headers, request.stream(), max_files=limits.films, max_fields=16)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            message = f"Expected at most {limits.films} films a request, got more: send them in several requests."
-            raise Refusal(413, "too_large", message) from None
-        raise Refusal(400, "request", "Expected a multipart form, got a damaged one.") from None
-    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    if not files:
-        message = "Expected one or more films as files of a form, got none: curl -F films=@film.png"
-        raise Refusal(400, "request", message)
-    evidence, preview = (
-        asked or str(form.get(name)).lower() in ("true", "1")
-        for name, asked in (("evidence", evidence), ("preview", preview))
-    )
+    form = Form(request, limits, evidence, preview)
+    received = [film async for film in form.films()]
     return Films(
-        [file.filename or "" for file in files],
-        [Submission(await file.read(), evidence, preview) for file in files],
+        [name for name, _ in received],
+        [Submission(film.data, form.evidence, form.preview) for _, film in received],
     )

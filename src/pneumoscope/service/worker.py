@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ START_SECONDS = 120.0
 """Time to load the model; seconds on an idle machine."""
 
 Row = dict[str, Any]
-"""A finding as `Finding.as_dict` lays it out, with `evidence` and `preview` where they were asked for."""
+"""A finding as `Finding.as_dict` lays it out, with `evidence` and `preview` where they were asked for.
+
+Where DICOM reports were asked for, it has `reports`, the bytes of their files, and `instance`, the film's UIDs by name.
+"""
 
 
 class WorkerLostError(Exception):
@@ -49,11 +52,13 @@ class Submission:
         data: the bytes of the file.
         evidence: whether the answer is to hold the evidence map.
         preview: whether the answer is to hold the film as a JPEG.
+        reports: whether the answer is to hold the finding as DICOM objects; with `evidence`, the map as one of them.
     """
 
     data: bytes
     evidence: bool = False
     preview: bool = False
+    reports: bool = False
 
 
 class Worker:
@@ -62,6 +67,7 @@ class Worker:
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
         memory: bytes that the process may take; by default half of what the machine has.
+        max_pixels: the largest film to read, in pixels.
 
     Attributes:
         card: what the model file says of itself, once started.
@@ -76,9 +82,12 @@ class Worker:
 
     card: Card
 
-    def __init__(self, model: Path | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self, model: Path | None = None, memory: int | None = None, max_pixels: int = radiograph.MAX_PIXELS
+    ) -> None:
         self._model = model
         self._memory = memory
+        self._max_pixels = max_pixels
         self.starts = 0
 
     def start(self) -> None:
@@ -91,7 +100,8 @@ class Worker:
         self.stop()
         context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._model, self._memory), daemon=True)
+        bounds = (self._memory, self._max_pixels)
+        self._process = context.Process(target=_work, args=(theirs, self._model, *bounds), daemon=True)
         self.starts += 1
         try:
             self._process.start()
@@ -138,13 +148,13 @@ class Worker:
         raise WorkerTooSlowError
 
 
-def _work(pipe: Connection, model: Path | None, memory: int | None) -> None:
+def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: int) -> None:
     """Load the model, then answer until the other end is closed; a signal to the whole group is for the parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _bound_memory(memory)
     try:
-        detector = Detector(model)
+        detector = Detector(model, max_pixels=max_pixels)
     except PneumoscopeError as error:
         pipe.send(error)
         return
@@ -163,10 +173,12 @@ def judge(detector: Detector, films: Sequence[Submission]) -> list[Row]:
     """
     evidence = any(film.evidence for film in films)
     findings = detector.examine([film.data for film in films], evidence=evidence)
-    return [_row(finding, film) for finding, film in zip(findings, films, strict=True)]
+    return [_row(finding, film, detector.card) for finding, film in zip(findings, films, strict=True)]
 
 
-def _row(finding: Finding, film: Submission) -> Row:
+def _row(finding: Finding, film: Submission, card: Card) -> Row:
+    if film.reports:
+        return _report_row(finding, film, card)
     row = finding.as_dict()
     if film.evidence and finding.evidence is not None:
         cells = np.round(finding.evidence.astype(np.float64), 5).tolist()
@@ -174,6 +186,18 @@ def _row(finding: Finding, film: Submission) -> Row:
     if film.preview and finding.error is None:
         row["preview"] = preview(radiograph.read(film.data))
     return row
+
+
+def _report_row(finding: Finding, film: Submission, card: Card) -> Row:
+    from pneumoscope import dicom_report
+
+    reports: list[bytes] = []
+    try:
+        asked = finding if film.evidence else replace(finding, evidence=None)  # another film of the batch has it
+        reports = [dicom_report.encode(made) for made in dicom_report.objects(asked, film.data, card)]
+    except PneumoscopeError as error:
+        finding = Finding("", error=error)
+    return finding.as_dict() | {"reports": reports, "instance": dicom_report.instance(film.data)}
 
 
 def preview(film: Radiograph) -> Row:

@@ -1,0 +1,199 @@
+"""DICOMweb's Store transaction (PS3.18, section 10.5) as a way to ask: films in, reports on them out, nothing kept."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pneumoscope.service import multipart
+from pneumoscope.service.multipart import options
+from pneumoscope.service.security import Limits, Refusal
+from pneumoscope.service.worker import Row, Submission
+
+DICOM, JSON, RELATED = "application/dicom", "application/dicom+json", "multipart/related"
+
+PROCESSING_FAILURE = 0x0110
+FAILURE_REASONS = {
+    "unsupported": 0x0122,  # SOP class not supported
+    "unreadable": 0xC000,  # cannot understand
+    "too_large": 0xA700,  # out of resources
+    "too_slow": 0xA700,
+}
+"""What `FailureReason` says by the kind of a film's error (PS3.18, annex I.2.2); `PROCESSING_FAILURE` for others."""
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            RELATED: {
+                "schema": {"type": "string", "format": "binary", "description": f"Parts of {DICOM}, a file each."}
+            }
+        },
+    }
+}
+"""A request with instances, for the OpenAPI description."""
+
+_DATA_SET: dict[str, Any] = {JSON: {"schema": {"type": "object"}}}
+_REPORTS: dict[str, Any] = {RELATED: {"schema": {"type": "string", "format": "binary"}}}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Every instance was judged.", "content": _REPORTS | _DATA_SET},
+    202: {"description": "Some were; `FailedSOPSequence` names the others.", "content": _REPORTS | _DATA_SET},
+    409: {"description": "No instance could be judged.", "content": _DATA_SET},
+}
+"""The answers, for the OpenAPI description."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of an instance.
+
+    Attributes:
+        instance: its UIDs by their names, as far as they could be read.
+        reports: DICOM files on it; none where it failed.
+        failure: the kind of error.
+    """
+
+    instance: dict[str, str]
+    reports: Sequence[bytes] = ()
+    failure: str | None = None
+
+
+def wants_reports(accept: str | None) -> bool:
+    """Say whether a client takes the reports themselves, which is what it gets where it has no wish.
+
+    Args:
+        accept: the header (RFC 9110, section 12.5.1).
+
+    Raises:
+        Refusal: it takes neither reports nor the DICOM JSON that says what became of the instances.
+
+    Example:
+        >>> wants_reports("*/*"), wants_reports("application/dicom+json")
+        (True, False)
+    """
+    taken = {DICOM: 0.0, JSON: 0.0}
+    for wish in (accept or "*/*").split(","):
+        kind, given = options(wish.strip())
+        try:
+            weight = float(given.get("q", "1"))
+        except ValueError:
+            weight = 0.0
+        if kind in ("*/*", RELATED, "multipart/*") and given.get("type", DICOM) == DICOM:
+            taken[DICOM] = max(taken[DICOM], weight)
+        if kind in ("*/*", JSON, "application/*", "application/json"):
+            taken[JSON] = max(taken[JSON], weight)
+    if not any(taken.values()):
+        message = f'Expected a client that accepts {RELATED}; type="{DICOM}" or {JSON}, got one that accepts neither.'
+        raise Refusal(406, "not_acceptable", message)
+    return taken[DICOM] >= taken[JSON]
+
+
+async def read(request: Request, limits: Limits, evidence: bool) -> list[Submission]:
+    """Read the instances of a request, one a part.
+
+    Args:
+        request: its body is read.
+        limits: how many instances there may be.
+        evidence: whether each report is to have the film with its evidence map beside it.
+
+    Raises:
+        Refusal: it is no multipart request with DICOM files, or there are too many.
+
+    Example:
+        >>> submissions = await read(request, Limits(), evidence=False)  # doctest: +SKIP
+    """
+    kind, given = options(request.headers.get("content-type", ""))
+    if kind != RELATED or given.get("type", DICOM).lower() != DICOM:
+        raise Refusal(415, "unsupported", f'Expected a {RELATED} request; type="{DICOM}", got another.')
+    films = []
+    async for part in multipart.parts(request, limits.films):
+        if options(part.headers.get("content-type", DICOM))[0] != DICOM:
+            raise Refusal(415, "unsupported", f"Expected parts of {DICOM}, got another.")
+        films.append(Submission(part.data, evidence, reports=True))
+    if not films:
+        raise Refusal(400, "request", "Expected one or more DICOM files as parts, got none.")
+    return films
+
+
+def judged(rows: Iterable[Row], study: str | None) -> list[Judged]:
+    """Say what became of each instance; one of another study than the address names has failed.
+
+    Example:
+        >>> judged([{"error": {"kind": "unreadable"}}], None)
+        [Judged(instance={}, reports=(), failure='unreadable')]
+    """
+    results = []
+    for row in rows:
+        instance = row.get("instance", {})
+        failure = row["error"]["kind"] if row["error"] else None
+        if study is not None and instance and instance.get("StudyInstanceUID") != study:
+            failure = "other_study"
+        results.append(Judged(instance, () if failure else row["reports"], failure))
+    return results
+
+
+def answer(results: Sequence[Judged], reports: bool) -> Response:
+    """Lay the answer out: reports part by part with the response's data set last, or that data set alone.
+
+    Args:
+        results: of all instances, in their order.
+        reports: whether the client takes the reports.
+
+    Returns:
+        200 where all were judged, 202 where some were, 409 where none was.
+
+    Example:
+        >>> answer([Judged({}, failure="unreadable")], reports=True).status_code
+        409
+    """
+    failed = [result for result in results if result.failure]
+    status = 200 if not failed else 202 if len(failed) < len(results) else 409
+    told = json.dumps(dataset(results)).encode("ascii")
+    if status == 409 or not reports:
+        return Response(told, status, media_type=JSON)
+    boundary = uuid.uuid4().hex
+    files = [(DICOM, file) for result in results for file in result.reports]
+    body = b"".join(_parts([*files, (JSON, told)], boundary.encode("ascii")))
+    return Response(body, status, media_type=f'{RELATED}; type="{DICOM}"; boundary={boundary}')
+
+
+def dataset(results: Sequence[Judged]) -> dict[str, Any]:
+    """Write the response's data set (PS3.18, annex I) as DICOM JSON (annex F).
+
+    `RetrieveURL` is empty: nothing is kept. `ErrorComment` is the kind of a film's error.
+
+    Example:
+        >>> dataset([Judged({}, failure="unreadable")])["0008119A"]["Value"]
+        [{'00081197': {'vr': 'US', 'Value': [49152]}, '00000902': {'vr': 'LO', 'Value': ['unreadable']}}]
+    """
+    referenced: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    unknown: list[dict[str, Any]] = []
+    for result in results:
+        item: dict[str, Any] = {
+            tag: {"vr": "UI", "Value": [result.instance[name]]}
+            for tag, name in (("00081150", "SOPClassUID"), ("00081155", "SOPInstanceUID"))
+            if name in result.instance
+        }
+        if result.failure is None:
+            referenced.append(item | {"00081190": {"vr": "UR"}})
+            continue
+        reason = FAILURE_REASONS.get(result.failure, PROCESSING_FAILURE)
+        why = {"00081197": {"vr": "US", "Value": [reason]}, "00000902": {"vr": "LO", "Value": [result.failure]}}
+        (failed if len(item) == 2 else unknown).append(item | why)
+    sequences = (("00081198", failed), ("00081199", referenced), ("0008119A", unknown))
+    return {"00081190": {"vr": "UR"}} | {tag: {"vr": "SQ", "Value": items} for tag, items in sequences if items}
+
+
+def _parts(files: Sequence[tuple[str, bytes]], boundary: bytes) -> Iterator[bytes]:
+    for kind, file in files:
+        yield b"--%b\r\nContent-Type: %b\r\n\r\n" % (boundary, kind.encode("ascii"))
+        yield file
+        yield b"\r\n"
+    yield b"--%b--\r\n" % boundary

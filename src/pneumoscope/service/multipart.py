@@ -1,0 +1,111 @@
+"""Multipart bodies (RFC 2046), part by part while they arrive, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from pneumoscope.service.security import Refusal
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a body.
+
+    Attributes:
+        headers: by their names in lower case.
+        data: what follows them.
+    """
+
+    headers: dict[str, str]
+    data: bytes
+
+
+async def parts(request: Request, most: int) -> AsyncIterator[Part]:
+    """Give each part of a request's body as soon as it is complete.
+
+    The size of a part's headers is bounded by the parser, and that of the body by the `Guard`.
+
+    Args:
+        request: its body is read.
+        most: parts, at most.
+
+    Raises:
+        Refusal: the body is damaged or ends too early, or has too many parts.
+
+    Example:
+        >>> async for part in parts(request, most=64):  # doctest: +SKIP
+        ...     print(part.headers["content-type"], len(part.data))
+    """
+    collected = _Collector()
+    n = 0
+    try:
+        boundary = options(request.headers.get("content-type", ""))[1]["boundary"]
+        parser = MultipartParser(boundary, collected.callbacks())  # type: ignore[arg-type]
+        async for chunk in request.stream():
+            parser.write(chunk)
+            n += len(collected.complete)
+            if n > most:
+                raise Refusal(413, "too_large", f"Expected at most {most} parts a request, got more.")
+            while collected.complete:
+                yield collected.complete.pop(0)
+    except (FormParserError, KeyError, UnicodeError):
+        raise _damaged() from None
+    except ClientDisconnect:
+        raise _damaged() from None
+    if parser.state != MultipartState.END:
+        raise _damaged()
+
+
+def options(header: str) -> tuple[str, dict[str, str]]:
+    """Split a header as `Content-Type` and `Content-Disposition` are.
+
+    Example:
+        >>> options('multipart/related; type="application/dicom"; boundary=x')
+        ('multipart/related', {'type': 'application/dicom', 'boundary': 'x'})
+    """
+    value, given = parse_options_header(header)
+    return value.decode("latin-1"), {key.decode("latin-1"): text.decode("latin-1") for key, text in given.items()}
+
+
+def _damaged() -> Refusal:
+    return Refusal(400, "request", "Expected a multipart request, got a damaged one.")
+
+
+@dataclass
+class _Collector:
+    """Puts together what the parser finds."""
+
+    complete: list[Part] = field(default_factory=list)
+    _headers: dict[str, str] = field(default_factory=dict)
+    _pieces: list[bytes] = field(default_factory=list)
+    _name: bytes = b""
+    _value: bytes = b""
+
+    def callbacks(self) -> dict[str, object]:
+        names = ("part_begin", "header_field", "header_value", "header_end", "part_data", "part_end")
+        return {f"on_{name}": getattr(self, name) for name in names}
+
+    def part_begin(self) -> None:
+        self._headers, self._pieces = {}, []
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def header_end(self) -> None:
+        self._headers[self._name.decode("latin-1").lower()] = self._value.decode("latin-1")
+        self._name = self._value = b""
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        self._pieces.append(data[start:end])
+
+    def part_end(self) -> None:
+        self.complete.append(Part(self._headers, b"".join(self._pieces)))
+        self._pieces = []
