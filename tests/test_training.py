@@ -468,7 +468,7 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
         parts[str(film.split)].append(film)
     learnt, held_out = (splits.decode(part, SIZE) for part in parts.values())
 
-    def pooled(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    def pooled(pixels: Any) -> NDArray[np.float32]:
         maps = network.get_layer("features").predict_on_batch(pixels[..., None].astype(np.float32))
         head = network.get_layer("head")
         return np.asarray(keras.Model(head.inputs, head.layers[-1].input).predict_on_batch(maps))
@@ -476,7 +476,7 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
     expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
     inputs = np.concatenate([pooled(learnt.pixels), pooled(learnt.pixels[:, :, ::-1])])
     expected.fit(inputs, np.tile(learnt.labels, 2))
-    logits = epochs.predict_logits(network, held_out.pixels[..., None])
+    logits = epochs.predict_logits(network, held_out.pixels)
     np.testing.assert_allclose(logits, expected.decision_function(pooled(held_out.pixels)), atol=2e-2)
     assert Detector(run.model).card.architecture == "mobilenet_v2_short"
 

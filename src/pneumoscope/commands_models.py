@@ -121,10 +121,12 @@ def train(
         return
     from pneumoscope import tracking
 
-    with tracking.to(track, track_to, out) as tracker, console.progress() as bars:
+    with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
         run = training.fit(data, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
     for note in run.notes:
         console.note(note)
+    if tracker.lost:
+        console.note(f"The tracker was lost on the way and does not have all of this run: {tracker.lost}")
     console.print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
     console.say(
         "These patients chose the epoch and the threshold, so the figures flatter the model: evaluate it on others, "
@@ -294,7 +296,7 @@ def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa:
         if number or hosts:
             from pneumoscope import devices
 
-            devices.use(int(number) if number and number.isdecimal() else None, (hosts or "").split(",") if hosts else (), host)
+            devices.use(int(number) if number not in (None, "auto") else None, hosts.split(",") if hosts else (), host)
         from pneumoscope import training
     except ImportError as error:
         raise MissingExtraError(

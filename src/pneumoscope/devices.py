@@ -103,10 +103,11 @@ def use(number: int | None = None, hosts: Sequence[str] = (), host: int = 0) -> 
     if "keras" in sys.modules and sys.modules["keras"].config.backend() != "jax":
         raise TrainingError("Expected Keras on JAX, got another backend: start again with KERAS_BACKEND=jax.")
     jax.config.update("jax_default_matmul_precision", "float32")  # as the recipe says; GPUs would round to 10 bits
-    if number:
-        jax.config.update("jax_num_cpu_devices", number)  # takes effect where the processor is all there is
+    if number:  # for where the processor is all there is; each part needs threads of its own, or they wait for ever
+        jax.config.update("jax_num_cpu_devices", number)
+        os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * number)))
     if len(addresses) > 1:
-        _meet(addresses, host)
+        meet(addresses, host)
 
     import keras
 
@@ -120,6 +121,50 @@ def use(number: int | None = None, hosts: Sequence[str] = (), host: int = 0) -> 
     # Every host reads its own part of a batch, so Keras has nothing to share out.
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False))
     return share()
+
+
+def meet(addresses: Sequence[tuple[str, int]], host: int) -> None:
+    """Wait until every host is there: JAX itself ends the process, with a page of C++, when one is not.
+
+    Args:
+        addresses: the name and the port of each host; they meet at the first.
+        host: which of them this is.
+
+    Raises:
+        TrainingError: some are not there after `PATIENCE`.
+
+    Example:
+        >>> meet([("10.0.0.1", 9000), ("10.0.0.2", 9000)], host=1)  # doctest: +SKIP
+    """
+    deadline = time.monotonic() + PATIENCE
+    if host:
+        _report(addresses[0], host, len(addresses), deadline)
+        return
+    name, port = addresses[0]
+    try:
+        server = socket.create_server(("", port))
+    except OSError as error:
+        raise TrainingError(f"Expected to listen on port {port} as host 0, got: {error.strerror}.") from error
+    awaited = {_greeting(i, len(addresses)) for i in range(1, len(addresses))}
+    with server, ExitStack() as guests:
+        lines: list[socket.socket] = []
+        while awaited:
+            server.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                line, _ = server.accept()
+                line.settimeout(5.0)
+                said = line.recv(64).decode("ascii", "replace")
+            except OSError:  # nobody came, or a stranger who says nothing
+                if time.monotonic() < deadline:
+                    continue
+                raise TrainingError(
+                    f"Expected {len(addresses)} hosts at {name}:{port} within {PATIENCE:.0f} s, still missing: "
+                    f"{', '.join(sorted(awaited))}. Start the same command there, with its own --host."
+                ) from None
+            lines.append(guests.enter_context(line))
+            awaited.discard(said)
+        for line in lines:
+            line.sendall(_ALL_HERE)
 
 
 def share() -> Share:
@@ -204,39 +249,6 @@ def _address(text: str) -> tuple[str, int]:
     if not name or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise TrainingError(f"Expected the address of a host as name:port, got '{text}'.")
     return name, int(port)
-
-
-def _meet(addresses: Sequence[tuple[str, int]], host: int) -> None:
-    """Wait until every host is there: JAX itself ends the process, with a page of C++, when one is not."""
-    deadline = time.monotonic() + PATIENCE
-    if host:
-        _report(addresses[0], host, len(addresses), deadline)
-        return
-    name, port = addresses[0]
-    try:
-        server = socket.create_server(("", port))
-    except OSError as error:
-        raise TrainingError(f"Expected to listen on port {port} as host 0, got: {error.strerror}.") from error
-    awaited = {_greeting(i, len(addresses)) for i in range(1, len(addresses))}
-    with server, ExitStack() as guests:
-        lines: list[socket.socket] = []
-        while awaited:
-            server.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                line, _ = server.accept()
-                line.settimeout(5.0)
-                said = line.recv(64).decode("ascii", "replace")
-            except OSError:  # nobody came, or a stranger who says nothing
-                if time.monotonic() < deadline:
-                    continue
-                raise TrainingError(
-                    f"Expected {len(addresses)} hosts at {name}:{port} within {PATIENCE:.0f} s, still missing: "
-                    f"{', '.join(sorted(awaited))}. Start the same command there, with its own --host."
-                ) from None
-            lines.append(guests.enter_context(line))
-            awaited.discard(said)
-        for line in lines:
-            line.sendall(_ALL_HERE)
 
 
 def _report(address: tuple[str, int], host: int, hosts: int, deadline: float) -> None:
