@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("keras", reason="training is not installed")
 
-from pneumoscope import Detector, dataset, epochs, model_file, recipe, splits, training
+from pneumoscope import Detector, dataset, epochs, model_file, recipe, splits, stored, training
 from pneumoscope.augmentation import NONE, Augmentation
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
@@ -115,6 +115,35 @@ def test_a_killed_run_resumes_to_the_same_result_as_an_unbroken_one(epoch: str, 
     assert history(tmp_path / "whole") == history(tmp_path / "broken")
     sample = [drawn_film(i % 2, 900 + i) for i in range(8)]
     assert np.array_equal(Detector(whole.model).predict_proba(sample), Detector(resumed.model).predict_proba(sample))
+
+
+def test_films_in_a_file_train_the_same_model(films: Path, base_weights: Path, tmp_path: Path) -> None:
+    import keras
+
+    recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=1, epochs=1)
+    (tmp_path / "cache").mkdir()
+    training.fit(films, tmp_path / "memory", recipe)
+    training.fit(films, tmp_path / "file", recipe, cache=tmp_path / "cache")
+    assert history(tmp_path / "memory") == history(tmp_path / "file")
+    one, other = (keras.saving.load_model(tmp_path / out / "model.keras").get_weights() for out in ("memory", "file"))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_films_too_many_for_memory_are_kept_in_the_runs_folder(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path | None] = []
+    decode = splits.decode
+
+    def watched(films: Sequence[Film], size: int, progress: Callable[[], object], folder: Path | None) -> Decoded:
+        asked.append(folder)
+        return decode(films, size, progress, folder)
+
+    monkeypatch.setattr(splits, "decode", watched)
+    monkeypatch.setattr(stored, "SHARE", 1e-9)
+    training.fit(films, tmp_path / "run", replace(QUICK, epochs=1))
+    assert asked == [tmp_path / "run"]
 
 
 def test_resuming_a_finished_run_gives_it_again(films: Path, tmp_path: Path) -> None:

@@ -74,8 +74,9 @@ class MLflow(Tracker):
             place = found.experiment_id if found else self._client.create_experiment(experiment)
             self._run = self._client.create_run(place, run_name=name).info.run_id
         except Exception as error:  # of MLflow, of its HTTP client, or of the database's driver
+            asked = _without_password(uri or mlflow.get_tracking_uri())
             raise TrainingError(
-                f"Expected an MLflow server or database at '{_without_password(uri or mlflow.get_tracking_uri())}': give "
+                f"Expected an MLflow server or database at '{asked}', which does not answer or lets nobody in: give "
                 "one with --track-to, such as http://host:5000 or sqlite:///runs.db, and the credentials it asks for, "
                 f"as MLflow takes them. It said: {_first_line(error)}"
             ) from error
