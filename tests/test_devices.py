@@ -110,8 +110,12 @@ def test_a_port_that_is_taken_is_named() -> None:
 @pytest.mark.training
 def test_two_processes_train_the_model_that_one_trains(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="training on several devices is not installed")
+    from pneumoscope.augmentation import NONE
+
     films = draw_folder(32, 31)
-    (tmp_path / "recipe.toml").write_text(f'size = {SIZE}\nbatch_size = 16\narchitecture = "cnn"\nepochs = 2\n')
+    calm = "\n".join(f"{name} = 0" for name in vars(NONE) if name not in ("share", "noise", "brightness"))
+    recipe = f'size = {SIZE}\nbatch_size = 16\narchitecture = "cnn"\nepochs = 2\n[augmentation]\n{calm}\n'
+    (tmp_path / "recipe.toml").write_text(recipe)
 
     def started(out: str, *arguments: str) -> subprocess.Popen[str]:
         command = ["train", str(films), "--out", str(tmp_path / out), "--recipe", str(tmp_path / "recipe.toml")]
@@ -124,10 +128,13 @@ def test_two_processes_train_the_model_that_one_trains(draw_folder: Callable[...
         assert process.returncode == 0, said
 
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
-    helper = started("two", "--hosts", hosts, "--host", "1", "--cache", str(tmp_path))
-    finished(started("two", "--hosts", hosts, "--host", "0"))
-    finished(helper)
-    finished(started("one", "--devices", "1"))
+    processes = [
+        started("two", "--hosts", hosts, "--host", "1", "--cache", str(tmp_path)),
+        started("two", "--hosts", hosts, "--host", "0"),
+        started("one", "--devices", "1"),
+    ]
+    for process in processes:
+        finished(process)
     curves = [list(csv.DictReader((tmp_path / out / "history.csv").open())) for out in ("one", "two")]
     for one, two in zip(*curves, strict=True):
         for name in ("learning_rate", "loss", "val_loss", "val_auc"):

@@ -16,7 +16,8 @@ HEAVY = (*FRAMEWORKS, *TRACKERS, "sklearn", "scipy", "matplotlib", "pandas", "on
 
 FLOORS = (
     "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset stored splits download "
-    "sources stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts faults audit",
+    "sources stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts "
+    "faults audit",
     "detector engines model_file gate views architectures graph augmentation recipe devices tracking epochs training "
     "evaluation adaptation export litert",
     "cli commands_data commands_films commands_models options console report figures findings audit_page service "
