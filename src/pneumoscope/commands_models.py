@@ -99,6 +99,8 @@ def train(
     $ pneumoscope train films.csv --out runs/cnn --architecture cnn
     $ pneumoscope train films.csv --out runs/gpus --devices auto
     """
+    if track_to is not None and track is None:
+        raise typer.BadParameter("Expected --track with what keeps it, got --track-to alone.", param_hint="--track-to")
     check_folder(out)
     training = _training(devices, hosts, host)
     options = {
