@@ -120,7 +120,7 @@ def test_a_killed_run_resumes_to_the_same_result_as_an_unbroken_one(epoch: str, 
 def test_films_in_a_file_train_the_same_model(films: Path, base_weights: Path, tmp_path: Path) -> None:
     import keras
 
-    recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=1, epochs=1)
+    recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=1, epochs=0)
     (tmp_path / "cache").mkdir()
     training.fit(films, tmp_path / "memory", recipe)
     training.fit(films, tmp_path / "file", recipe, cache=tmp_path / "cache")
@@ -141,9 +141,11 @@ def test_films_too_many_for_memory_are_kept_in_the_runs_folder(
         return decode(films, size, progress, folder)
 
     monkeypatch.setattr(splits, "decode", watched)
+    training.fit(films, tmp_path / "memory", replace(QUICK, epochs=1))
     monkeypatch.setattr(stored, "SHARE", 1e-9)
     training.fit(films, tmp_path / "run", replace(QUICK, epochs=1))
-    assert asked == [tmp_path / "run"]
+    assert asked == [None, tmp_path / "run"]
+    assert history(tmp_path / "memory") == history(tmp_path / "run")
 
 
 def test_resuming_a_finished_run_gives_it_again(films: Path, tmp_path: Path) -> None:
