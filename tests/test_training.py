@@ -120,7 +120,7 @@ def test_a_killed_run_resumes_to_the_same_result_as_an_unbroken_one(epoch: str, 
 def test_films_in_a_file_train_the_same_model(films: Path, base_weights: Path, tmp_path: Path) -> None:
     import keras
 
-    recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=1, epochs=0)
+    recipe = replace(QUICK, architecture="mobilenet_v2_short", init=str(base_weights), head_epochs=1, epochs=0)
     (tmp_path / "cache").mkdir()
     training.fit(films, tmp_path / "memory", recipe)
     training.fit(films, tmp_path / "file", recipe, cache=tmp_path / "cache")
