@@ -218,7 +218,7 @@ def fit_ours(recipe: Recipe, films: list[Film], unseen: list[Film], run: Path) -
 
     def judged(part: Sequence[Film]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         decoded = splits.decode(part, recipe.size)
-        return decoded.labels, detector.predict_proba(list(decoded.pixels.astype(np.float32)))[:, 1]
+        return decoded.labels, detector.predict_proba(list(np.asarray(decoded.pixels, dtype=np.float32)))[:, 1]
 
     return scores_of(films, judged, unseen, detector.card.calibration.threshold)
 

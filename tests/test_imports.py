@@ -11,13 +11,15 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "pneumoscope"
 FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
-HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime")
+TRACKERS = ("mlflow", "tensorboard")
+HEAVY = (*FRAMEWORKS, *TRACKERS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime")
 
 FLOORS = (
-    "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset splits download sources "
-    "stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts faults audit",
-    "detector engines model_file gate views architectures augmentation recipe epochs training evaluation adaptation "
-    "export litert dicom_report",
+    "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset stored splits download "
+    "sources stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts "
+    "faults audit",
+    "detector engines model_file gate views architectures graph augmentation recipe devices tracking epochs training "
+    "evaluation adaptation export litert dicom_report",
     "cli commands_data commands_films commands_models options console report figures findings audit_page service "
     "__main__",
 )

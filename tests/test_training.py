@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("keras", reason="training is not installed")
 
-from pneumoscope import Detector, dataset, epochs, model_file, recipe, splits, training
+from pneumoscope import Detector, dataset, epochs, model_file, recipe, splits, stored, training
 from pneumoscope.augmentation import NONE, Augmentation
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
@@ -115,6 +115,37 @@ def test_a_killed_run_resumes_to_the_same_result_as_an_unbroken_one(epoch: str, 
     assert history(tmp_path / "whole") == history(tmp_path / "broken")
     sample = [drawn_film(i % 2, 900 + i) for i in range(8)]
     assert np.array_equal(Detector(whole.model).predict_proba(sample), Detector(resumed.model).predict_proba(sample))
+
+
+def test_films_in_a_file_train_the_same_model(films: Path, base_weights: Path, tmp_path: Path) -> None:
+    import keras
+
+    recipe = replace(QUICK, architecture="mobilenet_v2_short", init=str(base_weights), head_epochs=1, epochs=0)
+    (tmp_path / "cache").mkdir()
+    training.fit(films, tmp_path / "memory", recipe)
+    training.fit(films, tmp_path / "file", recipe, cache=tmp_path / "cache")
+    assert history(tmp_path / "memory") == history(tmp_path / "file")
+    one, other = (keras.saving.load_model(tmp_path / out / "model.keras").get_weights() for out in ("memory", "file"))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_films_too_many_for_memory_are_kept_in_the_runs_folder(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path | None] = []
+    decode = splits.decode
+
+    def watched(films: Sequence[Film], size: int, progress: Callable[[], object], folder: Path | None) -> Decoded:
+        asked.append(folder)
+        return decode(films, size, progress, folder)
+
+    monkeypatch.setattr(splits, "decode", watched)
+    training.fit(films, tmp_path / "memory", replace(QUICK, epochs=1))
+    monkeypatch.setattr(stored, "SHARE", 1e-9)
+    training.fit(films, tmp_path / "run", replace(QUICK, epochs=1))
+    assert asked == [None, tmp_path / "run"]
+    assert history(tmp_path / "memory") == history(tmp_path / "run")
 
 
 def test_resuming_a_finished_run_gives_it_again(films: Path, tmp_path: Path) -> None:
@@ -468,7 +499,7 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
         parts[str(film.split)].append(film)
     learnt, held_out = (splits.decode(part, SIZE) for part in parts.values())
 
-    def pooled(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    def pooled(pixels: Any) -> NDArray[np.float32]:
         maps = network.get_layer("features").predict_on_batch(pixels[..., None].astype(np.float32))
         head = network.get_layer("head")
         return np.asarray(keras.Model(head.inputs, head.layers[-1].input).predict_on_batch(maps))
@@ -476,7 +507,7 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
     expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
     inputs = np.concatenate([pooled(learnt.pixels), pooled(learnt.pixels[:, :, ::-1])])
     expected.fit(inputs, np.tile(learnt.labels, 2))
-    logits = epochs.predict_logits(network, held_out.pixels[..., None])
+    logits = epochs.predict_logits(network, held_out.pixels)
     np.testing.assert_allclose(logits, expected.decision_function(pooled(held_out.pixels)), atol=2e-2)
     assert Detector(run.model).card.architecture == "mobilenet_v2_short"
 

@@ -31,6 +31,13 @@ class Runtime(StrEnum):
     litert = "litert"
 
 
+class Track(StrEnum):
+    """What a training is logged by."""
+
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+
+
 class Split(StrEnum):
     """Which films of a data set are evaluated."""
 
@@ -64,6 +71,25 @@ def train(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out films that cannot be read, instead of refusing.")
     ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep decoded films in a file here, not in memory; too many always are."),
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="N|auto", help="Train on so many devices of each host, with JAX.")
+    ] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT,...", help="Train on these hosts together: run this on each, with its --host."),
+    ] = None,
+    host: Annotated[int, typer.Option(min=0, help="Which of --hosts this is; 0 writes the run.")] = 0,
+    track: Annotated[
+        Track | None, typer.Option(help="Log recipe, curves, figures and model there; nothing is logged by default.")
+    ] = None,
+    track_to: Annotated[
+        str | None,
+        typer.Option(metavar="URI|DIR", help="MLflow's server or database; the folder of TensorBoard's event files."),
+    ] = None,
 ) -> None:
     """Train a model on labelled films, and measure it on patients held out from them.
 
@@ -71,9 +97,12 @@ def train(
     $ pneumoscope train chest_xray/ --out runs/first
     $ pneumoscope train chest_xray/ --out runs/first --resume
     $ pneumoscope train films.csv --out runs/cnn --architecture cnn
+    $ pneumoscope train films.csv --out runs/gpus --devices auto
     """
+    if track_to is not None and track is None:
+        raise typer.BadParameter("Expected --track with what keeps it, got --track-to alone.", param_hint="--track-to")
     check_folder(out)
-    training = _training()
+    training = _training(devices, hosts, host)
     options = {
         "architecture": architecture,
         "init": init,
@@ -86,12 +115,20 @@ def train(
     if specificity is not None or sensitivity is not None:  # one overrules the other of a recipe
         given = {"sensitivity": 0.0, "specificity": 0.0} | given
     chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
-    with console.progress() as bars:
-        run = training.fit(
-            data, out, chosen, resume=resume, skip_unreadable=skip_unreadable, progress=console.steps(bars)
-        )
+    common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
+    if hosts and host:
+        with console.progress() as bars:
+            training.assist(data, out, chosen, **common, progress=console.steps(bars))
+        console.say("This host has done its part; host 0 writes the model.")
+        return
+    from pneumoscope import tracking
+
+    with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
+        run = training.fit(data, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
     for note in run.notes:
         console.note(note)
+    if tracker.lost:
+        console.note(f"The tracker was lost on the way and does not have all of this run: {tracker.lost}")
     console.print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
     console.say(
         "These patients chose the epoch and the threshold, so the figures flatter the model: evaluate it on others, "
@@ -251,9 +288,17 @@ def export(
         raise typer.Exit(SOME_FAILED)
 
 
-def _training() -> Any:  # noqa: ANN401 - a module
+def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa: ANN401 - a module
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a page about its build
+    if number not in (None, "auto") and not (number.isdecimal() and int(number)):
+        raise typer.BadParameter(f"Expected a number of devices, or auto, got '{number}'.", param_hint="--devices")
+    if host and not hosts:
+        raise typer.BadParameter("Expected --hosts with the addresses of all, got --host alone.", param_hint="--host")
     try:
+        if number or hosts:
+            from pneumoscope import devices
+
+            devices.use(int(number) if number not in (None, "auto") else None, hosts.split(",") if hosts else (), host)
         from pneumoscope import training
     except ImportError as error:
         raise MissingExtraError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,17 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import curves, metrics
+from pneumoscope import curves, devices, metrics
 from pneumoscope.atomic import replacing
 from pneumoscope.errors import TrainingError
 from pneumoscope.recipe import Recipe
+from pneumoscope.stored import Rows
 
 Progress = Callable[[str, int, int, Mapping[str, float]], object]
 """Called as `progress(what, done, total, figures)`."""
+
+BATCH = 64
+"""Films that go through a network at once on each device where it is not trained."""
 
 
 class Checkpoint:
@@ -27,14 +31,18 @@ class Checkpoint:
     Args:
         out: the run's folder; a `checkpoint.npz` in it is taken up.
         network: whose weights they are.
+        told: given each row of the history, those taken up too.
 
     Attributes:
         history: an epoch a row.
     """
 
-    def __init__(self, out: Path, network: keras.Model) -> None:
+    def __init__(
+        self, out: Path, network: keras.Model, told: Callable[[Mapping[str, Any]], object] = lambda _: None
+    ) -> None:
         self.out = out
         self.network = network
+        self.told = told
         self.path = out / "checkpoint.npz"
         self.history: list[dict[str, Any]] = []
         self.best: list[NDArray[Any]] = []
@@ -44,7 +52,10 @@ class Checkpoint:
                 self._state = dict(saved)
             self.history = json.loads(str(self._state["history"]))
             self.best = _unpacked(self._state, "best")
-            curves.write(self.history, out)  # a kill may have come between the checkpoint and them
+            if devices.share().host == 0:
+                curves.write(self.history, out)  # a kill may have come between the checkpoint and them
+            for row in self.history:
+                told(row)
 
     def rows(self, phase: str) -> list[dict[str, Any]]:
         """Give the history of one phase."""
@@ -57,7 +68,9 @@ class Checkpoint:
             _assign(optimizer.variables, _unpacked(self._state, "optimizer"))
 
     def save(self, optimizer: keras.Optimizer) -> None:
-        """Write the state to disk in one step, and the curves beside it."""
+        """Write the state to disk in one step, and the curves beside it; of several hosts, the first does."""
+        if devices.share().host:
+            return
         state = {"history": np.array(json.dumps(self.history))}
         for name, values in (
             ("network", _values(self.network.variables)),
@@ -68,6 +81,7 @@ class Checkpoint:
         with replacing(self.path) as draft:
             np.savez(draft, **state)  # type: ignore[arg-type]
         curves.write(self.history, self.out)
+        self.told(self.history[-1])
 
 
 @dataclass
@@ -78,7 +92,7 @@ class Phase:
         name: of the phase.
         model: what is trained; it may augment.
         evaluated: what is validated and kept: it shares the weights of `model` and does not augment.
-        training: inputs (N, ...) and labels (N,).
+        training: films (N, S, S) or their features (N, h, w, d), and labels (N,).
         validation: likewise.
         recipe: how to train.
     """
@@ -86,8 +100,8 @@ class Phase:
     name: str
     model: keras.Model
     evaluated: keras.Model
-    training: tuple[NDArray[Any], NDArray[np.int64]]
-    validation: tuple[NDArray[Any], NDArray[np.int64]]
+    training: tuple[Rows, NDArray[np.int64]]
+    validation: tuple[Rows, NDArray[np.int64]]
     recipe: Recipe
 
     def run(self, state: Checkpoint, progress: Progress) -> None:
@@ -174,10 +188,13 @@ class Phase:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """The batches of an epoch, in a given order.
+    """The batches of an epoch, in a given order; of each, this host's part.
+
+    Where devices cannot share a batch evenly, its first film is repeated with weight 0, so that loss and gradients stay
+    those of the batch. Only the accuracy and the AUC of the training films, which decide nothing, count it again.
 
     Args:
-        inputs: (N, ...).
+        inputs: films (N, S, S) or their features (N, h, w, d).
         y: (N,), labels.
         weights: (2,), by label.
         order: the positions of each batch's films.
@@ -185,25 +202,26 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(
         self,
-        inputs: NDArray[Any],
+        inputs: Rows,
         y: NDArray[np.int64],
         weights: NDArray[np.float64],
         order: Sequence[NDArray[np.int64]],
     ) -> None:
         super().__init__()
         self.inputs, self.y, self.weights, self.order = inputs, y, weights, order
+        self.share = devices.share()
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        chosen = self.order[i]
+        share, batch = self.share, self.order[i]
+        padded = share.padded(batch)
+        chosen = share.own(padded)
         labels = self.y[chosen]
-        return (
-            self.inputs[chosen].astype(np.float32),
-            labels[:, None].astype(np.float32),
-            self.weights[labels].astype(np.float32),
-        )
+        real = share.own(np.arange(len(padded)) < len(batch))
+        weights = self.weights[labels] * real * (len(padded) / len(batch))  # the loss is divided by what is there
+        return as_batch(self.inputs[chosen]), labels[:, None].astype(np.float32), weights.astype(np.float32)
 
     def films_until(self, i: int) -> int:
         """Count the films up to and with a batch."""
@@ -262,16 +280,33 @@ def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
     return len(losses) > recipe.stop_after and min(losses[-recipe.stop_after :]) >= min(losses[: -recipe.stop_after])
 
 
-def predict_logits(model: keras.Model, inputs: NDArray[Any], batch_size: int = 64) -> NDArray[np.float64]:
-    """Run a model over inputs (N, ...) without augmentation: logits (N,).
+def as_batch(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Give films (N, S, S) their one channel, as networks take them; features (N, h, w, d) have theirs."""
+    return (inputs[..., None] if inputs.ndim == 3 else inputs).astype(np.float32)
+
+
+def outputs(model: keras.Model, inputs: Rows) -> Iterator[NDArray[np.float32]]:
+    """Run a model without augmentation over films (N, S, S) or their features: its outputs, a batch at a time.
+
+    Each device, of all hosts, runs its part; each host is given all outputs.
 
     Example:
-        >>> predict_logits(network, films[..., None])  # doctest: +SKIP
+        >>> logits = np.concatenate(list(outputs(network, films)))  # doctest: +SKIP
+    """
+    share, predict = devices.share(), devices.predictor(model)
+    for start in range(0, len(inputs), BATCH * share.devices):
+        batch = np.arange(start, min(start + BATCH * share.devices, len(inputs)))
+        yield predict(as_batch(inputs[share.own(share.padded(batch))]))[: len(batch)]
+
+
+def predict_logits(model: keras.Model, inputs: Rows) -> NDArray[np.float64]:
+    """Run a model over films (N, S, S), or their features, without augmentation: logits (N,).
+
+    Example:
+        >>> predict_logits(network, films)  # doctest: +SKIP
         array([-2.1,  3.4])
     """
-    starts = range(0, len(inputs), batch_size)
-    parts = [model.predict_on_batch(inputs[i : i + batch_size].astype(np.float32))[:, 0] for i in starts]
-    return np.concatenate(parts).astype(np.float64)
+    return np.concatenate([batch[:, 0] for batch in outputs(model, inputs)]).astype(np.float64)
 
 
 def _reseed(model: keras.Model, rng: np.random.Generator) -> None:

@@ -173,16 +173,16 @@ def write(
     """
     import onnx
 
+    from pneumoscope import graph as graphs
     from pneumoscope.architectures import with_evidence
 
     batch = np.asarray(films, dtype=np.float32)[..., None]
-    model = with_evidence(network, usual)
-    expected = model.predict_on_batch(batch) | {"logit": network.predict_on_batch(batch)[:, 0]}
+    expected = with_evidence(network, usual).predict_on_batch(batch) | {"logit": network.predict_on_batch(batch)[:, 0]}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         draft = Path(folder, path.name)
-        model.export(draft, format="onnx", verbose=False)
+        graphs.write(network, usual, draft)
         proto = onnx.load(draft)
         onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
         onnx.save(proto, draft)

@@ -1,4 +1,4 @@
-"""Labelled films in memory, and splits of them that keep patients whole."""
+"""Labelled films decoded, and splits of them that keep patients whole."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import dataset, radiograph
+from pneumoscope import dataset, radiograph, stored
 from pneumoscope.dataset import LABELS, Film
 from pneumoscope.errors import DatasetError, PneumoscopeError
+from pneumoscope.stored import Rows
+
+WAITING = 512
+"""Films, at most, that wait to be decoded or to be kept."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Films read and squashed to one size, kept in memory.
+    """Films read and squashed to one size, kept in memory or in a file.
 
     Attributes:
         films: the films that could be read, in order.
@@ -28,7 +33,7 @@ class Decoded:
     """
 
     films: list[Film]
-    pixels: NDArray[np.float16]
+    pixels: Rows
     groups: NDArray[np.int64]
     failures: list[tuple[Film, PneumoscopeError]]
 
@@ -40,7 +45,7 @@ class Decoded:
     def take(self, chosen: NDArray[np.int64]) -> Decoded:
         """Keep the films at these positions, in this order."""
         films = [self.films[i] for i in chosen]
-        return Decoded(films, self.pixels[chosen], self.groups[chosen], [])
+        return Decoded(films, stored.taken(self.pixels, chosen), self.groups[chosen], [])
 
     def fingerprint(self) -> str:
         """Name this data set by its content: sha256 over each film's pixels and label, whatever the order."""
@@ -48,7 +53,9 @@ class Decoded:
         return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
-def decode(films: Sequence[Film], size: int, progress: Callable[[], object] = lambda: None) -> Decoded:
+def decode(
+    films: Sequence[Film], size: int, progress: Callable[[], object] = lambda: None, folder: Path | None = None
+) -> Decoded:
     """Read films once and keep them small.
 
     Films of one patient form a group; so do films that are identical to the pixel, and through them their patients.
@@ -57,6 +64,7 @@ def decode(films: Sequence[Film], size: int, progress: Callable[[], object] = la
         films: what `dataset.load` gave.
         size: the side of the square each film is squashed to, in pixels.
         progress: called after each film.
+        folder: for a file to keep them in; without one they are kept in memory.
 
     Returns:
         The films with their pixels and groups; unreadable ones are listed in `failures`.
@@ -71,11 +79,12 @@ def decode(films: Sequence[Film], size: int, progress: Callable[[], object] = la
         except PneumoscopeError as error:
             return error
 
-    pixels = np.zeros((len(films), size, size), dtype=np.float16)
+    pixels = stored.zeros((len(films), size, size), folder)
     read: list[int] = []
     failures: list[tuple[Film, PneumoscopeError]] = []
     with ThreadPoolExecutor() as pool:
-        for i, result in enumerate(pool.map(one, films)):
+        parts = (films[start : start + WAITING] for start in range(0, len(films), WAITING))
+        for i, result in enumerate(result for part in parts for result in pool.map(one, part)):
             if isinstance(result, PneumoscopeError):
                 failures.append((films[i], result))
             else:
@@ -83,8 +92,8 @@ def decode(films: Sequence[Film], size: int, progress: Callable[[], object] = la
                 read.append(i)
             progress()
     kept = [films[i] for i in read]
-    pixels = pixels[: len(read)]
-    return Decoded(kept, pixels, _groups(kept, pixels), failures)
+    whole = stored.taken(pixels, slice(len(read)))
+    return Decoded(kept, whole, _groups(kept, whole), failures)
 
 
 def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -165,7 +174,7 @@ def connected(pairs: Sequence[tuple[int, int]], n: int) -> NDArray[np.int64]:
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
-def _groups(films: Sequence[Film], pixels: NDArray[np.float16]) -> NDArray[np.int64]:
+def _groups(films: Sequence[Film], pixels: Rows) -> NDArray[np.int64]:
     """Number the connected sets of films that share a patient or every pixel."""
     first: dict[object, int] = {}
     partners = [

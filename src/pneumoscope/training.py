@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,20 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import architectures, calibration, dataset, epochs, gate, metrics, model_file, splits, stress, views
+from pneumoscope import (
+    architectures,
+    calibration,
+    dataset,
+    devices,
+    epochs,
+    gate,
+    metrics,
+    model_file,
+    splits,
+    stored,
+    stress,
+    views,
+)
 from pneumoscope.atomic import write_text
 from pneumoscope.augmentation import NONE, augmented
 from pneumoscope.dataset import Film
@@ -24,6 +38,8 @@ from pneumoscope.model_file import Card
 from pneumoscope.operating_point import OperatingPoint
 from pneumoscope.recipe import Recipe
 from pneumoscope.splits import Decoded
+from pneumoscope.stored import Rows
+from pneumoscope.tracking import Tracker
 
 MIN_VALIDATION = 20
 """A validation split with fewer films of a class says too little to choose an epoch by (Kaggle's has 8)."""
@@ -36,8 +52,8 @@ STRESSED_COPIES = 4
 USUAL_FILMS = 1000
 """Training films, at most, that say what each place of a usual film adds to the logit."""
 
-BATCH = 64
-"""Films that go through a network at once where it is not trained."""
+MOST_FITTED = 10_000
+"""Films of a part, at most, that calibration, gate and views are fitted on after a training."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,8 @@ def fit(
     *,
     resume: bool = False,
     skip_unreadable: bool = False,
+    cache: str | Path | None = None,
+    tracker: Tracker | None = None,
     progress: Progress = lambda *_: None,
 ) -> Run:
     """Train a network and write everything a run is into a folder.
@@ -76,6 +94,9 @@ def fit(
         recipe: how to train; by default `Recipe()`.
         resume: go on after the last finished epoch in `out`; the result equals that of a run without a break.
         skip_unreadable: leave out films that cannot be read instead of refusing to train.
+        cache: a folder for a file that holds the decoded films instead of memory, 2 bytes a pixel; the result is the
+            same. Without one, films too many for memory are kept so in `out`.
+        tracker: told of the recipe, each epoch and the finished run.
         progress: told of every step.
 
     Returns:
@@ -83,26 +104,80 @@ def fit(
 
     Raises:
         DatasetError: the films cannot be trained on.
-        TrainingError: the folder holds another run.
+        TrainingError: the folder holds another run; there is no room in `cache`.
 
     Example:
         >>> run = fit("chest_xray", "runs/first", Recipe(epochs=5))  # doctest: +SKIP
     """
-    recipe, out = recipe or Recipe(), Path(out)
+    recipe, out, tracker = recipe or Recipe(), Path(out), tracker or Tracker()
+    if devices.share().host:
+        raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
+    films, network = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
+    run = _written(network, films, recipe, out, progress)
+    tracker.finished(run.model, run.validation.as_dict())
+    return run
+
+
+def assist(
+    data: str | Path | Sequence[Film],
+    out: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    skip_unreadable: bool = False,
+    cache: str | Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> None:
+    """Train together with `fit` on host 0, which writes what there is to write; all else is as there.
+
+    Args:
+        data: as with `fit`.
+        out: the run's folder; it is read where the run is resumed, so all hosts have to see the same one then.
+        recipe: as with `fit`.
+        resume: as with `fit`.
+        skip_unreadable: as with `fit`.
+        cache: as with `fit`; of this host.
+        progress: told of every step.
+
+    Raises:
+        DatasetError: as with `fit`.
+        TrainingError: likewise; or host 0 has other films, another recipe or another checkpoint.
+
+    Example:
+        >>> assist("chest_xray", "runs/first", Recipe(epochs=5))  # doctest: +SKIP
+    """
+    _trained(data, Path(out), recipe or Recipe(), resume, skip_unreadable, cache, Tracker(), progress)
+
+
+def _trained(
+    data: str | Path | Sequence[Film],
+    out: Path,
+    recipe: Recipe,
+    resume: bool,
+    skip_unreadable: bool,
+    cache: str | Path | None,
+    tracker: Tracker,
+    progress: Progress,
+) -> tuple[_Films, keras.Model]:
+    """Train on all devices and hosts; give the films and, on this host alone, the network."""
     if (out / "checkpoint.npz").exists() and not resume:
         raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
-    films = _prepared(data, recipe, skip_unreadable, progress)
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out, recipe, [films.training.fingerprint(), films.validation.fingerprint()], resume)
+    films = _prepared(data, recipe, skip_unreadable, progress, out, cache)
+    parts = [films.training.fingerprint(), films.validation.fingerprint()]
+    devices.check_equal("films and recipe", json.dumps([parts, asdict(recipe)]))
+    _claim(out, recipe, parts, resume)
+    tracker.began(_told(recipe), films.fingerprint)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        network = _train(films.training, films.validation, recipe, out, progress)
+        network = _train(films.training, films.validation, recipe, out, tracker, progress)
     finally:
         keras.config.set_dtype_policy("float32")
-    if recipe.precision != "float32":
-        network = _copy(network, recipe)
-    return _written(network, films, recipe, out, progress)
+    if recipe.precision != "float32" or devices.share().devices > 1:
+        weights = network.get_weights()
+        devices.leave()
+        network = _copy(weights, recipe)
+    return films, network
 
 
 def soup(
@@ -151,10 +226,10 @@ def soup(
     parts = claims[0]["training and validation films"]
     if any(claim["training and validation films"] != parts for claim in claims):
         raise TrainingError("Expected runs that hold out the same patients, got others: train them with one seed.")
-    films = _prepared(data, recipe, skip_unreadable, progress)
+    films = _prepared(data, recipe, skip_unreadable, progress, out, None)
     if [films.training.fingerprint(), films.validation.fingerprint()] != parts:
         raise TrainingError("Expected the films that the runs were trained on, got others.")
-    networks = [_copy(keras.saving.load_model(Path(run) / "model.keras"), recipe) for run in runs]
+    networks = [_copy(keras.saving.load_model(Path(run) / "model.keras").get_weights(), recipe) for run in runs]
     networks[0].set_weights([np.mean(same, axis=0) for same in zip(*(n.get_weights() for n in networks), strict=True)])
     out.mkdir(parents=True, exist_ok=True)
     return _written(networks[0], films, recipe, out, progress, mean_of=[asdict(r.augmentation) for r in recipes])
@@ -171,12 +246,23 @@ class _Films:
     notes: list[str]
 
 
-def _prepared(data: str | Path | Sequence[Film], recipe: Recipe, skip_unreadable: bool, progress: Progress) -> _Films:
+def _prepared(
+    data: str | Path | Sequence[Film],
+    recipe: Recipe,
+    skip_unreadable: bool,
+    progress: Progress,
+    out: Path,
+    cache: str | Path | None,
+) -> _Films:
     """Read the films and hold patients out."""
     films = dataset.load(data) if isinstance(data, (str, Path)) else list(data)
     tested = {film.patient for film in films if film.split == "test"}
     films = [film for film in films if film.split != "test"]
-    decoded = splits.decode(films, recipe.size, _counted(progress, "reading films", len(films)))
+    folder = None if cache is None else Path(cache)
+    if folder is None and stored.too_many((len(films), recipe.size, recipe.size)):
+        out.mkdir(parents=True, exist_ok=True)
+        folder = out
+    decoded = splits.decode(films, recipe.size, _counted(progress, "reading films", len(films)), folder)
     if decoded.failures and not skip_unreadable:
         named = "\n".join(f"  {film.path}: {error}" for film, error in decoded.failures[:5])
         raise DatasetError(
@@ -193,11 +279,11 @@ def _prepared(data: str | Path | Sequence[Film], recipe: Recipe, skip_unreadable
     return _Films(training, validation, decoded.fingerprint(), model_file.encode_seen(decoded.pixels), notes)
 
 
-def _copy(network: keras.Model, recipe: Recipe) -> keras.Model:
-    """Build the recipe's network in full precision and with these weights."""
+def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
+    """Build the recipe's network in full precision and with these weights, on this host's first device."""
     r = recipe
     plain = architectures.build(r.architecture, r.size, pooling=r.pooling, dropout=r.dropout, init="none")
-    plain.set_weights(network.get_weights())
+    plain.set_weights(weights)
     return plain
 
 
@@ -212,10 +298,10 @@ def _written(
     """Calibrate a trained network and write it down with what it is and can."""
     training, validation, notes = films.training, films.validation, films.notes
     _write_split(out / "split.csv", training, validation)
-    logits = epochs.predict_logits(network, validation.pixels[..., None])
+    logits = epochs.predict_logits(network, validation.pixels)
     fitted = calibration.Calibration()
     if np.bincount(validation.labels, minlength=2).min() >= calibration.MIN_PER_CLASS:
-        fitted = _calibrated(network, validation, logits, recipe.operating_point, progress)
+        fitted = _calibrated(network, _some(validation, MOST_FITTED), recipe.operating_point, progress)
     else:
         notes.append(
             f"Fewer than {calibration.MIN_PER_CLASS} validation films of a class: probabilities are not calibrated and "
@@ -226,9 +312,10 @@ def _written(
     seen_views: dict[str, Any] = {}
     if len(validation.films) >= gate.ENOUGH:
         rng = np.random.default_rng(recipe.seed)
-        unlike = gate.fit(*(_embeddings(network, part, rng, progress) for part in (training, validation))).as_dict()
+        some = [_some(part, MOST_FITTED) for part in (training, validation)]
+        unlike = gate.fit(*(_embeddings(network, part, rng, progress) for part in some)).as_dict()
         seen_views = views.fit(
-            training.pixels, validation.pixels, recipe.seed, lambda n, of: progress("learning views", n, of, {})
+            training.pixels, some[1].pixels, recipe.seed, lambda n, of: progress("learning views", n, of, {})
         ).as_dict()
     else:
         notes.append(
@@ -241,7 +328,7 @@ def _written(
         input_size=recipe.size,
         calibration=fitted,
         bias=architectures.bias(network, usual),
-        recipe=asdict(recipe) | {"init": Path(recipe.init).name} | ({"mean_of": mean_of} if len(mean_of) > 1 else {}),
+        recipe=_told(recipe) | ({"mean_of": mean_of} if len(mean_of) > 1 else {}),
         data={
             "population": recipe.population,
             "oldest_patient_years": recipe.oldest,
@@ -289,22 +376,21 @@ def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[
 
 
 def _calibrated(
-    network: keras.Model, validation: Decoded, logits: NDArray[np.float64], point: OperatingPoint, progress: Progress
+    network: keras.Model, validation: Decoded, point: OperatingPoint, progress: Progress
 ) -> calibration.Calibration:
     """Fit on the validation films as they are and under the shifts of `stress`, each film under a few of them.
 
     A threshold fitted on clean films alone calls many normals sick as soon as films come from elsewhere.
     """
     shifts = [name for name in stress.SHIFTS if name not in stress.APART]
-    labels, stressed = [validation.labels], [logits]
+    labels, stressed = [validation.labels], [epochs.predict_logits(network, validation.pixels)]
     for turn in range(STRESSED_COPIES):
-        films = np.stack(
-            [
-                stress.apply(shifts[(STRESSED_COPIES * i + turn) % len(shifts)], film.astype(np.float32))
-                for i, film in enumerate(validation.pixels)
-            ]
+        films = (
+            stress.apply(shifts[(STRESSED_COPIES * i + turn) % len(shifts)], film.astype(np.float32))
+            for i, film in enumerate(validation.pixels)
         )
-        stressed.append(epochs.predict_logits(network, films[..., None]))
+        while batch := list(islice(films, epochs.BATCH)):
+            stressed.append(epochs.predict_logits(network, np.stack(batch)))
         labels.append(validation.labels)
         progress("calibrating", turn + 1, STRESSED_COPIES, {})
     what = f"films of held-out patients, each as it is and under {STRESSED_COPIES} kinds of stress"
@@ -312,12 +398,15 @@ def _calibrated(
     return calibration.fit(y, z, copies=STRESSED_COPIES + 1, films=what, point=point)
 
 
-def _train(training: Decoded, validation: Decoded, recipe: Recipe, out: Path, progress: Progress) -> keras.Model:
+def _train(
+    training: Decoded, validation: Decoded, recipe: Recipe, out: Path, tracker: Tracker, progress: Progress
+) -> keras.Model:
     network = architectures.build(
         recipe.architecture, recipe.size, pooling=recipe.pooling, dropout=recipe.dropout, init=recipe.init
     )
     pretrained = recipe.init != "none" and not recipe.init.endswith(".keras")
-    run = Checkpoint(out, network)
+    run = Checkpoint(out, network, tracker.epoch)
+    devices.check_equal("checkpoint in the run's folder", json.dumps(run.history))
     if pretrained and recipe.head == "logistic" and not run.history:
         _fit_head(network, training, recipe, progress)
     elif pretrained and recipe.head_epochs and not run.rows("network"):
@@ -339,8 +428,8 @@ def _train(training: Decoded, validation: Decoded, recipe: Recipe, out: Path, pr
         name="network",
         model=augmented(network, recipe.augmentation),
         evaluated=network,
-        training=(training.pixels[..., None], training.labels),
-        validation=(validation.pixels[..., None], validation.labels),
+        training=(training.pixels, training.labels),
+        validation=(validation.pixels, validation.labels),
         recipe=recipe,
     ).run(run, progress)
     return network
@@ -357,12 +446,14 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
 
     features, head = network.get_layer("features"), network.get_layer("head")
     *_, dense = head.layers
-    pooled = keras.Model(features.inputs, keras.Model(head.inputs, dense.input)(features.output))
-    flips = (1, -1) if recipe.augmentation.horizontal_flip else (1,)
+    flips = (False, True) if recipe.augmentation.horizontal_flip else (False,)
     inputs: list[NDArray[np.float32]] = []
     labels = np.tile(training.labels, len(flips))
-    for step in flips:
-        inputs += _outputs(pooled, training.pixels[:, :, ::step], "computing features", progress)
+    for flipped in flips:
+        films = keras.Input(features.input_shape[1:])
+        maps = features(keras.ops.flip(films, axis=2) if flipped else films)
+        pooled = keras.Model(films, keras.Model(head.inputs, dense.input)(maps))
+        inputs += _outputs(pooled, training.pixels, "computing features", progress)
     balance = "balanced" if recipe.imbalance == "class_weight" else None
     fitted = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, class_weight=balance, max_iter=1000))
     scale, line = (step for _, step in fitted.fit(np.concatenate(inputs), labels).steps)
@@ -370,10 +461,11 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
     dense.set_weights([slope[:, None], line.intercept_ - slope @ scale.mean_])
 
 
-def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float16]:
-    maps = np.zeros((len(films.films), *features.output_shape[1:]), dtype=np.float16)
-    for i, batch in enumerate(_outputs(features, films.pixels, "computing features", progress)):
-        maps[BATCH * i : BATCH * (i + 1)] = batch
+def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> Rows:
+    maps = stored.like(films.pixels, (len(films.films), *features.output_shape[1:]))
+    rows = (row for batch in _outputs(features, films.pixels, "computing features", progress) for row in batch)
+    for i, row in enumerate(rows):
+        maps[i] = row
     return maps
 
 
@@ -381,7 +473,9 @@ def _embeddings(
     network: keras.Model, films: Decoded, rng: np.random.Generator, progress: Progress
 ) -> NDArray[np.float32]:
     """Give what the model file will give as `embedding`, (2 N, d): of the films as they are, and of each changed."""
-    changed = np.stack([views.varied(film, rng).astype(np.float16) for film in films.pixels])
+    changed = stored.like(films.pixels, films.pixels.shape)
+    for i, film in enumerate(films.pixels):
+        changed[i] = views.varied(film, rng)
     features = network.get_layer("features")
     maps = [
         batch.mean(axis=(1, 2))
@@ -393,20 +487,25 @@ def _embeddings(
 
 def _usual_evidence(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
     """Average the evidence maps (h, w) of some films, each class alike."""
-    some = films.take(np.arange(0, len(films.films), -(-len(films.films) // USUAL_FILMS)))
+    some = _some(films, USUAL_FILMS)
     inference = architectures.with_evidence(network)
     weighing = keras.Model(inference.input, inference.output["evidence"])
     maps = np.concatenate(list(_outputs(weighing, some.pixels, "weighing places", progress)))
     return np.asarray(np.mean([maps[some.labels == label].mean(axis=0) for label in np.unique(some.labels)], axis=0))
 
 
-def _outputs(
-    model: keras.Model, pixels: NDArray[np.float16], what: str, progress: Progress
-) -> Iterator[NDArray[np.float32]]:
-    """Run a model over films (N, S, S), and give its outputs `BATCH` films at a time."""
-    for start in range(0, len(pixels), BATCH):
-        yield model.predict_on_batch(pixels[start : start + BATCH, ..., None].astype(np.float32))
-        progress(what, min(start + BATCH, len(pixels)), len(pixels), {})
+def _some(films: Decoded, most: int) -> Decoded:
+    """Take every so many-th film, so that there are `most` at most."""
+    return films.take(np.arange(0, len(films.films), -(-len(films.films) // most)))
+
+
+def _outputs(model: keras.Model, pixels: Rows, what: str, progress: Progress) -> Iterator[NDArray[np.float32]]:
+    """Run a model over films (N, S, S), and give its outputs a batch at a time."""
+    done = 0
+    for batch in epochs.outputs(model, pixels):
+        yield batch
+        done += len(batch)
+        progress(what, done, len(pixels), {})
 
 
 def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
@@ -421,7 +520,9 @@ def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
                 f"Expected the recipe and films of the run in '{out}', got other "
                 f"{', '.join(differing) or 'films'}: give the same ones, or name another folder."
             )
-    write_text(path, json.dumps(mine, indent=2))
+    if devices.share().host == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(mine, indent=2))
 
 
 def _claim_of(run: Path) -> dict[str, Any]:
@@ -430,6 +531,11 @@ def _claim_of(run: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise TrainingError(f"Expected the folder of a training in '{run}', got none.") from None
     return claim
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """Give a recipe as others may read it: without the folder of the weights it starts from."""
+    return asdict(recipe) | {"init": Path(recipe.init).name}
 
 
 def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from pneumoscope import outline, strangers, stress
 from pneumoscope.errors import ModelFileError
 from pneumoscope.gate import decoded, encoded
+from pneumoscope.stored import Rows
 
 Pixels = NDArray[np.float32]
 Films = NDArray[np.floating[Any]]
@@ -158,7 +159,7 @@ def way_of(logits: NDArray[np.float64]) -> tuple[str | None, float]:
 
 
 def fit(
-    training: Films, held_out: Films, seed: int = 0, progress: Callable[[int, int], object] = lambda *_: None
+    training: Rows, held_out: Rows, seed: int = 0, progress: Callable[[int, int], object] = lambda *_: None
 ) -> Views:
     """Learn to tell chest films from other pictures, and upright ones from others.
 
@@ -179,8 +180,7 @@ def fit(
     """
     rng = np.random.default_rng(seed)
     chosen = training[np.sort(rng.permutation(len(training))[:MOST_FILMS])]
-    shown = [film for film in held_out for _ in range(VARIANTS)]
-    total, done = len(chosen) * (VARIANTS + len(WAYS) + STRANGERS) + len(held_out) + len(shown), 0
+    total, done = len(chosen) * (VARIANTS + len(WAYS) + STRANGERS) + len(held_out) * (VARIANTS + 1), 0
 
     def described(pictures: Iterable[Films]) -> NDArray[np.float32]:
         nonlocal done
@@ -200,7 +200,9 @@ def fit(
     groups.append(described(others))
     classes = np.repeat([0, *range(len(WAYS) + 1)], [len(group) for group in groups])
     views = _learnt(np.concatenate(groups), classes, seed)
-    return _limited(views, described(held_out), described(varied(film, rng) for film in shown))
+    return _limited(
+        views, described(held_out), described(varied(film, rng) for film in held_out for _ in range(VARIANTS))
+    )
 
 
 def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) -> Views:

@@ -1,0 +1,273 @@
+"""Training on several devices and hosts: JAX runs every step as one program over them all.
+
+Each device computes its rows of the global batch, and loss, gradients, batch statistics and random numbers are those of
+the whole batch, whatever the number of devices. So nothing in a recipe depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.errors import MissingExtraError, TrainingError
+
+if TYPE_CHECKING:
+    import keras
+
+PATIENCE = 300.0
+"""Seconds that hosts wait for one another at the start."""
+
+_ALL_HERE = b"all here"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What this host has of a training.
+
+    Attributes:
+        host: its number; host 0 writes, the others help.
+        hosts: how many there are.
+        devices: how many devices they have together; each host has equally many.
+    """
+
+    host: int = 0
+    hosts: int = 1
+    devices: int = 1
+
+    def padded(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Repeat the first of some films until each device gets equally many.
+
+        Example:
+            >>> Share(devices=4).padded(np.array([7, 8, 9])).tolist()
+            [7, 8, 9, 7]
+        """
+        return np.concatenate([chosen, np.repeat(chosen[:1], -len(chosen) % self.devices)])
+
+    def own(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Give this host's part of what was `padded`.
+
+        Example:
+            >>> Share(host=1, hosts=2, devices=2).own(np.array([7, 8, 9, 7])).tolist()
+            [9, 7]
+        """
+        each = len(rows) // self.hosts
+        return rows[self.host * each : (self.host + 1) * each]
+
+
+def use(number: int | None = None, hosts: Sequence[str] = (), host: int = 0) -> Share:
+    """Spread the trainings of this process over devices, and over hosts that call this with the same list.
+
+    Keras has to run on JAX for it, and is set to if it was not imported yet. On a machine without an accelerator the
+    devices asked for are parts of its processor, which is no faster and shows that all is in order.
+
+    Args:
+        number: how many devices of each host; by default all.
+        hosts: the address of each host as `name:port`, in the same order everywhere; none for this machine alone.
+        host: which of them this is, from 0.
+
+    Returns:
+        This host's share.
+
+    Raises:
+        MissingExtraError: JAX is not installed.
+        TrainingError: there are fewer devices; the hosts are wrong or did not come together in time; Keras runs on
+            another backend already.
+
+    Example:
+        >>> use(2)  # doctest: +SKIP
+        Share(host=0, hosts=1, devices=2)
+    """
+    addresses = [_address(text) for text in hosts]
+    if addresses and not 0 <= host < len(addresses):
+        raise TrainingError(f"Expected the number of this host in [0, {len(addresses) - 1}], got {host}.")
+    if len(set(addresses)) < len(addresses):
+        raise TrainingError("Expected another address for each host, got one twice: give each its own port.")
+    try:
+        import jax
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Training on several devices needs what is not installed ({error.name} is missing): "
+            "pip install '.[train,devices]' in the clone, and for NVIDIA GPUs pip install 'jax[cuda13]'."
+        ) from error
+    os.environ["KERAS_BACKEND"] = "jax"
+    if "keras" in sys.modules and sys.modules["keras"].config.backend() != "jax":
+        raise TrainingError("Expected Keras on JAX, got another backend: start again with KERAS_BACKEND=jax.")
+    jax.config.update("jax_default_matmul_precision", "float32")  # as the recipe says; GPUs would round to 10 bits
+    if number:  # for where the processor is all there is; each part needs threads of its own, or they wait for ever
+        jax.config.update("jax_num_cpu_devices", number)
+        os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * number)))
+    if len(addresses) > 1:
+        meet(addresses, host)
+
+    import keras
+
+    if len(addresses) > 1:
+        keras.distribution.initialize(hosts[0], len(hosts), host)
+    found = [[d for d in jax.devices() if d.process_index == each] for each in range(jax.process_count())]
+    each = number or min(map(len, found))
+    if each > min(map(len, found)):
+        raise TrainingError(f"Expected at most the {min(map(len, found))} devices of a host, got {each}.")
+    chosen = [f"{d.platform}:{d.id}" for devices in found for d in devices[:each]]
+    # Every host reads its own part of a batch, so Keras has nothing to share out.
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False))
+    return share()
+
+
+def meet(addresses: Sequence[tuple[str, int]], host: int) -> None:
+    """Wait until every host is there: JAX itself ends the process, with a page of C++, when one is not.
+
+    Args:
+        addresses: the name and the port of each host; they meet at the first.
+        host: which of them this is.
+
+    Raises:
+        TrainingError: some are not there after `PATIENCE`.
+
+    Example:
+        >>> meet([("10.0.0.1", 9000), ("10.0.0.2", 9000)], host=1)  # doctest: +SKIP
+    """
+    deadline = time.monotonic() + PATIENCE
+    if host:
+        _report(addresses[0], host, len(addresses), deadline)
+        return
+    name, port = addresses[0]
+    try:
+        server = socket.create_server(("", port))
+    except OSError as error:
+        raise TrainingError(f"Expected to listen on port {port} as host 0, got: {error.strerror}.") from error
+    awaited = {_greeting(i, len(addresses)) for i in range(1, len(addresses))}
+    with server, ExitStack() as guests:
+        lines: list[socket.socket] = []
+        while awaited:
+            server.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                line, _ = server.accept()
+                line.settimeout(5.0)
+                said = line.recv(64).decode("ascii", "replace")
+            except OSError:  # nobody came, or a stranger who says nothing
+                if time.monotonic() < deadline:
+                    continue
+                raise TrainingError(
+                    f"Expected {len(addresses)} hosts at {name}:{port} within {PATIENCE:.0f} s, still missing: "
+                    f"{', '.join(sorted(awaited))}. Start the same command there, with its own --host."
+                ) from None
+            lines.append(guests.enter_context(line))
+            awaited.discard(said)
+        for line in lines:
+            line.sendall(_ALL_HERE)
+
+
+def share() -> Share:
+    """Say what this host has of the training; all of it where `use` was not called."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return Share()
+    import jax
+
+    return Share(jax.process_index(), jax.process_count(), distribution.device_mesh.devices.size)
+
+
+def leave() -> None:
+    """Part from the other devices and hosts; what follows runs on this host alone."""
+    import keras
+
+    if keras.distribution.distribution() is None:
+        return
+    import jax
+
+    keras.distribution.set_distribution(None)
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
+
+
+def check_equal(what: str, value: str) -> None:
+    """Check that every host says the same, before they compute together.
+
+    Args:
+        what: the value is, for the message.
+        value: on this host.
+
+    Raises:
+        TrainingError: a host says something else.
+    """
+    if share().hosts == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(hashlib.sha256(value.encode()).digest(), dtype=np.uint8)
+    if len(np.unique(multihost_utils.process_allgather(mine), axis=0)) > 1:
+        raise TrainingError(f"Expected the same {what} on every host, got others: give each host the same.")
+
+
+def predictor(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """Give what runs a model, without augmentation, over each host's `own` part of a batch: the outputs of all of it.
+
+    Example:
+        >>> predictor(network)(films)  # doctest: +SKIP
+        array([[-2.1], [3.4]], dtype=float32)
+    """
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return lambda batch: np.asarray(model.predict_on_batch(batch))
+
+    import jax
+
+    everywhere = jax.sharding.NamedSharding(
+        distribution.device_mesh.backend_mesh, jax.sharding.PartitionSpec()
+    )  # Keras's own predict leaves each host with the outputs of its devices alone
+
+    def outputs(trained: list[Any], fixed: list[Any], batch: Any) -> Any:  # noqa: ANN401 - JAX arrays
+        return model.stateless_call(trained, fixed, batch, training=False)[0]
+
+    compiled = jax.jit(outputs, out_shardings=everywhere)
+
+    def predict(batch: NDArray[np.float32]) -> NDArray[Any]:
+        layout = distribution.get_data_layout(batch.shape).backend_layout
+        whole = jax.make_array_from_process_local_data(layout, batch)
+        values = ([v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables))
+        return np.asarray(compiled(*values, whole))
+
+    return predict
+
+
+def _address(text: str) -> tuple[str, int]:
+    name, _, port = text.strip().rpartition(":")
+    if not name or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise TrainingError(f"Expected the address of a host as name:port, got '{text}'.")
+    return name, int(port)
+
+
+def _report(address: tuple[str, int], host: int, hosts: int, deadline: float) -> None:
+    reason = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(address, timeout=5.0) as line:
+                line.sendall(_greeting(host, hosts).encode())
+                line.settimeout(max(0.01, deadline - time.monotonic()))
+                if line.recv(16) == _ALL_HERE:
+                    return
+        except OSError as error:
+            reason = error.strerror or str(error)
+        time.sleep(0.2)
+    raise TrainingError(
+        f"Expected host 0 at {address[0]}:{address[1]} within {PATIENCE:.0f} s, got: {reason}. Start the same command "
+        "there with --host 0, and see that the port is open."
+    )
+
+
+def _greeting(host: int, hosts: int) -> str:
+    return f"host {host} of {hosts}"

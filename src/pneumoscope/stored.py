@@ -1,0 +1,133 @@
+"""Arrays too many for memory: in a file without a name, from which only those asked for are read."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from copy import copy
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.errors import TrainingError
+
+SHARE = 0.4
+"""Of the memory: films that take more are kept in a file."""
+
+
+class Rows(Protocol):
+    """Equal arrays, N of them: in memory, or `Stored`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, and the shape of each."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of each."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __getitem__(self, chosen: Any, /) -> Any: ...  # noqa: ANN401 - what `Stored` takes, and for arrays in memory more
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
+class Stored:
+    """Arrays of half precision in a file that is gone when the process is.
+
+    Args:
+        folder: in which the file lies; of a file system with room for it.
+        shape: N, and the shape of each.
+
+    Attributes:
+        shape, folder: likewise.
+        dtype: float16.
+
+    Raises:
+        TrainingError: there is no room, or no such folder.
+
+    Example:
+        >>> stored = Stored(Path("/tmp"), (3, 2, 2))
+        >>> stored[1] = np.ones((2, 2))
+        >>> stored[np.array([1, 0])].sum(axis=(1, 2)).tolist()
+        [4.0, 0.0]
+    """
+
+    dtype = np.dtype(np.float16)
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self.shape, self.folder = shape, folder
+        self._size = math.prod(shape[1:]) * self.dtype.itemsize
+        self._places = np.arange(shape[0])
+        needed = shape[0] * self._size
+        try:
+            free = shutil.disk_usage(folder).free
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - open as long as this lives
+        except OSError as error:
+            raise TrainingError(
+                f"Expected a folder for decoded films at '{folder}', got: {error.strerror}. Name another with --cache."
+            ) from error
+        if free < needed:
+            raise TrainingError(
+                f"Expected {needed / 1e9:.1f} GB for decoded films in '{folder}', got {free / 1e9:.1f} GB: name "
+                "another folder with --cache."
+            )
+        self._file.truncate(needed)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __setitem__(self, i: int, values: NDArray[Any]) -> None:
+        os.pwrite(self._file.fileno(), values.astype(self.dtype).tobytes(), int(self._places[i]) * self._size)
+
+    def __getitem__(self, chosen: int | slice | NDArray[np.int64]) -> NDArray[np.float16]:
+        """Read one array, or those of a slice or of positions: (n, ...)."""
+        places = self._places[chosen]
+        read = [os.pread(self._file.fileno(), self._size, int(place) * self._size) for place in np.atleast_1d(places)]
+        return np.frombuffer(b"".join(read), self.dtype).reshape(*np.shape(places), *self.shape[1:])
+
+    def __iter__(self) -> Iterator[NDArray[np.float16]]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: ANN401 - NumPy's protocol
+        return self[:].astype(dtype or self.dtype)
+
+    def take(self, chosen: slice | NDArray[np.int64]) -> Stored:
+        """Give those at these positions, in this order, without reading them."""
+        some = copy(self)
+        some._places = self._places[chosen]
+        some.shape = (len(some._places), *self.shape[1:])
+        return some
+
+
+def zeros(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.float16] | Stored:
+    """Make room for arrays: in memory, or in a file in `folder`."""
+    return np.zeros(shape, dtype=np.float16) if folder is None else Stored(folder, shape)
+
+
+def like(rows: Rows, shape: tuple[int, ...]) -> NDArray[np.float16] | Stored:
+    """Make room for arrays where `rows` are: in memory, or in another file beside theirs."""
+    return zeros(shape, rows.folder if isinstance(rows, Stored) else None)
+
+
+def taken(rows: Rows, chosen: slice | NDArray[np.int64]) -> Rows:
+    """Give the arrays at these positions, in this order; those in a file stay there."""
+    kept: Rows = rows.take(chosen) if isinstance(rows, Stored) else rows[chosen]
+    return kept
+
+
+def too_many(shape: tuple[int, ...]) -> bool:
+    """Say whether arrays of half precision would take more than `SHARE` of the memory this process may have."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    group = Path("/sys/fs/cgroup/memory.max")  # a container's own limit, where it has one
+    if group.is_file() and (text := group.read_text(encoding="ascii").strip()).isdecimal():
+        limits.append(int(text))
+    return math.prod(shape) * 2 > SHARE * min(limits)
