@@ -11,14 +11,14 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "pneumoscope"
 FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
-HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime")
+HEAVY = (*FRAMEWORKS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime", "ray", "pyarrow")
 
 FLOORS = (
     "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset splits download sources "
     "stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts faults audit",
     "detector engines model_file gate views architectures augmentation recipe epochs training evaluation adaptation "
     "export litert",
-    "cli commands_data commands_films commands_models options console report figures findings audit_page service "
+    "cli commands_data commands_films commands_models options console report figures findings audit_page service storage listing archive cluster "
     "__main__",
 )
 

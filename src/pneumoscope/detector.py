@@ -91,6 +91,7 @@ class Detector:
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
         engine: what runs it, one of `engines.NAMES`.
+        workers: threads that read and judge; by default one a core.
 
     Attributes:
         card: what the model file says of itself.
@@ -106,10 +107,17 @@ class Detector:
         array(['NORMAL'], dtype='<U9')
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, *, engine: str = "openvino") -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        engine: str = "openvino",
+        workers: int = engines.WORKERS,
+    ) -> None:
         path = model or model_file.default()
         graph, self.card = model_file.read(path)
-        self._run = engines.start(engine, path, graph)
+        self._run = engines.start(engine, path, graph, workers)
+        self._workers = workers
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
         self._views = Views.from_dict(self.card.views) if self.card.views else None
@@ -137,10 +145,10 @@ class Detector:
         """
         rest = iter(sources)
         ahead: deque[Future[list[Finding]]] = deque()
-        pool = ThreadPoolExecutor(engines.WORKERS, thread_name_prefix="examining")
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
         try:
             while True:
-                while len(ahead) < BATCHES_AHEAD * engines.WORKERS and (batch := list(islice(rest, BATCH_SIZE))):
+                while len(ahead) < BATCHES_AHEAD * self._workers and (batch := list(islice(rest, BATCH_SIZE))):
                     ahead.append(pool.submit(self._examine, batch, evidence))
                 if not ahead:
                     return

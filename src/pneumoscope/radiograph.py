@@ -77,7 +77,7 @@ def read(source: Source, *, at_least: int | None = None) -> Radiograph:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    data = source if isinstance(source, bytes) else _bytes_of(Path(source))
+    data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
         raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
     if not data.startswith(picture.SIGNATURES) or data[128:132] == b"DICM":  # a preamble may begin as a TIFF file does
@@ -138,12 +138,33 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(OVERLAY_SUFFIXES):
+            if not is_passed_over(name):
                 yield Path(folder, name)
     yield from closed
 
 
-def _bytes_of(path: Path) -> bytes:
+def is_passed_over(name: str) -> bool:
+    """Say whether a file in a folder is no film by its name: hidden, an overlay, or what a file manager leaves.
+
+    Example:
+        >>> is_passed_over("film.png"), is_passed_over(".DS_Store")
+        (False, True)
+    """
+    return name.startswith(".") or name.lower() in _SKIPPED_NAMES or name.endswith(OVERLAY_SUFFIXES)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a film's file whole.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UnreadableError: it may not be read.
+        UnsupportedError: it is a folder, a pipe or a device.
+        TooLargeError: more than `MAX_BYTES` bytes.
+
+    Example:
+        >>> read_bytes(Path("film.png"))  # doctest: +SKIP
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
