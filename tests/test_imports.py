@@ -18,7 +18,8 @@ FLOORS = (
     "stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts faults audit",
     "detector engines model_file gate views architectures augmentation recipe epochs training evaluation adaptation "
     "export litert",
-    "cli commands_data commands_films commands_models options console report figures findings audit_page service storage listing archive cluster "
+    "cli commands_data commands_films commands_models options console report figures findings audit_page service "
+    "storage listing archive cluster "
     "__main__",
 )
 

@@ -44,6 +44,9 @@ from pneumoscope.errors import (
 from pneumoscope.listing import Listed, Listing, films, shards_for
 from pneumoscope.storage import Place, Reader
 
+WAVE = 1_000_000
+"""Films whose names are in memory, and in Ray's object store, at a time: some 150 MB."""
+
 READERS = 8
 """Threads in which an actor reads films: an object store answers late, but many requests at once."""
 
@@ -388,9 +391,11 @@ def _silent() -> Iterator[None]:
 
 def _check_address(address: str) -> None:
     """See that somebody listens there: Ray would try for a minute."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
     if address == "auto":
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UnsupportedError(f"Expected auto, HOST:PORT or ray://HOST:PORT, got '{address}'.")
     socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
@@ -404,15 +409,35 @@ def _run_all(
     workers: int,
     progress: Progress,
 ) -> None:
+    """Do all shards, a wave at a time."""
+    total, done = sum(pending.values()), 0
+    numbers = iter(pending)
+    while wave := list(islice(numbers, max(1, WAVE * len(pending) // total))):
+        left = {number: pending[number] for number in wave}
+
+        def told(more: int, before: int = done) -> None:
+            progress(before + more, total)
+
+        done += sum(left.values())
+        _run_wave(listing, shards, left, scorer, workers, told)
+
+
+def _run_wave(
+    listing: Listing,
+    shards: int,
+    left: dict[int, int],
+    scorer: Mapping[str, Any],
+    workers: int,
+    progress: Callable[[int], None],
+) -> None:
     """Do shards until none is left; those that are lost with a node or a worker are done again."""
-    left = dict(pending)
-    total = sum(pending.values())
-    attempt = 0
+    total = sum(left.values())
     reason = "the workers were lost"
+    attempt = 0
+    progress(0)
     while left:
-        progress(total - sum(left.values()), total)
-        before = _unjudged(listing, shards, left, scorer["archive"])
         careful = attempt >= CAREFUL
+        before = _unjudged(listing, shards, left, scorer["archive"]) if careful else 0
         try:
             for result in _run(listing, shards, left, scorer, workers, careful):
                 if result["kind"]:
@@ -421,7 +446,7 @@ def _run_all(
                     reason = result["reason"]
                     continue
                 left.pop(result["shard"], None)
-                progress(total - sum(left.values()), total)
+                progress(total - sum(left.values()))
         except ray.exceptions.RayError as error:
             reason = type(error).__name__
         if careful and left and _unjudged(listing, shards, left, scorer["archive"]) >= before:
@@ -455,10 +480,10 @@ def _run(
     for number in numbers:
         names, versions = zip(*listing.shard(number, shards), strict=True)
         shard = {"shard": [number], "careful": [careful], "names": [names], "versions": [versions]}
-        blocks.append(ray.put(pa.table(shard)))
+        blocks.append(pa.table(shard))
     actors = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2)
     with warnings.catch_warnings(action="ignore"):  # Ray 2.64 is to rename the last two arguments
-        done = ray.data.from_arrow_refs(blocks).map_batches(
+        done = ray.data.from_arrow(blocks).map_batches(
             Scorer,
             fn_constructor_kwargs=dict(scorer),
             batch_size=None,

@@ -90,7 +90,7 @@ def key(name: bytes) -> int:
         >>> key(b"/films/a.png")
         1181209646
     """
-    return int.from_bytes(hashlib.blake2b(name, digest_size=KEY_BITS // 8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=KEY_BITS // 8).digest())
 
 
 def shards_for(films: int) -> int:
