@@ -85,7 +85,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def verdicts(films: Path, tiny_model: Path) -> dict[str, dict[str, Any]]:
     """What `predict` says of each film."""
     found = Detector(tiny_model).examine(os.fsdecode(name) for name, _ in listing.films(Place.of(str(films))))
-    return {archive.text(os.fsencode(finding.path)): finding.as_dict() for finding in found}
+    return {listing.text(os.fsencode(finding.path)): finding.as_dict() for finding in found}
 
 
 @pytest.fixture
@@ -277,13 +277,13 @@ def test_a_film_that_ends_the_process_becomes_a_row_with_an_error(
 ) -> None:
     """The third try writes each film down as lost before judging it: what the process that ended has left."""
     output = Archive(Place.of(str(tmp_path / "out")))
-    output.begin({"model": "f0"})
+    output.begin({"model": "f0", "shards": 1})
     scorer = Scorer(tiny_model.read_bytes(), "f0", "openvino", output, Reader(Place.of(str(films))))
     listed = [(os.fsencode(path), "1-1") for path in sorted((films / "series0").iterdir())[:4]]
     judged = {row["path"]: row for row in scorer.judge(listed)}
-    culprit = archive.text(listed[1][0])
+    culprit = listing.text(listed[1][0])
     lost = judged[culprit] | {"sha256": None, "finding": None, "error_kind": archive.LOST, "error_message": "ended"}
-    first = archive.text(listed[0][0])
+    first = listing.text(listed[0][0])
     output.write(0, [judged[first], lost])
     assert scorer.do(0, listed, careful=True) == 2
     rows = output.rows(0)
@@ -296,9 +296,34 @@ def test_half_a_file_is_as_good_as_none(tmp_path: Path) -> None:
     row = {"path": "a.png", "sha256": "f0", "finding": "NORMAL", "warnings": []}
     output.write(3, [row])
     assert output.rows(3)["a.png"]["finding"] == "NORMAL"
-    path = tmp_path / "out" / archive.name(3)
+    path = tmp_path / "out" / archive.name(3, 1)
     path.write_bytes(path.read_bytes()[:100])
     assert output.rows(3) == {}
+
+
+def test_an_output_begun_with_few_films_is_cut_anew_for_many(tmp_path: Path) -> None:
+    output = Archive(Place.of(str(tmp_path)))
+    output.begin({"shards": 2})
+    names = {f"/films/{i}.png" for i in range(50)}
+    for shard in range(2):
+        output.write(shard, [{"path": name} for name in names if listing.shard_of(name, 2) == shard])
+    output.recut({"shards": 16})
+    assert sorted(row["path"] for row in rows_in(tmp_path)) == sorted(names)
+    again = Archive(Place.of(str(tmp_path)))
+    again.shards = int((again.settings() or {})["shards"])
+    for shard in range(16):
+        assert set(again.rows(shard)) == {name for name in names if listing.shard_of(name, 16) == shard}
+
+
+def test_a_recut_that_was_broken_off_leaves_no_film_twice(tmp_path: Path) -> None:
+    output = Archive(Place.of(str(tmp_path)))
+    output.begin({"shards": 1})
+    output.write(0, [{"path": "a.png"}, {"path": "b.png"}])
+    finer = Archive(Place.of(str(tmp_path)))
+    finer.shards = 16
+    finer.write(listing.shard_of("a.png", 16), [{"path": "a.png"}])  # killed here
+    output.tidy()
+    assert sorted(row["path"] for row in rows_in(tmp_path)) == ["a.png", "b.png"]
 
 
 def test_an_output_of_another_model_is_refused_before_any_work(

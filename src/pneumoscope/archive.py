@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from pyarrow import fs, parquet
 
 from pneumoscope.atomic import check_folder, replacing
 from pneumoscope.errors import StorageError
-from pneumoscope.listing import Listed
+from pneumoscope.listing import Listed, shard_of, text
 from pneumoscope.storage import Place
 
 FORMAT = 1
@@ -39,6 +41,8 @@ SCHEMA = pa.schema(
 """One row a film: `sha256` of its bytes, null where they could not be read; `model`, the sha256 of the model file;
 `version`, what the listing said of the film's size and last change."""
 
+_PART = re.compile(r"part-[0-9a-f]{4}-of-[0-9a-f]{4}\.parquet")
+
 LOST = "failed"
 """The kind of error of a film whose judging ended the process."""
 
@@ -53,10 +57,14 @@ class Archive:
 
     Args:
         place: a folder, made when the first file is written; or a prefix of a bucket.
+
+    Attributes:
+        shards: how many there are, a power of two; the output's settings say it.
     """
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.shards = 1
 
     def check(self) -> dict[str, Any] | None:
         """See that verdicts can be written there, and what the output was made with; None where there is none yet.
@@ -91,14 +99,38 @@ class Archive:
                 raise StorageError(f"Expected what an output was made with in '{SETTINGS}', got no JSON.") from error
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Write down what the output is made with, before its first shard."""
+        """Write down what the output is made with, `shards` among it, before its first shard."""
         self._write(SETTINGS, json.dumps(settings, indent=2).encode())
+        self.shards = int(settings["shards"])
+
+    def tidy(self) -> None:
+        """Remove shards of another number of shards, which were cut anew, or would have been."""
+        with self.place.telling():
+            store = self.place.filesystem()
+            for info in store.get_file_info(fs.FileSelector(self.place.path, allow_not_found=True)):
+                if _PART.fullmatch(info.base_name) and not info.base_name.endswith(f"-of-{self.shards:04x}.parquet"):
+                    store.delete_file(info.path)
+
+    def recut(self, settings: Mapping[str, Any]) -> None:
+        """Cut the rows into more shards, as `settings` says.
+
+        The settings decide which files count: those of the new cut from the moment they are replaced. Broken off before
+        or after, `tidy` removes the others.
+        """
+        finer = Archive(self.place)
+        finer.shards = int(settings["shards"])
+        for shard in range(self.shards):
+            rows = sorted(self.rows(shard).values(), key=lambda row: shard_of(row["path"], finer.shards))
+            for number, some in groupby(rows, key=lambda row: shard_of(row["path"], finer.shards)):
+                finer.write(number, some)
+        self.begin(settings)
+        self.tidy()
 
     def rows(self, shard: int, columns: list[str] | None = None) -> dict[str, Row]:
         """Read the rows of a shard by path; none where it was never written, or was damaged by a power cut."""
         with self.place.telling():
             try:
-                with self.place.filesystem().open_input_file(self._path(name(shard))) as file:
+                with self.place.filesystem().open_input_file(self._path(name(shard, self.shards))) as file:
                     table = parquet.read_table(file, columns=columns)
             except (FileNotFoundError, pa.ArrowInvalid):
                 return {}
@@ -109,7 +141,7 @@ class Archive:
         table = pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["path"])), SCHEMA)
         file = io.BytesIO()
         parquet.write_table(table, file, compression="zstd")
-        self._write(name(shard), file.getvalue())
+        self._write(name(shard, self.shards), file.getvalue())
 
     def _write(self, base: str, data: bytes) -> None:
         """Write a whole file: an object appears when its upload is complete, a file when it is renamed."""
@@ -128,24 +160,14 @@ class Archive:
         return f"{self.place.path}/{base}"
 
 
-def name(shard: int) -> str:
+def name(shard: int, shards: int) -> str:
     """Give the name of a shard's file.
 
     Example:
-        >>> name(10)
-        'part-000a.parquet'
+        >>> name(10, 128)
+        'part-000a-of-0080.parquet'
     """
-    return f"part-{shard:04x}.parquet"
-
-
-def text(film: bytes) -> str:
-    r"""Give a film's name as it stands in the output; bytes that are no UTF-8 are escaped.
-
-    Example:
-        >>> text(b"/films/\xff.png")
-        '/films/\\xff.png'
-    """
-    return film.decode("utf-8", "backslashreplace")
+    return f"part-{shard:04x}-of-{shards:04x}.parquet"
 
 
 def unscored(films: Iterable[Listed], rows: Mapping[str, Row]) -> list[Listed]:

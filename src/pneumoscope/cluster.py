@@ -41,11 +41,14 @@ from pneumoscope.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from pneumoscope.listing import Listed, Listing, films, shards_for
+from pneumoscope.listing import Listed, Listing, films, shards_for, text
 from pneumoscope.storage import Place, Reader
 
 WAVE = 1_000_000
 """Films whose names are in memory, and in Ray's object store, at a time: some 150 MB."""
+
+RECUT = 4
+"""How many times as many shards must be right for an output to be cut anew."""
 
 READERS = 8
 """Threads in which an actor reads films: an object store answers late, but many requests at once."""
@@ -134,14 +137,10 @@ def score(
         listing.add(films(place))
         if not (count := listing.count):
             raise DatasetError(f"Expected films, got none: there are no files in {source.partition('?')[0]}.")
-        if settings is None:
-            settings = {"format": archives.FORMAT, "pneumoscope": pneumoscope.__version__, "model": fingerprint}
-            settings |= {"engine": engine, "shards": shards_for(count)}
-            archive.begin(settings)
-        shards = int(settings["shards"])
+        _cut(archive, settings, {"model": fingerprint, "engine": engine}, shards_for(count))
         pending: dict[int, int] = {}
         errors = 0
-        for shard, rows, listed in _surveyed(archive, listing, range(shards), shards):
+        for shard, rows, listed in _surveyed(archive, listing, range(archive.shards)):
             todo = archives.unscored(listed, rows)
             if todo:
                 pending[shard] = len(todo)
@@ -160,10 +159,11 @@ def score(
                 "archive": archive,
                 "reader": Reader(place),
             }
-            _run_all(listing, shards, pending, scorer, fit, progress)
-            for _, rows, listed in _surveyed(archive, listing, pending, shards):
+            _run_all(listing, pending, scorer, fit, progress)
+            for _, rows, listed in _surveyed(archive, listing, pending):
                 _check_complete(rows, listed, archive)
                 errors += _errors(rows, listed)
+            archive.tidy()
     where = archive.place.address(archive.place.path)
     seconds = round(time.monotonic() - start, 2)
     return Summary(count, scored, count - scored, errors, fingerprint, where, seconds)
@@ -223,7 +223,7 @@ class Scorer:
         todo = archives.unscored(listed, rows)
         if careful:
             lost = {path for path, row in rows.items() if row["error_kind"] == archives.LOST}
-            todo = [(name, version) for name, version in todo if archives.text(name) not in lost]
+            todo = [(name, version) for name, version in todo if text(name) not in lost]
             for film in todo:
                 error = PneumoscopeError("Judging the film ended the process, or failed for no reason that is known.")
                 on_trial = self._row(film, None, Finding("", error=error))
@@ -286,7 +286,7 @@ class Scorer:
     def _row(self, film: Listed, digest: str | None, finding: Finding) -> Row:
         row = finding.as_dict()
         error = row.pop("error") or {"kind": None, "message": None}
-        row |= {"path": archives.text(film[0]), "version": film[1], "sha256": digest, "model": self._fingerprint}
+        row |= {"path": text(film[0]), "version": film[1], "sha256": digest, "model": self._fingerprint}
         return row | {"error_kind": error["kind"], "error_message": error["message"]}
 
     def _check_output(self) -> None:
@@ -312,6 +312,18 @@ def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] 
     return settings
 
 
+def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str, Any], best: int) -> None:
+    """Begin an output, or go on with one; one that was begun with far fewer films is cut into more shards."""
+    fresh = {"format": archives.FORMAT, "pneumoscope": pneumoscope.__version__, **made, "shards": best}
+    if settings is None:
+        archive.begin(fresh)
+        return
+    archive.shards = int(settings["shards"])
+    archive.tidy()
+    if best >= RECUT * archive.shards:
+        archive.recut(fresh)
+
+
 def _check_apart(source: Place, out: Place) -> None:
     """See that the output does not lie among the films, of which it would become one."""
     if source.scheme == out.scheme and f"{out.path}/".startswith(f"{source.path}/"):
@@ -319,24 +331,24 @@ def _check_apart(source: Place, out: Place) -> None:
 
 
 def _surveyed(
-    archive: Archive, listing: Listing, numbers: Iterable[int], shards: int
+    archive: Archive, listing: Listing, numbers: Iterable[int]
 ) -> Iterator[tuple[int, dict[str, Row], list[Listed]]]:
     """Give the rows and the films of shards that have films."""
     columns = ["path", "version", "sha256", "error_kind"]
     rest = iter(numbers)
     with ThreadPoolExecutor(16, thread_name_prefix="surveying") as pool:
         while some := list(islice(rest, 64)):
-            listed = [listing.shard(number, shards) for number in some]
+            listed = [listing.shard(number, archive.shards) for number in some]
             rows = pool.map(lambda number: archive.rows(number, columns), some)
             yield from (found for found in zip(some, rows, listed, strict=True) if found[2])
 
 
 def _errors(rows: Mapping[str, Row], listed: Iterable[Listed]) -> int:
-    return sum(rows[archives.text(name)]["error_kind"] is not None for name, _ in listed)
+    return sum(rows[text(name)]["error_kind"] is not None for name, _ in listed)
 
 
 def _check_complete(rows: Mapping[str, Row], listed: Iterable[Listed], archive: Archive) -> None:
-    if missing := sum(archives.text(name) not in rows for name, _ in listed):
+    if missing := sum(text(name) not in rows for name, _ in listed):
         raise StorageError(
             f"Expected a row for each film in '{archive.place.path}', got none for {missing}: is it one place for all "
             "nodes, and did nobody else write to it?"
@@ -403,7 +415,6 @@ def _check_address(address: str) -> None:
 
 def _run_all(
     listing: Listing,
-    shards: int,
     pending: Mapping[int, int],
     scorer: Mapping[str, Any],
     workers: int,
@@ -419,12 +430,11 @@ def _run_all(
             progress(before + more, total)
 
         done += sum(left.values())
-        _run_wave(listing, shards, left, scorer, workers, told)
+        _run_wave(listing, left, scorer, workers, told)
 
 
 def _run_wave(
     listing: Listing,
-    shards: int,
     left: dict[int, int],
     scorer: Mapping[str, Any],
     workers: int,
@@ -437,9 +447,9 @@ def _run_wave(
     progress(0)
     while left:
         careful = attempt >= CAREFUL
-        before = _unjudged(listing, shards, left, scorer["archive"]) if careful else 0
+        before = _unjudged(listing, left, scorer["archive"]) if careful else 0
         try:
-            for result in _run(listing, shards, left, scorer, workers, careful):
+            for result in _run(listing, left, scorer, workers, careful):
                 if result["kind"]:
                     raise ClusterError(f"A worker could not go on ({result['kind']}): {result['reason']}")
                 if result["reason"]:
@@ -449,7 +459,7 @@ def _run_wave(
                 progress(total - sum(left.values()))
         except ray.exceptions.RayError as error:
             reason = type(error).__name__
-        if careful and left and _unjudged(listing, shards, left, scorer["archive"]) >= before:
+        if careful and left and _unjudged(listing, left, scorer["archive"]) >= before:
             raise ClusterError(
                 f"{sum(left.values())} films could not be judged ({reason}): the others are in the output. Start it "
                 "again, with fewer workers where memory is short."
@@ -457,18 +467,18 @@ def _run_wave(
         attempt += 1
 
 
-def _unjudged(listing: Listing, shards: int, numbers: Iterable[int], archive: Archive) -> int:
+def _unjudged(listing: Listing, numbers: Iterable[int], archive: Archive) -> int:
     """Count the films without a row that holds."""
-    surveyed = _surveyed(archive, listing, numbers, shards)
+    surveyed = _surveyed(archive, listing, numbers)
     return sum(
-        rows.get(archives.text(name), {}).get("error_kind") != archives.LOST
+        rows.get(text(name), {}).get("error_kind") != archives.LOST
         for _, rows, listed in surveyed
         for name, _ in archives.unscored(listed, rows)
     )
 
 
 def _run(
-    listing: Listing, shards: int, numbers: Iterable[int], scorer: Mapping[str, Any], workers: int, careful: bool
+    listing: Listing, numbers: Iterable[int], scorer: Mapping[str, Any], workers: int, careful: bool
 ) -> Iterator[Row]:
     """Have Ray Data stream shards through the actors, in any order.
 
@@ -478,7 +488,7 @@ def _run(
     """
     blocks = []
     for number in numbers:
-        names, versions = zip(*listing.shard(number, shards), strict=True)
+        names, versions = zip(*listing.shard(number, scorer["archive"].shards), strict=True)
         shard = {"shard": [number], "careful": [careful], "names": [names], "versions": [versions]}
         blocks.append(pa.table(shard))
     actors = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2)

@@ -57,7 +57,7 @@ class Listing:
 
     def add(self, films: Iterable[Listed]) -> None:
         """Take films in; one that is named twice counts once."""
-        rows = ((key(name), name, version) for name, version in films)
+        rows = ((key(text(name)), name, version) for name, version in films)
         self._table.execute("BEGIN")
         self._table.executemany("INSERT OR IGNORE INTO films VALUES (?, ?, ?)", rows)
         self._table.execute("COMMIT")
@@ -83,14 +83,34 @@ class Listing:
         self._table.close()
 
 
-def key(name: bytes) -> int:
+def text(name: bytes) -> str:
+    r"""Give a film's name as it stands in the output; bytes that are no UTF-8 are escaped.
+
+    Example:
+        >>> text(b"/films/\xff.png")
+        '/films/\\xff.png'
+    """
+    return name.decode("utf-8", "backslashreplace")
+
+
+def key(path: str) -> int:
     """Give the number by which a film is assigned to a shard, spread evenly over `KEY_BITS` bits.
 
     Example:
-        >>> key(b"/films/a.png")
-        1181209646
+        >>> key("/films/a.png")
+        182118337
     """
-    return int.from_bytes(hashlib.blake2b(name, digest_size=KEY_BITS // 8).digest())
+    return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=KEY_BITS // 8).digest())
+
+
+def shard_of(path: str, shards: int) -> int:
+    """Say which of so many shards, a power of two, a film belongs to.
+
+    Example:
+        >>> shard_of("/films/a.png", 128)
+        5
+    """
+    return key(path) * shards >> KEY_BITS
 
 
 def shards_for(films: int) -> int:
