@@ -25,7 +25,6 @@ from ray.cluster_utils import Cluster
 
 from pneumoscope import Detector, archive, cluster, listing, model_file
 from pneumoscope.archive import Archive
-from pneumoscope.cluster import Scorer
 from pneumoscope.errors import (
     ClusterError,
     DatasetError,
@@ -34,6 +33,7 @@ from pneumoscope.errors import (
     StorageError,
     UnsupportedError,
 )
+from pneumoscope.scorer import Scorer
 from pneumoscope.storage import Place, Reader
 from tests.conftest import drawn_film
 
@@ -114,7 +114,7 @@ def check(rows: list[dict[str, Any]], verdicts: dict[str, dict[str, Any]]) -> No
         assert row["probability"] == pytest.approx(expected["probability"], abs=2e-6)
 
 
-def once(action: Callable[[], None]) -> cluster.Progress:
+def once(action: Callable[[], None]) -> Callable[[int, int], None]:
     """Do something when the first shard is there."""
     done: list[bool] = []
 
@@ -171,7 +171,7 @@ def test_films_judged_before_are_skipped_and_new_and_changed_ones_are_not(
 
 
 def test_a_film_that_could_not_be_reached_is_tried_again() -> None:
-    late = {"path": "a.png", "version": "", "sha256": None, "error_kind": "not_found"}
+    late: archive.Row = {"path": "a.png", "version": "", "sha256": None, "error_kind": "not_found"}
     broken = late | {"path": "b.png", "sha256": "f0", "error_kind": "unreadable"}
     large = late | {"path": "c.png", "error_kind": "too_large"}
     listed = [(b"a.png", ""), (b"b.png", ""), (b"c.png", "")]

@@ -19,7 +19,7 @@ FLOORS = (
     "detector engines model_file gate views architectures augmentation recipe epochs training evaluation adaptation "
     "export litert",
     "cli commands_data commands_films commands_models options console report figures findings audit_page service "
-    "storage listing archive cluster "
+    "storage listing archive scorer passes cluster "
     "__main__",
 )
 

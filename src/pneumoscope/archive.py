@@ -6,8 +6,9 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pyarrow import fs, parquet
 
 from pneumoscope.atomic import check_folder, replacing
 from pneumoscope.errors import StorageError
-from pneumoscope.listing import Listed, shard_of, text
+from pneumoscope.listing import Listed, Listing, shard_of, text
 from pneumoscope.storage import Place
 
 FORMAT = 1
@@ -192,3 +193,22 @@ def _is_settled(row: Row | None, version: str) -> bool:
         return False
     reached = row["sha256"] is not None or row["error_kind"] == "too_large"
     return bool(reached and row["error_kind"] != LOST)
+
+
+def surveyed(
+    archive: Archive, listing: Listing, numbers: Iterable[int]
+) -> Iterator[tuple[int, dict[str, Row], list[Listed]]]:
+    """Give the number, the rows and the films of each of some shards that has films.
+
+    Args:
+        archive: the output.
+        listing: the films.
+        numbers: of the shards.
+    """
+    columns = ["path", "version", "sha256", "error_kind"]
+    rest = iter(numbers)
+    with ThreadPoolExecutor(16, thread_name_prefix="surveying") as pool:
+        while some := list(islice(rest, 64)):
+            listed = [listing.shard(number, archive.shards) for number in some]
+            rows = pool.map(lambda number: archive.rows(number, columns), some)
+            yield from (found for found in zip(some, rows, listed, strict=True) if found[2])

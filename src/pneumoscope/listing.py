@@ -120,7 +120,7 @@ def shards_for(films: int) -> int:
         >>> shards_for(100), shards_for(12_000), shards_for(10_000_000)
         (1, 128, 4096)
     """
-    return min(MOST_SHARDS, 2 ** max(0, (-(-films // FILMS_A_SHARD) - 1).bit_length()))
+    return min(MOST_SHARDS, 1 << max(0, (-(-films // FILMS_A_SHARD) - 1).bit_length()))
 
 
 def films(place: Place) -> Iterator[Listed]:
