@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is told 
 import pyarrow as pa
 import ray
 import ray.data
+import ray.util.client
 
 from pneumoscope import archive as archives
 from pneumoscope.archive import Archive, Row
@@ -72,9 +73,6 @@ def joined(address: str | None, workers: int | None) -> Iterator[None]:
         ) from error
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it is told by the command
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # a shard that is lost with its actor is done again by another
     try:
         yield
     finally:
@@ -200,6 +198,20 @@ def _run(
         names, versions = zip(*listing.shard(number, scorer["archive"].shards), strict=True)
         shard = {"shard": [number], "careful": [careful], "names": [names], "versions": [versions]}
         blocks.append(pa.table(shard))
+    if ray.util.client.ray.is_connected():  # by ray://, which Ray Data cannot stream through: it runs over there
+        yield from ray.get(ray.remote(num_cpus=0)(_gathered).remote(blocks, scorer, workers))
+    else:
+        yield from _streamed(blocks, scorer, workers)
+
+
+def _gathered(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -> list[Row]:
+    return list(_streamed(blocks, scorer, workers))
+
+
+def _streamed(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -> Iterator[Row]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # a shard that is lost with its actor is done again by another
     actors = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2)
     with warnings.catch_warnings(action="ignore"):  # Ray 2.64 is to rename the last two arguments
         done = ray.data.from_arrow(blocks).map_batches(
