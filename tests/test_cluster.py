@@ -246,6 +246,14 @@ def test_the_command_says_in_one_line_of_json_what_came_of_it(
     assert run.stderr == "judging films: 1 of 1\n"
 
 
+def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['ray'] = None; from pneumoscope.cli import main; main()"
+    command = [sys.executable, "-c", program, "score", str(tmp_path), "--out", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "pip install '.[cluster]'" in run.stderr
+
+
 def test_globs_and_manifests_name_films(films: Path, tmp_path: Path) -> None:
     def names(source: Path | str) -> list[str]:
         return sorted(os.fsdecode(name) for name, _ in listing.films(Place.of(str(source))))
