@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pneumoscope"
 FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
 TRACKERS = ("mlflow", "tensorboard")
-HEAVY = (*FRAMEWORKS, *TRACKERS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime")
+HEAVY = (*FRAMEWORKS, *TRACKERS, "sklearn", "scipy", "matplotlib", "pandas", "onnx", "onnxruntime", "ray", "pyarrow")
 
 FLOORS = (
     "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset stored splits download "
@@ -21,6 +21,7 @@ FLOORS = (
     "detector engines model_file gate views architectures graph augmentation recipe devices tracking epochs training "
     "evaluation adaptation export litert dicom_report",
     "cli commands_data commands_films commands_models options console report figures findings audit_page service "
+    "storage listing archive scorer passes cluster "
     "__main__",
 )
 

@@ -65,6 +65,7 @@ def root(
 
 for command in (
     commands_films.predict,
+    commands_films.score,
     commands_models.evaluate,
     commands_data.audit,
     commands_models.calibrate,

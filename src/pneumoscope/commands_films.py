@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -124,6 +126,61 @@ def predict(
     if shift := gate.site_shift(unusual):
         console.note(shift)
     if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def score(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="URI",
+            help="A folder, a glob in quotes, or a Parquet manifest with a column [b]path[/b]; here, at s3:// or gs://.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(metavar="URI", help="Where the Parquet files go: a folder that all nodes see, s3:// or gs://."),
+    ],
+    model: ModelOption = None,
+    engine: Annotated[
+        Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")
+    ] = Engine.openvino,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one is started here."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Actors, each on a core; by default one for every core.")
+    ] = None,
+) -> None:
+    """Judge many films, on one machine or a Ray cluster, into Parquet files that hold each film once.
+
+    Stopped or killed at any moment, the same command does the rest; films judged before are skipped, changed ones are
+    judged again. One JSON line on standard output says what came of it; the exit status is 3 if films have errors.
+
+    \b
+    $ pneumoscope score archive/ --out verdicts/
+    $ pneumoscope score 's3://archive/2024/**/*.dcm' --out s3://verdicts/2024 --address auto
+    $ AWS_ENDPOINT_URL=http://minio:9000 pneumoscope score s3://archive/films.parquet --out verdicts/
+    """
+    try:
+        from pneumoscope import cluster
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Scoring needs what is not installed ({error.name} is missing): pip install '.[cluster]' in the clone."
+        ) from error
+    with console.progress() as bars:
+        summary = cluster.score(
+            source,
+            out,
+            model=model,
+            engine=engine.value,
+            address=address,
+            workers=workers,
+            progress=console.counter(bars, "judging films"),
+        )
+    typer.echo(json.dumps(asdict(summary)))
+    if summary.errors:
         raise typer.Exit(SOME_FAILED)
 
 

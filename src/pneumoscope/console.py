@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
     from rich.text import Text
+
+
+LINE_SECONDS = 10.0
 
 
 def say(text: str) -> None:
@@ -56,6 +60,23 @@ def task(bars: Progress, what: str, total: int) -> Callable[[], None]:
     """Add a bar; the answer is called after each step."""
     bar = bars.add_task(what, total=total, figures="")
     return lambda: bars.advance(bar)
+
+
+def counter(bars: Progress, what: str) -> Callable[[int, int], None]:
+    """Show how much of a whole is done; where there is no terminal, as a line every `LINE_SECONDS` and at the end."""
+    bar: TaskID | None = None
+    told = time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        nonlocal bar, told
+        if bar is None:
+            bar = bars.add_task(what, total=total, figures="")
+        bars.update(bar, completed=done, total=total)
+        if bars.disable and (done == total or time.monotonic() - told > LINE_SECONDS):
+            told = time.monotonic()
+            say(f"{what}: {done:,} of {total:,}")
+
+    return count
 
 
 def steps(bars: Progress) -> Callable[[str, int, int, Mapping[str, float]], None]:

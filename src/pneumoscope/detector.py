@@ -93,6 +93,7 @@ class Detector:
         model: a model file; by default the one that comes with Pneumoscope.
         engine: what runs it, one of `engines.NAMES`.
         max_pixels: the largest film to read, in pixels.
+        workers: threads that read and judge; by default one a core.
 
     Attributes:
         card: what the model file says of itself.
@@ -114,11 +115,12 @@ class Detector:
         *,
         engine: str = "openvino",
         max_pixels: int = radiograph.MAX_PIXELS,
+        workers: int = engines.WORKERS,
     ) -> None:
         path = model or model_file.default()
         graph, self.card = model_file.read(path)
-        self._run = engines.start(engine, path, graph)
-        self._max_pixels = max_pixels
+        self._run = engines.start(engine, path, graph, workers)
+        self._max_pixels, self._workers = max_pixels, workers
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
         self._views = Views.from_dict(self.card.views) if self.card.views else None
@@ -146,10 +148,10 @@ class Detector:
         """
         rest = iter([sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources)
         ahead: deque[Future[Finding]] = deque()
-        pool = ThreadPoolExecutor(engines.WORKERS, thread_name_prefix="examining")
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
         try:
             while True:
-                for source in islice(rest, FILMS_AHEAD * engines.WORKERS - len(ahead)):
+                for source in islice(rest, FILMS_AHEAD * self._workers - len(ahead)):
                     ahead.append(pool.submit(self._examine, source, evidence))
                 if not ahead:
                     return

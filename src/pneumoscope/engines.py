@@ -27,13 +27,14 @@ WORKERS = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_g
 """Threads that read and judge films, each of which an engine serves on one core."""
 
 
-def start(name: str, path: str | os.PathLike[str], graph: openvino.Model) -> Engine:
+def start(name: str, path: str | os.PathLike[str], graph: openvino.Model, workers: int = WORKERS) -> Engine:
     """Make a model ready to run.
 
     Args:
         name: one of `NAMES`.
         path: the model file.
         graph: the graph in it, as `model_file.read` gives it.
+        workers: how many threads will call it.
 
     Raises:
         MissingExtraError: the engine is not installed.
@@ -47,14 +48,14 @@ def start(name: str, path: str | os.PathLike[str], graph: openvino.Model) -> Eng
     """
     if name not in NAMES:
         raise ModelFileError(f"Expected an engine of {' and '.join(NAMES)}, got '{name}'.")
-    return _openvino(graph) if name == "openvino" else _onnxruntime(path)
+    return _openvino(graph, workers) if name == "openvino" else _onnxruntime(path)
 
 
-def _openvino(graph: openvino.Model) -> Engine:
+def _openvino(graph: openvino.Model, workers: int) -> Engine:
     """Run on processors, in full precision as `model_file.compile_graph` does."""
     import openvino
 
-    options = {"NUM_STREAMS": WORKERS, "INFERENCE_NUM_THREADS": WORKERS, "INFERENCE_PRECISION_HINT": "f32"}
+    options = {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(graph, "CPU", options)
     own = threading.local()
 

@@ -76,3 +76,15 @@ class MissingExtraError(PneumoscopeError):
     """The command needs an optional part of Pneumoscope that is not installed."""
 
     kind = "missing_extra"
+
+
+class StorageError(PneumoscopeError):
+    """An object store or a folder cannot be used: no credentials, no answer, or it holds another model's verdicts."""
+
+    kind = "storage"
+
+
+class ClusterError(PneumoscopeError):
+    """There is no such cluster, or it could not do the work."""
+
+    kind = "cluster"

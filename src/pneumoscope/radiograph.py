@@ -81,7 +81,7 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
-    data = source if isinstance(source, bytes) else _bytes_of(Path(source))
+    data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
         raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
     if is_dicom(data):
@@ -144,7 +144,6 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
     if not os.path.isdir(path):  # noqa: PTH112 - `Path` raises where a name is too long or may not be looked up
         yield path
         return
-    made = OVERLAY_SUFFIXES + DICOM_SUFFIXES
     closed: list[Path] = []
     seen: set[tuple[int, int]] = set()  # a folder that links lead to twice, or around to itself, is listed once
     walk = os.walk(path, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
@@ -156,12 +155,34 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            if not name.startswith(".") and name.lower() not in _SKIPPED_NAMES and not name.endswith(made):
+            if not is_passed_over(name):
                 yield Path(folder, name)
     yield from closed
 
 
-def _bytes_of(path: Path) -> bytes:
+def is_passed_over(name: str) -> bool:
+    """Say whether a file in a folder is no film by its name: hidden, made here, or left by a file manager.
+
+    Example:
+        >>> is_passed_over("film.png"), is_passed_over(".DS_Store")
+        (False, True)
+    """
+    made = OVERLAY_SUFFIXES + DICOM_SUFFIXES
+    return name.startswith(".") or name.lower() in _SKIPPED_NAMES or name.endswith(made)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a film's file whole.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UnreadableError: it may not be read.
+        UnsupportedError: it is a folder, a pipe or a device.
+        TooLargeError: more than `MAX_BYTES` bytes.
+
+    Example:
+        >>> read_bytes(Path("film.png"))  # doctest: +SKIP
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -1,0 +1,160 @@
+"""What a cluster's engine costs, and how far more workers carry; all in one run.
+
+    python benchmarks/score.py chest_xray/train --films 5000
+
+`predict` and `score` with 1, 2, ... workers judge the same films, made many by links, each in a process of its own.
+They take turns, several rounds, and the median counts, so that whatever else the machine does falls on all of them
+alike. Each also judges a few films: what that takes is its start, and the rest of its time is for films. Efficiency is
+the films a second of n workers over n times those of one; the overhead is that of as many workers as `predict` has
+threads.
+
+`--stages` prints the processor time of a film instead, which tells the cost on a machine that is busy with other things
+too: of `Detector.examine` on one thread, of an actor's work with its shards read, hashed and written, and of the stages
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope import Detector, engines, model_file, radiograph
+from pneumoscope.archive import Archive
+from pneumoscope.detector import BATCH_SIZE
+from pneumoscope.listing import FILMS_A_SHARD
+from pneumoscope.scorer import Scorer
+from pneumoscope.storage import Place, Reader
+
+FEW = 16
+STAGED = 1000
+"""Films whose processor time is taken."""
+PREDICT = "predict"
+
+
+def main() -> None:
+    """Measure, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="a folder of films")
+    parser.add_argument("--films", type=int, default=5000, help="how many are judged")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--stages", action="store_true", help="print the processor time of a film")
+    parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, engines.WORKERS}))
+    arguments = parser.parse_args()
+    films = sorted(radiograph.files(arguments.source))
+    if not films:
+        raise SystemExit(f"Expected films, got none in '{arguments.source}'.")
+    if arguments.stages:
+        print(stages(films[:: max(1, len(films) // STAGED)][:STAGED], arguments.rounds))
+        return
+    sides = [PREDICT, *(f"score --workers {n}" for n in arguments.workers)]
+    with tempfile.TemporaryDirectory() as folder:
+        many, few = (linked(films, n, Path(folder, str(n))) for n in (arguments.films, FEW))
+        taken = [[(seconds(side, few), seconds(side, many)) for side in sides] for _ in range(arguments.rounds)]
+    starts, totals = np.median(np.array(taken), axis=0).T
+    print(table(sides, arguments, starts.tolist(), totals.tolist()))
+
+
+def stages(films: list[Path], rounds: int) -> str:
+    """Take the processor time of a film, in ms, stage by stage; the median of several rounds counts."""
+    detector = Detector(workers=1)
+    size = detector.card.input_size
+    blank = np.zeros((BATCH_SIZE, size, size, 1), dtype=np.float32)
+    run = engines.start("openvino", model_file.default(), model_file.read(model_file.default())[0], workers=1)
+    listed = [(os.fsencode(film), "") for film in films]
+
+    def actor() -> None:
+        with tempfile.TemporaryDirectory() as out:
+            archive = Archive(Place.of(out))
+            archive.begin({"shards": 1})
+            scorer = Scorer(model_file.default().read_bytes(), "", "openvino", archive, Reader(archive.place))
+            list(scorer.judge(listed[:1]))  # the model is loaded
+            start = time.process_time()
+            for shard in range(0, len(listed), FILMS_A_SHARD):
+                scorer.do(shard, listed[shard : shard + FILMS_A_SHARD], careful=False)
+            taken["an actor"].append(time.process_time() - start)
+
+    sides: dict[str, Callable[[], object]] = {
+        "`Detector.examine`": lambda: list(detector.examine(films)),
+        "reading and squashing": lambda: [radiograph.resize(_read(film, size), size) for film in films],
+        "network": lambda: [run(blank) for _ in range(-(-len(films) // BATCH_SIZE))],
+        "sha256": lambda: [hashlib.sha256(film.read_bytes()).digest() for film in films],
+    }
+    taken: dict[str, list[float]] = {"an actor": [], **{side: [] for side in sides}}
+    for _ in range(rounds):
+        actor()
+        for side, work in sides.items():
+            start = time.process_time()
+            work()
+            taken[side].append(time.process_time() - start)
+    kilobytes = np.mean([film.stat().st_size for film in films]) / 1e3
+    rows = [f"{len(films)} films of {kilobytes:.0f} kB", "", "| stage | ms a film | films/s a core |", "|---|---|---|"]
+    for side, times in taken.items():
+        each = float(np.median(times)) / len(films)
+        rows.append(f"| {side} | {1e3 * each:.2f} | {1 / each:.0f} |")
+    return "\n".join(rows)
+
+
+def _read(film: Path, size: int) -> NDArray[np.float32]:
+    return radiograph.read(film, at_least=size).pixels
+
+
+def linked(films: list[Path], n: int, folder: Path) -> Path:
+    """Make a folder of n films: links, or copies where the file system has none."""
+    folder.mkdir()
+    for i, film in enumerate(islice(cycle(films), n)):
+        target = folder / f"{i:07d}{film.suffix}"
+        try:
+            os.link(film, target)
+        except OSError:
+            shutil.copyfile(film, target)
+    return folder
+
+
+def seconds(side: str, films: Path) -> float:
+    """Run one side over a folder."""
+    with tempfile.TemporaryDirectory() as out:
+        rest = (
+            ["--format", "json", "--output", f"{out}/findings.jsonl"]
+            if side == PREDICT
+            else ["--out", f"{out}/verdicts"]
+        )
+        command = [sys.executable, "-m", "pneumoscope", *side.split(), str(films), *rest]
+        start = time.perf_counter()
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode not in (0, 3):
+            raise SystemExit(f"A side broke off: {run.stderr}")
+        return time.perf_counter() - start
+
+
+def table(sides: list[str], arguments: argparse.Namespace, starts: list[float], totals: list[float]) -> str:
+    """Lay the figures out in Markdown."""
+    n = arguments.films
+    rates = [(n - FEW) / (total - start) for start, total in zip(starts, totals, strict=True)]
+    rows = [
+        "| side | start, s | films/s after it | efficiency | overhead, start counted | overhead, start not counted |",
+        "|---|---|---|---|---|---|",
+    ]
+    for i, side in enumerate(sides):
+        workers = 0 if side == PREDICT else arguments.workers[i - 1]
+        efficiency = f"{rates[i] / (workers * rates[1] / arguments.workers[0]):.2f}" if workers else ""
+        overheads = ["", ""]
+        if workers == engines.WORKERS:
+            overheads = [f"{totals[i] / totals[0] - 1:+.1%}", f"{rates[0] / rates[i] - 1:+.1%}"]
+        rows.append(f"| `{side}` | {starts[i]:.1f} | {rates[i]:.0f} | {efficiency} | {' | '.join(overheads)} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
