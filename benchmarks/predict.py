@@ -137,17 +137,22 @@ def reading_alone(arguments: argparse.Namespace) -> Judge:
 
 
 def network_alone(arguments: argparse.Namespace) -> Judge:
-    """Run the network on all cores on films that were read before."""
-    from pneumoscope.detector import BATCH_SIZE
+    """Run the network on all cores, each on one film after the other, on films that were read before."""
+    import openvino
 
     graph, card = model_file.read(arguments.model)
-    run = engines.start("openvino", arguments.model, graph)
-    batch = np.random.default_rng(0).random((BATCH_SIZE, card.input_size, card.input_size, 1), dtype=np.float32)
+    hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(graph, "CPU", hints)
+    film = np.random.default_rng(0).random((1, card.input_size, card.input_size, 1), dtype=np.float32)
+
+    def share(films: int) -> list[float]:
+        request = compiled.create_infer_request()
+        return [float(request.infer(film)["logit"][0]) for _ in range(films)]
 
     def judge(films: list[Path]) -> list[float]:
         with ThreadPoolExecutor(engines.WORKERS) as pool:
-            outputs = pool.map(lambda _: run(batch)["logit"], range(-(-len(films) // BATCH_SIZE)))
-            return [float(logit) for logits in outputs for logit in logits][: len(films)]
+            outputs = pool.map(share, [len(films[i :: engines.WORKERS]) for i in range(engines.WORKERS)])
+            return [logit for logits in outputs for logit in logits]
 
     return judge
 

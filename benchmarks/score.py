@@ -71,7 +71,7 @@ def stages(films: list[Path], rounds: int) -> str:
     detector = Detector(workers=1)
     size = detector.card.input_size
     blank = np.zeros((BATCH_SIZE, size, size, 1), dtype=np.float32)
-    run = engines.start("openvino", model_file.default(), model_file.read(model_file.default())[0], workers=1)
+    run = engines.start("openvino", model_file.default(), model_file.read(model_file.default())[0])
     listed = [(os.fsencode(film), "") for film in films]
 
     def actor() -> None:

@@ -119,7 +119,7 @@ class Detector:
     ) -> None:
         path = model or model_file.default()
         graph, self.card = model_file.read(path)
-        self._run = engines.start(engine, path, graph, workers)
+        self._run = engines.start(engine, path, graph)
         self._max_pixels, self._workers = max_pixels, workers
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None

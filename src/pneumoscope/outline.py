@@ -34,11 +34,12 @@ def describe(film: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         (1088,)
     """
     small = Image.fromarray(np.asarray(film, dtype=np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
-    pixels = np.asarray(small, dtype=np.float64)
-    pixels = (pixels - pixels.mean()) / (pixels.std() + 0.01)
+    pixels = np.asarray(small)
+    pixels = (pixels - pixels.mean()) / (pixels.std() + np.float32(0.01))
     down, across = np.gradient(pixels)
     strength = np.hypot(across, down)
-    direction = np.arctan2(down, across) / (2 * np.pi) * DIRECTIONS % DIRECTIONS
+    angle = np.arctan2(down, across) * np.float32(DIRECTIONS / (2 * np.pi))
+    direction = np.where(angle < 0, angle + DIRECTIONS, angle)
     first = np.minimum(direction.astype(np.int64), DIRECTIONS - 1)
     share = direction - first  # of the next direction
     row = np.arange(SIDE) // (SIDE // CELLS)
