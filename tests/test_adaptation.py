@@ -216,7 +216,7 @@ def test_films_that_cannot_be_read_or_show_nothing_are_left_out_and_listed(tiny_
         (broken, "unreadable"),
         (blank, "not_a_chest_radiograph"),
     ]
-    with pytest.raises(DatasetError, match=r"got 38 \(2 more could not be read\)"):
+    with pytest.raises(DatasetError, match=r"got 38 \(2 more could not be read or show no chest\)"):
         adaptation.recalibrate([broken, *site(38), blank], tmp_path / "other.onnx", tiny_model)
 
 

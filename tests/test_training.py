@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("keras", reason="training is not installed")
 
-from pneumoscope import Detector, dataset, epochs, model_file, recipe, splits, stored, training
+from pneumoscope import Detector, dataset, epochs, model_file, preparation, recipe, splits, stored, training
 from pneumoscope.augmentation import NONE, Augmentation
 from pneumoscope.dataset import Film
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
@@ -214,10 +214,10 @@ def test_the_best_epoch_is_kept_not_the_last(films: Path, tmp_path: Path) -> Non
 
 
 def test_a_sufficient_validation_split_of_the_data_set_is_used() -> None:
-    n = training.MIN_VALIDATION
+    n = preparation.MIN_VALIDATION
     labels = [0, 1] * n + [0, 1] * n
     decoded = decoded_films(labels, [f"p{i}" for i in range(4 * n)], ["train"] * 2 * n + ["val"] * 2 * n)
-    kept, held_out, notes = training.partition(decoded, QUICK)
+    kept, held_out, notes = preparation.partition(decoded, QUICK)
     assert {film.split for film in kept.films} == {"train"}
     assert {film.split for film in held_out.films} == {"val"}
     assert notes == []
@@ -225,16 +225,16 @@ def test_a_sufficient_validation_split_of_the_data_set_is_used() -> None:
 
 def test_a_validation_split_of_sixteen_films_is_not_trusted() -> None:
     decoded = decoded_films([0, 1] * 58, [f"p{i}" for i in range(116)], ["train"] * 100 + ["val"] * 16)
-    _, held_out, notes = training.partition(decoded, QUICK)
+    _, held_out, notes = preparation.partition(decoded, QUICK)
     assert len(held_out.films) > 16
     assert "8 + 8" in notes[0]
 
 
 def test_a_validation_split_that_shares_patients_is_not_trusted() -> None:
-    n = training.MIN_VALIDATION
+    n = preparation.MIN_VALIDATION
     patients = [f"p{i}" for i in range(2 * n)] * 2
     decoded = decoded_films([0, 1] * 2 * n, patients, ["train"] * 2 * n + ["val"] * 2 * n)
-    kept, held_out, notes = training.partition(decoded, QUICK)
+    kept, held_out, notes = preparation.partition(decoded, QUICK)
     assert not {film.patient for film in kept.films} & {film.patient for film in held_out.films}
     assert f"{2 * n} patients" in notes[0]
 
@@ -331,19 +331,19 @@ def test_the_recipe_of_the_default_model_is_a_recipe() -> None:
 def test_a_run_killed_by_the_system_resumes(films: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(f'size = {SIZE}\nbatch_size = 16\narchitecture = "cnn"\ninit = "none"\n')
 
-    def command(out: str) -> list[str]:
-        arguments = ["train", str(films), "--out", str(tmp_path / out), "--recipe", str(tmp_path / "recipe.toml")]
-        return [sys.executable, "-m", "pneumoscope", *arguments, "--epochs", "40"]
+    def command(out: str, *options: str) -> list[str]:
+        return [sys.executable, "-m", "pneumoscope", "train", str(films), "--out", str(tmp_path / out), *options]
 
-    broken = subprocess.Popen(command("broken"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    recipe = ("--recipe", str(tmp_path / "recipe.toml"), "--epochs", "40")
+    broken = subprocess.Popen(command("broken", *recipe), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 180
     while not (tmp_path / "broken" / "checkpoint.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(broken.pid, signal.SIGKILL)
     assert broken.wait() == -signal.SIGKILL
     assert not (tmp_path / "broken" / "model.onnx").exists()
-    subprocess.run([*command("broken"), "--resume"], check=True, capture_output=True)
-    subprocess.run(command("whole"), check=True, capture_output=True)
+    subprocess.run(command("broken", "--resume"), check=True, capture_output=True)  # its recipe lies in the folder
+    subprocess.run(command("whole", *recipe), check=True, capture_output=True)
     assert history(tmp_path / "broken") == history(tmp_path / "whole")
     validation = [json.loads((tmp_path / out / "validation.json").read_text()) for out in ("broken", "whole")]
     assert validation[0] == validation[1]
@@ -402,7 +402,7 @@ def test_patients_shared_with_the_test_split_are_told_of(tmp_path: Path) -> None
 
 
 def test_training_films_of_one_class_only_are_refused(tmp_path: Path) -> None:
-    n = 2 * training.MIN_VALIDATION
+    n = 2 * preparation.MIN_VALIDATION
     films = [Film(Path(f"v{i}.png"), i % 2, f"v{i}", "val", pixels=drawn_film(i % 2, i)) for i in range(n)]
     films += [Film(Path(f"t{i}.png"), 1, f"t{i}", "train", pixels=drawn_film(1, 500 + i)) for i in range(20)]
     with pytest.raises(DatasetError, match="both classes to train on"):

@@ -66,7 +66,7 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder.")
+        bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder, by its recipe.")
     ] = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out films that cannot be read, instead of refusing.")
@@ -114,7 +114,10 @@ def train(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if specificity is not None or sensitivity is not None:  # one overrules the other of a recipe
         given = {"sensitivity": 0.0, "specificity": 0.0} | given
-    chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
+    if resume and not recipe and not given and (out / "recipe.json").is_file():
+        chosen = training.recipe_of(out)
+    else:
+        chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
     common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
     if hosts and host:
         with console.progress() as bars:

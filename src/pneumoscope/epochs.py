@@ -285,10 +285,13 @@ def as_batch(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return (inputs[..., None] if inputs.ndim == 3 else inputs).astype(np.float32)
 
 
-def outputs(model: keras.Model, inputs: Rows) -> Iterator[NDArray[np.float32]]:
+def outputs(
+    model: keras.Model, inputs: Rows, what: str = "", progress: Progress = lambda *_: None
+) -> Iterator[NDArray[np.float32]]:
     """Run a model without augmentation over films (N, S, S) or their features: its outputs, a batch at a time.
 
-    Each device, of all hosts, runs its part; each host is given all outputs.
+    Each device, of all hosts, runs its part; each host is given all outputs. `progress` is told of each
+    batch, and of `what`.
 
     Example:
         >>> logits = np.concatenate(list(outputs(network, films)))  # doctest: +SKIP
@@ -297,6 +300,7 @@ def outputs(model: keras.Model, inputs: Rows) -> Iterator[NDArray[np.float32]]:
     for start in range(0, len(inputs), BATCH * share.devices):
         batch = np.arange(start, min(start + BATCH * share.devices, len(inputs)))
         yield predict(as_batch(inputs[share.own(share.padded(batch))]))[: len(batch)]
+        progress(what, int(batch[-1]) + 1, len(inputs), {})
 
 
 def predict_logits(model: keras.Model, inputs: Rows) -> NDArray[np.float64]:
