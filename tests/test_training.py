@@ -334,7 +334,7 @@ def test_a_run_killed_by_the_system_resumes(films: Path, tmp_path: Path) -> None
     def command(out: str, *options: str) -> list[str]:
         return [sys.executable, "-m", "pneumoscope", "train", str(films), "--out", str(tmp_path / out), *options]
 
-    recipe = ("--recipe", str(tmp_path / "recipe.toml"), "--epochs", "40")
+    recipe = ("--recipe", str(tmp_path / "recipe.toml"), "--epochs", "15")
     broken = subprocess.Popen(command("broken", *recipe), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 180
     while not (tmp_path / "broken" / "checkpoint.npz").exists() and time.monotonic() < deadline:
