@@ -86,7 +86,7 @@ def test_the_page_has_a_row_for_each_side(published: ModuleType) -> None:
     some = {"unseen: AUC": 0.9}
     page = published.page({name: [some, some] for name in published.SIDES})
     for side in published.SIDES:
-        assert f"| {side} | 0.900 (0.900–0.900) |" in page
+        assert f"| {side} | 2 | 0.900 (0.900–0.900) |" in page
 
 
 def test_no_patient_is_learnt_from_and_measured_on(generalisation: ModuleType, pool: Decoded) -> None:
