@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -196,6 +197,10 @@ class Reader:
             raise UnreadableError(f"The file cannot be read: {reason}.") from error
 
 
+_GOOGLE_RETRIES = timedelta(seconds=20)
+"""Without a limit, Google's client asks for credentials that are nowhere for a quarter of an hour."""
+
+
 @cache
 def _opened(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
     given = dict(options)
@@ -203,7 +208,7 @@ def _opened(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> f
     if scheme == "file":
         return fs.LocalFileSystem()
     if scheme == "gs":
-        return fs.GcsFileSystem(anonymous=anonymous, **given)
+        return fs.GcsFileSystem(anonymous=anonymous, retry_time_limit=_GOOGLE_RETRIES, **given)
     if "region" not in given:
         given["region"] = "us-east-1" if "endpoint_override" in given else fs.resolve_s3_region(bucket)
     # A film that stalls is given up after the third try, some two minutes on the slowest of links.
