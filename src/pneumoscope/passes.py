@@ -68,7 +68,7 @@ def joined(address: str | None, workers: int | None) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         raise ClusterError(
             f"Expected a Ray cluster at '{address}', got no connection: see `ray status` there, and give its "
-            "HOST:PORT. A cluster that asks for a token, as Ray's own commands start it, needs RAY_AUTH_MODE=token here, too."
+            "HOST:PORT. One that asks for a token, as Ray's own commands start it, needs RAY_AUTH_MODE=token here."
             if address
             else f"Ray does not start on this machine ({type(error).__name__})."
         ) from error
