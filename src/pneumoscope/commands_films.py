@@ -35,6 +35,9 @@ class Engine(StrEnum):
     onnxruntime = "onnxruntime"
 
 
+EngineOption = Annotated[Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")]
+
+
 class Picture(StrEnum):
     """How evidence maps are written."""
 
@@ -65,9 +68,7 @@ def predict(
             "[b]--evidence[/b] also the film with its evidence map as a Secondary Capture.",
         ),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")
-    ] = Engine.openvino,
+    engine: EngineOption = Engine.openvino,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
@@ -142,9 +143,7 @@ def score(
         typer.Option(metavar="URI", help="Where the Parquet files go: a folder that all nodes see, s3:// or gs://."),
     ],
     model: ModelOption = None,
-    engine: Annotated[
-        Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")
-    ] = Engine.openvino,
+    engine: EngineOption = Engine.openvino,
     address: Annotated[
         str | None,
         typer.Option(help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one is started here."),

@@ -23,7 +23,10 @@ NAMES = ("openvino", "onnxruntime")
 MOST_WORKERS = 8
 """A film of the largest size takes a gigabyte while it is decoded, and so many may be decoded at once."""
 
-WORKERS = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Those that this process may use."""
+
+WORKERS = min(MOST_WORKERS, CORES)
 """Threads that read and judge films, each of which an engine serves on one core."""
 
 

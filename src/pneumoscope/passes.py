@@ -23,6 +23,7 @@ import ray.util.client
 
 from pneumoscope import archive as archives
 from pneumoscope.archive import Archive, Row
+from pneumoscope.engines import CORES
 from pneumoscope.errors import ClusterError, UnsupportedError
 from pneumoscope.listing import Listing, text
 from pneumoscope.scorer import Scorer
@@ -57,8 +58,7 @@ def joined(address: str | None, workers: int | None) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address is None:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            local = {"num_cpus": max(workers or 0, cores), "object_store_memory": OBJECT_STORE}
+            local = {"num_cpus": max(workers or 0, CORES), "object_store_memory": OBJECT_STORE}
             with _silent():
                 ray.init("local", include_dashboard=False, **local, **quiet)
         else:

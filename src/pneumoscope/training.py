@@ -143,7 +143,7 @@ def soup(
     claims = [_claim_of(Path(run)) for run in runs]
     if not claims:
         raise TrainingError("Expected runs to average, got none.")
-    recipes = [recipe_of(Path(run)) for run in runs]
+    recipes = [Recipe.from_dict(claim["recipe"]) for claim in claims]
     recipe = recipes[0]
     if len({(r.architecture, r.size, r.pooling) for r in recipes}) > 1:
         raise TrainingError("Expected runs of one architecture, size and pooling, got several.")

@@ -53,9 +53,7 @@ async def parts(request: Request, most: int) -> AsyncIterator[Part]:
                 raise Refusal(413, "too_large", f"Expected at most {most} parts a request, got more.")
             while collected.complete:
                 yield collected.complete.pop(0)
-    except (FormParserError, KeyError, UnicodeError):
-        raise _damaged() from None
-    except ClientDisconnect:
+    except (FormParserError, KeyError, UnicodeError, ClientDisconnect):
         raise _damaged() from None
     if parser.state != MultipartState.END:
         raise _damaged()
