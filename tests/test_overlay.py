@@ -171,7 +171,7 @@ def test_the_layers_are_the_very_film_and_a_map_as_strong_as_it_is_opaque(tmp_pa
     path = saved_jpeg(tmp_path / "film.jpeg")
     below, above = svg_pictures(overlay.layers(path, cells((2.0, -1.0))))
     assert np.array_equal(np.asarray(below), np.asarray(Image.open(path)))
-    tint = np.asarray(above, dtype=np.int64)
+    tint = np.asarray(above.convert("RGBA"), dtype=np.int64)
     assert tuple(tint[0, 0]) == (*overlay.TOWARDS_PNEUMONIA, round(255 * overlay.MAX_ALPHA))
     assert tuple(tint[0, -1, :3]) == overlay.TOWARDS_NORMAL
     assert tint[0, -1, 3] == pytest.approx(255 * overlay.MAX_ALPHA / 2, abs=2)

@@ -26,6 +26,11 @@ MAX_ALPHA = 0.6
 FULL_LOGIT = 4.0
 """An evidence that amounts to less in all, everywhere, never gets the full colour: see `scale_of`."""
 
+_NONE = 128
+_ALPHAS = bytes(round(255 * MAX_ALPHA * abs(level - _NONE) / 127) for level in range(256))
+_PALETTE = bytes(part for level in range(256) for part in (TOWARDS_NORMAL if level < _NONE else TOWARDS_PNEUMONIA))
+"""How opaque each level of `_levels` is, and its colour."""
+
 _WORDS = ("towards normal", "towards pneumonia")
 _NOTICE = "Not a medical device"
 _INK, _PALE, _PAPER = (240, 240, 240), (168, 168, 168), (18, 18, 18)
@@ -196,16 +201,14 @@ def _address(data: bytes, kind: str) -> str:
 
 
 def _map(unit: NDArray[np.float32]) -> bytes:
-    """Draw evidence (h, w) in units of the scale as a small PNG, as strong as it is transparent."""
+    """Draw evidence (h, w) in units of the scale as a small PNG, as strong as it is opaque."""
     height, width = unit.shape
-    levels = np.asarray(_levels(unit).resize((8 * width, 8 * height), Image.Resampling.BILINEAR), dtype=np.float32)
-    strength = (levels - 128) / 127  # (8 h, 8 w)
-    tint = np.where(strength[..., None] > 0, TOWARDS_PNEUMONIA, TOWARDS_NORMAL)
-    alpha = 255 * MAX_ALPHA * np.abs(strength)
-    return _encoded(Image.fromarray(np.dstack([tint, np.rint(alpha)]).astype(np.uint8)), "PNG", compress_level=1)
+    smooth = _levels(unit).resize((8 * width, 8 * height), Image.Resampling.BILINEAR)
+    smooth.putpalette(_PALETTE)
+    return _encoded(smooth, "PNG", compress_level=1, transparency=_ALPHAS)
 
 
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options: int | bytes) -> bytes:
     data = io.BytesIO()
     image.save(data, kind, **options)
     return data.getvalue()
@@ -216,8 +219,8 @@ def _gray(pixels: NDArray[np.float32]) -> Image.Image:
 
 
 def _levels(unit: NDArray[np.float32]) -> Image.Image:
-    """Write evidence in units of the scale as levels 1 to 255, of which 128 is none."""
-    return Image.fromarray(np.rint(128.0 + 127.0 * np.clip(unit, -1.0, 1.0)).astype(np.uint8))
+    """Write evidence in units of the scale as levels 1 to 255, of which `_NONE` is none."""
+    return Image.fromarray(np.rint(_NONE + 127.0 * np.clip(unit, -1.0, 1.0)).astype(np.uint8))
 
 
 def _type_size(width: int, height: int) -> float:
@@ -231,8 +234,8 @@ def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
     smooth = _levels(unit).resize(gray.size, Image.Resampling.BILINEAR)
     tinted = gray.convert("RGB")
     for sign, colour in ((1, TOWARDS_PNEUMONIA), (-1, TOWARDS_NORMAL)):
-        alpha = [round(255 * MAX_ALPHA * max(0.0, sign * (level - 128) / 127)) for level in range(256)]
-        tinted.paste(colour, (0, 0, *gray.size), smooth.point(alpha))
+        alphas = [alpha if sign * (level - _NONE) > 0 else 0 for level, alpha in enumerate(_ALPHAS)]
+        tinted.paste(colour, (0, 0, *gray.size), smooth.point(alphas))
     return tinted
 
 

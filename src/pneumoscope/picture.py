@@ -148,6 +148,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if plugin is JpegImageFile and data.find(_JPEG_START_OF_SCAN, max(0, data.rfind(_JPEG_END))) >= 0:
         raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
     picture = plugin(io.BytesIO(data))
+    picture.decodermaxblock = len(data)  # in one piece: after each, the decoder would wait for the other threads
     check_size(*picture.size, len(picture.getbands()), max_pixels)
     jpegs = _jpegs(picture)
     if jpegs and data.count(_JPEG_START_OF_SCAN) > MAX_SCANS * jpegs:

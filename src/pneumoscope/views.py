@@ -106,8 +106,8 @@ class Views:
 
     def logits(self, described: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Weigh what films were described by (N, d): (N, len(WAYS) + 1)."""
-        units = np.maximum(described @ self.hidden[:-1].astype(np.float64) + self.hidden[-1], 0.0)
-        return np.asarray(units @ self.last[:-1].astype(np.float64) + self.last[-1])
+        units = np.maximum(described @ self.hidden[:-1] + self.hidden[-1], 0.0)
+        return np.asarray(units @ self.last[:-1] + self.last[-1], dtype=np.float64)
 
     def as_dict(self) -> dict[str, Any]:
         """Lay it out for the model file's card; arrays in half precision and base 64."""
