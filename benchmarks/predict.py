@@ -1,11 +1,12 @@
 """How fast films are judged, beside the two ways that everybody would write first; all in one run.
 
-    python benchmarks/predict.py chest_xray/train --keras runs/default/soup/model.keras
+    python benchmarks/predict.py chest_xray/train
 
 The sides judge the same films with the same network: (a) the ordinary Keras way, `load_img`, array and `model.predict`
-in batches of 32; (b) ONNX Runtime and Pillow in a plain loop; and this project, on each of its engines. Every side is
-a process of its own. They take turns, several rounds of all the films, and the median round counts, so that whatever
-else the machine does falls on all of them alike. Cold start is a fresh process with one film, from start to end.
+in batches of 32; (b) ONNX Runtime and Pillow in a plain loop; and this project, on each of its engines. Keras's network
+gets its weights from the model file, one trained from MobileNetV2. Every side is a process of its own. They take turns,
+several rounds of all the films, and the median round counts, so that whatever else the machine does falls on all of
+them alike. Cold start is a fresh process with one film, from start to end.
 
 The machine's bound is what each stage reaches alone on all cores: reading and squashing films, and running the
 network. Both need the same cores, so that even a perfect program reaches only 1 / (1 / reading + 1 / network).
@@ -26,11 +27,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pneumoscope import Detector, engines, findings, model_file, radiograph
+
+if TYPE_CHECKING:
+    import keras
 
 Judge = Callable[[list[Path]], list[float]]
 """From films to the probability of pneumonia of each."""
@@ -43,8 +47,7 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("films", type=Path, help="a folder of films")
-    parser.add_argument("--keras", type=Path, help="the network as a .keras file; without it side (a) is left out")
-    parser.add_argument("--model", type=Path, default=model_file.default(), help="the same network as a model file")
+    parser.add_argument("--model", type=Path, default=model_file.default(), help="a model file")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=2, help="how often a round takes each film")
     parser.add_argument("--memory", type=int, metavar="N", help="judge N films and print the memory in use")
@@ -66,8 +69,7 @@ def keras_way(arguments: argparse.Namespace) -> Judge:
     """Judge as a Keras notebook does."""
     import keras
 
-    network = keras.saving.load_model(arguments.keras)
-    calibration = model_file.read(arguments.model)[1].calibration
+    network, calibration = keras_network(arguments.model), model_file.read(arguments.model)[1].calibration
     size = network.input_shape[1:3]
 
     def judge(films: list[Path]) -> list[float]:
@@ -82,6 +84,43 @@ def keras_way(arguments: argparse.Namespace) -> Judge:
         return probabilities
 
     return judge
+
+
+def keras_network(path: Path) -> keras.Model:
+    """Build the network of a model file in Keras, from the convolutions that its batch normalisations were merged into.
+
+    Each normalisation becomes one that only scales and adds; three equal colours get a third of the gray kernel each.
+    """
+    import keras
+    import onnx
+
+    from pneumoscope import architectures
+
+    card, graph = model_file.read(path)[1], onnx.load(path).graph
+    weights = {part.name: onnx.numpy_helper.to_array(part) for part in graph.initializer}
+    network = architectures.build(card.architecture, card.input_size, pooling=card.recipe["pooling"])
+    layers = network.get_layer("features").layers[-1].layers
+    convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)]
+    normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    reader = {node.input[0]: node for node in graph.node if node.input}
+    merged = [node for node in graph.node if node.op_type == "Conv"]
+    for convolution, normalisation, node in zip(convolutions, normalisations, merged, strict=True):
+        kernel = weights[node.input[1]]
+        if len(node.input) == 3:
+            scale, offset = np.ones(len(kernel)), weights[node.input[2]]
+            kernel = kernel.transpose(2, 3, 1, 0)
+        else:
+            scaling = reader[node.output[0]]
+            scale, offset = weights[scaling.input[1]].ravel(), weights[reader[scaling.output[0]].input[1]].ravel()
+            kernel = kernel.transpose(2, 3, 0, 1)
+        colours = convolution.kernel.shape[2] // kernel.shape[2]
+        convolution.set_weights([np.repeat(kernel, colours, axis=2) / colours])
+        nothing = np.zeros(len(scale))
+        normalisation.set_weights([scale * np.sqrt(1 + normalisation.epsilon), offset, nothing, nothing + 1])
+    dense = next(node for node in graph.node if node.op_type == "MatMul")
+    offset = weights[reader[dense.output[0]].input[1]]
+    network.get_layer("head").layers[-1].set_weights([weights[dense.input[1]], offset.ravel()])
+    return network
 
 
 def plain_loop(arguments: argparse.Namespace) -> Judge:
@@ -137,13 +176,15 @@ def reading_alone(arguments: argparse.Namespace) -> Judge:
 
 
 def network_alone(arguments: argparse.Namespace) -> Judge:
-    """Run the network on all cores, each on one film after the other, on films that were read before."""
+    """Run the network on all cores, each on one film after the other, on a film that was read before."""
     import openvino
 
     graph, card = model_file.read(arguments.model)
+    shape = (1, card.input_size, card.input_size, 1)
+    graph.reshape(shape)
     hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(graph, "CPU", hints)
-    film = np.random.default_rng(0).random((1, card.input_size, card.input_size, 1), dtype=np.float32)
+    film = np.random.default_rng(0).random(shape, dtype=np.float32)
 
     def share(films: int) -> list[float]:
         request = compiled.create_infer_request()
@@ -161,6 +202,7 @@ SIDES: dict[str, Callable[[argparse.Namespace], Judge]] = {
     "Keras: load_img, predict": keras_way,
     "Pillow, ONNX Runtime: plain loop": plain_loop,
     "pneumoscope": this_project,
+    "pneumoscope --engine openvino-bf16": lambda arguments: this_project(arguments, "openvino-bf16"),
     "pneumoscope --engine onnxruntime": lambda arguments: this_project(arguments, "onnxruntime"),
     "pneumoscope --evidence": with_overlays,
     "reading alone": reading_alone,
@@ -187,7 +229,7 @@ def peak() -> float:
 
 def measured(films: list[Path], arguments: argparse.Namespace) -> tuple[dict[str, Any], int, model_file.Card]:
     """Let all sides take turns."""
-    sides = [side for side in SIDES if arguments.keras or side != KERAS]
+    sides = [side for side in SIDES if engines.has_bfloat16() or not side.endswith("bf16")]
     result: dict[str, Any] = {side: {"cold": [], "rounds": []} for side in sides}
     for side in sides[: sides.index(OURS) + 1]:
         for _ in range(3):
@@ -234,7 +276,7 @@ def ask(worker: subprocess.Popen[str], n: int) -> dict[str, Any]:
 def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
     """Lay the figures out in Markdown."""
     speed = {side: float(np.median(figures["rounds"])) for side, figures in result.items()}
-    reference = np.array(result.get(KERAS, result[PLAIN])["probabilities"])
+    reference = np.array(result[KERAS]["probabilities"])
     fitted = card.calibration
     both = 1 / (1 / speed[READING] + 1 / speed[NETWORK])
     slower = min(speed[READING], speed[NETWORK])
@@ -250,7 +292,7 @@ def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
         stage = side in (READING, NETWORK)
         cells = [
             f"{speed[side]:.0f} ({min(figures['rounds']):.0f}–{max(figures['rounds']):.0f})",
-            f"{speed[side] / speed[KERAS]:.1f}" if KERAS in speed else "",
+            f"{speed[side] / speed[KERAS]:.1f}",
             f"{speed[side] / speed[PLAIN]:.1f}",
             f"{speed[side] / slower:.2f}",
             f"{speed[side] / both:.2f}",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, engines, model_file, radiograph
+from pneumoscope import Detector, engines, metrics, model_file, radiograph, stress
 from pneumoscope.errors import MissingExtraError, ModelFileError
 from tests.conftest import drawn_film
 
@@ -24,7 +24,10 @@ def batch(n: int, seed: int = 0) -> NDArray[np.float32]:
     return films[..., None].astype(np.float32) / np.float32(255)
 
 
-@pytest.fixture(params=engines.NAMES)
+BFLOAT16 = pytest.mark.skipif(not engines.has_bfloat16(), reason="this processor has no bfloat16 units")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=BFLOAT16 if "bf16" in name else ()) for name in engines.NAMES])
 def run(request: pytest.FixtureRequest, tiny_model: Path) -> engines.Engine:
     return engines.start(request.param, tiny_model, model_file.read(tiny_model)[0])
 
@@ -88,8 +91,34 @@ def test_onnx_runtime_refuses_what_is_no_onnx_model(tiny_model: Path, tmp_path: 
 
 
 def test_an_unknown_engine_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(ModelFileError, match="openvino and onnxruntime"):
+    with pytest.raises(ModelFileError, match="openvino, openvino-bf16, onnxruntime"):
         Detector(tiny_model, engine="abacus")
+
+
+def test_fewer_bits_are_refused_where_the_processor_has_no_units_for_them(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "has_bfloat16", lambda: False)
+    with pytest.raises(ModelFileError, match="got one without: use openvino"):
+        Detector(tiny_model, engine="openvino-bf16")
+
+
+@BFLOAT16
+@pytest.mark.films
+def test_fewer_bits_change_neither_the_order_of_films_nor_a_sure_verdict(data: Path) -> None:
+    """The bundled model, on every eighth film of the training split as it is and under one kind of stress each."""
+    paths = sorted((data / "kermany224" / "train").rglob("*.jpeg"))[::8]
+    full, reduced = (Detector(engine=engine) for engine in ("openvino", "openvino-bf16"))
+    size = full.card.input_size
+    films = [radiograph.resize(radiograph.read(path).pixels, size) for path in paths]
+    shifts = [name for name in stress.SHIFTS if name not in stress.APART]
+    films += [stress.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)]
+    labels = np.array([path.parent.name == "PNEUMONIA" for path in paths] * 2)
+    one, other = (detector.judge(films)[0] for detector in (full, reduced))
+    assert not np.array_equal(one, other)
+    assert not flipped_while_sure(one, other)
+    aucs = [metrics.delong(labels, probabilities).value for probabilities in (one, other)]
+    assert abs(aucs[0] - aucs[1]) < 0.001
 
 
 @pytest.mark.films

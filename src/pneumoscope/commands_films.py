@@ -32,10 +32,17 @@ class Engine(StrEnum):
     """What runs the model."""
 
     openvino = "openvino"
+    openvino_bf16 = "openvino-bf16"
     onnxruntime = "onnxruntime"
 
 
-EngineOption = Annotated[Engine, typer.Option(help="OpenVINO; or ONNX Runtime, on an NVIDIA card where there is one.")]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="OpenVINO; the same with fewer bits, a sixth faster, whose probabilities differ by up to 0.13; or ONNX "
+        "Runtime, on an NVIDIA card where there is one."
+    ),
+]
 
 
 class Picture(StrEnum):

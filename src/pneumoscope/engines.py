@@ -1,4 +1,4 @@
-"""What runs a model file's graph on this machine: OpenVINO by default, ONNX Runtime by choice."""
+"""What runs a model file's graph on this machine: OpenVINO by default, with fewer bits or ONNX Runtime by choice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Engine = Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.float32]]]
 """From films (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w) and `embedding` (N, d); safe in threads."""
 
-NAMES = ("openvino", "onnxruntime")
+NAMES = ("openvino", "openvino-bf16", "onnxruntime")
 
 MOST_WORKERS = 8
 """A film of the largest size takes a gigabyte while it is decoded, and so many may be decoded at once."""
@@ -40,7 +40,7 @@ def start(name: str, path: str | os.PathLike[str], graph: openvino.Model) -> Eng
 
     Raises:
         MissingExtraError: the engine is not installed.
-        ModelFileError: there is no such engine.
+        ModelFileError: there is no such engine, or not on this processor.
 
     Example:
         >>> path = model_file.default()  # doctest: +SKIP
@@ -49,12 +49,30 @@ def start(name: str, path: str | os.PathLike[str], graph: openvino.Model) -> Eng
         (1,)
     """
     if name not in NAMES:
-        raise ModelFileError(f"Expected an engine of {' and '.join(NAMES)}, got '{name}'.")
-    return _openvino(graph) if name == "openvino" else _onnxruntime(path)
+        raise ModelFileError(f"Expected an engine of {', '.join(NAMES)}, got '{name}'.")
+    if name == "onnxruntime":
+        return _onnxruntime(path)
+    if name == "openvino":
+        return _openvino(graph, "f32")
+    if not has_bfloat16():
+        raise ModelFileError(f"Expected a processor with bfloat16 units for '{name}', got one without: use openvino.")
+    return _openvino(graph, "bf16")
 
 
-def _openvino(graph: openvino.Model) -> Engine:
-    """Run on processors, in full precision as `model_file.compile_graph` does.
+def has_bfloat16() -> bool:
+    """Say whether this processor has units for bfloat16 (Intel's AVX512_BF16 or AMX, or Arm's).
+
+    Example:
+        >>> has_bfloat16() in (True, False)
+        True
+    """
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _openvino(graph: openvino.Model, precision: str) -> Engine:
+    """Run on processors; in full precision, `f32`, as `model_file.compile_graph` does.
 
     Half as many streams as workers: while one film is judged another is read. With as many, all judge at once and drive
     each other out of the caches; measured, a tenth slower.
@@ -66,7 +84,7 @@ def _openvino(graph: openvino.Model) -> Engine:
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": streams,
         "ENABLE_CPU_PINNING": False,  # the cores are shared with reading
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
     }
     side = graph.input(0).partial_shape[1].get_length()
     graph.reshape([1, side, side, 1])  # measured: a graph for any number of films takes a sixth longer for each

@@ -183,6 +183,7 @@ def write(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         draft = Path(folder, path.name)
         graphs.write(network, usual, draft)
+        graphs.centre(draft, batch)
         proto = onnx.load(draft)
         onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
         onnx.save(proto, draft)
