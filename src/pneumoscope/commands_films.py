@@ -172,9 +172,7 @@ def score(
     try:
         from pneumoscope import cluster
     except ImportError as error:
-        raise MissingExtraError(
-            f"Scoring needs what is not installed ({error.name} is missing): pip install '.[cluster]' in the clone."
-        ) from error
+        raise MissingExtraError.of("Scoring", error.name, "cluster") from error
     with console.progress() as bars:
         summary = cluster.score(
             source,
@@ -224,9 +222,7 @@ def serve(
         from pneumoscope.service import server
         from pneumoscope.service.security import Limits
     except ImportError as error:
-        raise MissingExtraError(
-            f"Serving needs what is not installed ({error.name} is missing): pip install '.[serve]' in the clone."
-        ) from error
+        raise MissingExtraError.of("Serving", error.name, "serve") from error
     body = max_megabytes * 1_000_000
     limits = Limits(
         body=body,

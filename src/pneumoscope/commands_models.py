@@ -304,7 +304,5 @@ def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa:
             devices.use(int(number) if number not in (None, "auto") else None, hosts.split(",") if hosts else (), host)
         from pneumoscope import training
     except ImportError as error:
-        raise MissingExtraError(
-            f"Training needs what is not installed ({error.name} is missing): pip install '.[train]' in the clone."
-        ) from error
+        raise MissingExtraError.of("Training", error.name, "train") from error
     return training

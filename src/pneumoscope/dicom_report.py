@@ -191,9 +191,7 @@ def check_installed() -> None:
     try:
         import highdicom  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(
-            f"DICOM reports need what is not installed ({error.name} is missing): pip install '.[dicom]' in the clone."
-        ) from error
+        raise MissingExtraError.of("A DICOM report", error.name, "dicom") from error
 
 
 def check(header: pydicom.Dataset) -> None:

@@ -74,8 +74,8 @@ def has_bfloat16() -> bool:
 def _openvino(graph: openvino.Model, precision: str) -> Engine:
     """Run on processors; in full precision, `f32`, as `model_file.compile_graph` does.
 
-    Half as many streams as workers: while one film is judged another is read. With as many, all judge at once and drive
-    each other out of the caches; measured, a tenth slower.
+    Half as many streams as workers: while one film is judged another is read. Measured, with as many streams a film
+    takes a sixth longer, most of it waiting, though the network alone is then quicker.
     """
     import openvino
 

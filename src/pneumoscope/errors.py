@@ -77,6 +77,16 @@ class MissingExtraError(PneumoscopeError):
 
     kind = "missing_extra"
 
+    @classmethod
+    def of(cls, what: str, missing: str | None, extra: str) -> MissingExtraError:
+        """Say what to install for something that needs an extra.
+
+        Example:
+            >>> str(MissingExtraError.of("Scoring", "ray", "cluster"))
+            "Scoring needs what is not installed (ray is missing): pip install '.[cluster]' in the clone."
+        """
+        return cls(f"{what} needs what is not installed ({missing} is missing): pip install '.[{extra}]' in the clone.")
+
 
 class StorageError(PneumoscopeError):
     """An object store or a folder cannot be used: no credentials, no answer, or it holds another model's verdicts."""

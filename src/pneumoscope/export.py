@@ -141,10 +141,7 @@ def _check_path(source: str | os.PathLike[str], path: Path, row: Target) -> None
 def _check_installed(row: Target) -> None:
     for module in row.needs:
         if find_spec(module) is None:
-            raise MissingExtraError(
-                f"Exporting to {row.runtime} needs what is not installed ({module} is missing): pip install "
-                f"'.[{row.extra}]' in the clone."
-            )
+            raise MissingExtraError.of(f"Exporting to {row.runtime}", module, row.extra)
 
 
 def _squashed(films: list[Source], size: int) -> tuple[NDArray[np.float32], list[tuple[Source, PneumoscopeError]]]:

@@ -185,7 +185,7 @@ def _shortcuts(audit: Audit) -> Iterator[Fault]:
     for shortcut in audit.shortcuts:
         if shortcut.verdict in ("strong shortcut", "shortcut"):
             yield Fault(
-                "critical" if shortcut.verdict == "strong shortcut" and shortcut.name != "file size" else "warning",
+                "critical" if shortcut.critical else "warning",
                 "shortcut",
                 1,
                 f"{shortcut.verdict.capitalize()}: {shortcut.title} alone predicts the label with AUC "

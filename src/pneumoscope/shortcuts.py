@@ -82,6 +82,11 @@ class Shortcut:
     direction: str
     advice: str
 
+    @property
+    def critical(self) -> bool:
+        """Whether a network would learn it instead of the lungs: the bytes of a file, for one, reach no network."""
+        return self.verdict == "strong shortcut" and self.name != "file size"
+
 
 def measure(film: Film, read: Radiograph) -> dict[str, float]:
     """Measure every feature of a film.

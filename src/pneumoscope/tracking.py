@@ -64,7 +64,7 @@ class MLflow(Tracker):
             import mlflow
             from mlflow.exceptions import MlflowException
         except ImportError as error:
-            raise _missing("MLflow", error) from error
+            raise MissingExtraError.of("Tracking by MLflow", error.name, "train,track") from error
         self._error: type[Exception] = MlflowException
         self._entities, self._step = mlflow.entities, 0
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
@@ -131,7 +131,7 @@ class TensorBoard(Tracker):
             import tensorflow
             from tensorboard.plugins.hparams import api
         except ImportError as error:
-            raise _missing("TensorBoard", error) from error
+            raise MissingExtraError.of("Tracking by TensorBoard", error.name, "train,track") from error
         check_folder(folder)
         self._summary, self._parameters, self._step = tensorflow.summary, api.hparams, 0
         self._decode = tensorflow.io.decode_png
@@ -217,10 +217,3 @@ def _first_line(error: Exception) -> str:
 
 def _without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
-
-
-def _missing(what: str, error: ImportError) -> MissingExtraError:
-    return MissingExtraError(
-        f"Tracking by {what} needs what is not installed ({error.name} is missing): pip install '.[train,track]' in "
-        "the clone."
-    )
