@@ -13,7 +13,10 @@ from PIL import Image
 
 pytest.importorskip("keras", reason="training is not installed")
 
-from pneumoscope import dataset, splits
+import onnx
+
+from pneumoscope import dataset, model_file, splits
+from pneumoscope.errors import ModelFileError
 from pneumoscope.recipe import Recipe
 from pneumoscope.splits import Decoded
 from tests.conftest import ROOT, drawn_film
@@ -36,6 +39,11 @@ def published() -> ModuleType:
 @pytest.fixture(scope="module")
 def generalisation() -> ModuleType:
     return script("generalisation")
+
+
+@pytest.fixture(scope="module")
+def predict() -> ModuleType:
+    return script("predict")
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +129,18 @@ def test_a_lost_or_swapped_answer_of_the_service_is_counted() -> None:
     expected = [0.1, 0.2, None]
     assert serve.check([(0, 0.1), (1, 0.20001), (2, None)], expected) == 0
     assert serve.check([(0, 0.2), (1, 0.1), (2, 0.1), (1, None)], expected) == 4
+
+
+def test_keras_judges_with_the_network_of_the_model_file(predict: ModuleType) -> None:
+    network = predict.keras_network(model_file.default())  # which compares both
+    assert network.get_layer("features").layers[-1].get_layer("block_12_add")
+
+
+def test_a_network_that_keras_would_judge_otherwise_with_is_refused(predict: ModuleType, tmp_path: Path) -> None:
+    graph = model_file.load(model_file.default())
+    last = next(node for node in graph.graph.node if node.op_type == "MatMul")
+    offset = next(node for node in graph.graph.node if last.output[0] in node.input)
+    offset.op_type = "Sub"
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(ModelFileError, match="in 'logit'"):
+        predict.keras_network(tmp_path / "model.onnx")

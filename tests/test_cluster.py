@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -344,6 +345,16 @@ def test_an_output_of_another_model_is_refused_before_any_work(
     with pytest.raises(StorageError, match="same model"):
         score(films, tmp_path / "out", address=None)
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_an_output_of_another_engine_is_refused_and_both_are_named(
+    films: Path, tiny_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
+) -> None:
+    (tmp_path / "out").mkdir()
+    made = {"format": 1, "model": hashlib.sha256(tiny_model.read_bytes()).hexdigest(), "engine": "openvino-bf16"}
+    (tmp_path / "out" / archive.SETTINGS).write_text(json.dumps(made | {"shards": 1}))
+    with pytest.raises(StorageError, match=r"same engine .* \(openvino-bf16, not openvino\)"):
+        score(films, tmp_path / "out", address=None)
 
 
 @pytest.mark.parametrize(

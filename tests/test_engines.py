@@ -117,6 +117,7 @@ def test_fewer_bits_change_neither_the_order_of_films_nor_a_sure_verdict(data: P
     one, other = (detector.judge(films)[0] for detector in (full, reduced))
     assert not np.array_equal(one, other)
     assert not flipped_while_sure(one, other)
+    assert np.mean((one >= full.card.calibration.threshold) != (other >= full.card.calibration.threshold)) < 0.005
     aucs = [metrics.delong(labels, probabilities).value for probabilities in (one, other)]
     assert abs(aucs[0] - aucs[1]) < 0.001
 

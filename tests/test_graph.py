@@ -16,50 +16,51 @@ from onnx import helper, numpy_helper
 
 from pneumoscope import graph
 
-Nodes = list[tuple[str, str, str]]
-"""Of each node its kind, the tensor it reads and the one it gives."""
+Node = tuple[str, str, str]
+"""What it does, the tensor it reads and the one it gives."""
 
 FILMS = np.random.default_rng(7).random((4, 8, 8, 1), dtype=np.float32)
-WIDE, POINT = "3x3", "1x1"
 
 
-def written(path: Path, nodes: Nodes, outputs: tuple[str, ...]) -> Path:
-    """Write a graph of convolutions with two channels each, whose means are far from zero."""
+def written(path: Path, nodes: list[Node], *outputs: str) -> Path:
+    """Write a graph of convolutions that give two channels each, whose means are far from zero.
+
+    A node is `Relu`, `Add` (to itself), or a convolution: `1x1` or `3x3`, and `padded`, `grouped` or `shared`, whose
+    bias is the same for all that are.
+    """
     rng = np.random.default_rng(3)
-    weights: list[NDArray[np.float32]] = []
+    weights: dict[str, NDArray[np.float32]] = {}
     made = [helper.make_node("Transpose", ["image"], ["film"], perm=[0, 3, 1, 2])]
-    for kind, read, given in nodes:
-        if kind == "Relu":
-            made.append(helper.make_node(kind, [read], [given]))
+    for kind, read, result in nodes:
+        if kind in ("Relu", "Add"):
+            made.append(helper.make_node(kind, [read] * (1 + (kind == "Add")), [result]))
             continue
-        side = int(kind[0])
-        named = {f"{given}.kernel": (2, 1 if read == "film" else 2, side, side), f"{given}.bias": (2,)}
-        for name, shape in named.items():
-            weights.append(numpy_helper.from_array(rng.normal(5.0, 1.0, shape).astype(np.float32), name))
-        made.append(helper.make_node("Conv", [read, *named], [given], pads=[side // 2] * 4))
+        side, groups = int(kind[0]), 1 + ("grouped" in kind)
+        bias = "bias" if "shared" in kind else f"{result}.bias"
+        inputs = 1 if read == "film" else 2 // groups
+        weights[f"{result}.kernel"] = rng.normal(5.0, 1.0, (2, inputs, side, side)).astype(np.float32)
+        weights[bias] = rng.normal(5.0, 1.0, 2).astype(np.float32)
+        pads = [int("padded" in kind)] * 4
+        made.append(helper.make_node("Conv", [read, f"{result}.kernel", bias], [result], pads=pads, group=groups))
     image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 8, 8, 1])
-    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2, 8, 8]) for name in outputs]
-    model = helper.make_model(
-        helper.make_graph(made, "graph", [image], ends, weights),
-        opset_imports=[helper.make_opsetid("", 15)],
-        ir_version=8,
-    )
-    onnx.save(model, path)
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2, None, None]) for name in outputs]
+    parts = [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    whole = helper.make_graph(made, "graph", [image], ends, parts)
+    onnx.save(helper.make_model(whole, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
     return path
 
 
 def given(path: Path, *names: str) -> list[NDArray[np.float32]]:
     model = openvino.Core().read_model(path)
-    model.add_outputs([name for name in names if name not in {n for o in model.outputs for n in o.names}])
+    there = {name for output in model.outputs for name in output.names}
+    model.add_outputs([name for name in names if name not in there])
     outputs = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(FILMS)
     return [outputs[name] for name in names]
 
 
-BOTTLENECK: Nodes = [(WIDE, "film", "a"), (POINT, "a", "b"), (POINT, "a", "c"), ("Relu", "b", "d"), ("Relu", "c", "e")]
-
-
 def test_what_only_pointwise_convolutions_see_is_centred_and_the_outputs_stay(tmp_path: Path) -> None:
-    path = written(tmp_path / "graph.onnx", BOTTLENECK, ("d", "e"))
+    nodes = [("3x3 padded", "film", "a"), ("1x1", "a", "b"), ("1x1", "a", "c"), ("Relu", "b", "d"), ("Relu", "c", "e")]
+    path = written(tmp_path / "graph.onnx", nodes, "d", "e")
     before = given(path, "d", "e")
     assert np.abs(given(path, "a")[0].mean(axis=(0, 2, 3))).min() > 1.0
     graph.centre(path, FILMS)
@@ -69,16 +70,34 @@ def test_what_only_pointwise_convolutions_see_is_centred_and_the_outputs_stay(tm
 
 
 @pytest.mark.parametrize(
-    ("nodes", "outputs"),
-    [
-        ([(POINT, "film", "a"), (WIDE, "a", "b")], ("b",)),  # which sees zeros beyond the edge
-        ([(POINT, "film", "a"), ("Relu", "a", "b"), (POINT, "b", "c")], ("c",)),
-        (BOTTLENECK, ("a", "d", "e")),
-    ],
-    ids=["a wide convolution", "an activation", "an output"],
+    "reader",
+    ["3x3", "1x1 padded", "1x1 grouped", "Relu", "Add"],
+    ids=["a wide convolution", "zeros beyond the edge", "a convolution of groups", "an activation", "a sum"],
 )
-def test_what_anything_else_sees_is_left_as_it_is(tmp_path: Path, nodes: Nodes, outputs: tuple[str, ...]) -> None:
-    path = written(tmp_path / "graph.onnx", nodes, outputs)
-    before = given(path, "a")[0]
+def test_what_anything_else_sees_too_is_left_as_it_is(tmp_path: Path, reader: str) -> None:
+    path = written(tmp_path / "graph.onnx", [("1x1", "film", "a"), (reader, "a", "b"), ("1x1", "a", "c")], "b", "c")
+    before = path.read_bytes()
     graph.centre(path, FILMS)
-    assert np.array_equal(given(path, "a")[0], before)
+    assert path.read_bytes() == before
+
+
+def test_an_output_is_left_as_it_is(tmp_path: Path) -> None:
+    path = written(tmp_path / "graph.onnx", [("1x1", "film", "a"), ("1x1", "a", "b")], "a", "b")
+    before = path.read_bytes()
+    graph.centre(path, FILMS)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("1x1 shared", "film", "a"), ("1x1", "a", "b"), ("Relu", "b", "c"), ("1x1 shared", "c", "d")],
+        [("1x1", "film", "a"), ("1x1 shared", "a", "b"), ("Relu", "b", "c"), ("1x1 shared", "c", "d")],
+    ],
+    ids=["of what is seen", "of what sees it"],
+)
+def test_a_bias_that_others_use_is_left_as_it_is(tmp_path: Path, nodes: list[Node]) -> None:
+    path = written(tmp_path / "graph.onnx", nodes, "d")
+    before = path.read_bytes()
+    graph.centre(path, FILMS)
+    assert path.read_bytes() == before

@@ -192,6 +192,24 @@ def test_a_tiff_of_a_hundred_thousand_pages_is_not_paged_through() -> None:
     assert np.array_equal(read.pixels, FILM / np.float32(255))
 
 
+def test_a_tiff_whose_thousands_of_strips_begin_at_one_place_is_not_read_thousands_of_times() -> None:
+    n, width, behind = 4_000, 300, 16_000_000
+    pixels = bytes([128]) * width + bytes(behind)
+    places = 8 + len(pixels)
+    tags = (
+        *((256, 1, width), (257, 1, n), (258, 1, 8), (259, 1, 1), (262, 1, 1)),
+        *((273, n, places), (277, 1, 1), (278, 1, 1), (279, n, places + 4 * n)),
+    )
+    lists = struct.pack("<I", 8) * n + struct.pack("<I", width) * n
+    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, *value) for tag, *value in tags)
+    data = b"II*\0" + struct.pack("<I", places + len(lists)) + pixels + lists + page + bytes(4)
+    start = time.process_time()
+    Image.open(io.BytesIO(data)).load()
+    alone = time.process_time() - start
+    assert radiograph.read(data).pixels.shape == (n, width)
+    assert time.process_time() - start - alone < 10 * alone
+
+
 def test_what_a_png_inflates_to_beyond_its_picture_is_never_kept() -> None:
     bomb = zlib.compress(bytes(200_000_000), 9)
     plain = saved("PNG")

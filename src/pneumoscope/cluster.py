@@ -88,7 +88,8 @@ def score(
     start = time.monotonic()
     place, archive = Place.of(source), Archive(Place.of(out))
     path = Path(model or model_file.default())
-    Detector(path, engine=engine, workers=1)  # fails here rather than on every node
+    # Fails here rather than in every actor; other machines may have engines that this one lacks.
+    Detector(path, engine=engine if address is None else "openvino", workers=1)
     data = path.read_bytes()
     fingerprint = hashlib.sha256(data).hexdigest()
     place.check()
@@ -136,7 +137,7 @@ def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] 
         if settings.get(what) != mine:
             raise StorageError(
                 f"Expected verdicts of the same {what} in '{archive.place.address(archive.place.path)}', got those of "
-                f"another ({str(settings.get(what))[:12]}, not {str(mine)[:12]}): name another place for these."
+                f"another ({settings.get(what)!s:.16}, not {mine!s:.16}): name another place for these."
             )
     return settings
 

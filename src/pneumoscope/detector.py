@@ -100,7 +100,7 @@ class Detector:
 
     Raises:
         NotFoundError: there is no such file.
-        ModelFileError: it is not a model that Pneumoscope wrote.
+        ModelFileError: it is not a model that Pneumoscope wrote; or there is no such engine, or not on this processor.
         MissingExtraError: the engine is not installed.
 
     Example:

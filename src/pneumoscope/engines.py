@@ -60,7 +60,7 @@ def start(name: str, path: str | os.PathLike[str], graph: openvino.Model) -> Eng
 
 
 def has_bfloat16() -> bool:
-    """Say whether this processor has units for bfloat16 (Intel's AVX512_BF16 or AMX, or Arm's).
+    """Say whether OpenVINO finds units for bfloat16 in this processor, such as Intel's AVX512_BF16 or AMX.
 
     Example:
         >>> has_bfloat16() in (True, False)
@@ -86,7 +86,7 @@ def _openvino(graph: openvino.Model, precision: str) -> Engine:
         "ENABLE_CPU_PINNING": False,  # the cores are shared with reading
         "INFERENCE_PRECISION_HINT": precision,
     }
-    side = graph.input(0).partial_shape[1].get_length()
+    graph, side = graph.clone(), graph.input(0).partial_shape[1].get_length()
     graph.reshape([1, side, side, 1])  # measured: a graph for any number of films takes a sixth longer for each
     compiled = openvino.Core().compile_model(graph, "CPU", options)
     own = threading.local()
