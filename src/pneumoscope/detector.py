@@ -119,7 +119,9 @@ class Detector:
     ) -> None:
         path = model or model_file.default()
         graph, self.card = model_file.read(path)
-        self._run = engines.start(engine, path, graph)
+        fitted = self.card.calibration
+        ends = fitted.logits([fitted.uncertain_low, fitted.threshold, fitted.uncertain_high])
+        self._run = engines.start(engine, path, graph, (min(ends) - engines.ROUNDING, max(ends) + engines.ROUNDING))
         self._max_pixels, self._workers = max_pixels, workers
         self._seen = model_file.decode_seen(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
