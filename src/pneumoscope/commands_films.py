@@ -39,8 +39,8 @@ class Engine(StrEnum):
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="OpenVINO; the same with fewer bits where the processor has units for them, a seventh faster, with the same "
-        "verdicts but slightly other probabilities; or ONNX Runtime, on an NVIDIA card where there is one."
+        help="OpenVINO; the same with fewer bits where the processor has units for them: a seventh faster, the same "
+        "verdicts, slightly other probabilities; or ONNX Runtime, on an NVIDIA card where there is one."
     ),
 ]
 
