@@ -188,12 +188,21 @@ def test_a_film_whose_overlay_cannot_be_written_has_its_row(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = draw_folder(1, 1)
-    (folder / "NORMAL" / "normal000.png").rename(folder / f"{'n' * 245}.png")
+    (tmp_path / "maps" / "normal000.evidence.svg").mkdir(parents=True)
     done = predict(tiny_model, folder, "--evidence", tmp_path / "maps", "-f", "json")
-    assert done.returncode == 0
+    assert done.returncode == 3  # something that was asked for is missing
     assert len(done.stdout.splitlines()) == 2
     assert "no overlay of" in done.stderr
-    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["pneumonia000.evidence.svg"]
+    assert (tmp_path / "maps" / "pneumonia000.evidence.svg").is_file()
+
+
+def test_a_film_with_the_longest_of_names_has_its_overlay(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = draw_folder(1, 0)
+    (folder / "NORMAL" / "normal000.png").rename(folder / f"{'ä' * 125}.png")
+    assert predict(tiny_model, folder, "--evidence", tmp_path / "maps").returncode == 0
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"{'ä' * 100}.evidence.svg"]
 
 
 def test_either_engine_gives_the_same_verdicts(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:

@@ -147,6 +147,12 @@ def test_a_syntax_from_nobodys_list_is_never_quoted() -> None:
     assert "19010203" not in str(caught.value)
 
 
+def test_a_picture_of_twice_the_bytes_that_its_header_says_is_damaged_and_one_of_a_few_more_is_not() -> None:
+    with pytest.raises(UnreadableError, match="do not agree about its size"):
+        decode(film(DEEP, Rows=DEEP.shape[0] // 2), LIMIT)
+    assert decode(film(DEEP, PixelData=DEEP.tobytes() + bytes(10)), LIMIT)[0].shape == DEEP.shape
+
+
 @pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY], ids=lambda syntax: syntax.name)
 def test_a_frame_of_another_size_than_its_header_says_is_damaged(syntax: str) -> None:
     """It could ask for any amount of memory."""

@@ -84,7 +84,8 @@ def predict(
     """Say of each film whether it shows pneumonia, and how sure that is.
 
     Every file gets a row. One that cannot be read, or shows no chest film, has an error in its row; the exit status
-    is then 3. A film that is turned, inverted or mirrored, or unlike those learnt from, has a warning.
+    is then 3, as it is where an evidence map is missing. A film that is turned, inverted or mirrored, or unlike those
+    learnt from, has a warning.
 
     DICOM reports hold the patient and study of the film's header, so that an archive files them with the film; nothing
     else does, and their names are their UIDs. A film whose header a report cannot refer to has an error in its row.
@@ -111,7 +112,7 @@ def predict(
     detector = Detector(model, engine=engine.value)
     overlays = findings.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
     reports = findings.Reports(dicom_out, detector.card) if dicom_out else None
-    failed = 0
+    failed = without = 0
     unusual = []
     with findings.writer(output_format.value, output) as write, console.progress() as bars:
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
@@ -123,6 +124,7 @@ def predict(
                     overlays.write(finding)
                 except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
                     console.note(f"There is no overlay of {findings.printable(finding.path)}: {error}")
+                    without += 1
             write(finding)
             failed += finding.error is not None
             if finding.error is None:
@@ -133,7 +135,7 @@ def predict(
         console.note(f"Films without a DICOM report: {reports.without.total()} ({reasons}).")
     if shift := gate.site_shift(unusual):
         console.note(shift)
-    if failed:
+    if failed or without:
         raise typer.Exit(SOME_FAILED)
 
 

@@ -10,6 +10,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels import convert_color_space, pixel_array
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import RLELossless
 
 from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
@@ -58,6 +59,10 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
         (2048, 2500)
     """
     if not dataset["PixelData"].is_undefined_length:
+        if len(dataset.PixelData) >= 2 * get_expected_length(
+            dataset
+        ):  # a few bytes more are common, half a film is not
+            raise _other("size")
         return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False))
 
     frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
@@ -86,7 +91,7 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
             f"Expected a DICOM picture that can be decoded here, got one in {name}: export it uncompressed."
         )
     if tuple(size) != shape:
-        raise UnreadableError("The picture and its DICOM header do not agree about its size: export the film again.")
+        raise _other("size")
     if kind == "JPEG 2000":
         _check_jpeg_2000(frame[frame.find(_JPEG_2000) :])
         return imagecodecs.jpeg2k_decode(frame, verbose=0), True
@@ -142,6 +147,10 @@ def _check_jpeg_2000(codestream: bytes) -> None:
         )
 
 
+def _other(what: str) -> UnreadableError:
+    return UnreadableError(f"The picture and its DICOM header do not agree about its {what}: export the film again.")
+
+
 def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, size: int) -> NDArray[Any]:
     """Decode run lengths (PS3.5, annex G): one segment for each byte of each sample, the most significant first.
 
@@ -153,7 +162,7 @@ def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, size: int)
     planes = samples * size
     count, *starts = struct.unpack_from("<16I", frame)
     if count != planes:
-        raise UnreadableError("The picture and its DICOM header do not agree about its depth: export the film again.")
+        raise _other("depth")
     room = rows * columns
     decoded = np.empty((room, planes), dtype=np.uint8)
     for plane, (start, end) in enumerate(zip(starts, [*starts[1:count], len(frame)], strict=False)):

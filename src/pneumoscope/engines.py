@@ -123,7 +123,7 @@ def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError(
-            "ONNX Runtime is not installed: pip install onnxruntime, or onnxruntime-gpu for an NVIDIA card."
+            "ONNX Runtime is not installed: pip install '.[onnxruntime]' in the clone; for NVIDIA onnxruntime-gpu."
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pneumoscope.evaluation import Evaluation
 
 COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
+LONGEST = 200
+"""Bytes of a film's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
+
 NOT_A_DEVICE = "Not a medical device: for research and teaching."
 
 
@@ -122,6 +125,8 @@ class Overlays:
         if finding.evidence is None:
             return None
         stem = Path(finding.path).stem or "film"
+        if len(os.fsencode(stem)) > LONGEST:
+            stem = os.fsencode(stem)[:LONGEST].decode("utf-8", "ignore")
         name, n = stem, 1
         while name.casefold() in self._taken:  # some file systems ignore case
             n += 1
