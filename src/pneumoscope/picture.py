@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -207,12 +208,32 @@ def _samples(picture: ImageFile.ImageFile, data: bytes) -> tuple[NDArray[np.floa
         # Pillow turns white-is-zero pictures the right way round for 8 bits, not for more.
         white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
         return 1.0 - samples if white_is_zero else samples, bits
+    if isinstance(picture, JpegImageFile) and picture.mode == "L":
+        return unit(_gray_jpeg(picture, data))[0], 8
     mode = picture.mode
     if "transparency" in picture.info or mode == "PA":
         plain = "RGBA"
     else:  # the others are P, CMYK, YCbCr and LAB
         plain = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(mode, "RGB")
     return unit(np.asarray(picture.convert(plain)))[0], 1 if mode == "1" else 8
+
+
+def _gray_jpeg(picture: JpegImageFile, data: bytes) -> NDArray[np.uint8]:
+    """Decode a gray JPEG (H, W), pixel for pixel as Pillow does, which passes over damage without a word.
+
+    Raises:
+        ValueError: it is damaged; but bytes too many between its parts, as some programs leave there, are no damage.
+    """
+    width, height = picture.size
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "GRAY", min_height=height, min_width=width)[..., 0]
+    except ValueError as error:
+        if "extraneous bytes" not in str(error):
+            raise
+    else:
+        if pixels.shape == (height, width):
+            return pixels
+    return np.asarray(picture)
 
 
 def _deep(picture: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
