@@ -98,7 +98,7 @@ def keras_network(path: Path) -> keras.Model:
 
     from pneumoscope import architectures
 
-    card, graph = model_file.read(path)[1], onnx.load(path).graph
+    (inference, card), graph = model_file.read(path), onnx.load(path).graph
     weights = {part.name: onnx.numpy_helper.to_array(part) for part in graph.initializer}
     network = architectures.build(card.architecture, card.input_size, pooling=card.recipe["pooling"])
     layers = network.get_layer("features").layers[-1].layers
@@ -124,7 +124,7 @@ def keras_network(path: Path) -> keras.Model:
     offset = weights[added.input[1]].ravel() if added.op_type == "Add" else np.zeros(1)
     network.get_layer("head").layers[-1].set_weights([weights[dense.input[1]], offset])
     film = np.random.default_rng(0).random((1, *network.input_shape[1:]), dtype=np.float32)
-    logit = engines.start("openvino", path, model_file.read(path)[0])(film)["logit"]
+    logit = model_file.compile_graph(inference)(film)["logit"]
     model_file.check_equal({"logit": network.predict(film, verbose=0)[:, 0]}, {"logit": logit})
     return network
 

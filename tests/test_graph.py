@@ -14,7 +14,7 @@ pytest.importorskip("keras", reason="training is not installed")
 import onnx
 from onnx import helper, numpy_helper
 
-from pneumoscope import graph
+from pneumoscope import graph, model_file
 
 Node = tuple[str, str, str]
 """What it does, the tensor it reads and the one it gives."""
@@ -54,7 +54,7 @@ def given(path: Path, *names: str) -> list[NDArray[np.float32]]:
     model = openvino.Core().read_model(path)
     there = {name for output in model.outputs for name in output.names}
     model.add_outputs([name for name in names if name not in there])
-    outputs = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(FILMS)
+    outputs = model_file.compile_graph(model)(FILMS)
     return [outputs[name] for name in names]
 
 

@@ -112,7 +112,7 @@ def predict(
     detector = Detector(model, engine=engine.value)
     overlays = findings.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
     reports = findings.Reports(dicom_out, detector.card) if dicom_out else None
-    failed = without = 0
+    failed = 0
     unusual = []
     with findings.writer(output_format.value, output) as write, console.progress() as bars:
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
@@ -124,7 +124,7 @@ def predict(
                     overlays.write(finding)
                 except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
                     console.note(f"There is no overlay of {findings.printable(finding.path)}: {error}")
-                    without += 1
+                    failed += 1
             write(finding)
             failed += finding.error is not None
             if finding.error is None:
@@ -135,7 +135,7 @@ def predict(
         console.note(f"Films without a DICOM report: {reports.without.total()} ({reasons}).")
     if shift := gate.site_shift(unusual):
         console.note(shift)
-    if failed or without:
+    if failed:
         raise typer.Exit(SOME_FAILED)
 
 

@@ -60,12 +60,11 @@ def start(
         raise ModelFileError(f"Expected an engine of {', '.join(NAMES)}, got '{name}'.")
     if name == "onnxruntime":
         return _onnxruntime(path)
-    full = _openvino(graph, "f32")
     if name == "openvino":
-        return _one_by_one(full)
+        return _one_by_one(_openvino(graph, "f32"))
     if not has_bfloat16():
         raise ModelFileError(f"Expected a processor with bfloat16 units for '{name}', got one without: use openvino.")
-    reduced = _openvino(graph, "bf16")
+    full, reduced = _openvino(graph, "f32"), _openvino(graph, "bf16")
 
     def run(film: NDArray[np.float32]) -> Outputs:
         outputs = reduced(film)

@@ -44,10 +44,6 @@ _ON_THE_SIDE = (5, 6, 7, 8)
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_STRIPS, _TIFF_PLANAR, _TIFF_TILES = 258, 259, 262, 273, 284, 324
 _TIFF_JPEG = (6, 7)
 
-JPEG_PIECE = 2**24
-"""Bytes that its decoder gets at a time. Pillow's 64 kB are three pieces of a film, and after each it waits for the
-other threads. Not for TIFF, of which it would get as many for each strip."""
-
 MAX_SCANS = 100
 """A progressive JPEG has some ten; each is a pass over all of the picture, and thousands fit into a few bytes."""
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -153,8 +149,6 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if plugin is JpegImageFile and data.find(_JPEG_START_OF_SCAN, max(0, data.rfind(_JPEG_END))) >= 0:
         raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
     picture = plugin(io.BytesIO(data))
-    if plugin is JpegImageFile:
-        picture.decodermaxblock = JPEG_PIECE
     check_size(*picture.size, len(picture.getbands()), max_pixels)
     jpegs = _jpegs(picture)
     if jpegs and data.count(_JPEG_START_OF_SCAN) > MAX_SCANS * jpegs:
