@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     HTJ2K,
@@ -24,6 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from pneumoscope import dicom_frames
 from pneumoscope.dicom import decode
 from pneumoscope.errors import UnreadableError, UnsupportedError
 from tests.conftest import drawn_film
@@ -85,6 +88,27 @@ def test_a_baseline_jpeg_in_colour_is_weighed_to_brightness(photometric: str) ->
     colour = np.stack([FILM, FILM // 2, 255 - FILM], axis=-1)
     data = compressed(colour, jpeg(level=98)(colour), JPEGBaseline8Bit, PhotometricInterpretation=photometric)
     assert decode(data, LIMIT)[0] == pytest.approx(colour @ [0.299, 0.587, 0.114] / 255, abs=0.02)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("damage", ["zeroed", "shifted"])
+def test_a_jpeg_of_8_bits_with_damage_that_decoders_pass_over_is_refused(samples: int, damage: str) -> None:
+    values = FILM if samples == 1 else np.stack([FILM, FILM // 2, 255 - FILM], axis=-1)
+    whole = jpeg(level=98)(values)
+    half = len(whole) // 2 + 100
+    rest = {"zeroed": bytes(len(whole) - half - 2), "shifted": whole[half + 200 : -2]}[damage]
+    assert decode(compressed(values, whole, JPEGBaseline8Bit), LIMIT)[0].shape == FILM.shape
+    with pytest.raises(UnreadableError):
+        decode(compressed(values, whole[:half] + rest + whole[-2:], JPEGBaseline8Bit), LIMIT)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("options", [{"level": 90}, {"level": 90, "subsampling": "420"}, {"lossless": True}], ids=str)
+def test_a_jpeg_of_8_bits_gives_the_pixels_that_other_decoders_give(options: dict[str, Any], samples: int) -> None:
+    values = FILM if samples == 1 else np.stack([FILM, FILM[::-1], FILM.T], axis=-1)
+    frame = jpeg(**options)(values)
+    found = dicom_frames.first(dcmread(BytesIO(compressed(values, frame, JPEGBaseline8Bit)), force=True))
+    np.testing.assert_array_equal(found, imagecodecs.jpeg8_decode(frame))
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless])

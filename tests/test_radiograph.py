@@ -556,17 +556,19 @@ def test_a_jpeg_without_its_end_is_never_a_half_gray_film(kind: str) -> None:
 
 @pytest.mark.parametrize("size", [None, 16])
 @pytest.mark.parametrize("damage", ["cut", "zeroed", "shifted"])
-def test_a_gray_jpeg_with_damage_that_decoders_pass_over_is_refused(damage: str, size: int | None) -> None:
-    whole = saved(Image.fromarray(drawn_film(1, 3, 64)), "JPEG")
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_with_damage_that_decoders_pass_over_is_refused(mode: str, damage: str, size: int | None) -> None:
+    whole = saved(Image.fromarray(drawn_film(1, 3, 64)).convert(mode), "JPEG")
     half = len(whole) // 2 + 100
-    rest = {"cut": b"", "zeroed": bytes(len(whole) - half - 2), "shifted": whole[half + 40 : -2]}[damage]
+    rest = {"cut": b"", "zeroed": bytes(len(whole) - half - 2), "shifted": whole[half + 200 : -2]}[damage]
     assert read(whole, at_least=size).pixels.size
     with pytest.raises(UnreadableError, match="cannot be decoded"):
         read(whole[:half] + rest + whole[-2:], at_least=size)
 
 
-def test_a_gray_jpeg_with_bytes_too_many_between_its_parts_is_read() -> None:
-    whole = saved(Image.fromarray(FILM), "JPEG")
+@pytest.mark.parametrize("picture", [FILM, COLOUR], ids=["gray", "colour"])
+def test_a_jpeg_with_bytes_too_many_between_its_parts_is_read(picture: NDArray[np.uint8]) -> None:
+    whole = saved(Image.fromarray(picture), "JPEG")
     found = read(whole[:-2] + b"\1\2\3" + whole[-2:])
     assert np.array_equal(found.pixels, read(whole).pixels)
 

@@ -14,7 +14,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import RLELossless
 
 from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.picture import MAX_SCANS
+from pneumoscope.picture import MAX_SCANS, whole_jpeg
 
 _SOI, _EOI, _START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 _JPEG_LS = 0xF7
@@ -59,9 +59,8 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
         (2048, 2500)
     """
     if not dataset["PixelData"].is_undefined_length:
-        if len(dataset.PixelData) >= 2 * get_expected_length(
-            dataset
-        ):  # a few bytes more are common, half a film is not
+        # A few bytes more are common, half a film is not.
+        if len(dataset.PixelData) >= 2 * get_expected_length(dataset):
             raise _other("size")
         return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False))
 
@@ -84,7 +83,7 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
     """
     import imagecodecs
 
-    kind, *size = _codestream(frame)
+    kind, bits, *size = _codestream(frame)
     if kind is None:
         name = f"'{syntax.name}'" if syntax.is_transfer_syntax else "an unknown compression"
         raise UnsupportedError(
@@ -101,25 +100,25 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
         raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: export the film again.")
     if kind == "JPEG-LS":
         return imagecodecs.jpegls_decode(frame), False
-    return imagecodecs.jpeg8_decode(frame), True
+    pixels = whole_jpeg(frame, (shape[1], shape[0]), shape[2]) if bits == 8 and shape[2] in (1, 3) else None
+    return imagecodecs.jpeg8_decode(frame) if pixels is None else pixels, True
 
 
-def _codestream(frame: bytes) -> tuple[str | None, int, int, int]:
-    """Give a codestream's kind, rows, columns and samples a pixel, as its own header has them."""
+def _codestream(frame: bytes) -> tuple[str | None, int, int, int, int]:
+    """Give a codestream's kind, bits (of JPEGs), rows, columns and samples a pixel, as its own header has them."""
     start = frame.find(_JPEG_2000) if frame.startswith(_JP2) else 0
     if start >= 0 and frame.startswith(_JPEG_2000, start):
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        return "JPEG 2000", bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]
+        return "JPEG 2000", 0, bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]
     place = 2 if frame.startswith(_SOI) else len(frame)
     while place + 10 <= len(frame):
         marker, length = frame[place + 1], struct.unpack_from(">H", frame, place + 2)[0]
         if marker in _JPEG_FRAMES:
-            rows, columns, samples = struct.unpack_from(">HHB", frame, place + 5)
-            return "JPEG-LS" if marker == _JPEG_LS else "JPEG", rows, columns, samples
+            return "JPEG-LS" if marker == _JPEG_LS else "JPEG", *struct.unpack_from(">BHHB", frame, place + 4)
         if frame[place] != 0xFF or marker == _START_OF_SCAN:
             break
         place += 2 + length if marker != 0xFF else 1  # any number of 0xFF may stand before a marker
-    return None, 0, 0, 0
+    return None, 0, 0, 0, 0
 
 
 def _check_jpeg_2000(codestream: bytes) -> None:

@@ -38,6 +38,7 @@ _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_OF_THE_PICTURE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, restarts and stuffed bytes are none
+_JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes")
 _ON_THE_SIDE = (5, 6, 7, 8)
 """EXIF orientations whose rows are the columns of the file."""
 
@@ -46,6 +47,10 @@ _TIFF_JPEG = (6, 7)
 
 MAX_SCANS = 100
 """A progressive JPEG has some ten; each is a pass over all of the picture, and thousands fit into a few bytes."""
+
+MOST_LEFT_OVER = 32
+"""Bytes between the parts of a JPEG that say nothing; more of them are a part of the picture that was lost."""
+
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each picture is not safe in
@@ -156,6 +161,40 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     return picture
 
 
+def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.uint8] | None:
+    """Decode a JPEG of 8 bits a sample unless it is damaged; other decoders pass over damage without a word.
+
+    Args:
+        data: the bytes of the JPEG.
+        size: its (width, height), or a half, a quarter or an eighth of them to decode it reduced.
+        channels: 1 for gray, 3 for red, green and blue.
+
+    Returns:
+        (H, W) or (H, W, 3), to the pixel what Pillow and imagecodecs give; None where another decoder is to be asked: a
+        few bytes too many between a JPEG's parts, as some programs leave there, are no damage.
+
+    Raises:
+        ValueError: it is damaged.
+
+    Example:
+        >>> whole_jpeg(open("film.jpeg", "rb").read(), (1776, 1416), 1).shape  # doctest: +SKIP
+        (1416, 1776)
+    """
+    width, height = size
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, "GRAY" if channels == 1 else "RGB", min_height=height, min_width=width
+        )
+    except ValueError as error:
+        left_over = _JPEG_LEFT_OVER.search(str(error))
+        if left_over is None or int(left_over[1]) > MOST_LEFT_OVER:
+            raise
+        return None
+    if pixels.shape != (height, width, channels):
+        return None
+    return pixels[..., 0] if channels == 1 else pixels
+
+
 def check_size(width: int, height: int, channels: int, max_pixels: int) -> None:
     """Refuse a picture whose decoding could exhaust the memory, colour from two thirds of the pixels on.
 
@@ -202,32 +241,15 @@ def _samples(picture: ImageFile.ImageFile, data: bytes) -> tuple[NDArray[np.floa
         # Pillow turns white-is-zero pictures the right way round for 8 bits, not for more.
         white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
         return 1.0 - samples if white_is_zero else samples, bits
-    if isinstance(picture, JpegImageFile) and picture.mode == "L":
-        return unit(_gray_jpeg(picture, data))[0], 8
+    if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
+        whole = whole_jpeg(data, picture.size, 1 if picture.mode == "L" else 3)
+        return unit(np.asarray(picture) if whole is None else whole)[0], 8
     mode = picture.mode
     if "transparency" in picture.info or mode == "PA":
         plain = "RGBA"
     else:  # the others are P, CMYK, YCbCr and LAB
         plain = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(mode, "RGB")
     return unit(np.asarray(picture.convert(plain)))[0], 1 if mode == "1" else 8
-
-
-def _gray_jpeg(picture: JpegImageFile, data: bytes) -> NDArray[np.uint8]:
-    """Decode a gray JPEG (H, W), pixel for pixel as Pillow does, which passes over damage without a word.
-
-    Raises:
-        ValueError: it is damaged; but bytes too many between its parts, as some programs leave there, are no damage.
-    """
-    width, height = picture.size
-    try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "GRAY", min_height=height, min_width=width)[..., 0]
-    except ValueError as error:
-        if "extraneous bytes" not in str(error):
-            raise
-    else:
-        if pixels.shape == (height, width):
-            return pixels
-    return np.asarray(picture)
 
 
 def _deep(picture: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
