@@ -2,9 +2,9 @@
 
     python benchmarks/gate.py --films chest_xray/val --films more/films
 
-The pictures are those that pydicom and, where it is installed, scikit-image ship, drawn ones of every kind of
-`pneumoscope.strangers`, and pieces of scikit-learn's photographs. The model has learnt from such drawn pictures and
-from those photographs, though not from these draws; pydicom's and scikit-image's it has not seen. Chest films are shown
+The pictures are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
+every kind of `pneumoscope.strangers`. The model has learnt from such strangers, though not from these draws; pydicom's,
+scikit-image's and Matplotlib's pictures it has not seen. Chest films are shown
 as they are, under each shift of `pneumoscope.stress`, turned, inverted and mirrored; name ones that the model was not
 trained on. Prints a table in Markdown; in brackets the 95 % interval.
 """
@@ -14,16 +14,20 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import Detector, metrics, radiograph, strangers, stress, views
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Pictures = list[NDArray[Any]]
 
@@ -33,6 +37,7 @@ DRAWN = 100
 SMALLEST = 60
 """Pixels a side; pydicom ships many pictures that are mere colour bars and stamps."""
 
+STYLES = ("default", "dark_background", "ggplot", "grayscale", "bmh", "seaborn-v0_8", "Solarize_Light2")
 DOCUMENTS = ("page", "text")
 DRAWINGS = ("chessboard_GRAY", "clock_motion", "color", "horse", "logo", "phantom")
 """Which of scikit-image's pictures are no photographs."""
@@ -52,7 +57,7 @@ def main() -> None:
     films = films[:: max(1, len(films) // arguments.most)][: arguments.most]
     others = {folder.name: list(readable(radiograph.files(folder))) for folder in arguments.others}
     print("| pictures | n | refused | refused or unlike | other warnings |\n|---|---|---|---|---|")
-    for name, pictures in (of_packages() | others | drawn(films) | shown(films)).items():
+    for name, pictures in (of_packages() | plotted() | others | drawn(films) | shown(films)).items():
         print(row(name, pictures, detector), flush=True)
 
 
@@ -115,11 +120,46 @@ def of_pydicom() -> dict[str, Pictures]:
     return kinds
 
 
+def plotted() -> dict[str, Pictures]:
+    """Draw diagrams with Matplotlib, in its styles."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    pictures = []
+    for i in range(DRAWN):
+        with style.context(STYLES[i % len(STYLES)]):
+            rng, file = np.random.default_rng(i), BytesIO()
+            figure = Figure(figsize=tuple(rng.uniform(3, 8, 2)), dpi=60)
+            plot(figure.add_subplot(), i, rng)
+            figure.savefig(file, format="png")
+            pictures.append(radiograph.read(file.getvalue()).pixels)
+    return {"Matplotlib: diagram": pictures}
+
+
+def plot(axes: Axes, kind: int, rng: np.random.Generator) -> None:
+    """Plot random numbers, in one of ten ways."""
+    walks, field = rng.normal(size=(4, 100)).cumsum(axis=1), rng.normal(size=(40, 40)).cumsum(axis=0).cumsum(axis=1)
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: axes.plot(walks.T, linewidth=rng.uniform(0.5, 4)),
+        lambda: axes.bar(range(8), rng.random(8)),
+        lambda: axes.barh(range(8), rng.random(8)),
+        lambda: axes.hist(rng.normal(size=1000), int(rng.integers(8, 60))),
+        lambda: axes.scatter(walks[0], walks[1], c=walks[2]),
+        lambda: axes.imshow(field, cmap=("gray", "bone", "viridis")[kind % 3]),
+        lambda: axes.contourf(field, 10),
+        lambda: axes.pie(rng.random(5)),
+        lambda: axes.boxplot(list(walks)),
+        lambda: axes.fill_between(range(100), walks[0], walks[1]),
+    )
+    ways[kind % len(ways)]()
+    axes.set_title("A diagram" if rng.random() < 0.5 else "")
+
+
 def drawn(films: Pictures) -> dict[str, Pictures]:
     """Draw pictures of every kind; those made of films need films."""
     size = 256
     squashed = np.stack([radiograph.resize(film, size) for film in films]) if films else np.zeros((0, size, size))
-    kinds = [kind for kind in strangers.KINDS if films or "film" not in kind]
+    kinds = [kind for kind in strangers.KINDS if films or kind not in strangers.OF_FILMS]
     return {
         f"drawn: {kind}": [
             strangers.draw(kind, np.random.default_rng([i, len(kind)]), size, squashed) for i in range(DRAWN)

@@ -151,6 +151,16 @@ def test_an_empty_folder_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_without_films_among_others_is_remarked_on(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    done = predict(tiny_model, tmp_path / "nothing", draw_folder(1, 1), "-f", "json")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+    assert "There are no films in" in done.stderr
+
+
 def test_output_appears_whole_or_not_at_all(tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path) -> None:
     target = tmp_path / "findings.jsonl"
     done = predict(tiny_model, draw_folder(1, 1), "-f", "json", "--output", target)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from pneumoscope import Detector, engines, model_file, radiograph
 from pneumoscope.detector import FILMS_AHEAD, WARNINGS
-from pneumoscope.errors import UnreadableError
+from pneumoscope.errors import NotAChestRadiographError, UnreadableError
 from tests.conftest import SIZE, drawn_film
 
 
@@ -101,9 +102,30 @@ def test_a_film_smaller_than_the_network_looks_at_is_warned_about(detector: Dete
     assert "low_resolution" not in large.warnings
 
 
+@pytest.mark.parametrize("shape", [(SIZE // 8, SIZE), (SIZE, SIZE // 8), (10 * SIZE, SIZE)])
+def test_a_strip_and_a_stamp_are_no_chest_radiographs(detector: Detector, shape: tuple[int, int]) -> None:
+    film = np.asarray(Image.fromarray(drawn_film(0, 1, size=SIZE)).resize(shape[::-1]))
+    (finding,) = detector.examine([film])
+    assert isinstance(finding.error, NotAChestRadiographError)
+    assert f"got {shape[1]} x {shape[0]} pixels: give the whole film" in str(finding.error)
+
+
+def test_warnings_stand_in_the_order_of_the_alphabet(detector: Detector) -> None:
+    small = np.rot90(drawn_film(0, seed=10_000, size=SIZE // 2))
+    (finding,) = detector.examine([small])
+    assert len(finding.warnings) > 1
+    assert list(finding.warnings) == sorted(finding.warnings)
+
+
 def test_every_warning_is_explained(detector: Detector) -> None:
     for finding in detector.examine([drawn_film(0, seed=10_000), drawn_film(0, 1, size=SIZE // 2)]):
         assert set(finding.warnings) <= set(WARNINGS)
+
+
+def test_the_readme_explains_every_warning_in_the_same_words() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for warning, meaning in WARNINGS.items():
+        assert f"| `{warning}` | {meaning} |" in text
 
 
 def test_evidence_comes_only_when_asked_for(detector: Detector) -> None:

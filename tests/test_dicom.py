@@ -395,6 +395,19 @@ def test_absurd_rows_are_too_large_or_damaged_before_they_are_decoded(rows: int,
         decode(film(RAMP, Rows=rows, Columns=columns), LIMIT)
 
 
+@pytest.mark.parametrize(
+    ("part", "data"),
+    [
+        ("header", film(RAMP)[:136] + b"X" + film(RAMP)[137:]),  # no such value representation
+        ("picture", film(RAMP)[:-100]),
+        ("description of the brightness", film(RAMP, PhotometricInterpretation="PALETTE COLOR")),
+    ],
+)
+def test_an_error_says_which_part_of_a_file_is_damaged(part: str, data: bytes) -> None:
+    with pytest.raises(UnreadableError, match=f"The {part} in the DICOM file is damaged: export it again"):
+        decode(data, LIMIT)
+
+
 def test_a_picture_without_rows_is_damaged() -> None:
     with pytest.raises(UnreadableError, match="Expected a picture, got 64 x 0 pixels: the header is damaged"):
         decode(film(RAMP, Rows=0), LIMIT)

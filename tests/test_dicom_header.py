@@ -49,6 +49,22 @@ def test_a_modality_that_may_be_radiography_or_is_unknown_is_not_refused(modalit
     assert refusal(Modality=modality) is None
 
 
+@pytest.mark.parametrize("species", ["Canis lupus familiaris", "CAT", "Feline"])
+def test_an_animal_is_refused(species: str) -> None:
+    assert "an animal (Patient Species in the DICOM header)" in (refusal(PatientSpeciesDescription=species) or "")
+    assert refusal(PatientSpeciesCodeSequence=coded("448771007", species))
+
+
+@pytest.mark.parametrize("species", ["Homo sapiens", "HUMAN", "unknown", "", None])
+def test_a_human_or_a_species_that_is_not_told_is_not_refused(species: str | None) -> None:
+    assert refusal(PatientSpeciesDescription=species) is None
+
+
+def test_a_picture_for_quality_control_is_refused() -> None:
+    assert "quality control" in (refusal(QualityControlImage="YES") or "")
+    assert refusal(QualityControlImage="NO") is None
+
+
 @pytest.mark.parametrize("kind", [CT, ULTRASOUND, "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.77.1.4"])
 def test_an_object_of_another_class_is_refused_even_where_the_modality_is_missing(kind: str) -> None:
     assert UID(kind).name in (refusal(SOPClassUID=kind) or "")

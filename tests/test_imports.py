@@ -16,8 +16,8 @@ HEAVY = (*FRAMEWORKS, *TRACKERS, "sklearn", "scipy", "matplotlib", "pandas", "on
 
 FLOORS = (
     "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset stored splits download "
-    "sources stress outline strangers metrics operating_point calibration overlay thorax curves copies shortcuts "
-    "faults audit",
+    "sources stress outline strangers drawings metrics operating_point calibration overlay thorax curves copies "
+    "shortcuts faults audit",
     "detector engines model_file gate views architectures graph augmentation recipe devices tracking epochs "
     "preparation finishing training evaluation adaptation export litert dicom_report",
     "cli commands_data commands_films commands_models options console report figures findings audit_page service "

@@ -53,11 +53,13 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
         model_file.read(tmp_path / "none.onnx")
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"this is no model" * 100, b"\xff\xd8\xff\xe0", b"\x08\x07 cut", b""])
+def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.onnx"
-    path.write_bytes(b"this is no model" * 100)
+    path.write_bytes(content)
     with pytest.raises(ModelFileError, match="none or is damaged"):
         model_file.read(path)
+    assert not capfd.readouterr().err
 
 
 def test_a_truncated_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -513,6 +513,12 @@ def test_a_file_that_may_not_be_read_is_unreadable(tmp_path: Path) -> None:
         read(tmp_path / "film.png")
 
 
+def test_a_link_to_itself_is_unreadable_and_permissions_are_not_blamed(tmp_path: Path) -> None:
+    (tmp_path / "film.png").symlink_to(tmp_path / "film.png")
+    with pytest.raises(UnreadableError, match="check its links"):
+        read(tmp_path / "film.png")
+
+
 def test_an_enormous_file_is_too_large_and_never_read(tmp_path: Path) -> None:
     with (tmp_path / "film.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # takes no room

@@ -104,7 +104,12 @@ def predict(
     for folder in (evidence, dicom_out):
         if folder:
             check_folder(folder)
-    films = [file for path in _listed(paths) for file in radiograph.files(path)]
+    films: list[Path] = []
+    for path in _listed(paths):
+        before = len(films)
+        films += radiograph.files(path)
+        if len(films) == before and len(paths) > 1:
+            console.note(f"There are no films in {findings.printable(path)}.")
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
     if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):

@@ -30,6 +30,12 @@ FILMS_AHEAD = 16
 BLANK = 0.02
 """A film whose darkest and brightest places differ by less, of the full range, shows nothing."""
 
+LONGEST_SIDE = 4
+"""Times the shorter one, on a picture that may be a chest film; films cut close to the lungs come up to three times."""
+
+SMALLEST_SIDE = 0.25
+"""Of what the model looks at; of less no lung is to be seen."""
+
 WARNINGS = {
     "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
@@ -228,13 +234,20 @@ class Detector:
             self.card.labels[int(probability >= fitted.threshold)],
             fitted.is_uncertain(probability),
             fitted.threshold,
-            tuple(dict.fromkeys(warnings)),
+            tuple(sorted(set(warnings))),
             evidence=outputs["evidence"][0] if evidence else None,
         )
 
     def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str]]:
         """Give what the network looks at, (S, S), and what there is to warn of."""
         film = radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
+        height, width = film.shape
+        least = round(SMALLEST_SIDE * self.card.input_size)
+        if min(height, width) < least or max(height, width) > LONGEST_SIDE * min(height, width):
+            raise NotAChestRadiographError(
+                f"Expected a chest radiograph of at least {least} pixels a side, no side {LONGEST_SIDE} times as long "
+                f"as the other, got {width} x {height} pixels: give the whole film as it was made."
+            )
         pixels = radiograph.resize(film.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
             raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
@@ -246,7 +259,7 @@ class Detector:
             )
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
         warnings += view.warnings
-        if min(film.shape) < self.card.input_size:
+        if min(height, width) < self.card.input_size:
             warnings.append("low_resolution")
         if picture_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
             warnings.append("seen_in_training")

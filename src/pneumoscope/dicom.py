@@ -111,14 +111,17 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     Example:
         >>> pixels, bits, notes = decode(open("film.dcm", "rb").read(), 10**8)  # doctest: +SKIP
     """
-    dataset = pydicom.Dataset()
+    dataset, damaged = pydicom.Dataset(), "header"
     try:
         dataset = _dataset(data, _INFLATED * max_pixels)
         _check_sequences(dataset)
         dicom_header.check(dataset)
         _complete(dataset, max_pixels)
         with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
-            pixels = dicom_display.displayed(dataset, dicom_frames.first(dataset))
+            damaged = "picture"
+            frame = dicom_frames.first(dataset)
+            damaged = "description of the brightness"
+            pixels = dicom_display.displayed(dataset, frame)
         bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
         notes = {"first_frame_only": frames > 1, "adult_patient": dicom_header.is_adult(dataset)}
         notes["raw"] = dicom_header.is_raw(dataset)
@@ -128,7 +131,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         raise TooLargeError("The picture does not fit into memory.") from None
     except Exception as error:  # noqa: BLE001 - pydicom and the decoders raise every kind of error on corrupt files
         # Not chained: pydicom quotes the header, which may identify a patient.
-        raise _undecodable(dataset, error) from None
+        raise _undecodable(dataset, error, damaged) from None
     return np.ascontiguousarray(pixels, dtype=np.float32), bits, tuple(note for note, holds in notes.items() if holds)
 
 
@@ -184,7 +187,7 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
     except PneumoscopeError:
         raise
     except Exception as error:  # noqa: BLE001 - as with `decode`
-        raise _undecodable(pydicom.Dataset(), error) from None
+        raise _undecodable(pydicom.Dataset(), error, "header") from None
     for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
         dataset.pop(name, None)
     for tag in dataset.keys():  # noqa: SIM118 - iterating over a data set parses its elements
@@ -273,15 +276,16 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
         dataset.PhotometricInterpretation = "MONOCHROME2" if dataset.SamplesPerPixel == 1 else "RGB"
 
 
-def _undecodable(dataset: pydicom.Dataset, error: Exception) -> PneumoscopeError:
-    """Name the transfer syntax where it is the reason; never quote the header, which may identify a patient.
+def _undecodable(dataset: pydicom.Dataset, error: Exception, damaged: str) -> PneumoscopeError:
+    """Say which part is damaged, or name the transfer syntax where it is the reason.
 
-    A damaged length makes the patient's name a part of the syntax: only one from pydicom's list is told.
+    The header is never quoted, because it may identify a patient. A damaged length makes the patient's name a part of
+    the syntax: only one from pydicom's list is told.
     """
     with suppress(Exception):  # a header this damaged has no syntax to name
         syntax = dataset.file_meta.TransferSyntaxUID
-        if isinstance(error, NotImplementedError) and syntax.is_transfer_syntax:
+        if isinstance(error, NotImplementedError) and syntax.is_transfer_syntax and syntax.is_encapsulated:
             return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
         if syntax and not syntax.is_transfer_syntax:
             return UnsupportedError("Expected a transfer syntax of the DICOM standard, got another: export it anew.")
-    return UnreadableError("The DICOM file is damaged: export it again.")
+    return UnreadableError(f"The {damaged} in the DICOM file is damaged: export it again.")

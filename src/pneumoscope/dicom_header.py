@@ -114,6 +114,8 @@ _PARTS = {
 Words that mean something harmless in another language, such as `face`, `main` and `PE`, are not among them.
 """
 
+_HUMAN = r"HUMANS?|HOMO SAPIENS|H SAPIENS|MENSCH\w*|HUMAIN\w*|HUMANO?|UMANO|UNKNOWN|NONE|N A"
+
 _FRONTAL = r"AP|PA|A P|P A|FRONTAL\w*|POSTERO ?ANTERIOR|ANTERO ?POSTERIOR|FACE|VIEWS|2 ?V\w*|DECUB\w*|DECUBITUS|[LR]LD"
 
 _SIDES = {
@@ -165,6 +167,11 @@ def check(header: pydicom.Dataset) -> None:
     for modality in _words(header, "Modality"):
         if modality in _MODALITIES:
             raise _refusal(_MODALITIES[modality], "Modality")
+    if "YES" in _words(header, "QualityControlImage"):
+        raise _refusal("a picture for quality control", "Quality Control Image")
+    species = _words(header, "PatientSpeciesDescription") + _meanings(header, "PatientSpeciesCodeSequence")
+    if species and not _match(_HUMAN, species):
+        raise _refusal("an animal", "Patient Species")
     parts = _words(header, "BodyPartExamined")
     regions = _meanings(header, "AnatomicRegionSequence")
     descriptions = _words(header, *_DESCRIPTIONS)

@@ -39,6 +39,9 @@ _JPEG_OF_THE_PICTURE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, restarts and stuffed bytes are none
 _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes")
+_TELLING = (OSError, SyntaxError, ValueError)
+"""Errors of decoders whose text says something of the picture; the others are of their own making."""
+
 _ON_THE_SIDE = (5, 6, 7, 8)
 """EXIF orientations whose rows are the columns of the file."""
 
@@ -94,8 +97,9 @@ def decode(
     except MemoryError:
         raise TooLargeError("The picture does not fit into memory.") from None
     except Exception as error:  # Pillow's decoders raise every kind of error on corrupt files
+        reason = f" ({' '.join(str(error).split())})" if isinstance(error, _TELLING) and str(error) else ""
         raise UnreadableError(
-            f"The picture cannot be decoded ({_one_line(error)}): copy it again from its origin, or export it anew."
+            f"The picture cannot be decoded{reason}: copy it again from its origin, or export it anew."
         ) from error
     shape = (width, height) if turn in _ON_THE_SIDE else (height, width)
     return np.ascontiguousarray(pixels, dtype=np.float32), str(picture.format), bits, shape, notes
@@ -357,7 +361,3 @@ def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float
     if orientation in (2, 3, 6, 7):
         samples = samples[:, ::-1]
     return samples
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

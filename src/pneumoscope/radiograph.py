@@ -197,7 +197,8 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise NotFoundError("Expected a file, got a name that does not exist.") from None
     except OSError as error:
-        raise UnreadableError(f"The file cannot be read ({error.strerror}): check its permissions.") from error
+        what = "its permissions" if isinstance(error, PermissionError) else "its links, its folder and the disk"
+        raise UnreadableError(f"The file cannot be read ({error.strerror}): check {what}.") from error
     except ValueError as error:  # a null character in the name
         raise NotFoundError(f"Expected the name of a file, got one that no file can have ({error}).") from None
 

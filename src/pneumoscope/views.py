@@ -37,22 +37,25 @@ REFUSED = 0.001
 REFUSED_CHANGED = 0.01
 """The same, of these films changed, each in several ways at once."""
 
+SURE = 0.5
+"""The least log odds of being no chest film from which a picture is refused: five to three."""
+
 REMARKED = 0.005
-"""The same, of both, for each way in which a film may be wrong, and for being unlike."""
+"""The same, of both, for each way in which a film may be wrong; of the films as they are, for being unlike."""
 
 MOST_FILMS = 1500
 """Training films that are learnt from, at most."""
 
-VARIANTS = 2
+VARIANTS = 3
 """How often each film is also shown changed."""
 
-STRANGERS = 6
+STRANGERS = 9
 """Other pictures for each film, of `STRANGER_SIDE` pixels a side at most: drawing larger ones takes longer."""
 
 STRANGER_SIDE = 128
 
-UNITS = 64
-"""Of the hidden layer."""
+NETWORKS, UNITS = 4, 32
+"""Networks whose mean is taken, and units of the hidden layer of each: one alone hangs more on chance."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def fit(
 
     Learnt from the training films, as they are and changed, in each of `WAYS`, and from `strangers`. The limits are
     those that all but `REFUSED`, `REFUSED_CHANGED` or `REMARKED` of the held-out films keep; and no picture is refused
-    that is likelier a chest film than not.
+    without `SURE`.
 
     Args:
         training: (N, S, S) in [0, 1].
@@ -206,20 +209,26 @@ def fit(
 
 
 def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) -> Views:
-    """Train the network on described pictures (N, d); it refuses nothing and remarks on nothing."""
+    """Train networks on described pictures (N, d), and give their mean; it refuses nothing and remarks on nothing."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
     mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 0.02)
-    network = MLPClassifier((UNITS,), alpha=0.3, batch_size=128, max_iter=12, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped on purpose: longer, it learns by heart
-        network.fit((inputs - mean) / scale, classes)
-    (first, last), (first_offset, last_offset) = network.coefs_, network.intercepts_
-    hidden = np.vstack([first / scale[:, None], first_offset - (mean / scale) @ first])
-    last = np.vstack([last, last_offset])
+    inputs = (inputs - mean) / scale
+    hidden, last, offset = [], [], np.zeros(len(WAYS) + 1)
+    for turn in range(NETWORKS):
+        network = MLPClassifier((UNITS,), alpha=0.3, batch_size=128, max_iter=12, random_state=NETWORKS * seed + turn)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopped on purpose: longer, it learns by heart
+            network.fit(inputs, classes)
+        slopes = network.coefs_[0] / scale[:, None]
+        hidden.append(np.vstack([slopes, network.intercepts_[0] - mean @ slopes]))
+        last.append(network.coefs_[1] / NETWORKS)
+        offset += network.intercepts_[1] / NETWORKS
     # As they will be read back, so that the limits hold for what the file says.
-    return Views(decoded(encoded(hidden)).reshape(hidden.shape), decoded(encoded(last)).reshape(last.shape))
+    weights = np.hstack(hidden), np.vstack([*last, offset])
+    first, second = (decoded(encoded(w)).reshape(w.shape) for w in weights)
+    return Views(first, second)
 
 
 def _limited(views: Views, held_out: NDArray[np.float32], changed: NDArray[np.float32]) -> Views:
@@ -227,12 +236,12 @@ def _limited(views: Views, held_out: NDArray[np.float32], changed: NDArray[np.fl
     logits = views.logits(np.concatenate([held_out, changed]))
     odds, ways = stranger_odds(logits), [way_of(row) for row in logits]
     n = len(held_out)
-    refusal = max(_limit(odds[:n], REFUSED), _limit(odds[n:], REFUSED_CHANGED), 0.0)
+    refusal = max(_limit(odds[:n], REFUSED), _limit(odds[n:], REFUSED_CHANGED), SURE)
     remarks = tuple(
         (name, max(_limit(np.array([excess if way == name else 0.0 for way, excess in ways]), REMARKED), 0.0))
         for name in dict.fromkeys(name for name, _ in WAYS.values() if name)
     )
-    return replace(views, refusal=refusal, doubt=min(_limit(odds, REMARKED), refusal), remarks=remarks)
+    return replace(views, refusal=refusal, doubt=min(_limit(odds[:n], REMARKED), refusal), remarks=remarks)
 
 
 def varied(film: Films, rng: np.random.Generator) -> Pixels:
@@ -240,6 +249,8 @@ def varied(film: Films, rng: np.random.Generator) -> Pixels:
     picture = film.astype(np.float32)
     if rng.random() < 0.4:
         picture = _warped(picture, rng)
+    if rng.random() < 0.4:
+        picture = _cropped(picture, rng)
     if rng.random() < 0.5:
         picture = _moved(picture, rng)
     if rng.random() < 0.2:  # equalised, as some exporters do
@@ -269,6 +280,14 @@ def _moved(film: Pixels, rng: np.random.Generator) -> Pixels:
         (size, size), Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR, fillcolor=0
     )
     return np.asarray(moved)
+
+
+def _cropped(film: Pixels, rng: np.random.Generator) -> Pixels:
+    """Cut off what lies around the lungs, as on films of adults: a sixth at each side and above, a quarter below."""
+    size = len(film)
+    left, top, right, bottom = (size * rng.uniform(0.0, (0.17, 0.15, 0.17, 0.28))).tolist()
+    box = (left, top, size - right, size - bottom)
+    return np.asarray(Image.fromarray(film).resize((size, size), Image.Resampling.BILINEAR, box))
 
 
 def _warped(film: Pixels, rng: np.random.Generator) -> Pixels:
