@@ -53,11 +53,13 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
         model_file.read(tmp_path / "none.onnx")
 
 
-@pytest.mark.parametrize("content", [b"this is no model" * 100, b"\xff\xd8\xff\xe0", b"\x08\x07 cut", b""])
+@pytest.mark.parametrize(
+    "content", [b"this is no model" * 100, b"\xff\xd8\xff\xe0", b"\x08\x07 cut", b""], ids=range(4)
+)
 def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match="none or is damaged"):
+    with pytest.raises(ModelFileError, match=r"Expected an ONNX model .* or is damaged|without its card"):
         model_file.read(path)
     assert not capfd.readouterr().err
 

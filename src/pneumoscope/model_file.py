@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "pneumoscope"
 FORMAT = 1
-_IR_VERSION = b"\x08"
-"""The tag of the field that every ONNX file begins with (onnx.proto, `ModelProto.ir_version`)."""
-
 TOLERANCE = 1e-4
 """Largest difference between a logit of the file and of the network it was written from, per unit of logit."""
 
@@ -137,20 +134,16 @@ def read(path: str | os.PathLike[str]) -> tuple[openvino.Model, Card]:
     Example:
         >>> graph, card = read(default())  # doctest: +SKIP
     """
-    import openvino
+    from openvino.frontend import FrontEndManager
 
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"Expected a model file at '{path}', which does not exist.")
-    damaged = ModelFileError(f"Expected an ONNX model in '{path}', got a file that is none or is damaged.")
+    reader = FrontEndManager().load_by_framework("onnx")  # `Core.read_model` would let other formats' parsers speak
     try:
-        with path.open("rb") as file:
-            is_onnx = file.read(1) == _IR_VERSION
-        graph = openvino.Core().read_model(path) if is_onnx else None  # it would try formats whose parsers say much
-    except (OSError, RuntimeError) as error:
-        raise damaged from error
-    if graph is None:
-        raise damaged
+        graph = reader.convert(reader.load(path))
+    except Exception as error:  # a class of OpenVINO's for each of its checks
+        raise ModelFileError(f"Expected an ONNX model in '{path}', got a file that is none or is damaged.") from error
     place = ["framework", METADATA_KEY]
     if not graph.has_rt_info(place):
         raise ModelFileError(f"Expected a model that Pneumoscope wrote in '{path}', got one without its card.")
