@@ -139,7 +139,8 @@ def read(path: str | os.PathLike[str]) -> tuple[openvino.Model, Card]:
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"Expected a model file at '{path}', which does not exist.")
-    reader = FrontEndManager().load_by_framework("onnx")  # `Core.read_model` would let other formats' parsers speak
+    # `Core.read_model` would let the parsers of all other formats speak.
+    reader = FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
     try:
         graph = reader.convert(reader.load(path))
     except Exception as error:  # a class of OpenVINO's for each of its checks
