@@ -54,6 +54,9 @@ MAX_SCANS = 100
 MOST_LEFT_OVER = 32
 """Bytes between the parts of a JPEG that say nothing; more of them are a part of the picture that was lost."""
 
+_BLOCK = 2**15
+"""Samples scaled at a time: as many as fit into a processor's cache."""
+
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each picture is not safe in
@@ -312,7 +315,9 @@ def unit(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
     if values.dtype == np.bool_:
         return values.astype(np.float32), 1
     if values.dtype == np.uint8:
-        return values.astype(np.float32) / np.float32(255.0), 8
+        scaled = values.astype(np.float32)
+        scaled /= 255.0
+        return scaled, 8
     if np.issubdtype(values.dtype, np.integer):
         return _unit_integers(values)
     if np.issubdtype(values.dtype, np.floating):
@@ -324,8 +329,8 @@ def _unit_integers(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
     """Scale integers of unknown depth to [0, 1] by the depth they use: 12-bit films often travel in 16."""
     low = min(int(values.min()), 0)
     bits = max(8, (int(values.max()) - low).bit_length())
-    exact = np.dtype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
-    return ((values.astype(exact) - float(low)) / float(2**bits - 1)).astype(np.float32), bits
+    exact = np.float32 if values.dtype.itemsize <= 2 else np.float64
+    return _scaled(values, exact, float(low), float(2**bits - 1)), bits
 
 
 def _unit_floats(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -335,7 +340,17 @@ def _unit_floats(values: NDArray[Any]) -> NDArray[np.float32]:
         raise UnreadableError("Expected finite pixels, got some that are infinite or not a number.")
     if low >= 0.0 and high <= 1.0:
         return values.astype(np.float32)
-    return ((values.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
+    return _scaled(values, np.float64, low, (high - low) or 1.0)
+
+
+def _scaled(values: NDArray[Any], exact: type[np.floating[Any]], low: float, span: float) -> NDArray[np.float32]:
+    """Give (values - low) / span, some rows at a time: of a large film there is room for one copy, not for three."""
+    scaled = np.empty(values.shape, dtype=np.float32)
+    step = max(1, _BLOCK // max(1, values[:1].size))
+    for top in range(0, len(values), step):
+        rows = slice(top, top + step)
+        scaled[rows] = (values[rows].astype(exact) - exact(low)) / exact(span)
+    return scaled
 
 
 def brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
