@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -35,7 +36,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pneumoscope import radiograph
+from pneumoscope import Detector, radiograph
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError
 from pneumoscope.picture import MAX_SCANS
 from tests.conftest import drawn_film
@@ -58,10 +59,6 @@ MOST_SECONDS = 20.0
 MOST_MEGABYTES = 700
 """That this process may grow by: the picture of the most pixels that are read takes so much."""
 
-FILM = drawn_film(1, seed=3, size=64)
-DEEP = FILM.astype(np.uint16) * 16
-WIDE: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
-
 
 def saved(kind: str, picture: Image.Image | None = None, **options: Any) -> bytes:
     file = io.BytesIO()
@@ -73,35 +70,48 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def dicom(syntax: str, encode: Callable[..., Any], **options: Any) -> bytes:
-    return compressed(DEEP, bytes(encode(DEEP, **options)), syntax, **WIDE)
+def formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
+    """A film (H, W) in every format that films come in."""
+    deep, colour = (
+        values.astype(np.uint16) * 16,
+        Image.fromarray(np.stack([values, values // 2, 255 - values], axis=-1)),
+    )
+    gray = Image.fromarray(values)
+    wide: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
+
+    def dicom(syntax: str, encode: Callable[..., Any], **options: Any) -> bytes:
+        return compressed(deep, bytes(encode(deep, **options)), syntax, **wide)
+
+    return {
+        "JPEG": saved("JPEG", gray),
+        "progressive JPEG": saved("JPEG", colour, progressive=True),
+        "PNG": saved("PNG", gray),
+        "PNG in colour": saved("PNG", colour),
+        "PNG of 16 bits": png(deep, 16, interlaced=True),
+        "TIFF": saved("TIFF", gray),
+        "TIFF deflated": saved("TIFF", Image.fromarray(deep), compression="tiff_adobe_deflate"),
+        "TIFF LZW": saved("TIFF", colour, compression="tiff_lzw"),
+        "TIFF JPEG": saved("TIFF", colour, compression="jpeg"),
+        "TIFF of pages": saved("TIFF", gray, save_all=True, append_images=[colour, colour]),
+        "DICOM": film(deep, RescaleSlope=2, RescaleIntercept=-1000, PixelPaddingValue=0, **wide),
+        "DICOM implicit": film(deep, ImplicitVRLittleEndian, VOILUTSequence=table(np.arange(4096), 12)),
+        "DICOM big-endian": film(deep, ExplicitVRBigEndian, **wide),
+        "DICOM deflated": film(deep, DeflatedExplicitVRLittleEndian, **wide),
+        "DICOM RLE": film(deep, RLELossless, **wide),
+        "DICOM without preamble": film(deep, ImplicitVRLittleEndian)[132:],
+        "DICOM JPEG": compressed(values, bytes(imagecodecs.jpeg8_encode(values, level=95)), JPEGBaseline8Bit),
+        "DICOM JPEG extended": dicom(JPEGExtended12Bit, imagecodecs.jpeg8_encode, level=95, bitspersample=12),
+        "DICOM JPEG lossless": dicom(JPEGLosslessSV1, imagecodecs.jpeg8_encode, lossless=True, bitspersample=12),
+        "DICOM JPEG-LS": dicom(JPEGLSLossless, imagecodecs.jpegls_encode),
+        "DICOM JPEG 2000": dicom(
+            JPEG2000Lossless, imagecodecs.jpeg2k_encode, codecformat="j2k", reversible=True, level=0
+        ),
+    }
 
 
-COLOUR = Image.fromarray(np.stack([FILM, FILM // 2, 255 - FILM], axis=-1))
-
-VICTIMS = {
-    "JPEG": saved("JPEG"),
-    "progressive JPEG": saved("JPEG", COLOUR, progressive=True),
-    "PNG": saved("PNG"),
-    "PNG in colour": saved("PNG", COLOUR),
-    "PNG of 16 bits": png(DEEP, 16, interlaced=True),
-    "TIFF": saved("TIFF"),
-    "TIFF deflated": saved("TIFF", Image.fromarray(DEEP), compression="tiff_adobe_deflate"),
-    "TIFF LZW": saved("TIFF", COLOUR, compression="tiff_lzw"),
-    "TIFF JPEG": saved("TIFF", COLOUR, compression="jpeg"),
-    "TIFF of pages": saved("TIFF", save_all=True, append_images=[COLOUR, COLOUR]),
-    "DICOM": film(DEEP, RescaleSlope=2, RescaleIntercept=-1000, PixelPaddingValue=0, **WIDE),
-    "DICOM implicit": film(DEEP, ImplicitVRLittleEndian, VOILUTSequence=table(np.arange(4096), 12)),
-    "DICOM big-endian": film(DEEP, ExplicitVRBigEndian, **WIDE),
-    "DICOM deflated": film(DEEP, DeflatedExplicitVRLittleEndian, **WIDE),
-    "DICOM RLE": film(DEEP, RLELossless, **WIDE),
-    "DICOM without preamble": film(DEEP, ImplicitVRLittleEndian)[132:],
-    "DICOM JPEG": compressed(FILM, bytes(imagecodecs.jpeg8_encode(FILM, level=95)), JPEGBaseline8Bit),
-    "DICOM JPEG extended": dicom(JPEGExtended12Bit, imagecodecs.jpeg8_encode, level=95, bitspersample=12),
-    "DICOM JPEG lossless": dicom(JPEGLosslessSV1, imagecodecs.jpeg8_encode, lossless=True, bitspersample=12),
-    "DICOM JPEG-LS": dicom(JPEGLSLossless, imagecodecs.jpegls_encode),
-    "DICOM JPEG 2000": dicom(JPEG2000Lossless, imagecodecs.jpeg2k_encode, codecformat="j2k", reversible=True, level=0),
-}
+FILM = drawn_film(1, seed=3, size=64)
+DEEP = FILM.astype(np.uint16) * 16
+VICTIMS = formats(FILM)
 
 
 def megabytes() -> float:
@@ -356,6 +366,29 @@ def predict(model: Path, folder: Path, style: str) -> str:
     assert done.returncode == 3
     assert b"Traceback" not in done.stderr
     return done.stdout.decode("utf-8", "surrogateescape")
+
+
+@pytest.fixture(scope="module")
+def real_film(data: Path) -> dict[str, bytes]:
+    path = min((data / "kermany_original" / "val" / "PNEUMONIA").iterdir())
+    return formats(np.asarray(Image.open(path).convert("L").resize((640, 480))))
+
+
+@pytest.mark.films
+@pytest.mark.parametrize("name", VICTIMS)
+def test_a_real_film_with_a_flipped_bit_is_refused_or_gets_the_verdict_it_would_have(
+    name: str, real_film: dict[str, bytes]
+) -> None:
+    whole = real_film[name]
+    rng, detector = np.random.default_rng(0), Detector()
+    flipped = []
+    for place in rng.integers(len(whole) // 10, len(whole), 12):  # beyond the header
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        flipped.append(bytes(damaged))
+    expected, *found = detector.examine([whole, *flipped])
+    assert expected.finding == "PNEUMONIA"
+    assert {finding.finding for finding in found if finding.error is None} <= {"PNEUMONIA"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
