@@ -3,8 +3,8 @@
     python benchmarks/gate.py --films chest_xray/val --films more/films
 
 The pictures are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
-every kind of `pneumoscope.strangers`. The model has learnt from such strangers, though not from these draws; pydicom's,
-scikit-image's and Matplotlib's pictures it has not seen. Chest films are shown
+every kind of `pneumoscope.strangers`. The model has learnt from such strangers, though not from these draws; pydicom's
+and scikit-image's pictures and these diagrams it has not seen. Chest films are shown
 as they are, under each shift of `pneumoscope.stress`, turned, inverted and mirrored; name ones that the model was not
 trained on. Prints a table in Markdown; in brackets the 95 % interval.
 """

@@ -155,10 +155,30 @@ def test_a_folder_without_films_among_others_is_remarked_on(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     (tmp_path / "nothing").mkdir()
-    done = predict(tiny_model, tmp_path / "nothing", draw_folder(1, 1), "-f", "json")
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 2
-    assert "There are no films in" in done.stderr
+    folder = draw_folder(1, 1)
+    listed = f"{tmp_path / 'nothing'}\n{folder}\n".encode()
+    for done in (
+        predict(tiny_model, tmp_path / "nothing", folder, "-f", "json"),
+        predict(tiny_model, "-", "-f", "json", stdin=listed),
+    ):
+        assert done.returncode == 0
+        assert len(done.stdout.splitlines()) == 2
+        assert "There are no films in" in done.stderr
+
+
+@pytest.mark.parametrize("style", ["json", "csv"])
+def test_a_row_names_the_evidence_map_of_its_film(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path, style: str
+) -> None:
+    folder = draw_folder(1, 1)
+    (folder / "text.png").write_text("no film")
+    done = predict(tiny_model, folder, "--evidence", tmp_path / "maps", "-f", style)
+    lines = io.StringIO(done.stdout)
+    rows = list(csv.DictReader(lines) if style == "csv" else map(json.loads, lines))
+    named = {Path(row["path"]).stem: row["evidence"] for row in rows}
+    assert not named.pop("text")
+    assert all(name in place and Path(place).is_file() for name, place in named.items())
+    assert len(named) == 2
 
 
 def test_output_appears_whole_or_not_at_all(tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from PIL import Image
 
 from pneumoscope import Detector, engines, model_file, radiograph
 from pneumoscope.detector import FILMS_AHEAD, WARNINGS
-from pneumoscope.errors import NotAChestRadiographError, UnreadableError
+from pneumoscope.errors import NotAChestRadiographError, UnreadableError, UnsupportedError
 from tests.conftest import SIZE, drawn_film
 
 
@@ -102,12 +104,42 @@ def test_a_film_smaller_than_the_network_looks_at_is_warned_about(detector: Dete
     assert "low_resolution" not in large.warnings
 
 
-@pytest.mark.parametrize("shape", [(SIZE // 8, SIZE), (SIZE, SIZE // 8), (10 * SIZE, SIZE)])
+@pytest.mark.parametrize("shape", [(SIZE // 10, SIZE // 10), (SIZE, 4 * SIZE + 1), (4 * SIZE + 1, SIZE)])
 def test_a_strip_and_a_stamp_are_no_chest_radiographs(detector: Detector, shape: tuple[int, int]) -> None:
     film = np.asarray(Image.fromarray(drawn_film(0, 1, size=SIZE)).resize(shape[::-1]))
     (finding,) = detector.examine([film])
     assert isinstance(finding.error, NotAChestRadiographError)
     assert f"got {shape[1]} x {shape[0]} pixels: give the whole film" in str(finding.error)
+
+
+@pytest.mark.parametrize("shape", [(SIZE // 4, SIZE // 4), (SIZE, 4 * SIZE)])
+def test_a_small_film_and_a_long_one_are_judged(detector: Detector, shape: tuple[int, int]) -> None:
+    film = np.asarray(Image.fromarray(drawn_film(0, 1, size=SIZE)).resize(shape[::-1]))
+    (finding,) = detector.examine([film])
+    assert "pixels: give the whole film" not in str(finding.error)
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+def test_a_film_in_a_wide_even_frame_is_warned_of(detector: Detector, shade: int) -> None:
+    film = drawn_film(0, seed=10_000)
+    framed = np.pad(film, ((0, 0), (SIZE // 12, SIZE // 12)), constant_values=shade)
+    narrow = np.pad(film, ((0, 0), (1, 1)), constant_values=shade)
+    told = ["framed" in finding.warnings or finding.error is not None for finding in detector.examine([framed, narrow])]
+    assert told == [True, False]
+
+
+def test_one_film_may_be_an_array_alone(detector: Detector) -> None:
+    film = drawn_film(0, seed=10_000)
+    assert [finding.finding for finding in detector.examine(film)] == [next(detector.examine([film])).finding]
+
+
+@pytest.mark.parametrize("source", [None, 7, io.BytesIO(b"film")], ids=lambda it: type(it).__name__)
+def test_what_is_no_film_is_one_finding_with_an_error(detector: Detector, source: Any) -> None:
+    (alone,) = detector.examine(source)
+    first, film = detector.examine([source, drawn_film(0, seed=10_000)])
+    assert isinstance(alone.error, UnsupportedError)
+    assert isinstance(first.error, UnsupportedError)
+    assert film.error is None
 
 
 def test_warnings_stand_in_the_order_of_the_alphabet(detector: Detector) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.datadict import tag_for_keyword
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -26,7 +29,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pneumoscope import radiograph
+from pneumoscope import dicom, radiograph
 from pneumoscope.dicom import decode, looks_like_dicom
 from pneumoscope.dicom_display import window
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
@@ -400,12 +403,31 @@ def test_absurd_rows_are_too_large_or_damaged_before_they_are_decoded(rows: int,
     [
         ("header", film(RAMP)[:136] + b"X" + film(RAMP)[137:]),  # no such value representation
         ("picture", film(RAMP)[:-100]),
+        ("header", film(RAMP, NumberOfFrames="1\\2")),
         ("description of the brightness", film(RAMP, PhotometricInterpretation="PALETTE COLOR")),
     ],
 )
 def test_an_error_says_which_part_of_a_file_is_damaged(part: str, data: bytes) -> None:
     with pytest.raises(UnreadableError, match=f"The {part} in the DICOM file is damaged: export it again"):
         decode(data, LIMIT)
+
+
+@pytest.mark.parametrize("elements", [{"PhotometricInterpretation": "NONSENSE"}, {"PixelRepresentation": 7}])
+def test_colours_or_signs_from_nobodys_list_are_a_damaged_header(elements: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableError, match="the header is damaged"):
+        decode(film(RAMP, **elements), LIMIT)
+
+
+@pytest.mark.parametrize("name", sorted(dicom._LOOKED_INTO))
+def test_a_sequence_of_a_million_items_is_too_large_before_it_is_parsed(name: str) -> None:
+    tag, items = tag_for_keyword(name) or 0, b"\xfe\xff\0\xe0\0\0\0\0" * 10**6
+    sequence = struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, len(items)) + items
+    plain = film(RAMP)
+    place = plain.index(b"\xe0\x7f\x10\0OW")
+    start = time.process_time()
+    with pytest.raises(TooLargeError, match="bytes in a sequence of the header"):
+        decode(plain[:place] + sequence + plain[place:], LIMIT)
+    assert time.process_time() - start < 5
 
 
 def test_a_picture_without_rows_is_damaged() -> None:

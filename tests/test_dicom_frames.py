@@ -90,6 +90,14 @@ def test_a_baseline_jpeg_in_colour_is_weighed_to_brightness(photometric: str) ->
     assert decode(data, LIMIT)[0] == pytest.approx(colour @ [0.299, 0.587, 0.114] / 255, abs=0.02)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+def test_a_compressed_film_that_was_cut_off_is_unreadable_and_not_of_another_kind(share: float) -> None:
+    data = compressed(FILM, jpeg(level=98)(FILM), JPEGBaseline8Bit)
+    start = data.index(b"\xe0\x7f\x10\0") + 20
+    with pytest.raises(UnreadableError, match="The end of the DICOM file is missing: copy it again"):
+        decode(data[: start + int(share * (len(data) - start))], LIMIT)
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("damage", ["zeroed", "shifted"])
 def test_a_jpeg_of_8_bits_with_damage_that_decoders_pass_over_is_refused(samples: int, damage: str) -> None:

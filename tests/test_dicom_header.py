@@ -49,13 +49,16 @@ def test_a_modality_that_may_be_radiography_or_is_unknown_is_not_refused(modalit
     assert refusal(Modality=modality) is None
 
 
-@pytest.mark.parametrize("species", ["Canis lupus familiaris", "CAT", "Feline"])
+@pytest.mark.parametrize(
+    "species", ["Canis lupus familiaris", "CAT", "Feline", "Rattus", "non-human primate", "DOG-HOUND"]
+)
 def test_an_animal_is_refused(species: str) -> None:
     assert "an animal (Patient Species in the DICOM header)" in (refusal(PatientSpeciesDescription=species) or "")
-    assert refusal(PatientSpeciesCodeSequence=coded("448771007", species))
 
 
-@pytest.mark.parametrize("species", ["Homo sapiens", "HUMAN", "unknown", "", None])
+@pytest.mark.parametrize(
+    "species", ["Homo sapiens sapiens", "HUMAN", "Mensch", "PERSON", "Человек", "ヒト", "unknown", "-", " ", "", None]
+)
 def test_a_human_or_a_species_that_is_not_told_is_not_refused(species: str | None) -> None:
     assert refusal(PatientSpeciesDescription=species) is None
 
@@ -120,6 +123,16 @@ def test_another_part_of_the_body_is_refused(part: str) -> None:
 )
 def test_a_chest_or_a_part_that_is_unknown_is_not_refused(part: str | None) -> None:
     assert refusal(Modality="DX", BodyPartExamined=part) is None
+
+
+@pytest.mark.parametrize("part", ["CHEST LAT", "CHESTLAT", "LATERAL CHEST", "CHEST_LATERAL", "THORAX SEITLICH"])
+def test_a_view_that_stands_with_the_part_of_the_body_counts(part: str) -> None:
+    assert "a lateral view (Body Part Examined" in (refusal(BodyPartExamined=part) or "")
+    assert refusal(BodyPartExamined=part, ViewPosition="PA") is None
+
+
+def test_laterality_is_no_lateral_view() -> None:
+    assert refusal(SeriesDescription="CHEST LATERALITY UNPAIRED") is None
 
 
 def test_a_coded_region_counts_as_a_part_of_the_body() -> None:

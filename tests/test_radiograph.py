@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +31,7 @@ from pneumoscope.errors import (
     UnreadableError,
     UnsupportedError,
 )
-from pneumoscope.picture import LUMA
+from pneumoscope.picture import LUMA, MOST_LEFT_OVER
 from pneumoscope.radiograph import MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
 from tests.conftest import drawn_film
 
@@ -573,10 +574,65 @@ def test_a_jpeg_with_damage_that_decoders_pass_over_is_refused(mode: str, damage
 
 
 @pytest.mark.parametrize("picture", [FILM, COLOUR], ids=["gray", "colour"])
-def test_a_jpeg_with_bytes_too_many_between_its_parts_is_read(picture: NDArray[np.uint8]) -> None:
+def test_a_jpeg_with_a_few_bytes_too_many_at_its_end_is_read_and_one_with_more_is_damaged(
+    picture: NDArray[np.uint8],
+) -> None:
     whole = saved(Image.fromarray(picture), "JPEG")
-    found = read(whole[:-2] + b"\1\2\3" + whole[-2:])
+    found = read(whole[:-2] + bytes(MOST_LEFT_OVER) + whole[-2:])
     assert np.array_equal(found.pixels, read(whole).pixels)
+    with pytest.raises(UnreadableError, match="cannot be decoded"):
+        read(whole[:-2] + bytes(MOST_LEFT_OVER + 12) + whole[-2:])
+
+
+def zeroed(jpeg: bytes) -> bytes:
+    """A JPEG whose lower half is lost."""
+    half = len(jpeg) // 2
+    return jpeg[:half] + bytes(len(jpeg) - half - 2) + jpeg[-2:]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_harmless_fault_of_a_jpeg_does_not_hide_damage(mode: str) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 128), dtype=np.uint8)).convert(mode)
+    whole = saved(picture, "JPEG", quality=90, restart_marker_rows=1)
+    assert whole[6:13] == b"JFIF\0\1\1"
+    unknown = whole[:11] + b"\2" + whole[12:]  # a revision that libjpeg remarks on
+    assert np.array_equal(read(unknown).pixels, read(whole).pixels)
+    restart = whole.index(b"\xff\xd0", whole.index(b"\xff\xda"))
+    stray = whole[:restart] + b"\1\2\3" + whole[restart:]
+    for damaged in (zeroed(whole), zeroed(unknown), zeroed(stray)):
+        with pytest.raises(UnreadableError, match="cannot be decoded"):
+            read(damaged)
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (64, 500)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_lossless_jpeg_is_never_reduced(shape: tuple[int, int], channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (*shape, channels), dtype=np.uint8).squeeze()
+    data = bytes(imagecodecs.jpeg8_encode(values, lossless=True))
+    assert read(data, at_least=16).pixels.shape == shape
+    assert np.array_equal(read(data, at_least=16).pixels, read(data).pixels)
+
+
+@pytest.mark.parametrize("sampling", ["422", "420", "444", "411", "440"])
+def test_colours_of_any_sampling_are_read(sampling: str) -> None:
+    data = bytes(imagecodecs.jpeg8_encode(COLOUR, level=95, subsampling=sampling))
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) / 255
+    assert read(data).pixels == pytest.approx(pixels @ [0.299, 0.587, 0.114], abs=1e-6)
+
+
+@pytest.mark.parametrize("values", [np.uint16(4095), np.int32(70_000), np.float32(300.0)])
+def test_a_film_of_many_pixels_is_scaled_throughout(values: np.generic) -> None:
+    film = (np.linspace(0, 1, 300 * 301).reshape(300, 301) * float(values)).astype(values.dtype)
+    most = float(values) if values.dtype.kind == "f" else 2 ** int(values).bit_length() - 1
+    assert read(film).pixels == pytest.approx(film / most, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "source", [None, 3, io.BytesIO(b"film"), Image.fromarray(FILM)], ids=lambda it: type(it).__name__
+)
+def test_what_is_no_source_is_unsupported(source: object) -> None:
+    with pytest.raises(UnsupportedError, match="Expected a path, the bytes of a file or an array, got"):
+        read(source)  # type: ignore[arg-type]
 
 
 def test_a_jpeg_without_its_end_is_refused_even_where_pillow_was_told_to_take_it(

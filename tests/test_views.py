@@ -138,6 +138,30 @@ def test_no_picture_is_refused_by_narrow_odds() -> None:
     assert fitted.look(np.zeros((8, 8))) == View()
 
 
+def test_one_network_says_the_mean_of_what_several_say() -> None:
+    rng = np.random.default_rng(0)
+    several = [
+        Views(rng.normal(size=(outline.LENGTH + 1, 5)), rng.normal(size=(6, len(views.WAYS) + 1))) for _ in "abc"
+    ]
+    films = rng.normal(size=(20, outline.LENGTH))
+    expected = np.mean([network.logits(films) for network in several], axis=0)
+    assert views._mean(several).logits(films) == pytest.approx(expected)
+
+
+def test_every_seed_of_a_recipe_can_be_learnt_with() -> None:
+    inputs = np.random.default_rng(0).normal(size=(140, outline.LENGTH)).astype(np.float32)
+    learnt = views._learnt(inputs, np.arange(140) % (len(views.WAYS) + 1), 2**32 - 1)
+    assert learnt.hidden.shape == (outline.LENGTH + 1, views.NETWORKS * views.UNITS)
+
+
+def test_films_as_they_are_alone_say_what_is_unlike_them() -> None:
+    rng = np.random.default_rng(0)
+    held_out = rng.normal(size=(1000, outline.LENGTH)).astype(np.float32)
+    random = Views(rng.normal(size=NOTHING.hidden.shape), rng.normal(size=NOTHING.last.shape))
+    one, other = (views._limited(random, held_out, scale * held_out[:100]) for scale in (1.0, 9.0))
+    assert one.doubt == other.doubt
+
+
 def test_views_come_back_from_the_model_files_card_as_they_were(detector: Detector) -> None:
     learnt = Views.from_dict(detector.card.views)
     back = Views.from_dict(json.loads(json.dumps(learnt.as_dict())))

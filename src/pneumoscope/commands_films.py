@@ -62,7 +62,10 @@ def predict(
         Format, typer.Option("--format", "-f", help="A table for people; JSON lines or CSV for programs.")
     ] = Format.table,
     evidence: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write each film with its evidence map there.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write each film with its evidence map there; rows of JSON and CSV then name it."
+        ),
     ] = None,
     evidence_format: Annotated[
         Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
@@ -104,14 +107,12 @@ def predict(
     for folder in (evidence, dicom_out):
         if folder:
             check_folder(folder)
-    films: list[Path] = []
-    for path in _listed(paths):
-        before = len(films)
-        films += radiograph.files(path)
-        if len(films) == before and len(paths) > 1:
-            console.note(f"There are no films in {findings.printable(path)}.")
+    found = {path: list(radiograph.files(path)) for path in _listed(paths)}
+    films = [film for path in found.values() for film in path]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
+    for empty in (path for path, inside in found.items() if not inside):
+        console.note(f"There are no films in {findings.printable(empty)}.")
     if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):
         raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
     detector = Detector(model, engine=engine.value)
@@ -119,18 +120,22 @@ def predict(
     reports = findings.Reports(dicom_out, detector.card) if dicom_out else None
     failed = 0
     unusual = []
-    with findings.writer(output_format.value, output) as write, console.progress() as bars:
+    with (
+        findings.writer(output_format.value, output, with_maps=overlays is not None) as write,
+        console.progress() as bars,
+    ):
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
         for finding in detector.examine(films, evidence=overlays is not None):
             if reports:
                 finding = reports.write(finding)
+            place = None
             if overlays:
                 try:
-                    overlays.write(finding)
+                    place = overlays.write(finding)
                 except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
                     console.note(f"There is no overlay of {findings.printable(finding.path)}: {error}")
                     failed += 1
-            write(finding)
+            write(finding, place)
             failed += finding.error is not None
             if finding.error is None:
                 unusual.append("unlike_training_films" in finding.warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,16 @@ BLANK = 0.02
 LONGEST_SIDE = 4
 """Times the shorter one, on a picture that may be a chest film; films cut close to the lungs come up to three times."""
 
-SMALLEST_SIDE = 0.25
-"""Of what the model looks at; of less no lung is to be seen."""
+SMALLEST_SIDE = 0.125
+"""Of what the model looks at: less than the smallest films of public data sets, which have 28 pixels a side."""
+
+FRAME, EVEN = 0.1, 0.04
+"""The share of a film in rows and columns at its edges that makes a frame, and how even they are, of the full range."""
 
 WARNINGS = {
     "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
+    "framed": "A wide even frame lies around the film: the verdict is not to be trusted; cut the frame off.",
     "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
@@ -154,7 +159,7 @@ class Detector:
             >>> for finding in detector.examine(radiograph.files("films")):  # doctest: +SKIP
             ...     print(finding.path, finding.finding)
         """
-        rest = iter([sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources)
+        rest = iter(_several(sources))
         ahead: deque[Future[Finding]] = deque()
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
         try:
@@ -216,7 +221,7 @@ class Detector:
         return np.concatenate(probabilities), np.concatenate([output["evidence"] for output in outputs])
 
     def _examine(self, source: Source, evidence: bool) -> Finding:
-        path = "" if isinstance(source, (bytes, np.ndarray)) else os.fspath(source)
+        path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
         try:
             pixels, warnings = self._read(source)
         except PneumoscopeError as error:
@@ -245,8 +250,8 @@ class Detector:
         least = round(SMALLEST_SIDE * self.card.input_size)
         if min(height, width) < least or max(height, width) > LONGEST_SIDE * min(height, width):
             raise NotAChestRadiographError(
-                f"Expected a chest radiograph of at least {least} pixels a side, no side {LONGEST_SIDE} times as long "
-                f"as the other, got {width} x {height} pixels: give the whole film as it was made."
+                f"Expected a chest radiograph of at least {least} pixels a side, no side over {LONGEST_SIDE} times as "
+                f"long as the other, got {width} x {height} pixels: give the whole film as it was made."
             )
         pixels = radiograph.resize(film.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
@@ -259,8 +264,26 @@ class Detector:
             )
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
         warnings += view.warnings
+        if _frame(pixels) > FRAME:
+            warnings.append("framed")
         if min(height, width) < self.card.input_size:
             warnings.append("low_resolution")
         if picture_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
             warnings.append("seen_in_training")
         return pixels, warnings
+
+
+def _several(sources: object) -> Iterable[Source]:
+    """Give an iterable of sources, of one or of many; what is none is one, and reading it tells so."""
+    many = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, io.IOBase))
+    alone = not many or (isinstance(sources, np.ndarray) and sources.ndim == 2)
+    return cast("Iterable[Source]", [sources] if alone else sources)
+
+
+def _frame(film: NDArray[np.float32]) -> float:
+    """Measure how much of a film (S, S) lies in even rows and columns at its edges."""
+    inner = 1.0
+    for axis in (0, 1):
+        shown = np.flatnonzero(np.ptp(film, axis=axis) > EVEN)
+        inner *= (shown[-1] - shown[0] + 1) / len(film) if len(shown) else 0.0
+    return 1.0 - inner

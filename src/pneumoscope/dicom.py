@@ -33,6 +33,12 @@ _PREAMBLE = 128
 _ELEMENTS = 3
 """Where there is no mark, so many data elements in a row make a DICOM file."""
 
+_PHOTOMETRIC = {
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV", "YBR_FULL", "YBR_FULL_422"),
+    *("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB"),
+}
+"""Photometric interpretations (PS3.3, section C.7.6.3.1.2), some of them retired."""
+
 _IMAGE_GROUP = 0x28
 """Nothing up to the pixels' description has a higher group."""
 
@@ -46,7 +52,7 @@ _MOST_READS = 200_000
 """Each data element takes two or three; the headers of films have some hundred elements."""
 
 _MOST_BYTES = 10_000_000
-"""Of a sequence that is looked into; a table of 65,536 entries has 131,072."""
+"""Of an element of the header."""
 
 _HEADER_BYTES = 2**20
 """Who the patient is stands near the beginning."""
@@ -54,7 +60,13 @@ _HEADER_BYTES = 2**20
 _META_BYTES = 4096
 """The file meta information is shorter."""
 
-_LOOKED_INTO = ("AnatomicRegionSequence", "ViewCodeSequence", "ModalityLUTSequence", "VOILUTSequence")
+_LOOKED_INTO = {
+    "AnatomicRegionSequence": 100_000,
+    "ViewCodeSequence": 100_000,
+    "ModalityLUTSequence": 2_000_000,  # a table of 65,536 entries has 131,072 bytes
+    "VOILUTSequence": 2_000_000,
+}
+"""Sequences that are looked into, and the most bytes of each: some 8 make an item, which takes a kilobyte of memory."""
 
 # pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
 # once, because `catch_warnings` around each file is not safe in threads.
@@ -117,14 +129,14 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         _check_sequences(dataset)
         dicom_header.check(dataset)
         _complete(dataset, max_pixels)
+        bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
+        notes = {"first_frame_only": frames > 1, "adult_patient": dicom_header.is_adult(dataset)}
+        notes["raw"] = dicom_header.is_raw(dataset)
         with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
             damaged = "picture"
             frame = dicom_frames.first(dataset)
             damaged = "description of the brightness"
             pixels = dicom_display.displayed(dataset, frame)
-        bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
-        notes = {"first_frame_only": frames > 1, "adult_patient": dicom_header.is_adult(dataset)}
-        notes["raw"] = dicom_header.is_raw(dataset)
     except PneumoscopeError:
         raise
     except MemoryError:
@@ -223,6 +235,8 @@ def _dataset(data: bytes, most: int) -> pydicom.Dataset:
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _inflated(meta, data[file.tell() :], most)
     dataset = pydicom.dcmread(_Patience(data), force=True)
+    if not len(dataset):  # of a compressed picture without its end pydicom gives nothing at all
+        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
     if not syntax or (syntax.is_transfer_syntax and syntax.is_encapsulated and not packed):
@@ -248,9 +262,9 @@ def _inflated(meta: pydicom.Dataset, data: bytes, most: int) -> pydicom.Dataset:
 
 def _check_sequences(dataset: pydicom.Dataset) -> None:
     """Refuse bombs in the sequences that pydicom parses only when they are looked into."""
-    for name in _LOOKED_INTO:
-        if name in dataset and len(dataset.get_item(name).value or b"") > _MOST_BYTES:
-            raise TooLargeError(f"Expected at most {_MOST_BYTES:,} bytes in a sequence of the header, got more.")
+    for name, most in _LOOKED_INTO.items():
+        if name in dataset and len(dataset.get_item(name).value or b"") > most:
+            raise TooLargeError(f"Expected at most {most:,} bytes in a sequence of the header, got more.")
 
 
 def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
@@ -274,6 +288,10 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     dataset.BitsStored, dataset.HighBit = stored, stored - 1 if high is None else high
     if not dataset.get("PhotometricInterpretation"):
         dataset.PhotometricInterpretation = "MONOCHROME2" if dataset.SamplesPerPixel == 1 else "RGB"
+    if str(dataset.PhotometricInterpretation) not in _PHOTOMETRIC or dataset.PixelRepresentation not in (0, 1):
+        raise UnreadableError(
+            "Expected gray or colours as the DICOM standard has them, got else: the header is damaged."
+        )
 
 
 def _undecodable(dataset: pydicom.Dataset, error: Exception, damaged: str) -> PneumoscopeError:

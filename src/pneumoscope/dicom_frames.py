@@ -14,13 +14,9 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import RLELossless
 
 from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.picture import MAX_SCANS, whole_jpeg
+from pneumoscope.picture import JPEG_LS, MAX_SCANS, jpeg_frame, whole_jpeg
 
-_SOI, _EOI, _START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
-_JPEG_LS = 0xF7
-_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, _JPEG_LS}
-"""Baseline, extended, progressive, lossless, JPEG-LS (ITU-T T.81, table B.1; ITU-T T.87, section C.1.1)."""
-
+_EOI = b"\xff\xd9"
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 """Start of a codestream, and its size (ITU-T T.800, annex A)."""
 
@@ -83,7 +79,7 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
     """
     import imagecodecs
 
-    kind, bits, *size = _codestream(frame)
+    kind, *size = _codestream(frame)
     if kind is None:
         name = f"'{syntax.name}'" if syntax.is_transfer_syntax else "an unknown compression"
         raise UnsupportedError(
@@ -100,25 +96,20 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
         raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: export the film again.")
     if kind == "JPEG-LS":
         return imagecodecs.jpegls_decode(frame), False
-    pixels = whole_jpeg(frame, (shape[1], shape[0]), shape[2]) if bits == 8 and shape[2] in (1, 3) else None
+    pixels = whole_jpeg(frame, (shape[1], shape[0]), shape[2]) if shape[2] in (1, 3) else None
     return imagecodecs.jpeg8_decode(frame) if pixels is None else pixels, True
 
 
-def _codestream(frame: bytes) -> tuple[str | None, int, int, int, int]:
-    """Give a codestream's kind, bits (of JPEGs), rows, columns and samples a pixel, as its own header has them."""
+def _codestream(frame: bytes) -> tuple[str | None, int, int, int]:
+    """Give a codestream's kind, rows, columns and samples a pixel, as its own header has them."""
     start = frame.find(_JPEG_2000) if frame.startswith(_JP2) else 0
     if start >= 0 and frame.startswith(_JPEG_2000, start):
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        return "JPEG 2000", 0, bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]
-    place = 2 if frame.startswith(_SOI) else len(frame)
-    while place + 10 <= len(frame):
-        marker, length = frame[place + 1], struct.unpack_from(">H", frame, place + 2)[0]
-        if marker in _JPEG_FRAMES:
-            return "JPEG-LS" if marker == _JPEG_LS else "JPEG", *struct.unpack_from(">BHHB", frame, place + 4)
-        if frame[place] != 0xFF or marker == _START_OF_SCAN:
-            break
-        place += 2 + length if marker != 0xFF else 1  # any number of 0xFF may stand before a marker
-    return None, 0, 0, 0, 0
+        return "JPEG 2000", bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]
+    if (found := jpeg_frame(frame)) is None:
+        return None, 0, 0, 0
+    marker, _, rows, columns, samples = found
+    return "JPEG-LS" if marker == JPEG_LS else "JPEG", rows, columns, samples
 
 
 def _check_jpeg_2000(codestream: bytes) -> None:

@@ -114,12 +114,19 @@ _PARTS = {
 Words that mean something harmless in another language, such as `face`, `main` and `PE`, are not among them.
 """
 
-_HUMAN = r"HUMANS?|HOMO SAPIENS|H SAPIENS|MENSCH\w*|HUMAIN\w*|HUMANO?|UMANO|UNKNOWN|NONE|N A"
+_ANIMAL = (
+    r"CANIS|CANINE|DOGS?|FELIS|FELINE|CATS?|EQUUS|EQUINE|HORSES?|BOS|BOVINE|CATTLE|COWS?|OVIS|OVINE|SHEEP|CAPRA|CAPRINE|"
+    r"GOATS?|SUS|PORCINE|PIGS?|SWINE|ORYCTOLAGUS|LEPORINE|RABBITS?|CAVIA|GUINEA PIGS?|MUS|MURINE|MOUSE|MICE|RATTUS|"
+    r"RATS?|MUSTELA|FERRETS?|AVES|AVIAN|BIRDS?|REPTIL\w*|MACAC\w*|PRIMATES?|MONKEYS?|ANIMALS?|NON ?HUMAN"
+)
+"""Species that are met in hospitals for animals and in laboratories, in Latin and in English."""
+
 
 _FRONTAL = r"AP|PA|A P|P A|FRONTAL\w*|POSTERO ?ANTERIOR|ANTERO ?POSTERIOR|FACE|VIEWS|2 ?V\w*|DECUB\w*|DECUBITUS|[LR]LD"
 
 _SIDES = {
-    "a lateral view": r"LL|RL|LLAT|RLAT|LAT|LATERAL\w*|SEITLICH\w*|PROFIL|PERFIL|LATERO ?LATERAL\w*",
+    "a lateral view": r"LL|RL|LLAT|RLAT|LAT|LATL|(CHEST|THORAX)LAT|LATERAL(?!ITY)\w*|SEITLICH\w*|PROFIL|PERFIL|"
+    r"LATERO ?LATERAL\w*",
     "an oblique view": r"[LR]LO|[LR][AP]O|OBL|OBLI|OBLIQUE\w*|SCHRAEG|OBLIQUA|OBLICUA",
 }
 """Views that are not frontal (PS3.3, sections C.8.1.1 and C.8.11.5). Decubitus views are: only the patient lies."""
@@ -169,8 +176,7 @@ def check(header: pydicom.Dataset) -> None:
             raise _refusal(_MODALITIES[modality], "Modality")
     if "YES" in _words(header, "QualityControlImage"):
         raise _refusal("a picture for quality control", "Quality Control Image")
-    species = _words(header, "PatientSpeciesDescription") + _meanings(header, "PatientSpeciesCodeSequence")
-    if species and not _match(_HUMAN, species):
+    if _match(_ANIMAL, _words(header, "PatientSpeciesDescription")):
         raise _refusal("an animal", "Patient Species")
     parts = _words(header, "BodyPartExamined")
     regions = _meanings(header, "AnatomicRegionSequence")
@@ -190,6 +196,7 @@ def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
     places = (
         (_words(header, "ViewPosition"), "View Position"),
         (_meanings(header, "ViewCodeSequence"), "View Code"),
+        (_words(header, "BodyPartExamined"), "Body Part Examined"),
         (descriptions, "description of the series"),
     )
     for words, where in places:

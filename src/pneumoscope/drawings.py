@@ -1,4 +1,4 @@
-"""Pictures of anything but a chest: drawn at random, or pieces of three photographs."""
+"""Pictures of anything but a chest: drawn at random, or pieces of three photographs and a slice of a head."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def stretched(values: NDArray[Any]) -> Pixels:
     return np.asarray(np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0), dtype=np.float32)
 
 
-def noise(rng: np.random.Generator, size: int) -> Pixels:
+def _noise(rng: np.random.Generator, size: int) -> Pixels:
     """Noise of any grain, from white to clouds; some of it cut into patches."""
     picture = _field(rng, size, rng.uniform(0.0, 2.5))
     return np.round(picture * (levels := rng.integers(1, 6))) / levels if rng.random() < 0.3 else picture
 
 
-def gradient(rng: np.random.Generator, size: int) -> Pixels:
+def _gradient(rng: np.random.Generator, size: int) -> Pixels:
     """A nearly blank picture: a slow slope or a spot of light, and a little noise; some of it in a plain frame."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     angle, (cx, cy) = rng.uniform(0, 2 * np.pi), rng.uniform(-1, 1, 2)
@@ -52,7 +52,7 @@ def gradient(rng: np.random.Generator, size: int) -> Pixels:
     return np.asarray(picture + rng.uniform(0, 0.05) * rng.normal(size=(size, size)), dtype=np.float32)
 
 
-def waves(rng: np.random.Generator, size: int) -> Pixels:
+def _waves(rng: np.random.Generator, size: int) -> Pixels:
     """Gratings, rings, checkers and weaves."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j] + rng.uniform(-0.5, 0.5, (2, 1, 1))
     a, b, c = rng.uniform(0, 2 * np.pi), rng.uniform(2, 40), rng.uniform(2, 40)
@@ -62,7 +62,7 @@ def waves(rng: np.random.Generator, size: int) -> Pixels:
     return stretched(np.sign(picture) if rng.random() < 0.4 else picture + 0.3 * rng.random() * _field(rng, size, 1.0))
 
 
-def shapes(rng: np.random.Generator, size: int) -> Pixels:
+def _shapes(rng: np.random.Generator, size: int) -> Pixels:
     """A drawing: filled and outlined shapes and lines; few and large, or many; some shaded."""
     ground = rng.random() if rng.random() < 0.5 else 1.0
     picture = Image.fromarray(np.full((2 * size, 2 * size), ground, dtype=np.float32))
@@ -84,7 +84,7 @@ def shapes(rng: np.random.Generator, size: int) -> Pixels:
         else:
             pen.line(points, fill=shade, width=width, joint="curve")
     drawn = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-    return drawn * (0.4 + 0.6 * gradient(rng, size)) if rng.random() < 0.4 else drawn
+    return drawn * (0.4 + 0.6 * _gradient(rng, size)) if rng.random() < 0.4 else drawn
 
 
 @cache
@@ -95,7 +95,7 @@ def _signs() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 96)
 
 
-def icon(rng: np.random.Generator, size: int) -> Pixels:
+def _icon(rng: np.random.Generator, size: int) -> Pixels:
     """One sign, or a few, large on a plain ground, as in clip art: figures, tools, plants, letters."""
     picture = Image.fromarray(np.ones((160, 160), dtype=np.float32))
     pen = ImageDraw.Draw(picture)
@@ -107,7 +107,7 @@ def icon(rng: np.random.Generator, size: int) -> Pixels:
     box = (*inner, *(inner + rng.uniform(50, 110, 2)))
     picture = picture.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR, fillcolor=1)
     drawn = np.asarray(picture)
-    return drawn * (0.4 + 0.6 * gradient(rng, size)) if rng.random() < 0.3 else drawn
+    return drawn * (0.4 + 0.6 * _gradient(rng, size)) if rng.random() < 0.3 else drawn
 
 
 @cache
@@ -115,7 +115,7 @@ def _letters(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def page(rng: np.random.Generator, size: int) -> Pixels:
+def _page(rng: np.random.Generator, size: int) -> Pixels:
     """A document: lines of letters, some under a headline, some with a ruled table or a picture among them."""
     picture = Image.fromarray(np.ones((2 * size, 2 * size), dtype=np.float32))
     pen = ImageDraw.Draw(picture)
@@ -130,12 +130,12 @@ def page(rng: np.random.Generator, size: int) -> Pixels:
         pen.line(((left, step), (2 * size - left, step)) if rng.random() < 0.5 else ((step, 0), (step, 2 * size)), 0.0)
     if rng.random() < 0.3:
         corner = rng.integers(0, size, 2)
-        inset = Image.fromarray(photograph(rng, size))
+        inset = Image.fromarray(_photograph(rng, size))
         picture.paste(inset, (int(corner[0]), int(corner[1])))
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def chart(rng: np.random.Generator, size: int) -> Pixels:
+def _chart(rng: np.random.Generator, size: int) -> Pixels:
     """A diagram on light or on dark: curves, bars, points, slices or fields within axes, with ticks, grid or title."""
     side = 2 * size
     ground = 0.5 * rng.random() ** 3 if rng.random() < 0.5 else 1.0
@@ -168,7 +168,7 @@ def _curves(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float
     for _ in range(rng.integers(1, 6)):
         wave = np.sin(np.linspace(0, rng.uniform(2, 40), 60))
         down = bottom + (top - bottom) * stretched(wave if rng.random() < 0.5 else np.cumsum(rng.normal(size=60)))
-        shade, width = rng.random(), int(rng.integers(1, 8))
+        shade, width = rng.choice((ink, rng.random())), int(rng.integers(1, 8))
         ImageDraw.Draw(picture).line(list(zip(across, down, strict=True)), shade, width)
 
 
@@ -199,7 +199,7 @@ def _points(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float
 def _slices(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) -> None:
     ends = np.cumsum(rng.dirichlet(np.ones(int(rng.integers(2, 16))))) * 360
     for start, end in zip([0.0, *ends[:-1]], ends, strict=True):
-        ImageDraw.Draw(picture).pieslice(box, start, end, fill=rng.random())
+        ImageDraw.Draw(picture).pieslice(box, start, end, fill=rng.random(), outline=ink)
 
 
 def _shades(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) -> None:
@@ -209,6 +209,7 @@ def _shades(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float
     left, top, right, bottom = (round(side) for side in box)
     how = Image.Resampling.NEAREST if rng.random() < 0.5 else Image.Resampling.BICUBIC
     picture.paste(Image.fromarray(field).resize((right - left, bottom - top), how), (left, top))
+    ImageDraw.Draw(picture).rectangle(box, outline=ink, width=2)
 
 
 def _ellipses(rng: np.random.Generator, size: int, parts: int, reach: float) -> tuple[Pixels, NDArray[np.bool_]]:
@@ -232,7 +233,7 @@ def _ellipses(rng: np.random.Generator, size: int, parts: int, reach: float) -> 
     return picture.astype(np.float32), body
 
 
-def section(rng: np.random.Generator, size: int) -> Pixels:
+def _section(rng: np.random.Generator, size: int) -> Pixels:
     """A section through a body, as CT and MR give it: round, on black, tissue of even shades with fine noise.
 
     One in ten is a real one: a piece of the MR of a head that comes with Matplotlib.
@@ -246,7 +247,7 @@ def section(rng: np.random.Generator, size: int) -> Pixels:
     return np.asarray(gaussian_filter(picture + body * texture, rng.uniform(0.2, 2.0) * size / 128), dtype=np.float32)
 
 
-def fan(rng: np.random.Generator, size: int) -> Pixels:
+def _fan(rng: np.random.Generator, size: int) -> Pixels:
     """An ultrasound frame: speckle in a fan or a box on black, dark vessels in it, some with letters around it."""
     y, x = np.mgrid[0 : 1 : size * 1j, -0.5 : 0.5 : size * 1j]
     apex, opening = rng.uniform(-0.4, 0.1), rng.uniform(0.3, 1.1)
@@ -264,7 +265,7 @@ def fan(rng: np.random.Generator, size: int) -> Pixels:
     return np.asarray(picture)
 
 
-def limb(rng: np.random.Generator, size: int) -> Pixels:
+def _limb(rng: np.random.Generator, size: int) -> Pixels:
     """Long bones, fingers or a joint on a dark film: bright shafts with thick rims in soft tissue."""
     from scipy.ndimage import gaussian_filter
 
@@ -300,7 +301,7 @@ def _samples() -> tuple[Pixels, ...]:
     return (*(picture.astype(np.float32) / 255 for picture in pictures), stretched(head))
 
 
-def photograph(rng: np.random.Generator, size: int) -> Pixels:
+def _photograph(rng: np.random.Generator, size: int) -> Pixels:
     """A piece of a photograph."""
     return _piece_of(_samples()[rng.integers(3)], rng, size, -2.5)
 
@@ -315,7 +316,7 @@ def _piece_of(picture: Pixels, rng: np.random.Generator, size: int, smallest: fl
     return np.asarray(Image.fromarray(piece.copy()).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def collage(rng: np.random.Generator, size: int) -> Pixels:
+def _collage(rng: np.random.Generator, size: int) -> Pixels:
     """Two other kinds in one picture: side by side, or one seen through the other."""
     names = [name for name in KINDS if name != "collage"]
     one, other = (KINDS[rng.choice(names)](rng, size) for _ in range(2))
@@ -327,17 +328,17 @@ def collage(rng: np.random.Generator, size: int) -> Pixels:
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int], Pixels]] = {
-    "noise": noise,
-    "gradient": gradient,
-    "waves": waves,
-    "shapes": shapes,
-    "icon": icon,
-    "page": page,
-    "chart": chart,
-    "section": section,
-    "fan": fan,
-    "limb": limb,
-    "photograph": photograph,
-    "collage": collage,
+    "noise": _noise,
+    "gradient": _gradient,
+    "waves": _waves,
+    "shapes": _shapes,
+    "icon": _icon,
+    "page": _page,
+    "chart": _chart,
+    "section": _section,
+    "fan": _fan,
+    "limb": _limb,
+    "photograph": _photograph,
+    "collage": _collage,
 }
 """What draws a picture (size, size), by the name of what it shows."""

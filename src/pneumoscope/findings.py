@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from pneumoscope.evaluation import Evaluation
 
+Write = Callable[..., None]
+
 COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
 LONGEST = 200
 """Bytes of a film's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
@@ -34,15 +36,16 @@ NOT_A_DEVICE = "Not a medical device: for research and teaching."
 
 
 @contextmanager
-def writer(style: str, output: Path | None) -> Iterator[Callable[[Finding], None]]:
+def writer(style: str, output: Path | None, *, with_maps: bool = False) -> Iterator[Write]:
     """Open a writer of findings to standard output, or to a file that appears only when it is complete.
 
     Args:
         style: `table`, `json` (one object a line) or `csv`.
         output: the file; None for standard output.
+        with_maps: whether rows of JSON and CSV name the film's evidence map as `evidence`.
 
     Yields:
-        A function that takes each finding.
+        A function that takes each finding, and where its evidence map is.
 
     Example:
         >>> with writer("json", None) as write:
@@ -50,31 +53,43 @@ def writer(style: str, output: Path | None) -> Iterator[Callable[[Finding], None
         {"path": "a.png", "probability": 0.25, "finding": "NORMAL", ... "error": null}
     """
     with _opened(output) as file:
-        yield from {"table": _table, "json": _json, "csv": _csv}[style](file)
+        yield from {"table": _table, "json": _json, "csv": _csv}[style](file, with_maps)
 
 
-def _json(file: TextIO) -> Iterator[Callable[[Finding], None]]:
-    yield lambda finding: print(json.dumps(finding.as_dict()), file=file, flush=True)
+def _named(place: Path | None, with_maps: bool) -> dict[str, str | None]:
+    return {"evidence": None if place is None else str(place)} if with_maps else {}
 
 
-def _csv(file: TextIO) -> Iterator[Callable[[Finding], None]]:
+def _json(file: TextIO, with_maps: bool) -> Iterator[Write]:
+    def write(finding: Finding, place: Path | None = None) -> None:
+        print(json.dumps(finding.as_dict() | _named(place, with_maps)), file=file, flush=True)
+
+    yield write
+
+
+def _csv(file: TextIO, with_maps: bool) -> Iterator[Write]:
     rows = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Python quotes no carriage return
-    rows.writerow(COLUMNS)
+    columns = (*COLUMNS, *_named(None, with_maps))
+    rows.writerow(columns)
 
-    def write(finding: Finding) -> None:
-        row = finding.as_dict()
+    def write(finding: Finding, place: Path | None = None) -> None:
+        row = finding.as_dict() | _named(place, with_maps)
         error = row.pop("error") or {"kind": "", "message": ""}
         row |= {"warnings": ";".join(row["warnings"]), "error_kind": error["kind"], "error_message": error["message"]}
-        cells = ["" if row[name] is None else row[name] for name in COLUMNS]
+        cells = ["" if row[name] is None else row[name] for name in columns]
         (quoted if "\r" in finding.path else rows).writerow(cells)
 
     yield write
 
 
-def _table(file: TextIO) -> Iterator[Callable[[Finding], None]]:
+def _table(file: TextIO, with_maps: bool) -> Iterator[Write]:
     findings: list[Finding] = []
-    yield lambda finding: findings.append(replace(finding, evidence=None))  # a million maps fit no memory
+
+    def write(finding: Finding, place: Path | None = None) -> None:
+        findings.append(replace(finding, evidence=None))  # a million maps fit no memory
+
+    yield write
     _print_table(file, findings)
 
 

@@ -139,10 +139,11 @@ def read(path: str | os.PathLike[str]) -> tuple[openvino.Model, Card]:
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"Expected a model file at '{path}', which does not exist.")
-    # `Core.read_model` would let the parsers of all other formats speak.
-    reader = FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
-    try:
+    try:  # not `Core.read_model`, which would let the parsers of all other formats speak
+        reader = FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
         graph = reader.convert(reader.load(path))
+    except MemoryError:
+        raise
     except Exception as error:  # a class of OpenVINO's for each of its checks
         raise ModelFileError(f"Expected an ONNX model in '{path}', got a file that is none or is damaged.") from error
     place = ["framework", METADATA_KEY]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import sys
 import warnings
 from typing import Any
@@ -35,10 +36,16 @@ SIGNATURES = tuple(_PLUGINS)
 """How the files begin that `decode` decodes."""
 
 _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+JPEG_LS = 0xF7
+_JPEG_LOSSLESS = 0xC3
+_JPEG_FRAMES = (0xC0, 0xC1, 0xC2, _JPEG_LOSSLESS, JPEG_LS)
+"""Baseline, extended, progressive, lossless, JPEG-LS (ITU-T T.81, table B.1; ITU-T T.87, section C.1.1)."""
+
 _JPEG_OF_THE_PICTURE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, restarts and stuffed bytes are none
-_JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes")
+_JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_JPEG_ASIDE = re.compile("JFIF|ICC|Adobe")  # in what libjpeg says of metadata
 _TELLING = (OSError, SyntaxError, ValueError)
 """Errors of decoders whose text says something of the picture; the others are of their own making."""
 
@@ -51,8 +58,8 @@ _TIFF_JPEG = (6, 7)
 MAX_SCANS = 100
 """A progressive JPEG has some ten; each is a pass over all of the picture, and thousands fit into a few bytes."""
 
-MOST_LEFT_OVER = 32
-"""Bytes between the parts of a JPEG that say nothing; more of them are a part of the picture that was lost."""
+MOST_LEFT_OVER = 3
+"""Bytes at the end of a JPEG that say nothing; more of them are a part of the picture that was lost."""
 
 _BLOCK = 2**15
 """Samples scaled at a time: as many as fit into a processor's cache."""
@@ -89,8 +96,8 @@ def decode(
     try:
         picture = _open(data, max_pixels)
         width, height = picture.size
-        if at_least and picture.mode in ("L", "RGB") and min(width, height) >= 2 * at_least:
-            picture.draft("L", (at_least, at_least))  # only a JPEG can; others are left as they are
+        if at_least and picture.mode in ("L", "RGB") and min(width, height) >= 2 * at_least and _is_reducible(data):
+            picture.draft("L", (at_least, at_least))
         samples, bits = _samples(picture, data)
         turn = picture.getexif().get(0x0112, 1)
         pixels = _upright(brightness(samples), turn)
@@ -130,6 +137,12 @@ def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
     jpeg = JpegImageFile(io.BytesIO(data))
     if jpeg.mode not in ("L", "RGB") or jpeg.getexif().get(0x0112, 1) != 1:
         return None
+    bare = _bare(data)
+    return (bare, (jpeg.height, jpeg.width)) if bare else None
+
+
+def _bare(data: bytes) -> bytes | None:
+    """Give a JPEG without its metadata; None where it has no end."""
     kept, at = [data[:2]], 2
     while segment := _JPEG_SEGMENT.match(data, at):
         marker = segment[1][0]
@@ -137,13 +150,13 @@ def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
         at = segment.end() + length
         if marker == 0xD9:
             kept.append(_JPEG_END)
-            return b"".join(kept), (jpeg.height, jpeg.width)
+            return b"".join(kept)
         if marker == 0xDA:  # the coded picture follows, up to the next marker
             following = _JPEG_MARKER.search(data, at)
             at = following.start() if following else len(data)
         body = data[segment.end() + 2 : segment.end() + length]
         if marker == 0xE0 and body.startswith(b"JFIF\0"):
-            kept.append(b"\xff\xe0\x00\x10" + body[:12] + b"\0\0")  # without its thumbnail
+            kept.append(b"\xff\xe0\x00\x10JFIF\0\1\1" + body[7:12] + b"\0\0")  # without its thumbnail
         elif marker == 0xEE and body.startswith(b"Adobe"):
             kept.append(b"\xff\xee\x00\x0e" + body[:12])
         elif marker in _JPEG_OF_THE_PICTURE:
@@ -177,8 +190,8 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
         channels: 1 for gray, 3 for red, green and blue.
 
     Returns:
-        (H, W) or (H, W, 3), to the pixel what Pillow and imagecodecs give; None where another decoder is to be asked: a
-        few bytes too many between a JPEG's parts, as some programs leave there, are no damage.
+        (H, W) or (H, W, 3), to the pixel what Pillow and imagecodecs give; None where another decoder is to be asked:
+        for colours sampled in an unusual way, or a few bytes too many at the end, as some programs leave there.
 
     Raises:
         ValueError: it is damaged.
@@ -188,18 +201,53 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
         (1416, 1776)
     """
     width, height = size
+    frame = jpeg_frame(data)
+    if frame is None or frame[1] != 8 or (frame[0] == _JPEG_LOSSLESS and frame[2:4] != (height, width)):
+        return None  # above all what cannot be reduced: simplejpeg would write beyond the room for the reduced picture
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, "GRAY" if channels == 1 else "RGB", min_height=height, min_width=width
         )
     except ValueError as error:
-        left_over = _JPEG_LEFT_OVER.search(str(error))
-        if left_over is None or int(left_over[1]) > MOST_LEFT_OVER:
-            raise
-        return None
+        reason = str(error)
+        if _JPEG_ASIDE.search(reason):  # only the first fault is told: the others may be in the picture
+            bare = _bare(data)
+            return None if bare in (None, data) else whole_jpeg(bare, size, channels)
+        left_over = _JPEG_LEFT_OVER.search(reason)
+        if "subsampling" in reason or (left_over and int(left_over[1]) <= MOST_LEFT_OVER):
+            return None
+        raise
     if pixels.shape != (height, width, channels):
         return None
     return pixels[..., 0] if channels == 1 else pixels
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
+    """Read what a JPEG says of its picture: the frame header (ITU-T T.81, section B.2.2).
+
+    Args:
+        data: the bytes of the JPEG.
+
+    Returns:
+        The marker's second byte, bits a sample, rows, columns, and samples a pixel; None where these are no segments
+        up to a frame of `_JPEG_FRAMES`.
+
+    Example:
+        >>> jpeg_frame(open("film.jpeg", "rb").read())  # doctest: +SKIP
+        (192, 8, 1416, 1776, 1)
+    """
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while (segment := _JPEG_SEGMENT.match(data, at)) and segment[1][0] not in (0xD9, 0xDA):
+        if segment[1][0] in _JPEG_FRAMES and len(data) >= segment.end() + 8:
+            return segment[1][0], *struct.unpack_from(">BHHB", data, segment.end() + 2)
+        at = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
+    return None
+
+
+def _is_reducible(data: bytes) -> bool:
+    """Say whether this is a JPEG that may be decoded at a half, a quarter or an eighth of its size."""
+    frame = jpeg_frame(data)
+    return frame is not None and frame[0] != _JPEG_LOSSLESS
 
 
 def check_size(width: int, height: int, channels: int, max_pixels: int) -> None:
@@ -344,13 +392,12 @@ def _unit_floats(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _scaled(values: NDArray[Any], exact: type[np.floating[Any]], low: float, span: float) -> NDArray[np.float32]:
-    """Give (values - low) / span, some rows at a time: of a large film there is room for one copy, not for three."""
-    scaled = np.empty(values.shape, dtype=np.float32)
-    step = max(1, _BLOCK // max(1, values[:1].size))
-    for top in range(0, len(values), step):
-        rows = slice(top, top + step)
-        scaled[rows] = (values[rows].astype(exact) - exact(low)) / exact(span)
-    return scaled
+    """Give (values - low) / span, a block at a time: of a large film there is room for one copy, not for three."""
+    flat, scaled = values.reshape(-1), np.empty(values.size, dtype=np.float32)
+    for start in range(0, len(flat), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        scaled[block] = (flat[block].astype(exact) - exact(low)) / exact(span)
+    return scaled.reshape(values.shape)
 
 
 def brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:

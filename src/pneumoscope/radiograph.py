@@ -81,6 +81,10 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        raise UnsupportedError(
+            f"Expected a path, the bytes of a file or an array, got '{type(source).__name__}': give one of these."
+        )
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
         raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")

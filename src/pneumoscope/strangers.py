@@ -83,7 +83,7 @@ def _piece(rng: np.random.Generator, size: int, films: Films) -> Pixels:
 def _part(rng: np.random.Generator, size: int, films: Films) -> Pixels:
     """A film cut off: its upper, lower, left or right half at most, or a piece of that."""
     film = _one_of(rng, size, films)
-    shares = rng.uniform(0.2, 0.47), rng.uniform(0.4, 1.0)
+    shares = rng.uniform(0.2, 0.5), rng.uniform(0.4, 1.0)
     height, width = (int(size * share) for share in (shares if rng.random() < 0.5 else shares[::-1]))
     top, left = (rng.choice((0, size - side)) for side in (height, width))
     piece = film[top : top + height, left : left + width].copy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,8 +83,8 @@ class Views:
         remarks: for each warning of `WAYS`, the log odds of that way against upright from which it is given.
     """
 
-    hidden: NDArray[np.float32]
-    last: NDArray[np.float32]
+    hidden: NDArray[np.floating[Any]]
+    last: NDArray[np.floating[Any]]
     refusal: float = math.inf
     doubt: float = math.inf
     remarks: tuple[tuple[str, float], ...] = ()
@@ -214,21 +214,26 @@ def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) 
     from sklearn.neural_network import MLPClassifier
 
     mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 0.02)
-    inputs = (inputs - mean) / scale
-    hidden, last, offset = [], [], np.zeros(len(WAYS) + 1)
-    for turn in range(NETWORKS):
-        network = MLPClassifier((UNITS,), alpha=0.3, batch_size=128, max_iter=12, random_state=NETWORKS * seed + turn)
+    inputs, learnt = (inputs - mean) / scale, []
+    for own_seed in np.random.SeedSequence(seed).generate_state(NETWORKS).tolist():
+        network = MLPClassifier((UNITS,), alpha=0.3, batch_size=128, max_iter=12, random_state=own_seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # stopped on purpose: longer, it learns by heart
             network.fit(inputs, classes)
         slopes = network.coefs_[0] / scale[:, None]
-        hidden.append(np.vstack([slopes, network.intercepts_[0] - mean @ slopes]))
-        last.append(network.coefs_[1] / NETWORKS)
-        offset += network.intercepts_[1] / NETWORKS
+        hidden = np.vstack([slopes, network.intercepts_[0] - mean @ slopes])
+        learnt.append(Views(hidden, np.vstack([network.coefs_[1], network.intercepts_[1]])))
+    together = _mean(learnt)
     # As they will be read back, so that the limits hold for what the file says.
-    weights = np.hstack(hidden), np.vstack([*last, offset])
-    first, second = (decoded(encoded(w)).reshape(w.shape) for w in weights)
-    return Views(first, second)
+    hidden, last = (decoded(encoded(w)).reshape(w.shape) for w in (together.hidden, together.last))
+    return Views(hidden, last)
+
+
+def _mean(networks: Sequence[Views]) -> Views:
+    """Give the one network whose logits are the mean of these networks' logits."""
+    hidden = np.hstack([network.hidden for network in networks])
+    offset = np.sum([network.last[-1] for network in networks], axis=0)
+    return Views(hidden, np.vstack([*(network.last[:-1] for network in networks), offset]) / len(networks))
 
 
 def _limited(views: Views, held_out: NDArray[np.float32], changed: NDArray[np.float32]) -> Views:
