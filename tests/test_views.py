@@ -195,15 +195,15 @@ def test_real_films_are_judged_and_told_of_when_they_hang_wrong(data: Path) -> N
 
 
 @pytest.mark.films
-def test_a_film_cut_in_half_or_blurred_beyond_recognition_gets_no_verdict_without_a_warning(data: Path) -> None:
+def test_most_films_cut_in_half_or_blurred_beyond_recognition_get_no_verdict_without_a_warning(data: Path) -> None:
     films = [radiograph.read(path).pixels for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))]
     detector = Detector()
 
     def doubted(changed: list[NDArray[np.float32]]) -> int:
         return sum(finding.error is not None or bool(finding.warnings) for finding in detector.examine(changed))
 
-    assert doubted([film[: len(film) // 2] for film in films]) >= 12
-    assert doubted([film[len(film) // 2 :] for film in films]) >= 9
+    assert doubted([film[: len(film) // 2] for film in films]) >= 14
+    assert doubted([film[len(film) // 2 :] for film in films]) >= 11
     assert doubted([film[:, : film.shape[1] // 2] for film in films]) == 16
     assert doubted([film[:, film.shape[1] // 2 :] for film in films]) >= 15
     assert doubted([gaussian_filter(film, 0.05 * len(film)) for film in films]) == 16
