@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pneumoscope import Detector, engines, findings, model_file, radiograph
+from pneumoscope import Detector, engines, findings, frame, model_file, radiograph
 
 if TYPE_CHECKING:
     import keras
@@ -173,9 +173,7 @@ def reading_alone(arguments: argparse.Namespace) -> Judge:
 
     def judge(films: list[Path]) -> list[float]:
         with ThreadPoolExecutor(engines.WORKERS) as pool:
-            squashed = pool.map(
-                lambda film: radiograph.resize(radiograph.read(film, at_least=size).pixels, size), films
-            )
+            squashed = pool.map(lambda film: frame.squash(radiograph.read(film, at_least=size).pixels, size)[0], films)
             return [float(pixels[0, 0]) for pixels in squashed]
 
     return judge

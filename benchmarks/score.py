@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, engines, model_file, radiograph
+from pneumoscope import Detector, engines, frame, model_file, radiograph
 from pneumoscope.archive import Archive
 from pneumoscope.detector import BATCH_SIZE
 from pneumoscope.listing import FILMS_A_SHARD
@@ -87,7 +87,7 @@ def stages(films: list[Path], rounds: int) -> str:
 
     sides: dict[str, Callable[[], object]] = {
         "`Detector.examine`": lambda: list(detector.examine(films)),
-        "reading and squashing": lambda: [radiograph.resize(_read(film, size), size) for film in films],
+        "reading and squashing": lambda: [frame.squash(_read(film, size), size) for film in films],
         "network": lambda: [run(blank) for _ in range(-(-len(films) // BATCH_SIZE))],
         "sha256": lambda: [hashlib.sha256(film.read_bytes()).digest() for film in films],
     }

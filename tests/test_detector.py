@@ -122,10 +122,29 @@ def test_a_small_film_and_a_long_one_are_judged(detector: Detector, shape: tuple
 @pytest.mark.parametrize("shade", [0, 128, 255])
 def test_a_film_in_a_wide_even_frame_is_warned_of(detector: Detector, shade: int) -> None:
     film = drawn_film(0, seed=10_000)
-    framed = np.pad(film, ((0, 0), (SIZE // 12, SIZE // 12)), constant_values=shade)
-    narrow = np.pad(film, ((0, 0), (1, 1)), constant_values=shade)
-    told = ["framed" in finding.warnings or finding.error is not None for finding in detector.examine([framed, narrow])]
-    assert told == [True, False]
+    film[[0, -1], ::2] = film[::2, [0, -1]] = 90  # no frame of its own
+    framed = np.pad(film, ((SIZE // 4, 0), (SIZE // 4, SIZE // 4)), constant_values=shade)
+    bare, whole = detector.examine([film, framed], evidence=True)
+    assert "framed" not in bare.warnings
+    assert "framed" in whole.warnings
+    assert whole.finding == bare.finding
+    assert bare.evidence is not None
+    assert whole.evidence is not None
+    height, width = bare.evidence.shape
+    assert whole.evidence.shape == (2 * height, 2 * width)
+
+
+@pytest.mark.films
+def test_a_real_film_made_square_keeps_its_verdict(data: Path) -> None:
+    films = [radiograph.read(path).pixels for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))]
+    detector = Detector()
+    squares = [
+        np.pad(film, [(side // 2, side - side // 2) for side in max(film.shape) - np.array(film.shape)])
+        for film in films
+    ]
+    pairs = list(zip(detector.examine(films), detector.examine(squares), strict=True))
+    assert sum("framed" in square.warnings for _, square in pairs) >= 15
+    assert [square.finding for _, square in pairs] == [film.finding for film, _ in pairs]
 
 
 def test_one_film_may_be_an_array_alone(detector: Detector) -> None:

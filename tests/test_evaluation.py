@@ -95,7 +95,7 @@ def test_one_path_reads_pictures_for_training_and_for_use(detector: Detector, tm
     Image.fromarray(drawn_film(1, 5, size=700)).save(path)
     film = Film(path, 1, "p")
     trained_on = splits.decode([film], detector.card.input_size).pixels[0]
-    pixels, _ = detector._read(path)
+    pixels, _, _ = detector._read(path)
     assert np.abs(pixels - trained_on.astype(np.float32)).max() < 5e-4  # half precision in the training's memory
 
 

@@ -16,7 +16,7 @@ HEAVY = (*FRAMEWORKS, *TRACKERS, "sklearn", "scipy", "matplotlib", "pandas", "on
 
 FLOORS = (
     "errors atomic radiograph dicom dicom_header dicom_frames dicom_display picture dataset stored splits download "
-    "sources stress outline strangers drawings metrics operating_point calibration overlay thorax curves copies "
+    "sources stress outline frame strangers drawings metrics operating_point calibration overlay thorax curves copies "
     "shortcuts faults audit",
     "detector engines model_file gate views architectures graph augmentation recipe devices tracking epochs "
     "preparation finishing training evaluation adaptation export litert dicom_report",

@@ -15,8 +15,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import engines, model_file, radiograph
+from pneumoscope import engines, frame, model_file, radiograph
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
+from pneumoscope.frame import Box
 from pneumoscope.gate import Gate
 from pneumoscope.radiograph import Source
 from pneumoscope.splits import picture_key
@@ -37,13 +38,10 @@ LONGEST_SIDE = 4
 SMALLEST_SIDE = 0.125
 """Of what the model looks at: less than the smallest films of public data sets, which have 28 pixels a side."""
 
-FRAME, EVEN = 0.1, 0.04
-"""The share of a film in rows and columns at its edges that makes a frame, and how even they are, of the full range."""
-
 WARNINGS = {
     "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
-    "framed": "A wide even frame lies around the film: the verdict is not to be trusted; cut the frame off.",
+    "framed": "A wide even frame lies around the film; what is within was judged.",
     "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
@@ -67,7 +65,8 @@ class Finding:
         threshold: the probability from which the finding is `PNEUMONIA`.
         warnings: keys of `WARNINGS`.
         error: what went wrong.
-        evidence: (h, w), what each place adds to the logit beyond a usual film; only where asked for.
+        evidence: (h, w), what each place adds to the logit beyond a usual film; only where asked for. Of a framed film
+            it has more places, those of the frame among them.
     """
 
     path: str
@@ -223,7 +222,7 @@ class Detector:
     def _examine(self, source: Source, evidence: bool) -> Finding:
         path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
         try:
-            pixels, warnings = self._read(source)
+            pixels, warnings, box = self._read(source)
         except PneumoscopeError as error:
             return Finding(path, error=error)
         except MemoryError:
@@ -240,22 +239,23 @@ class Detector:
             fitted.is_uncertain(probability),
             fitted.threshold,
             tuple(sorted(set(warnings))),
-            evidence=outputs["evidence"][0] if evidence else None,
+            evidence=frame.spread(outputs["evidence"][0], box) if evidence else None,
         )
 
-    def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str]]:
-        """Give what the network looks at, (S, S), and what there is to warn of."""
+    def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str], Box]:
+        """Give what the network looks at, (S, S), what there is to warn of, and the part of the film that it is."""
         film = radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
-        height, width = film.shape
+        pixels, box = frame.squash(film.pixels, self.card.input_size)
+        if np.ptp(pixels) < BLANK:
+            raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
+        height = round(film.shape[0] * (box.bottom - box.top))
+        width = round(film.shape[1] * (box.right - box.left))
         least = round(SMALLEST_SIDE * self.card.input_size)
         if min(height, width) < least or max(height, width) > LONGEST_SIDE * min(height, width):
             raise NotAChestRadiographError(
                 f"Expected a chest radiograph of at least {least} pixels a side, no side over {LONGEST_SIDE} times as "
                 f"long as the other, got {width} x {height} pixels: give the whole film as it was made."
             )
-        pixels = radiograph.resize(film.pixels, self.card.input_size)
-        if np.ptp(pixels) < BLANK:
-            raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
         view = self._views.look(pixels) if self._views else View()
         if view.refused:
             raise NotAChestRadiographError(
@@ -264,13 +264,13 @@ class Detector:
             )
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
         warnings += view.warnings
-        if _frame(pixels) > FRAME:
+        if box.area < 1.0:
             warnings.append("framed")
         if min(height, width) < self.card.input_size:
             warnings.append("low_resolution")
         if picture_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
             warnings.append("seen_in_training")
-        return pixels, warnings
+        return pixels, warnings, box
 
 
 def _several(sources: object) -> Iterable[Source]:
@@ -278,12 +278,3 @@ def _several(sources: object) -> Iterable[Source]:
     many = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, io.IOBase))
     alone = not many or (isinstance(sources, np.ndarray) and sources.ndim == 2)
     return cast("Iterable[Source]", [sources] if alone else sources)
-
-
-def _frame(film: NDArray[np.float32]) -> float:
-    """Measure how much of a film (S, S) lies in even rows and columns at its edges."""
-    inner = 1.0
-    for axis in (0, 1):
-        shown = np.flatnonzero(np.ptp(film, axis=axis) > EVEN)
-        inner *= (shown[-1] - shown[0] + 1) / len(film) if len(shown) else 0.0
-    return 1.0 - inner

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import model_file, radiograph
+from pneumoscope import frame, model_file, radiograph
 from pneumoscope.errors import DatasetError, MissingExtraError, ModelFileError, PneumoscopeError
 from pneumoscope.model_file import METADATA_KEY, PROBABILITY, Card
 from pneumoscope.radiograph import Source
@@ -149,7 +149,7 @@ def _squashed(films: list[Source], size: int) -> tuple[NDArray[np.float32], list
     pictures, failures = [], []
     for place in np.unique(np.linspace(0, len(films) - 1, FILMS).astype(int)) if films else ():
         try:
-            pictures.append(radiograph.resize(radiograph.read(films[place], at_least=size).pixels, size))
+            pictures.append(frame.squash(radiograph.read(films[place], at_least=size).pixels, size)[0])
         except PneumoscopeError as error:
             failures.append((films[place], error))
     if not pictures:

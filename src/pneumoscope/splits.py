@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import dataset, radiograph, stored
+from pneumoscope import dataset, frame, radiograph, stored
 from pneumoscope.dataset import LABELS, Film
 from pneumoscope.errors import DatasetError, PneumoscopeError
 from pneumoscope.stored import Rows
@@ -75,7 +75,7 @@ def decode(
 
     def one(film: Film) -> NDArray[np.float16] | PneumoscopeError:
         try:
-            return radiograph.resize(radiograph.read(film.source, at_least=size).pixels, size).astype(np.float16)
+            return frame.squash(radiograph.read(film.source, at_least=size).pixels, size)[0].astype(np.float16)
         except PneumoscopeError as error:
             return error
 

@@ -103,10 +103,8 @@ def _blurred(rng: np.random.Generator, size: int, films: Films) -> Pixels:
 
 
 def _framed(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    """A film on a page, a table or a screen that is half as wide and high again, or more."""
-    ground = np.full((size, size), rng.random(), dtype=np.float32)
-    if rng.random() < 0.6:
-        ground[:] = drawings.KINDS[rng.choice(_GROUNDS)](rng, size)
+    """A film on a page, a table or a screen that is half as wide and high again, or more, and not even."""
+    ground = 0.7 * drawings.KINDS[rng.choice(_GROUNDS)](rng, size) + 0.3 * drawings.KINDS["noise"](rng, size)
     height, width = (int(size * share) for share in rng.uniform(0.25, 0.65, 2))
     top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
     film = Image.fromarray(_one_of(rng, size, films)).resize((width, height), Image.Resampling.BILINEAR)

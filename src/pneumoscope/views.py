@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoscope import outline, strangers, stress
+from pneumoscope import frame, outline, strangers, stress
 from pneumoscope.errors import ModelFileError
 from pneumoscope.gate import decoded, encoded
 from pneumoscope.stored import Rows
@@ -200,7 +200,7 @@ def fit(
     groups = [described(chosen), described(varied(film, rng) for film in chosen for _ in range(VARIANTS))]
     groups += [described(make(either(film)) for film in chosen) for _, make in list(WAYS.values())[1:]]
     others = (strangers.draw(kinds[i % len(kinds)], rng, size, chosen) for i in range(STRANGERS * len(chosen)))
-    groups.append(described(others))
+    groups.append(described(frame.squash(other, size)[0] for other in others))  # as they will be seen
     classes = np.repeat([0, *range(len(WAYS) + 1)], [len(group) for group in groups])
     views = _learnt(np.concatenate(groups), classes, seed)
     return _limited(
