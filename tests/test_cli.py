@@ -347,7 +347,8 @@ def test_a_closed_pipe_is_no_traceback(tiny_model: Path, draw_folder: Callable[.
 
 def test_a_drawn_film_is_found_through_the_whole_path(tiny_model: Path, tmp_path: Path) -> None:
     for label, name in enumerate(("normal", "pneumonia")):
-        Image.fromarray(drawn_film(label, seed=123, size=200)).save(tmp_path / f"{name}.tiff")
+        film = Image.fromarray(drawn_film(label, seed=123)).resize((200, 200), Image.Resampling.NEAREST)
+        film.save(tmp_path / f"{name}.tiff")
     rows = [json.loads(line) for line in predict(tiny_model, tmp_path, "-f", "json").stdout.splitlines()]
     assert [row["finding"] for row in rows] == ["NORMAL", "PNEUMONIA"]
 
