@@ -138,6 +138,13 @@ def test_a_list_on_standard_input_is_read(tiny_model: Path, draw_folder: Callabl
     ]
 
 
+def test_a_film_named_twice_has_two_rows(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    film = draw_folder(1, 1) / "NORMAL" / "normal000.png"
+    rows = predict(tiny_model, film, film, "-f", "json").stdout.splitlines()
+    assert len(rows) == 2
+    assert rows[0] == rows[1]
+
+
 def test_a_name_that_does_not_exist_is_a_row(tiny_model: Path) -> None:
     done = predict(tiny_model, "nowhere.png", "-f", "json")
     assert done.returncode == 3

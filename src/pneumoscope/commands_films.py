@@ -107,11 +107,11 @@ def predict(
     for folder in (evidence, dicom_out):
         if folder:
             check_folder(folder)
-    found = {path: list(radiograph.files(path)) for path in _listed(paths)}
-    films = [film for path in found.values() for film in path]
+    found = [(path, list(radiograph.files(path))) for path in _listed(paths)]
+    films = [film for _, inside in found for film in inside]
     if not films:
         raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
-    for empty in (path for path, inside in found.items() if not inside):
+    for empty in (path for path, inside in found if not inside):
         console.note(f"There are no films in {findings.printable(empty)}.")
     if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):
         raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
