@@ -3,10 +3,10 @@
     python benchmarks/gate.py --films chest_xray/val --films more/films
 
 The pictures are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
-every kind of `pneumoscope.strangers`. The model has learnt from such strangers, though not from these draws; pydicom's
-and scikit-image's pictures and these diagrams it has not seen. Chest films are shown
-as they are, under each shift of `pneumoscope.stress`, turned, inverted and mirrored; name ones that the model was not
-trained on. Prints a table in Markdown; in brackets the 95 % interval.
+every kind of `pneumoscope.ood.negatives`. The model has learnt from such strangers, though not from these draws;
+pydicom's and scikit-image's pictures and these diagrams it has not seen. Chest films are shown as they are, under each
+shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained on.
+Prints a table in Markdown; in brackets the 95 % interval.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, metrics, radiograph, strangers, stress, views
+from pneumoscope import Detector
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
+from pneumoscope.imaging import corruptions, radiograph
+from pneumoscope.metrics import metrics
+from pneumoscope.ood import negatives, orientation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,10 +162,10 @@ def drawn(films: Pictures) -> dict[str, Pictures]:
     """Draw pictures of every kind; those made of films need films."""
     size = 256
     squashed = np.stack([radiograph.resize(film, size) for film in films]) if films else np.zeros((0, size, size))
-    kinds = [kind for kind in strangers.KINDS if films or kind not in strangers.OF_FILMS]
+    kinds = [kind for kind in negatives.KINDS if films or kind not in negatives.OF_FILMS]
     return {
         f"drawn: {kind}": [
-            strangers.draw(kind, np.random.default_rng([i, len(kind)]), size, squashed) for i in range(DRAWN)
+            negatives.draw(kind, np.random.default_rng([i, len(kind)]), size, squashed) for i in range(DRAWN)
         ]
         for kind in kinds
     }
@@ -172,13 +175,15 @@ def shown(films: Pictures) -> dict[str, Pictures]:
     """Show chest films as they are, under stress, and the wrong way round."""
     if not films:
         return {}
-    shifts = [name for name in stress.SHIFTS if name not in stress.APART]
+    shifts = [name for name in corruptions.SHIFTS if name not in corruptions.APART]
     rng = np.random.default_rng(0)
     squashed = [radiograph.resize(film, 256) for film in films]
     kinds = {"chest films": films}
-    kinds["under one kind of stress"] = [stress.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)]
-    kinds["changed in several ways at once"] = [views.varied(film, rng) for film in squashed]
-    return kinds | {way: [make(film) for film in films] for way, (remark, make) in views.WAYS.items() if remark}
+    kinds["under one kind of stress"] = [
+        corruptions.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)
+    ]
+    kinds["changed in several ways at once"] = [orientation.varied(film, rng) for film in squashed]
+    return kinds | {way: [make(film) for film in films] for way, (remark, make) in orientation.WAYS.items() if remark}
 
 
 if __name__ == "__main__":

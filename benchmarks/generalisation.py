@@ -6,7 +6,8 @@ Seven trainings: five patient-grouped folds, and two imitations of a new site. K
 series, `IM-` and `NORMAL2-IM-`; a model that learns from the normals of one and from half of the patients with
 pneumonia meets the normals of the other and the other half. In each, the patients that choose the epoch, the
 temperature and the threshold are a fifth of the training patients, so that those measured on have chosen nothing. Every
-model is measured on its held-out films as they are, and on some 500 of them under each shift of `pneumoscope.stress`.
+model is measured on its held-out films as they are, and on some 500 of them under each shift of
+`pneumoscope.imaging.corruptions`.
 
 Takes a quarter of an hour a training on two cores; broken off, the same command goes on where it was. The page is
 written anew after each.
@@ -24,10 +25,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, dataset, evaluation, splits, stress, training
+from pneumoscope import Detector
 from pneumoscope.atomic import write_text
-from pneumoscope.recipe import Recipe
-from pneumoscope.splits import Decoded
+from pneumoscope.data import layouts, splits
+from pneumoscope.data.splits import Decoded
+from pneumoscope.evaluation.evaluate import evaluate, under_stress
+from pneumoscope.imaging import corruptions
+from pneumoscope.training.recipe import Recipe
+from pneumoscope.training.run import fit
 
 ROOT = Path(__file__).parents[1]
 FOLDS = 5
@@ -56,7 +61,7 @@ def main() -> None:
     changes = {"epochs": arguments.epochs} if arguments.epochs else {}
     recipe = Recipe.from_toml(arguments.recipe, init=arguments.init, **changes)
     out = arguments.out or ROOT / "runs" / "generalisation" / arguments.recipe.stem
-    decoded = splits.decode(dataset.load(arguments.data), recipe.size)
+    decoded = splits.decode(layouts.load(arguments.data), recipe.size)
     tables: dict[str, Table] = {}
     for name, (learnt, held_out) in held_out_parts(decoded, recipe.seed).items():
         result = out / name / "stress.json"
@@ -84,11 +89,11 @@ def held_out_parts(decoded: Decoded, seed: int) -> dict[str, tuple[NDArray[np.in
 
 def measure(learnt: Decoded, held_out: Decoded, recipe: Recipe, result: Path) -> None:
     """Train on some films and judge the others under every shift."""
-    run = training.fit(learnt.films, result.parent, recipe, resume=True, progress=report)
+    run = fit(learnt.films, result.parent, recipe, resume=True, progress=report)
     detector = Detector(run.model)
     some = np.arange(len(held_out.films))[:: -(-len(held_out.films) // STRESSED)]
-    table = evaluation.under_stress(held_out.take(some), detector)
-    table["none"] = evaluation.evaluate(held_out.films, detector).performance
+    table = under_stress(held_out.take(some), detector)
+    table["none"] = evaluate(held_out.films, detector).performance
     write_text(result, json.dumps({shift: p.as_dict() for shift, p in table.items()}, indent=1))
 
 
@@ -159,7 +164,7 @@ def interval(figure: Mapping[str, float]) -> str:
 
 def worst(table: Table, figure: str) -> str:
     """Name the shift under which a figure is lowest."""
-    shifts = [shift for shift in table if shift not in stress.APART]
+    shifts = [shift for shift in table if shift not in corruptions.APART]
     shift = min(shifts, key=lambda name: float(table[name][figure]["value"]))
     return f"{interval(table[shift][figure])} {shift}"
 

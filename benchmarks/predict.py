@@ -31,7 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pneumoscope import Detector, engines, findings, frame, model_file, radiograph
+from pneumoscope import Detector
+from pneumoscope.imaging import preprocessing, radiograph
+from pneumoscope.inference import model_file, runtimes
+from pneumoscope.reporting import writers
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +99,7 @@ def keras_network(path: Path) -> keras.Model:
     import keras
     import onnx
 
-    from pneumoscope import architectures
+    from pneumoscope.networks import architectures
 
     (inference, card), graph = model_file.read(path), onnx.load(path).graph
     weights = {part.name: onnx.numpy_helper.to_array(part) for part in graph.initializer}
@@ -158,7 +161,7 @@ def with_overlays(arguments: argparse.Namespace) -> Judge:
     def judge(films: list[Path]) -> list[float]:
         probabilities = []
         with tempfile.TemporaryDirectory() as folder:
-            overlays = findings.Overlays(Path(folder))
+            overlays = writers.Overlays(Path(folder))
             for finding in detector.examine(films, evidence=True):
                 overlays.write(finding)
                 probabilities.append(finding.probability or 0.0)
@@ -172,8 +175,10 @@ def reading_alone(arguments: argparse.Namespace) -> Judge:
     size = model_file.read(arguments.model)[1].input_size
 
     def judge(films: list[Path]) -> list[float]:
-        with ThreadPoolExecutor(engines.WORKERS) as pool:
-            squashed = pool.map(lambda film: frame.squash(radiograph.read(film, at_least=size).pixels, size)[0], films)
+        with ThreadPoolExecutor(runtimes.WORKERS) as pool:
+            squashed = pool.map(
+                lambda film: preprocessing.squash(radiograph.read(film, at_least=size).pixels, size)[0], films
+            )
             return [float(pixels[0, 0]) for pixels in squashed]
 
     return judge
@@ -195,8 +200,8 @@ def network_alone(arguments: argparse.Namespace) -> Judge:
         return [float(request.infer(film)["logit"][0]) for _ in range(films)]
 
     def judge(films: list[Path]) -> list[float]:
-        with ThreadPoolExecutor(engines.WORKERS) as pool:
-            outputs = pool.map(share, [len(films[i :: engines.WORKERS]) for i in range(engines.WORKERS)])
+        with ThreadPoolExecutor(runtimes.WORKERS) as pool:
+            outputs = pool.map(share, [len(films[i :: runtimes.WORKERS]) for i in range(runtimes.WORKERS)])
             return [logit for logits in outputs for logit in logits]
 
     return judge
@@ -234,7 +239,7 @@ def peak() -> float:
 def measured(films: list[Path], arguments: argparse.Namespace) -> tuple[dict[str, Any], int, model_file.Card]:
     """Let all sides take turns."""
     card = model_file.read(arguments.model)[1]
-    there = {KERAS: card.architecture.startswith("mobilenet_v2"), REDUCED: engines.has_bfloat16()}
+    there = {KERAS: card.architecture.startswith("mobilenet_v2"), REDUCED: runtimes.has_bfloat16()}
     sides = [side for side in SIDES if there.get(side, True)]
     result: dict[str, Any] = {side: {"cold": [], "rounds": []} for side in sides}
     for side in sides[: sides.index(OURS) + 1]:

@@ -33,13 +33,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, dataset, metrics, splits, training
+from pneumoscope import Detector
 from pneumoscope.atomic import write_text
-from pneumoscope.augmentation import Augmentation
-from pneumoscope.dataset import Film
-from pneumoscope.metrics import Estimate
-from pneumoscope.recipe import Recipe
-from pneumoscope.splits import Decoded
+from pneumoscope.data import layouts, splits
+from pneumoscope.data.layouts import Film
+from pneumoscope.data.splits import Decoded
+from pneumoscope.metrics import metrics
+from pneumoscope.metrics.metrics import Estimate
+from pneumoscope.training.augmentation import Augmentation
+from pneumoscope.training.recipe import Recipe
+from pneumoscope.training.run import fit
 
 ROOT = Path(__file__).parents[1]
 TRAINED, VALIDATED = 68, 20
@@ -68,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    films = dataset.load(arguments.data)
+    films = layouts.load(arguments.data)
     decoded = splits.decode(films, 64)  # small: only to know who is one patient
     drawn_from, held_out = splits.folds(decoded, 5, seed=0)[0]
     pool, others = decoded.take(drawn_from), decoded.take(held_out)
@@ -90,7 +93,7 @@ def learnt(pool: Decoded, init: str, out: Path) -> str:
     """Train the network that `mobilenet-from-films` starts from, or find it."""
     path = out / "start" / "model.keras"
     if not path.exists():
-        training.fit(pool.films, path.parent, Recipe.from_toml(START, init=init, epochs=START_EPOCHS), resume=True)
+        fit(pool.films, path.parent, Recipe.from_toml(START, init=init, epochs=START_EPOCHS), resume=True)
     return str(path)
 
 
@@ -213,8 +216,8 @@ def our_cnn(films: list[Film], unseen: list[Film], init: str, draw: int, run: Pa
 
 
 def fit_ours(recipe: Recipe, films: list[Film], unseen: list[Film], run: Path) -> Scores:
-    """Train with `training.fit` and judge with the model file."""
-    detector = Detector(training.fit(films, run, recipe, resume=True).model)
+    """Train with `fit` and judge with the model file."""
+    detector = Detector(fit(films, run, recipe, resume=True).model)
 
     def judged(part: Sequence[Film]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         decoded = splits.decode(part, recipe.size)

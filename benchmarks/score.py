@@ -30,12 +30,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope import Detector, engines, frame, model_file, radiograph
-from pneumoscope.archive import Archive
-from pneumoscope.detector import BATCH_SIZE
-from pneumoscope.listing import FILMS_A_SHARD
-from pneumoscope.scorer import Scorer
-from pneumoscope.storage import Place, Reader
+from pneumoscope import Detector
+from pneumoscope.batch.actor import Scorer
+from pneumoscope.batch.manifest import FILMS_A_SHARD
+from pneumoscope.batch.output import Archive
+from pneumoscope.batch.storage import Place, Reader
+from pneumoscope.imaging import preprocessing, radiograph
+from pneumoscope.inference import model_file, runtimes
+from pneumoscope.inference.detector import BATCH_SIZE
 
 FEW = 16
 STAGED = 1000
@@ -50,7 +52,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=5000, help="how many are judged")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stages", action="store_true", help="print the processor time of a film")
-    parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, engines.WORKERS}))
+    parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, runtimes.WORKERS}))
     arguments = parser.parse_args()
     films = sorted(radiograph.files(arguments.source))
     if not films:
@@ -71,7 +73,7 @@ def stages(films: list[Path], rounds: int) -> str:
     detector = Detector(workers=1)
     size = detector.card.input_size
     blank = np.zeros((BATCH_SIZE, size, size, 1), dtype=np.float32)
-    run = engines.start("openvino", model_file.default(), model_file.read(model_file.default())[0])
+    run = runtimes.start("openvino", model_file.default(), model_file.read(model_file.default())[0])
     listed = [(os.fsencode(film), "") for film in films]
 
     def actor() -> None:
@@ -87,7 +89,7 @@ def stages(films: list[Path], rounds: int) -> str:
 
     sides: dict[str, Callable[[], object]] = {
         "`Detector.examine`": lambda: list(detector.examine(films)),
-        "reading and squashing": lambda: [frame.squash(_read(film, size), size) for film in films],
+        "reading and squashing": lambda: [preprocessing.squash(_read(film, size), size) for film in films],
         "network": lambda: [run(blank) for _ in range(-(-len(films) // BATCH_SIZE))],
         "sha256": lambda: [hashlib.sha256(film.read_bytes()).digest() for film in films],
     }
@@ -150,7 +152,7 @@ def table(sides: list[str], arguments: argparse.Namespace, starts: list[float], 
         workers = 0 if side == PREDICT else arguments.workers[i - 1]
         efficiency = f"{rates[i] / (workers * rates[1] / arguments.workers[0]):.2f}" if workers else ""
         overheads = ["", ""]
-        if workers == engines.WORKERS:
+        if workers == runtimes.WORKERS:
             overheads = [f"{totals[i] / totals[0] - 1:+.1%}", f"{rates[0] / rates[i] - 1:+.1%}"]
         rows.append(f"| `{side}` | {starts[i]:.1f} | {rates[i]:.0f} | {efficiency} | {' | '.join(overheads)} |")
     return "\n".join(rows)

@@ -26,7 +26,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from pneumoscope import Detector, radiograph
+from pneumoscope import Detector
+from pneumoscope.imaging import radiograph
 
 ALONE_SECONDS = 20.0
 TOLERANCE = 2e-5

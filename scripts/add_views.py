@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope import dataset, gate, model_file, splits, views
+from pneumoscope.data import layouts, splits
+from pneumoscope.inference import model_file
+from pneumoscope.ood import embedding, orientation
 
 
 def main() -> None:
@@ -27,11 +29,13 @@ def main() -> None:
 
     _, card = model_file.read(arguments.model)
     model_file.check_target(arguments.model, arguments.out)
-    decoded = splits.decode(dataset.load(arguments.data), card.input_size)
+    decoded = splits.decode(layouts.load(arguments.data), card.input_size)
     held_out = np.array([film.split == "val" for film in decoded.films])
-    if held_out.sum() < gate.ENOUGH or held_out.all():
-        raise SystemExit(f"Expected training films and at least {gate.ENOUGH} of split 'val', got {held_out.sum()}.")
-    learnt = views.fit(decoded.pixels[~held_out], decoded.pixels[held_out], progress=report)
+    if held_out.sum() < embedding.ENOUGH or held_out.all():
+        raise SystemExit(
+            f"Expected training films and at least {embedding.ENOUGH} of split 'val', got {held_out.sum()}."
+        )
+    learnt = orientation.fit(decoded.pixels[~held_out], decoded.pixels[held_out], progress=report)
     model_file.rewrite(arguments.model, replace(card, views=learnt.as_dict()), arguments.out, decoded.pixels[:8])
     print(f"refused from log odds of {learnt.refusal:.2f}, unlike from {learnt.doubt:.2f}; {dict(learnt.remarks)}")
 

@@ -14,10 +14,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pneumoscope import Detector, dataset, evaluation, model_file, splits, training
+from pneumoscope import Detector
 from pneumoscope.atomic import replacing, write_text
-from pneumoscope.evaluation import Evaluation
-from pneumoscope.recipe import Recipe
+from pneumoscope.data import layouts, splits
+from pneumoscope.evaluation import evaluate
+from pneumoscope.evaluation.evaluate import Evaluation
+from pneumoscope.inference import model_file
+from pneumoscope.training.recipe import Recipe
+from pneumoscope.training.run import fit, soup
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("default", "default-wide")
@@ -36,15 +40,15 @@ def main() -> None:
     for name in RECIPES:
         recipe = Recipe.from_toml(ROOT / "recipes" / f"{name}.toml", init=arguments.init)
         parts.append(arguments.out / name)
-        training.fit(arguments.data, parts[-1], recipe, resume=True, progress=report)
-    run = training.soup(arguments.data, arguments.out / "soup", parts, progress=report)
-    held_out = [film for film in dataset.load(run.model.parent / "split.csv") if film.split == "val"]
+        fit(arguments.data, parts[-1], recipe, resume=True, progress=report)
+    run = soup(arguments.data, arguments.out / "soup", parts, progress=report)
+    held_out = [film for film in layouts.load(run.model.parent / "split.csv") if film.split == "val"]
     detector = Detector(run.model)
     decoded = splits.decode(held_out, detector.card.input_size)
     measured = replace(
-        evaluation.evaluate(held_out, detector),
-        stressed=evaluation.under_stress(decoded, detector),
-        gaze=evaluation.gaze(decoded, detector),
+        evaluate.evaluate(held_out, detector),
+        stressed=evaluate.under_stress(decoded, detector),
+        gaze=evaluate.gaze(decoded, detector),
     )
     with replacing(model_file.default()) as draft:
         shutil.copyfile(run.model, draft)
@@ -69,8 +73,8 @@ def card_text(measured: Evaluation) -> str:
     )
     headline = " and ".join(
         f"{figure} {table[shift].figures[figure]} ({shift})"
-        for figure in evaluation.HEADLINE
-        if (shift := evaluation.worst_shift(table, figure))
+        for figure in evaluate.HEADLINE
+        if (shift := evaluate.worst_shift(table, figure))
     )
     assert gaze is not None
     kept, held = card.data["training"], card.data["validation"]
@@ -110,8 +114,8 @@ patients for the rest.
 
 ## Under stress
 
-The same films as a scanner, an exporter or a technician might have given them (`pneumoscope.stress`). At worst,
-inverted films apart: {headline}.
+The same films as a scanner, an exporter or a technician might have given them (`pneumoscope.imaging.corruptions`).
+At worst, inverted films apart: {headline}.
 
 | shift | AUC | sensitivity | specificity |
 |---|---|---|---|
@@ -119,7 +123,7 @@ inverted films apart: {headline}.
 
 ## Where it looks
 
-`evaluation.gaze`, on the same films. The thorax is an ellipse that touches the edges nearly; no lungs are segmented.
+`evaluate.gaze`, on the same films. The thorax is an ellipse that touches the edges nearly; no lungs are segmented.
 
 | | |
 |---|---|

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.serving import light_box  # noqa: E402
+from tests.builders.serving import light_box  # noqa: E402
 
 FILMS = {"drawn-01.png": 0.0, "drawn-02.png": 0.5, "drawn-03.png": 1.0, "drawn-04.png": 1.4, "drawn-05.png": 0.2}
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoscope.dataset import Film
+from pneumoscope.data.layouts import Film
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -77,9 +77,10 @@ def draw_folder(tmp_path: Path) -> Callable[..., Path]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file of a small network trained for seconds on drawn films."""
     pytest.importorskip("keras", reason="training is not installed")
-    from pneumoscope import training, views
-    from pneumoscope.augmentation import NONE
-    from pneumoscope.recipe import Recipe
+    from pneumoscope.ood import orientation
+    from pneumoscope.training.augmentation import NONE
+    from pneumoscope.training.recipe import Recipe
+    from pneumoscope.training.run import fit
 
     films = [
         Film(Path(f"drawn{i}"), i % 2, f"patient{i}", pixels=drawn_film(i % 2, seed=10_000 + i)) for i in range(520)
@@ -88,8 +89,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture="cnn", init="none", size=SIZE, epochs=8, learning_rate=2e-3, average=0.0, augmentation=NONE
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(views, "MOST_FILMS", 200)  # enough for drawn films, and seconds less
-        return training.fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
+        patch.setattr(orientation, "MOST_FILMS", 200)  # enough for drawn films, and seconds less
+        return fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
 
 
 def drawn(n: int, seed: int = 80_000) -> list[Film]:

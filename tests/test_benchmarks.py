@@ -15,10 +15,11 @@ pytest.importorskip("keras", reason="training is not installed")
 
 import onnx
 
-from pneumoscope import dataset, model_file, splits
+from pneumoscope.data import layouts, splits
+from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import ModelFileError
-from pneumoscope.recipe import Recipe
-from pneumoscope.splits import Decoded
+from pneumoscope.inference import model_file
+from pneumoscope.training.recipe import Recipe
 from tests.conftest import ROOT, drawn_film
 
 
@@ -53,10 +54,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Decoded:
     names = [(0, f"{('IM', 'NORMAL2-IM')[i % 2]}-{i:04d}-000{k}.png") for i in range(120) for k in (1, 2)]
     names += [(1, f"person{i}_virus_{k}.png") for i in range(120) for k in (1, 2)]
     for seed, (label, name) in enumerate(names):
-        path = folder / dataset.LABELS[label] / name
+        path = folder / layouts.LABELS[label] / name
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(drawn_film(label, seed, 32)).save(path)
-    return splits.decode(dataset.load(folder), 32)
+    return splits.decode(layouts.load(folder), 32)
 
 
 def test_the_first_recipe_draws_one_film_a_patient_and_half_of_them_normal(

@@ -18,9 +18,9 @@ from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
-from pneumoscope import radiograph
 from pneumoscope.errors import PneumoscopeError
-from tests.dicoms import RAMP, compressed, film
+from pneumoscope.imaging import radiograph
+from tests.builders.dicoms import RAMP, compressed, film
 
 PLANTED = {
     **dict.fromkeys(("PN",), "Zymurgy^Quintessa"),
@@ -109,7 +109,8 @@ def test_nothing_on_any_stream_tells_whose_film_it_is(tmp_path: Path) -> None:
     program = """
 import json, logging, pathlib, sys, warnings
 logging.basicConfig(level=logging.DEBUG)
-from pneumoscope import errors, radiograph
+from pneumoscope import errors
+from pneumoscope.imaging import radiograph
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     try:
         print(json.dumps({"path": path.name, "bits": radiograph.read(path).bits}))

@@ -6,9 +6,9 @@ Example:
     array(['NORMAL'], dtype='<U9')
 """
 
-from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import PneumoscopeError
-from pneumoscope.radiograph import Radiograph, read
+from pneumoscope.imaging.radiograph import Radiograph, read
+from pneumoscope.inference.detector import Detector, Finding
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,6 @@
 """`python -m pneumoscope` is `pneumoscope`."""
 
-from pneumoscope.cli import main
+from pneumoscope.cli.main import main
 
 if __name__ == "__main__":
     main()

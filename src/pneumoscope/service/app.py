@@ -15,8 +15,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import pneumoscope
-from pneumoscope.detector import WARNINGS
-from pneumoscope.findings import NOT_A_DEVICE
+from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.reporting.writers import NOT_A_DEVICE
 from pneumoscope.service import dicomweb, schemas, uploads
 from pneumoscope.service import stream as streaming
 from pneumoscope.service.queue import FilmQueue, QueueFullError

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pneumoscope import engines
-from pneumoscope.detector import BATCH_SIZE, Finding
 from pneumoscope.errors import PneumoscopeError, TooSlowError, UnreadableError
+from pneumoscope.inference import runtimes
+from pneumoscope.inference.detector import BATCH_SIZE, Finding
 from pneumoscope.service.telemetry import LOG
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
 
-TOGETHER = BATCH_SIZE * engines.WORKERS
+TOGETHER = BATCH_SIZE * runtimes.WORKERS
 """Films that the worker gets at once, at most: a batch for each of its threads."""
 
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumoscope.errors import UnsupportedError
-from pneumoscope.radiograph import MAX_PIXELS
+from pneumoscope.imaging.radiograph import MAX_PIXELS
 from pneumoscope.service.telemetry import LOG, Telemetry
 
 OPEN = ("/healthz", "/readyz", "/openapi.json")

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pneumoscope import overlay, radiograph
-from pneumoscope.detector import Detector, Finding
 from pneumoscope.errors import PneumoscopeError
-from pneumoscope.model_file import Card
-from pneumoscope.radiograph import Radiograph
+from pneumoscope.imaging import radiograph
+from pneumoscope.imaging.radiograph import Radiograph
+from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.model_file import Card
+from pneumoscope.reporting import evidence_map
 
 PREVIEW_SIDE = 1600
 """Longest side of a preview, in pixels: enough to fill a screen."""
@@ -182,22 +183,22 @@ def _row(finding: Finding, film: Submission, card: Card) -> Row:
     row = finding.as_dict()
     if film.evidence and finding.evidence is not None:
         cells = np.round(finding.evidence.astype(np.float64), 5).tolist()
-        row["evidence"] = {"cells": cells, "scale": round(overlay.scale_of(finding.evidence), 5)}
+        row["evidence"] = {"cells": cells, "scale": round(evidence_map.scale_of(finding.evidence), 5)}
     if film.preview and finding.error is None:
         row["preview"] = preview(radiograph.read(film.data))
     return row
 
 
 def _report_row(finding: Finding, film: Submission, card: Card) -> Row:
-    from pneumoscope import dicom_report
+    from pneumoscope.reporting import structured_report
 
     reports: list[bytes] = []
     try:
         asked = finding if film.evidence else replace(finding, evidence=None)  # another film of the batch has it
-        reports = [dicom_report.encode(made) for made in dicom_report.objects(asked, film.data, card)]
+        reports = [structured_report.encode(made) for made in structured_report.objects(asked, film.data, card)]
     except PneumoscopeError as error:
         finding = Finding("", error=error)
-    return finding.as_dict() | {"reports": reports, "instance": dicom_report.instance(film.data)}
+    return finding.as_dict() | {"reports": reports, "instance": structured_report.instance(film.data)}
 
 
 def preview(film: Radiograph) -> Row:

@@ -1,0 +1,1 @@
+"""Many radiographs, on one machine or a Ray cluster."""

@@ -1,0 +1,153 @@
+"""An actor of a cluster: one detector, and one shard after another."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+
+from pneumoscope.batch import output as archives
+from pneumoscope.batch.manifest import Listed, text
+from pneumoscope.batch.output import Archive, Row
+from pneumoscope.batch.storage import Reader
+from pneumoscope.errors import PneumoscopeError, StorageError, TooLargeError
+from pneumoscope.inference.detector import Detector, Finding
+
+READERS = 8
+"""Threads in which an actor reads films: an object store answers late, but many requests at once."""
+
+
+class Scorer:
+    """An actor: judges a shard's films that have no verdict yet, and replaces the shard's file.
+
+    Args:
+        model: the bytes of the model file, or a reference to them.
+        fingerprint: their sha256.
+        engine: what runs it.
+        archive: where the rows go.
+        reader: reads the films.
+    """
+
+    def __init__(
+        self,
+        model: ray.ObjectRef[bytes] | bytes,
+        fingerprint: str,
+        engine: str,
+        archive: Archive,
+        reader: Reader,
+    ) -> None:
+        self._model, self._fingerprint, self._engine = model, fingerprint, engine
+        self._archive, self._reader = archive, reader
+
+    def __call__(self, shards: pa.Table) -> pa.Table:
+        """Do shards, one a row; what comes of each is a row with its number, and the reason where it could not be done.
+
+        Nothing is raised: Ray Data would log it on this node and carry on without the shard.
+        """
+        results = []
+        for row in shards.to_pylist():
+            kind = reason = ""
+            scored = 0
+            try:
+                scored = self.do(row["shard"], list(zip(row["names"], row["versions"], strict=True)), row["careful"])
+            except PneumoscopeError as error:
+                kind, reason = error.kind, str(error)
+            except Exception as error:  # noqa: BLE001 - tried again, and told in the end
+                kind, reason = "", type(error).__name__
+            results.append({"shard": row["shard"], "scored": scored, "kind": kind, "reason": reason})
+        return pa.Table.from_pylist(results)
+
+    def do(self, shard: int, listed: Sequence[Listed], careful: bool) -> int:
+        """Judge what has no verdict yet, and say how many films that was.
+
+        Args:
+            shard: its number.
+            listed: its films.
+            careful: an earlier try ended the process. Each film is then written down as lost before it is judged, and
+                the next try passes over it.
+        """
+        self._check_output()
+        rows = self._archive.rows(shard)
+        todo = archives.unscored(listed, rows)
+        if careful:
+            lost = {path for path, row in rows.items() if row["error_kind"] == archives.LOST}
+            todo = [(name, version) for name, version in todo if text(name) not in lost]
+            for film in todo:
+                error = PneumoscopeError("Judging the film ended the process, or failed for no reason that is known.")
+                on_trial = self._row(film, None, Finding("", error=error))
+                self._archive.write(shard, (rows | {on_trial["path"]: on_trial}).values())
+                try:
+                    (judged,) = self.judge([film])
+                except PneumoscopeError:
+                    raise
+                except Exception:  # noqa: BLE001 - a film that the detector cannot take
+                    judged = on_trial
+                rows[judged["path"]] = judged
+        else:
+            rows |= {row["path"]: row for row in self.judge(todo)}
+        self._archive.write(shard, rows.values())
+        return len(todo)
+
+    def judge(self, listed: Iterable[Listed]) -> Iterator[Row]:
+        """Read and judge films; those that cannot be read come last."""
+        waiting: deque[tuple[Listed, str]] = deque()
+        unread: list[Row] = []
+
+        def readable() -> Iterator[bytes]:
+            for film, data, digest in self._read_ahead(listed):
+                if isinstance(data, PneumoscopeError):
+                    unread.append(self._row(film, None, Finding("", error=data)))
+                else:
+                    waiting.append((film, digest))
+                    yield data
+
+        for finding in self._detector.examine(readable()):
+            yield self._row(*waiting.popleft(), finding)
+        yield from unread
+
+    @cached_property
+    def _detector(self) -> Detector:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            path.write_bytes(self._model if isinstance(self._model, bytes) else ray.get(self._model))
+            return Detector(path, engine=self._engine, workers=1)
+
+    def _read_ahead(self, listed: Iterable[Listed]) -> Iterator[tuple[Listed, bytes | PneumoscopeError, str]]:
+        rest = iter(listed)
+        ahead: deque[Future[tuple[Listed, bytes | PneumoscopeError, str]]] = deque()
+        with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as pool:
+            while True:
+                ahead.extend(pool.submit(self._read, film) for film in islice(rest, READERS - len(ahead)))
+                if not ahead:
+                    return
+                yield ahead.popleft().result()
+
+    def _read(self, film: Listed) -> tuple[Listed, bytes | PneumoscopeError, str]:
+        try:
+            data = self._reader.read(film[0])
+            return film, data, hashlib.sha256(data).hexdigest()
+        except PneumoscopeError as error:
+            return film, error, ""
+        except MemoryError:
+            return film, TooLargeError("The film does not fit into memory."), ""
+
+    def _row(self, film: Listed, digest: str | None, finding: Finding) -> Row:
+        row = finding.as_dict()
+        error = row.pop("error") or {"kind": None, "message": None}
+        row |= {"path": text(film[0]), "version": film[1], "sha256": digest, "model": self._fingerprint}
+        return row | {"error_kind": error["kind"], "error_message": error["message"]}
+
+    def _check_output(self) -> None:
+        if self._archive.settings() is None:
+            raise StorageError(
+                "Expected an output that every node of the cluster sees, got a folder that one of them does not: "
+                "name a shared folder or a bucket."
+            )

@@ -1,0 +1,214 @@
+"""The verdicts of many films as a folder of Parquet files in which each film is once, whatever was killed meanwhile."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs, parquet
+
+from pneumoscope.atomic import check_folder, replacing
+from pneumoscope.batch.manifest import Listed, Listing, shard_of, text
+from pneumoscope.batch.storage import Place
+from pneumoscope.errors import StorageError
+
+FORMAT = 1
+SETTINGS = "_pneumoscope.json"
+"""What an output was made with; readers of Parquet folders pass over names that begin with an underscore."""
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("probability", pa.float64()),
+        ("finding", pa.string()),
+        ("uncertain", pa.bool_()),
+        ("threshold", pa.float64()),
+        ("warnings", pa.list_(pa.string())),
+        ("error_kind", pa.string()),
+        ("error_message", pa.string()),
+        ("model", pa.string()),
+        ("version", pa.string()),
+    ]
+)
+"""One row a film: `sha256` of its bytes, null where they could not be read; `model`, the sha256 of the model file;
+`version`, what the listing said of the film's size and last change."""
+
+_PART = re.compile(r"part-[0-9a-f]{4}-of-[0-9a-f]{4}\.parquet")
+
+LOST = "failed"
+"""The kind of error of a film whose judging ended the process."""
+
+Row = dict[str, Any]
+
+
+class Archive:
+    """An output: one Parquet file a shard, replaced in one step or not at all.
+
+    A film belongs to the shard that its name says, a shard is one file, and in it each film has one row: so each film
+    is there once, at every moment, however often a shard is done again and by whom.
+
+    Args:
+        place: a folder, made when the first file is written; or a prefix of a bucket.
+
+    Attributes:
+        shards: how many there are, a power of two; the output's settings say it.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.shards = 1
+
+    def check(self) -> dict[str, Any] | None:
+        """See that verdicts can be written there, and what the output was made with; None where there is none yet.
+
+        Raises:
+            NotFoundError, StorageError, UnsupportedError: it cannot be used, or holds something else.
+        """
+        self.place.check()
+        if self.place.scheme == "file":
+            check_folder(Path(self.place.path))
+        if settings := self.settings():
+            return settings
+        with self.place.telling():
+            there = self.place.filesystem().get_file_info(fs.FileSelector(self.place.path, allow_not_found=True))
+        if others := sum(not info.base_name.startswith(".") for info in there):
+            raise StorageError(
+                f"Expected an empty place or earlier verdicts at '{self.place.address(self.place.path)}', got "
+                f"{others} other files: name another place."
+            )
+        return None
+
+    def settings(self) -> dict[str, Any] | None:
+        """Read what the output was made with; None where there is none."""
+        with self.place.telling():
+            try:
+                with self.place.filesystem().open_input_file(self._path(SETTINGS)) as file:
+                    settings: dict[str, Any] = json.loads(file.read())
+                    return settings
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise StorageError(f"Expected what an output was made with in '{SETTINGS}', got no JSON.") from error
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Write down what the output is made with, `shards` among it, before its first shard."""
+        self._write(SETTINGS, json.dumps(settings, indent=2).encode())
+        self.shards = int(settings["shards"])
+
+    def tidy(self) -> None:
+        """Remove shards of another number of shards, which were cut anew, or would have been."""
+        with self.place.telling():
+            store = self.place.filesystem()
+            for info in store.get_file_info(fs.FileSelector(self.place.path, allow_not_found=True)):
+                if _PART.fullmatch(info.base_name) and not info.base_name.endswith(f"-of-{self.shards:04x}.parquet"):
+                    store.delete_file(info.path)
+
+    def recut(self, settings: Mapping[str, Any]) -> None:
+        """Cut the rows into more shards, as `settings` says.
+
+        The settings decide which files count: those of the new cut from the moment they are replaced. Broken off before
+        or after, `tidy` removes the others.
+        """
+        finer = Archive(self.place)
+        finer.shards = int(settings["shards"])
+        for shard in range(self.shards):
+            rows = sorted(self.rows(shard).values(), key=lambda row: shard_of(row["path"], finer.shards))
+            for number, some in groupby(rows, key=lambda row: shard_of(row["path"], finer.shards)):
+                finer.write(number, some)
+        self.begin(settings)
+        self.tidy()
+
+    def rows(self, shard: int, columns: list[str] | None = None) -> dict[str, Row]:
+        """Read the rows of a shard by path; none where it was never written, or was damaged by a power cut."""
+        with self.place.telling():
+            try:
+                with self.place.filesystem().open_input_file(self._path(name(shard, self.shards))) as file:
+                    table = parquet.read_table(file, columns=columns)
+            except (FileNotFoundError, pa.ArrowInvalid):
+                return {}
+        return {row["path"]: row for row in table.to_pylist()}
+
+    def write(self, shard: int, rows: Iterable[Row]) -> None:
+        """Put a shard's rows in place of the earlier ones, in one step."""
+        table = pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["path"])), SCHEMA)
+        file = io.BytesIO()
+        parquet.write_table(table, file, compression="zstd")
+        self._write(name(shard, self.shards), file.getvalue())
+
+    def _write(self, base: str, data: bytes) -> None:
+        """Write a whole file: an object appears when its upload is complete, a file when it is renamed."""
+        if self.place.scheme != "file":
+            with self.place.telling(), self.place.filesystem().open_output_stream(self._path(base)) as stream:
+                stream.write(data)
+            return
+        path = Path(self._path(base))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as draft, draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before what was written
+
+    def _path(self, base: str) -> str:
+        return f"{self.place.path}/{base}"
+
+
+def name(shard: int, shards: int) -> str:
+    """Give the name of a shard's file.
+
+    Example:
+        >>> name(10, 128)
+        'part-000a-of-0080.parquet'
+    """
+    return f"part-{shard:04x}-of-{shards:04x}.parquet"
+
+
+def unscored(films: Iterable[Listed], rows: Mapping[str, Row]) -> list[Listed]:
+    """Say which films have to be judged: those without a row, changed since, or without a verdict for an outer reason.
+
+    A film counts as changed where listing and row both say something of its size and last change, and not the same.
+
+    Args:
+        films: those of a shard.
+        rows: what `Archive.rows` gives, at least `path`, `version`, `sha256` and `error_kind`.
+
+    Example:
+        >>> row = {"path": "a.png", "version": "9-1", "sha256": "f0", "error_kind": None}
+        >>> unscored([(b"a.png", "9-1"), (b"b.png", "")], {"a.png": row})
+        [(b'b.png', '')]
+    """
+    return [(film, version) for film, version in films if not _is_settled(rows.get(text(film)), version)]
+
+
+def _is_settled(row: Row | None, version: str) -> bool:
+    if row is None or (version and row["version"] and version != row["version"]):
+        return False
+    reached = row["sha256"] is not None or row["error_kind"] == "too_large"
+    return bool(reached and row["error_kind"] != LOST)
+
+
+def surveyed(
+    archive: Archive, listing: Listing, numbers: Iterable[int]
+) -> Iterator[tuple[int, dict[str, Row], list[Listed]]]:
+    """Give the number, the rows and the films of each of some shards that has films.
+
+    Args:
+        archive: the output.
+        listing: the films.
+        numbers: of the shards.
+    """
+    columns = ["path", "version", "sha256", "error_kind"]
+    rest = iter(numbers)
+    with ThreadPoolExecutor(16, thread_name_prefix="surveying") as pool:
+        while some := list(islice(rest, 64)):
+            listed = [listing.shard(number, archive.shards) for number in some]
+            rows = pool.map(lambda number: archive.rows(number, columns), some)
+            yield from (found for found in zip(some, rows, listed, strict=True) if found[2])

@@ -1,0 +1,173 @@
+"""Many films on many machines: Ray Data hands shards to actors, each of which judges with a detector of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pneumoscope
+from pneumoscope.batch import output as archives
+from pneumoscope.batch import ray_runner
+from pneumoscope.batch.manifest import Listed, Listing, films, shards_for, text
+from pneumoscope.batch.output import Archive, Row
+from pneumoscope.batch.storage import Place, Reader
+from pneumoscope.errors import (
+    DatasetError,
+    StorageError,
+    UnsupportedError,
+)
+from pneumoscope.inference import model_file
+from pneumoscope.inference.detector import Detector
+
+RECUT = 4
+"""How many times as many shards must be right for an output to be cut anew."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        films: how many there are; each has one row in the output.
+        scored: how many of them were judged in this run.
+        skipped: how many had been judged before.
+        errors: how many have an error in their row.
+        model: the sha256 of the model file.
+        out: where the rows are.
+        seconds: from start to end.
+    """
+
+    films: int
+    scored: int
+    skipped: int
+    errors: int
+    model: str
+    out: str
+    seconds: float
+
+
+def score(
+    source: str,
+    out: str,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    engine: str = "openvino",
+    address: str | None = None,
+    workers: int | None = None,
+    progress: ray_runner.Progress = lambda done, total: None,
+) -> Summary:
+    """Judge many films into a folder of Parquet files that holds each of them once.
+
+    Killed at any moment and started again, it does the rest: see `Archive` for why nothing is lost or there twice.
+
+    Args:
+        source: what `manifest.films` lists.
+        out: a folder that every node sees, or `s3://bucket/prefix` and the like.
+        model: a model file; by default the one that comes with Pneumoscope. The nodes need not have it.
+        engine: what runs it, one of `runtimes.NAMES`.
+        address: of a running Ray cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; None starts one here, for this run.
+        workers: actors, each on one core; by default as many as the cluster has cores.
+        progress: told of each shard.
+
+    Raises:
+        NotFoundError, StorageError, UnsupportedError: films or output are not there, or may not be used.
+        ModelFileError: the model is none, or the engine.
+        DatasetError: there are no films.
+        ClusterError: there is no cluster at the address, or it could not do the work.
+
+    Example:
+        >>> score("s3://archive/films", "s3://archive/verdicts", address="auto").scored  # doctest: +SKIP
+        12000
+    """
+    start = time.monotonic()
+    place, archive = Place.of(source), Archive(Place.of(out))
+    path = Path(model or model_file.default())
+    # Fails here rather than in every actor; other machines may have engines that this one lacks.
+    Detector(path, engine=engine if address is None else "openvino", workers=1)
+    data = path.read_bytes()
+    fingerprint = hashlib.sha256(data).hexdigest()
+    place.check()
+    settings = _checked(archive, fingerprint, engine)
+    _check_apart(place, archive.place)
+    with ExitStack() as stack:
+        if address is not None:
+            stack.enter_context(ray_runner.joined(address, None))
+        listing = stack.enter_context(closing(Listing(Path(stack.enter_context(tempfile.TemporaryDirectory())))))
+        listing.add(films(place))
+        if not (count := listing.count):
+            raise DatasetError(f"Expected films, got none: there are no files in {source.partition('?')[0]}.")
+        _cut(archive, settings, {"model": fingerprint, "engine": engine}, shards_for(count))
+        pending: dict[int, int] = {}
+        errors = 0
+        for shard, rows, listed in archives.surveyed(archive, listing, range(archive.shards)):
+            todo = archives.unscored(listed, rows)
+            if todo:
+                pending[shard] = len(todo)
+            else:
+                errors += _errors(rows, listed)
+        scored = sum(pending.values())
+        if pending:
+            if address is None:
+                stack.enter_context(ray_runner.joined(None, workers))
+            scorer: dict[str, Any] = {"model": data, "fingerprint": fingerprint, "engine": engine}
+            scorer |= {"archive": archive, "reader": Reader(place)}
+            ray_runner.run_all(listing, pending, scorer, workers, progress)
+            for _, rows, listed in archives.surveyed(archive, listing, pending):
+                _check_complete(rows, listed, archive)
+                errors += _errors(rows, listed)
+            archive.tidy()
+    where = archive.place.address(archive.place.path)
+    seconds = round(time.monotonic() - start, 2)
+    return Summary(count, scored, count - scored, errors, fingerprint, where, seconds)
+
+
+def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] | None:
+    """See whether an output is there and made with the same model; None where there is none yet."""
+    settings = archive.check()
+    if settings is None:
+        return None
+    here = {"format": archives.FORMAT, "model": fingerprint, "engine": engine}
+    for what, mine in here.items():
+        if settings.get(what) != mine:
+            raise StorageError(
+                f"Expected verdicts of the same {what} in '{archive.place.address(archive.place.path)}', got those of "
+                f"another ({settings.get(what)!s:.16}, not {mine!s:.16}): name another place for these."
+            )
+    return settings
+
+
+def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str, Any], best: int) -> None:
+    """Begin an output, or go on with one; one that was begun with far fewer films is cut into more shards."""
+    fresh = {"format": archives.FORMAT, "pneumoscope": pneumoscope.__version__, **made, "shards": best}
+    if settings is None:
+        archive.begin(fresh)
+        return
+    archive.shards = int(settings["shards"])
+    archive.tidy()
+    if best >= RECUT * archive.shards:
+        archive.recut(fresh)
+
+
+def _check_apart(source: Place, out: Place) -> None:
+    """See that the output does not lie among the films, of which it would become one."""
+    if source.scheme == out.scheme and f"{out.path}/".startswith(f"{source.path}/"):
+        raise UnsupportedError("Expected an output outside of the films, got a place among them: name another one.")
+
+
+def _errors(rows: Mapping[str, Row], listed: Iterable[Listed]) -> int:
+    return sum(rows[text(name)]["error_kind"] is not None for name, _ in listed)
+
+
+def _check_complete(rows: Mapping[str, Row], listed: Iterable[Listed], archive: Archive) -> None:
+    if missing := sum(text(name) not in rows for name, _ in listed):
+        raise StorageError(
+            f"Expected a row for each film in '{archive.place.path}', got none for {missing}: is it one place for all "
+            "nodes, and did nobody else write to it?"
+        )

@@ -1,0 +1,72 @@
+"""The commands about data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumoscope.atomic import check_folder
+from pneumoscope.cli import console
+from pneumoscope.cli.options import SOME_FAILED, DataArgument, fetched
+
+
+def audit(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where audit.json and audit.html go.")] = Path("audit"),
+) -> None:
+    """Find what is wrong with a data set before anybody trains on it: copies, leaks between splits, shortcuts.
+
+    What is found is no failure: the exit status is 0, and 3 where some films could not be read.
+
+    \b
+    $ pneumoscope audit chest_xray/
+    """
+    from pneumoscope.auditing import audit as audits
+    from pneumoscope.data import layouts
+    from pneumoscope.reporting import audit_page
+
+    check_folder(out)
+    films = layouts.load(data, complete=False)
+    with console.progress() as bars:
+        step = console.steps(bars)
+        found = audits.audit(films, lambda what, done, total: step(what, done, total, {}))
+    page = audit_page.write(found, out)
+    audit_page.show(found)
+    console.say(f"The whole audit, with pictures: {page}")
+    if found.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def fetch(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A data set; without a name they are listed.")
+    ] = None,
+    dest: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to put it in.")] = None,
+) -> None:
+    """Fetch a public data set: it is verified, resumed after a break, and never left half.
+
+    \b
+    $ pneumoscope fetch
+    $ pneumoscope fetch samples --dest films
+    """
+    from pneumoscope.data import sources
+
+    if name is None:
+        _print_sources()
+        return
+    console.say(sources.find(name).credit)
+    typer.echo(str(fetched(name, dest)))
+
+
+def _print_sources() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pneumoscope.data import sources
+
+    table = Table("name", "what", "films", "size", "licence")
+    for source in sources.SOURCES.values():
+        table.add_row(source.name, source.title, str(source.films), f"{source.bytes / 1e6:,.0f} MB", source.licence)
+    Console().print(table)

@@ -1,0 +1,78 @@
+"""The command line: what a person types, and the exit status a program reads."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import pneumoscope
+from pneumoscope.cli import console, data, models, predict
+from pneumoscope.errors import PneumoscopeError
+
+app = typer.Typer(
+    name="pneumoscope",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others are "
+    "answered.",
+)
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of films may hold any bytes
+    try:
+        app()
+    except PneumoscopeError as error:
+        console.error(error.kind, str(error))
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of standard output has gone, as in `pneumoscope predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        console.error("failed", str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    """Find pneumonia on chest radiographs: predict, evaluate, train.
+
+    \b
+    [dim]see it at work on 16 public films[/]
+    $ pneumoscope demo
+    [dim]judge a folder, and see where the model looks[/]
+    $ pneumoscope predict films/ --evidence overlays/
+    [dim]train a model of your own[/]
+    $ pneumoscope train chest_xray/ --out runs/first
+    """
+    if version:
+        typer.echo(f"pneumoscope {pneumoscope.__version__}")
+        raise typer.Exit
+
+
+for command in (
+    predict.predict,
+    predict.score,
+    models.evaluate,
+    data.audit,
+    models.calibrate,
+    models.train,
+    models.export,
+    predict.serve,
+    data.fetch,
+    predict.demo,
+):
+    app.command()(command)

@@ -1,0 +1,312 @@
+"""The commands that make, measure and change models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pneumoscope.atomic import check_folder
+from pneumoscope.cli import console
+from pneumoscope.cli.options import SOME_FAILED, DataArgument, ModelOption, fetched
+from pneumoscope.errors import MissingExtraError
+
+
+class Sheet(StrEnum):
+    """How figures are printed."""
+
+    table = "table"
+    json = "json"
+
+
+class Runtime(StrEnum):
+    """What a model is exported for."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    litert = "litert"
+
+
+class Track(StrEnum):
+    """What a training is logged by."""
+
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+
+
+class Split(StrEnum):
+    """Which films of a data set are evaluated."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+    all = "all"
+
+
+def train(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: model, curves, checkpoint, split.")],
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A recipe in TOML; the options below overrule it.")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="mobilenet_v2, cnn, or another of the registry.")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="imagenet|none|FILE", help="Where the weights start from.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for the whole network, at most.")] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="Choose the threshold for at least this sensitivity, such as 0.95.")
+    ] = None,
+    specificity: Annotated[
+        float | None, typer.Option(help="Choose it for this specificity. By default both are made equal, under stress.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder, by its recipe.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out films that cannot be read, instead of refusing.")
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep decoded films in a file here, not in memory; too many always are."),
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="N|auto", help="Train on so many devices of each host, with JAX.")
+    ] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT,...", help="Train on these hosts together: run this on each, with its --host."),
+    ] = None,
+    host: Annotated[int, typer.Option(min=0, help="Which of --hosts this is; 0 writes the run.")] = 0,
+    track: Annotated[
+        Track | None, typer.Option(help="Log recipe, curves, figures and model there; nothing is logged by default.")
+    ] = None,
+    track_to: Annotated[
+        str | None,
+        typer.Option(metavar="URI|DIR", help="MLflow's server or database; the folder of TensorBoard's event files."),
+    ] = None,
+) -> None:
+    """Train a model on labelled films, and measure it on patients held out from them.
+
+    \b
+    $ pneumoscope train chest_xray/ --out runs/first
+    $ pneumoscope train chest_xray/ --out runs/first --resume
+    $ pneumoscope train films.csv --out runs/cnn --architecture cnn
+    $ pneumoscope train films.csv --out runs/gpus --devices auto
+    """
+    if track_to is not None and track is None:
+        raise typer.BadParameter("Expected --track with what keeps it, got --track-to alone.", param_hint="--track-to")
+    check_folder(out)
+    training = _training(devices, hosts, host)
+    options = {
+        "architecture": architecture,
+        "init": init,
+        "epochs": epochs,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "seed": seed,
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if specificity is not None or sensitivity is not None:  # one overrules the other of a recipe
+        given = {"sensitivity": 0.0, "specificity": 0.0} | given
+    if resume and not recipe and not given and (out / "recipe.json").is_file():
+        chosen = training.recipe_of(out)
+    else:
+        chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
+    common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
+    if hosts and host:
+        with console.progress() as bars:
+            training.assist(data, out, chosen, **common, progress=console.steps(bars))
+        console.say("This host has done its part; host 0 writes the model.")
+        return
+    from pneumoscope.training import tracking
+
+    with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
+        run = training.fit(data, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
+    for note in run.notes:
+        console.note(note)
+    if tracker.lost:
+        console.note(f"The tracker was lost on the way and does not have all of this run: {tracker.lost}")
+    console.print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
+    console.say(
+        "These patients chose the epoch and the threshold, so the figures flatter the model: evaluate it on others, "
+        "best of another hospital."
+    )
+    console.say(f"The model: {run.model}")
+
+
+def evaluate(
+    data: DataArgument,
+    model: ModelOption = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path(
+        "evaluation"
+    ),
+    split: Annotated[
+        Split | None, typer.Option(help="Which split to evaluate on; by default test where there is one, else all.")
+    ] = None,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="Also under 18 shifts that a scanner or exporter makes, and with lungs hidden."),
+    ] = False,
+) -> None:
+    """Measure a model on labelled films that it was not trained on: every figure with its 95 % interval.
+
+    \b
+    $ pneumoscope evaluate hospital_b/ --model runs/first/model.onnx
+    $ pneumoscope evaluate hospital_b/ --stress
+    """
+    from dataclasses import replace
+
+    from pneumoscope.data import layouts, splits
+    from pneumoscope.evaluation import evaluate as evaluation
+    from pneumoscope.imaging.corruptions import SHIFTS
+    from pneumoscope.inference.detector import Detector
+    from pneumoscope.reporting import evaluation_page
+
+    check_folder(out)
+    films = evaluation.choose(layouts.load(data), split.value if split else None)
+    detector = Detector(model)
+    with console.progress() as bars:
+        result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
+        if stress:
+            decoded = splits.decode(result.films, detector.card.input_size)
+            shifts = console.task(bars, "judging shifted films", len(SHIFTS))
+            table = evaluation.under_stress(decoded, detector, shifts)
+            result = replace(result, stressed=table, gaze=evaluation.gaze(decoded, detector))
+    page = evaluation_page.write(result, detector, out)
+    console.print_figures(result.performance.figures, f"{len(result.films)} films")
+    for figure in evaluation.HEADLINE if stress else ():
+        if worst := evaluation.worst_shift(result.stressed, figure):
+            console.say(f"Worst {figure} under stress: {result.stressed[worst].figures[figure]} ({worst}).")
+    if result.seen:
+        console.note(f"{result.seen} of these films were used to train or tune the model: the figures flatter it.")
+    if result.shift:
+        console.note(result.shift)
+    console.say(f"The whole report: {page}")
+    if result.failures:
+        console.note(f"{len(result.failures)} films could not be read or show no chest; the report lists them.")
+        raise typer.Exit(SOME_FAILED)
+
+
+def calibrate(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The new model file; one that is there is replaced.")],
+    model: ModelOption = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="Take the highest threshold with at least this sensitivity, such as 0.95.")
+    ] = None,
+    specificity: Annotated[
+        float | None, typer.Option(help="Take the lowest threshold with at least this specificity, such as 0.95.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Take this threshold. By default sensitivity and specificity are made equal.")
+    ] = None,
+    output_format: Annotated[
+        Sheet, typer.Option("--format", "-f", help="A table for people; a JSON object for programs.")
+    ] = Sheet.table,
+) -> None:
+    """Refit probabilities, threshold and uncertain band on labelled films of your own, from 40 on.
+
+    The network stays as it is, and so does the model file given. The figures after are of patients left out of the fit.
+    Films of a split named test are not used: evaluate on them.
+
+    \b
+    $ pneumoscope calibrate our_clinic/ --out our_clinic.onnx
+    $ pneumoscope calibrate our_clinic.csv --model runs/first/model.onnx --out ours.onnx --sensitivity 0.95
+    """
+    import json
+
+    from pneumoscope.evaluation import recalibration
+    from pneumoscope.metrics.thresholds import OperatingPoint
+
+    try:
+        point = OperatingPoint(sensitivity, specificity, threshold)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    check_folder(out.parent)
+    films = recalibration.load(data)
+    with console.progress() as bars:
+        done = recalibration.recalibrate(films, out, model, point=point, progress=console.steps(bars))
+    if output_format is Sheet.json:
+        typer.echo(json.dumps(done.as_dict()))
+    else:
+        console.print_before_after(done.before.figures, done.after.figures, f"{done.after.n} films of the site")
+    for note in done.notes:
+        console.note(note)
+    fitted = done.card.calibration
+    console.say(
+        f"Threshold {fitted.threshold:.3f}. {fitted.threshold_reason}\n"
+        f"Uncertain from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason}\n"
+        f"{fitted.probability_reason}\n"
+        f"The model: {done.model}"
+    )
+    if done.failures:
+        film, reason = done.failures[0]
+        console.note(f"{len(done.failures)} films were left out, the first is {film.path}: {reason}")
+        raise typer.Exit(SOME_FAILED)
+
+
+def export(
+    target: Annotated[Runtime, typer.Option("--format", "-f", help="What it is for.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where to: a name in .onnx, .xml (a .bin comes beside it) or .tflite.")
+    ],
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A model file; by default the one that comes along.")
+    ] = None,
+    films: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Films or folders to compare on; by default 16 public films are fetched."),
+    ] = None,
+) -> None:
+    """Write a model for programs elsewhere, once their runtime is shown to give the same on real films.
+
+    A program gives it films of brightness 0 to 1, dense tissue bright, squashed to the square of the input, and gets
+    [b]probability[/b], [b]logit[/b], [b]evidence[/b] and [b]embedding[/b]. A verdict needs the model's own threshold,
+    which is not 0.5. Threshold, labels, card and these instructions are in the file; they are printed, too.
+
+    \b
+    $ pneumoscope export --format onnx --out model.onnx
+    $ pneumoscope export runs/first/model.onnx --format openvino --out model.xml
+    $ pneumoscope export runs/first/model.onnx --format litert --out model.tflite --films our_clinic/
+    """
+    from pneumoscope.export import targets as exports
+    from pneumoscope.imaging import radiograph
+    from pneumoscope.inference import model_file
+
+    check_folder(out.parent)
+
+    def compared() -> Iterator[Path]:  # so that nothing is fetched before all else is in order
+        for path in films or [fetched("samples", None)]:
+            yield from radiograph.files(path)
+
+    done = exports.export(model or model_file.default(), out, target.value, compared())
+    console.say(f"{done.usage}\n\nThe same as the model file on {done.films} films, within {done.difference:.1g}.")
+    typer.echo(str(done.path))
+    if done.failures:
+        film, reason = done.failures[0]
+        console.note(f"{len(done.failures)} films were not compared, the first is {film!s}: {reason}")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa: ANN401 - a module
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a page about its build
+    if number not in (None, "auto") and not (number.isdecimal() and int(number)):
+        raise typer.BadParameter(f"Expected a number of devices, or auto, got '{number}'.", param_hint="--devices")
+    if host and not hosts:
+        raise typer.BadParameter("Expected --hosts with the addresses of all, got --host alone.", param_hint="--host")
+    try:
+        if number or hosts:
+            from pneumoscope.training import distributed
+
+            wanted = int(number) if number not in (None, "auto") else None
+            distributed.use(wanted, hosts.split(",") if hosts else (), host)
+        from pneumoscope.training import run as training
+    except ImportError as error:
+        raise MissingExtraError.of("Training", error.name, "train") from error
+    return training

@@ -1,0 +1,301 @@
+"""The commands that judge films."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumoscope.atomic import check_folder
+from pneumoscope.cli import console
+from pneumoscope.cli.options import SOME_FAILED, ModelOption, fetched
+from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
+from pneumoscope.imaging.radiograph import MAX_PIXELS
+
+
+class Format(StrEnum):
+    """How findings are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Engine(StrEnum):
+    """What runs the model."""
+
+    openvino = "openvino"
+    openvino_bf16 = "openvino-bf16"
+    onnxruntime = "onnxruntime"
+
+
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="OpenVINO; the same with fewer bits where the processor has units for them: a seventh faster, the same "
+        "verdicts, slightly other probabilities; or ONNX Runtime, on an NVIDIA card where there is one."
+    ),
+]
+
+
+class Picture(StrEnum):
+    """How evidence maps are written."""
+
+    svg = "svg"
+    png = "png"
+
+
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Films or folders of films; [b]-[/b] reads a list from standard input."),
+    ],
+    model: ModelOption = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", "-f", help="A table for people; JSON lines or CSV for programs.")
+    ] = Format.table,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write each film with its evidence map there; rows of JSON and CSV then name it."
+        ),
+    ] = None,
+    evidence_format: Annotated[
+        Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
+    ] = Picture.svg,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write there, for each film that came as DICOM, a Structured Report for its study; with "
+            "[b]--evidence[/b] also the film with its evidence map as a Secondary Capture.",
+        ),
+    ] = None,
+    engine: EngineOption = Engine.openvino,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
+    ] = None,
+) -> None:
+    """Say of each film whether it shows pneumonia, and how sure that is.
+
+    Every file gets a row. One that cannot be read, or shows no chest film, has an error in its row; the exit status
+    is then 3, as it is where an evidence map is missing. A film that is turned, inverted or mirrored, or unlike those
+    learnt from, has a warning.
+
+    DICOM reports hold the patient and study of the film's header, so that an archive files them with the film; nothing
+    else does, and their names are their UIDs. A film whose header a report cannot refer to has an error in its row.
+
+    \b
+    $ pneumoscope predict film.dcm
+    $ pneumoscope predict films/ --format json > findings.jsonl
+    $ pneumoscope predict study/ --dicom-out reports/ --evidence overlays/
+    $ find archive -name '*.png' | pneumoscope predict - --format csv
+    """
+    from pneumoscope.imaging import radiograph
+    from pneumoscope.inference.detector import Detector
+    from pneumoscope.ood import embedding
+    from pneumoscope.reporting import writers
+
+    if "" in paths:
+        raise typer.BadParameter("Expected a film or a folder, got an empty name: is a variable of the shell not set?")
+    for folder in (evidence, dicom_out):
+        if folder:
+            check_folder(folder)
+    found = [(path, list(radiograph.files(path))) for path in _listed(paths)]
+    films = [film for _, inside in found for film in inside]
+    if not films:
+        raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
+    for empty in (path for path, inside in found if not inside):
+        console.note(f"There are no films in {writers.printable(empty)}.")
+    if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):
+        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
+    detector = Detector(model, engine=engine.value)
+    overlays = writers.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
+    reports = writers.Reports(dicom_out, detector.card) if dicom_out else None
+    failed = 0
+    unusual = []
+    with (
+        writers.writer(output_format.value, output, with_maps=overlays is not None) as write,
+        console.progress() as bars,
+    ):
+        step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
+        for finding in detector.examine(films, evidence=overlays is not None):
+            if reports:
+                finding = reports.write(finding)
+            place = None
+            if overlays:
+                try:
+                    place = overlays.write(finding)
+                except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
+                    console.note(f"There is no overlay of {writers.printable(finding.path)}: {error}")
+                    failed += 1
+            write(finding, place)
+            failed += finding.error is not None
+            if finding.error is None:
+                unusual.append("unlike_training_films" in finding.warnings)
+            step()
+    if reports and reports.without:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in reports.without.items())
+        console.note(f"Films without a DICOM report: {reports.without.total()} ({reasons}).")
+    if shift := embedding.site_shift(unusual):
+        console.note(shift)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def score(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="URI",
+            help="A folder, a glob in quotes, or a Parquet manifest with a column [b]path[/b]; here, at s3:// or gs://.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(metavar="URI", help="Where the Parquet files go: a folder that all nodes see, s3:// or gs://."),
+    ],
+    model: ModelOption = None,
+    engine: EngineOption = Engine.openvino,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one is started here."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Actors, each on a core; by default one for every core.")
+    ] = None,
+) -> None:
+    """Judge many films, on one machine or a Ray cluster, into Parquet files that hold each film once.
+
+    Stopped or killed at any moment, the same command does the rest; films judged before are skipped, changed ones are
+    judged again. One JSON line on standard output says what came of it; the exit status is 3 if films have errors.
+
+    \b
+    $ pneumoscope score archive/ --out verdicts/
+    $ pneumoscope score 's3://archive/2024/**/*.dcm' --out s3://verdicts/2024 --address auto
+    $ AWS_ENDPOINT_URL=http://minio:9000 pneumoscope score s3://archive/films.parquet --out verdicts/
+    """
+    try:
+        from pneumoscope.batch import score as cluster
+    except ImportError as error:
+        raise MissingExtraError.of("Scoring", error.name, "cluster") from error
+    with console.progress() as bars:
+        summary = cluster.score(
+            source,
+            out,
+            model=model,
+            engine=engine.value,
+            address=address,
+            workers=workers,
+            progress=console.counter(bars, "judging films"),
+        )
+    typer.echo(json.dumps(asdict(summary)))
+    if summary.errors:
+        raise typer.Exit(SOME_FAILED)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to serve on; any but this machine's own demands a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="PNEUMOSCOPE_TOKEN", help="What a client must show to be answered.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
+    ] = None,
+    model: ModelOption = None,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Size of a request; beyond it the answer is 413.")] = 128,
+    max_films: Annotated[int, typer.Option(min=1, help="Films of a request; beyond them 413.")] = 64,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, max=MAX_PIXELS, help="Pixels of a film; a larger one has an error in its row.")
+    ] = MAX_PIXELS,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time to judge a film; a slower one has an error in its row.")
+    ] = 20.0,
+) -> None:
+    """Open the light box: a page to look at films in, and an HTTP service for programs.
+
+    Nothing that is sent is kept after the answer. Ctrl-C stops; what was accepted is answered first.
+
+    \b
+    $ pneumoscope serve
+    $ curl -F films=@film.png http://127.0.0.1:8000/v1/predict
+    $ PNEUMOSCOPE_TOKEN=secret pneumoscope serve --host 0.0.0.0
+    """
+    try:
+        from pneumoscope.service import server
+        from pneumoscope.service.security import Limits
+    except ImportError as error:
+        raise MissingExtraError.of("Serving", error.name, "serve") from error
+    body = max_megabytes * 1_000_000
+    limits = Limits(
+        body=body,
+        held=max(Limits.held, body),
+        films=max_films,
+        queue=max(Limits.queue, max_films),
+        pixels=max_pixels,
+        film_seconds=max_seconds,
+    )
+    server.serve(
+        host,
+        port,
+        model=model,
+        token=token,
+        origins=allow_origin or (),
+        limits=limits,
+        tell=lambda address: console.say(f"The light box: {address}\nCtrl-C stops it. Requests are logged below."),
+    )
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Labelled films of your own; by default 16 public ones are fetched."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
+) -> None:
+    """See Pneumoscope at work: truth beside verdict, evidence maps and a report on 16 public films.
+
+    \b
+    $ pneumoscope demo
+    $ pneumoscope demo --data chest_xray/test
+    """
+    from pneumoscope.data import layouts
+    from pneumoscope.evaluation.evaluate import choose, evaluate
+    from pneumoscope.inference.detector import Detector
+    from pneumoscope.reporting import evaluation_page, writers
+
+    check_folder(out)
+    films = choose(layouts.load(data or fetched("samples", None)))
+    detector = Detector()
+    overlays = writers.Overlays(out / "overlays")
+    with console.progress() as bars:
+        judged = console.task(bars, "judging films", len(films))
+        result = evaluate(films, detector, judged, evidence=True)
+        step = console.task(bars, "drawing evidence", len(result.findings))
+        for finding in result.findings:
+            overlays.write(finding)
+            step()
+    writers.print_beside_truth(result)
+    page = evaluation_page.write(result, detector, out)
+    console.say(f"Overlays: {out / 'overlays'}\nReport:   {page}")
+    if result.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _listed(paths: list[str]) -> Iterator[str]:
+    for path in paths:
+        if path == "-":
+            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
+        else:
+            yield path

@@ -1,0 +1,366 @@
+"""Public data sets: where they are, under which licence, and how to get them whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pneumoscope.data import download
+from pneumoscope.data.download import Progress
+from pneumoscope.errors import NotFoundError, SourceError
+
+_FILM_NAME = re.compile(r"\w[\w.-]*\.jpeg", re.ASCII)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One public data set, a row of `SOURCES`.
+
+    Attributes:
+        name: what `fetch` takes.
+        title: what it holds.
+        citation: what its licence asks to be named.
+        page: where a person reads about it and downloads it.
+        archive: the file that is downloaded.
+        counts: the number of films in each split or folder.
+        url: where `archive` is; empty where a package carries it.
+        package: the requirement of the Python package whose wheel `archive` is.
+        checksum: `md5:...` or `sha256:...` of `archive`; None where none is published: `counts` stand in.
+        sums: sha256 of each film to keep, by its place; empty where `counts` say what to keep.
+        bytes: the size of `archive`, about.
+        note: what a user of the films should know.
+        licence: under which its films may be used.
+    """
+
+    name: str
+    title: str
+    citation: str
+    page: str
+    archive: str
+    counts: Mapping[str, int]
+    url: str = ""
+    package: str = ""
+    checksum: str | None = None
+    sums: Mapping[str, str] = field(default_factory=dict)
+    bytes: int = 0
+    note: str = ""
+    licence: str = "CC BY 4.0"
+
+    @property
+    def target(self) -> str:
+        """Name of the ready data set: a MedMNIST archive stays packed, others become a folder."""
+        return self.archive if self.archive.endswith(".npz") else self.name
+
+    @property
+    def films(self) -> int:
+        """The number of films in all."""
+        return sum(self.counts.values())
+
+    @property
+    def credit(self) -> str:
+        """Two lines that the licence asks to be shown: what it is, and whose."""
+        return f"{self.title}. {self.note}\n{self.citation}. Licence: {self.licence}."
+
+    def steps(self, dest: str | Path | None = None) -> tuple[str, ...]:
+        """Say how to get the data set by hand; the last step verifies it.
+
+        Args:
+            dest: the folder that will hold the data set; None for `cache_folder()`.
+
+        Example:
+            >>> SOURCES["kermany"].steps("data")[1]
+            'Put ChestXRay2017.zip, as it is, into "data".'
+        """
+        how = f"open {self.page} and download {self.archive} ({self.licence})."
+        if self.package:
+            how = f"run: python -m pip download --no-deps --only-binary :all: {self.package}"
+        folder = _folder(dest)
+        return (
+            f"On a machine with a connection, {how}",
+            f'Put {self.archive}, as it is, into "{folder}".',
+            f'Run: pneumoscope fetch {self.name} --dest "{folder}"',
+        )
+
+
+_KERMANY = (
+    "Kermany D, Zhang K, Goldbaum M. Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for "
+    "Classification. Mendeley Data, V2, 2018. doi:10.17632/rscbjbr9sj.2"
+)
+_MEDMNIST = (
+    "Yang J, Shi R, Wei D, et al. MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical "
+    "image classification. Scientific Data 10, 41, 2023. doi:10.1038/s41597-022-01721-8"
+)
+
+# As `sha256sum` prints them.
+_SAMPLES = """\
+95fe6dd24fc010ee526e40457ff34ef057d257c71b22ac9fd312094d4d7b2a37 NORMAL/NORMAL2-IM-1427-0001.jpeg
+ba2d0ff79c2758dc75331c3242dfc05b0108df3affc5402b55b6d9b81f44c2a0 NORMAL/NORMAL2-IM-1430-0001.jpeg
+1eab167cd836a153ddeb61a0e59ff21b276fb79b0aab70491605a77ffc52f4ac NORMAL/NORMAL2-IM-1431-0001.jpeg
+1b96b8ba4d279362a396c2864f76eb3f30ba910f63573491ed2203b4e728f5c7 NORMAL/NORMAL2-IM-1436-0001.jpeg
+a73c06abbb473b57c90374424f86f0d7876bdbdb5c3ed8c681e4bd6f09778c38 NORMAL/NORMAL2-IM-1437-0001.jpeg
+19deafbd4cb13b7bca7e9c83466066c0d0c9e1678861519dcb1d0a45a79b0362 NORMAL/NORMAL2-IM-1438-0001.jpeg
+91c3cb7e4c579b7f9d7f48780575caacfbc51898841cdc0d0d1a388bbba47203 NORMAL/NORMAL2-IM-1440-0001.jpeg
+d30b85c96b78dabe1ddf05867a687dffe7a9a067cd72485abace2fc959c2a503 NORMAL/NORMAL2-IM-1442-0001.jpeg
+8bbf92ad61e43b7ff8c12eff396594cfbc631e4a1daff80deba3d929f6199cb0 PNEUMONIA/person1946_bacteria_4874.jpeg
+905a703da2ca12326f2d88ce9b9823290bad97e98c8179e77393c56f86978caa PNEUMONIA/person1946_bacteria_4875.jpeg
+a10dda144959f77c7589b2c874da00d9649e34ee96660b87ef8d720083524154 PNEUMONIA/person1947_bacteria_4876.jpeg
+5bde846e4a137b37e568c66a61752b4c5cfe2057b0f4af6bfd3cfab3db1202b8 PNEUMONIA/person1949_bacteria_4880.jpeg
+e1d5161b6a6d82ccbee47fd8dfb1a6d44eded1d7e4f164121dd2a229bdc43f5d PNEUMONIA/person1950_bacteria_4881.jpeg
+1136fa7a74528c4b6dd55b7318dedefdbc7b523db09928b1ebdf276fef31f08b PNEUMONIA/person1951_bacteria_4882.jpeg
+3fef55b2ba3c51c66ad41122ed4f640c19bb549d850d53fbbe3a4f18d9eb4e82 PNEUMONIA/person1952_bacteria_4883.jpeg
+9904f0fec6adc349c35452fa9909721b9dfcb02a254c76b9d329f3432151ed39 PNEUMONIA/person1954_bacteria_4886.jpeg
+"""
+
+# By the side of the square: md5 as the `medmnist` package 3.0.2 gives it, and about how many bytes.
+_PNEUMONIAMNIST = {
+    28: ("28209eda62fecd6e6a2d98b1501bb15f", 4_200_000),
+    64: ("8f4eceb4ccffa70c672198ea285246c6", 20_600_000),
+    128: ("05b46931834c231683c68f40c47b2971", 76_000_000),
+    224: ("d6a3c71de1b945ea11211b03746c1fe1", 214_400_000),
+}
+
+
+def _pneumoniamnist(size: int) -> DataSource:
+    md5, count = _PNEUMONIAMNIST[size]
+    name = "pneumoniamnist" if size == 28 else f"pneumoniamnist_{size}"
+    page = "https://zenodo.org/records/10519652"
+    return DataSource(
+        name=name,
+        title=f"PneumoniaMNIST: Kermany's films, cropped and shrunk to {size} x {size}",
+        citation=f"{_MEDMNIST}; {_KERMANY}",
+        page=page,
+        archive=f"{name}.npz",
+        counts={"train": 4708, "val": 524, "test": 624},
+        url=f"{page}/files/{name}.npz?download=1",
+        checksum=f"md5:{md5}",
+        bytes=count,
+        note="The same children as `kermany`: no independent test of a model trained on those.",
+    )
+
+
+_ROWS = (
+    DataSource(
+        name="samples",
+        title="Kermany's validation split: 16 chest radiographs of children at their original size",
+        citation=_KERMANY,
+        page="https://data.mendeley.com/datasets/rscbjbr9sj/2",
+        archive="pneumonia_model_package-0.3.0-py3-none-any.whl",
+        counts={"NORMAL": 8, "PNEUMONIA": 8},
+        package="pneumonia-model-package==0.3.0",
+        checksum="sha256:4bb1ee80366db5de818c7255e62878871b8ec545681193f429e2575b791d3536",
+        sums={place: sha256 for sha256, place in map(str.split, _SAMPLES.splitlines())},
+        bytes=83_366_975,
+        note="Enough to see the tool work, too few to measure it.",
+    ),
+    *map(_pneumoniamnist, _PNEUMONIAMNIST),
+    DataSource(
+        name="kermany",
+        title="Kermany's collection: 5,856 chest radiographs of children at their original size",
+        citation=_KERMANY,
+        page="https://data.mendeley.com/datasets/rscbjbr9sj/2",
+        archive="ChestXRay2017.zip",
+        # Kermany et al., Cell 172, 2018, doi:10.1016/j.cell.2018.02.010. Only Kaggle's copy has a `val`.
+        counts={"train/NORMAL": 1349, "train/PNEUMONIA": 3883, "test/NORMAL": 234, "test/PNEUMONIA": 390},
+        url="https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
+        "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
+        bytes=1_236_000_000,
+        note="No published checksum is known: the films of each split and class are counted instead.",
+    ),
+)
+
+SOURCES: dict[str, DataSource] = {row.name: row for row in _ROWS}
+"""The public data sets by name."""
+
+
+def find(name: str) -> DataSource:
+    """Look a data set up in the table.
+
+    Raises:
+        NotFoundError: there is no such name; the message lists those there are.
+
+    Example:
+        >>> find("samples").films
+        16
+    """
+    if name not in SOURCES:
+        raise NotFoundError(f"Expected one of {', '.join(SOURCES)}, got '{name}'.")
+    return SOURCES[name]
+
+
+def cache_folder() -> Path:
+    """Say where data sets go by default: `PNEUMOSCOPE_CACHE`, else `pneumoscope` in the user's cache folder.
+
+    Example:
+        >>> cache_folder()  # doctest: +SKIP
+        PosixPath('/home/ada/.cache/pneumoscope')
+    """
+    if chosen := os.environ.get("PNEUMOSCOPE_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pneumoscope")
+
+
+def present(name: str, dest: str | Path | None = None) -> Path | None:
+    """Find a data set that was fetched before.
+
+    Args:
+        name: a name in `SOURCES`.
+        dest: the folder that holds the data set; None for `cache_folder()`.
+
+    Returns:
+        Its path if it is there and whole, else None.
+
+    Raises:
+        NotFoundError: there is no such name.
+
+    Example:
+        >>> present("samples", "an-empty-folder") is None
+        True
+    """
+    source = find(name)
+    ready = _folder(dest) / source.target
+    try:
+        _check(source, ready)
+    except (SourceError, OSError):
+        return None
+    return ready
+
+
+def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda done, total: None) -> Path:
+    """Bring a public data set, whole and verified, or leave nothing in its place.
+
+    A download that was cut is continued, in this call or in the next one. An archive that a person put into
+    `dest` by hand (see `DataSource.steps`) is used instead of a download, and is never deleted.
+
+    Args:
+        name: a name in `SOURCES`.
+        dest: the folder that will hold the data set; None for `cache_folder()`.
+        progress: called now and then with the bytes that are here and the bytes in all, None where unknown.
+
+    Returns:
+        The folder or `.npz` that `layouts.load` takes; at once where it is there and whole.
+
+    Raises:
+        NotFoundError: there is no such name.
+        SourceError: there is no connection, what came does not verify, or `dest` cannot be written.
+
+    Example:
+        >>> fetch("samples", "data")  # doctest: +SKIP
+        PosixPath('data/samples')
+    """
+    source = find(name)
+    folder = _folder(dest)
+    ready = folder / source.target
+    if present(name, folder):
+        return ready
+    if os.path.lexists(ready):
+        raise SourceError(f"Expected '{name}' whole at '{ready}', got it damaged: delete it and fetch again.")
+    partial = folder / f".{name}.partial"
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=partial) as work:
+            whole = _bring(source, folder, partial, Path(work), progress)
+            whole.replace(ready)
+        shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        if present(name, folder):  # another process was faster
+            return ready
+        raise SourceError(
+            f"Expected to write '{name}' into '{folder}', got: {error.strerror or error}. "
+            "Make room there or choose another folder."
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.rmdir()  # goes only where it is empty: the part of a cut download stays
+    return ready
+
+
+def _folder(dest: str | Path | None) -> Path:
+    return cache_folder() if dest is None else Path(dest)
+
+
+def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress: Progress) -> Path:
+    """Get the archive and make the verified data set of it, beside its place."""
+    placed = folder / source.archive
+    if placed.is_file():
+        archive = placed
+    elif source.package:
+        archive = work / source.archive
+        download.from_package(source.package, archive, source.bytes, progress)
+    else:
+        archive = partial / source.archive
+        download.from_url(source.url, archive, progress)
+    try:
+        if source.checksum:
+            _check_sum(archive, source.checksum)
+        if source.target == source.archive:
+            return archive
+        _unpack(source, archive, work / "films")
+        _check(source, work / "films")
+    except SourceError as error:
+        if archive == placed:
+            raise SourceError(f"{error} Delete '{placed}' and get it again.") from error
+        download.discard(archive)
+        raise SourceError(f"{error} The bad download was deleted: fetch it again.") from error
+    return work / "films"
+
+
+def _check(source: DataSource, ready: Path) -> None:
+    if source.target == source.archive and source.checksum:
+        _check_sum(ready, source.checksum)
+    elif source.sums:
+        whole = sum(
+            (ready / place).is_file() and _sum(ready / place, "sha256") == sha256
+            for place, sha256 in source.sums.items()
+        )
+        if whole != len(source.sums):
+            raise SourceError(f"Expected {len(source.sums)} films of '{source.name}', got {whole} whole.")
+    else:
+        counts = {place: len(list((ready / place).glob("*.jpeg"))) for place in source.counts}
+        if counts != source.counts:
+            raise SourceError(f"Expected {source.counts} films of '{source.name}', got {counts}.")
+
+
+def _check_sum(file: Path, checksum: str) -> None:
+    algorithm = checksum.partition(":")[0]
+    got = f"{algorithm}:{_sum(file, algorithm)}"
+    if got != checksum:
+        raise SourceError(f"Expected {file.name} with {checksum}, got {got}.")
+
+
+def _sum(file: Path, algorithm: str) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def _unpack(source: DataSource, archive: Path, films: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            found = ((_place(source, member.filename), member) for member in opened.infolist())
+            members = {place: member for place, member in found if place}
+            size = sum(member.file_size for member in members.values())
+            if size > 2 * archive.stat().st_size:  # a JPEG hardly shrinks in a zip: this is a bomb
+                raise SourceError(f"Expected JPEG films in {archive.name}, got {size:,} bytes of others.")
+            for place, member in members.items():
+                (films / place).parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as packed, (films / place).open("wb") as film:
+                    shutil.copyfileobj(packed, film)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise SourceError(f"Expected a whole zip archive, got {archive.name} damaged ({error}).") from error
+
+
+def _place(source: DataSource, member: str) -> str | None:
+    """Say where a member of the archive goes: to a place of the table, so that none leaves the folder."""
+    path = PurePosixPath(member)
+    if source.sums:
+        return next((place for place in source.sums if PurePosixPath(place).name == path.name), None)
+    place = "/".join(path.parts[-3:-1])
+    return f"{place}/{path.name}" if place in source.counts and _FILM_NAME.fullmatch(path.name) else None

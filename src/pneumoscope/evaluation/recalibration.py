@@ -1,0 +1,288 @@
+"""A model made ready for one site: its probabilities, threshold and band refitted on the site's own films."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.metrics import calibration
+from pneumoscope.data import layouts
+from pneumoscope.ood import embedding
+from pneumoscope.metrics import metrics
+from pneumoscope.inference import model_file
+from pneumoscope.imaging import radiograph
+from pneumoscope.data import splits
+from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.errors import DatasetError, PneumoscopeError
+from pneumoscope.metrics.metrics import Performance
+from pneumoscope.inference.model_file import Card
+from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
+from pneumoscope.data.splits import Decoded
+
+MIN_FILMS = 40
+"""With 20 films of a class the interval of a sensitivity of 0.9 is 0.70 to 0.97; fewer choose no threshold."""
+
+MIN_PER_CLASS = calibration.MIN_PER_CLASS
+"""With fewer the band would have to let more than one film in ten of the class pass on the wrong side."""
+
+FOLDS = 5
+SEED = 0
+
+Progress = Callable[[str, int, int, Mapping[str, float]], object]
+"""Told of each step: what is being done, how much is done, of how much, and figures."""
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What recalibrating a model gave.
+
+    Attributes:
+        model: the new model file.
+        card: what it says of itself.
+        before: the model's figures on the site's films as it came; `uncertain` is the share of films in its band.
+        after: the same figures of calibrations that had not seen the patients they were measured on.
+        failures: the films that could not be read, or show no chest, with the reason; they are left out.
+        notes: what the user should know.
+    """
+
+    model: Path
+    card: Card
+    before: Performance
+    after: Performance
+    failures: list[tuple[Film, PneumoscopeError]]
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out as `pneumoscope calibrate --format json` prints it."""
+        errors = [
+            {"path": str(film.path), "error": {"kind": error.kind, "message": str(error)}}
+            for film, error in self.failures
+        ]
+        return {
+            "model": str(self.model),
+            "calibration": asdict(self.card.calibration),
+            "before": self.before.as_dict(),
+            "after": self.after.as_dict(),
+            "notes": self.notes,
+            "errors": errors,
+        }
+
+
+def load(data: str | Path) -> list[Film]:
+    """List the labelled films of a site, and check that not all are of a `test` split, to be evaluated on.
+
+    Args:
+        data: what `layouts.load` takes.
+
+    Returns:
+        The films.
+
+    Raises:
+        DatasetError: there is no such data set, its films have no labels, or all are of a `test` split.
+
+    Example:
+        >>> films = load("our_clinic")  # doctest: +SKIP
+    """
+    try:
+        films = layouts.load(data)
+    except DatasetError as error:
+        if not _unlabelled(Path(data)):
+            raise
+        raise DatasetError(
+            f"Expected labelled films, got the folder '{data}' without {LABELS[0]}/ and {LABELS[1]}/ in it: to "
+            "calibrate, the truth must be known. Sort the films into these folders, or give a CSV with path,label. "
+            "Whether they look unlike the films the model has learnt from, `pneumoscope predict` says without labels."
+        ) from error
+    if all(film.split == "test" for film in films):
+        raise DatasetError(
+            f"Expected films to calibrate on, got {len(films)} of the test split only, which is to evaluate on: "
+            "name the folder inside it to use them all the same."
+        )
+    return films
+
+
+def recalibrate(
+    films: Sequence[Film],
+    out: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    *,
+    point: OperatingPoint = BALANCED,
+    progress: Progress = lambda *_: None,
+) -> Recalibration:
+    """Refit offset, temperature, threshold and band of a model on a site's labelled films, into a new model file.
+
+    The network stays as it is, so the order of the films by probability does too: the AUC does not change. Platt
+    scaling (Platt 1999) on the films as they are, not class-balanced: the probabilities hold where pneumonias are as
+    common as among them. What is written is fitted on all films. The figures `after` are cross-fitted (Stone 1974, J R
+    Stat Soc B 36:111): of five parts, patients kept whole, each is judged by the calibration fitted on the others.
+
+    Args:
+        films: the site's, at least `MIN_FILMS` that can be read and `MIN_PER_CLASS` of each class. Those of a `test`
+            split do not count: they are left to be evaluated on.
+        out: the new model file; its folder is made.
+        model: the model file to start from; by default the one that comes with Pneumoscope.
+        point: how the threshold is chosen.
+        progress: told of every step.
+
+    Returns:
+        The new file, and the figures before and after.
+
+    Raises:
+        NotFoundError: there is no such model file.
+        ModelFileError: the model file is none, or `out` is the same file, a folder, or a file that is no model.
+        DatasetError: too few films, too few of a class, too few patients, or labels that seem to be swapped.
+
+    Example:
+        >>> done = recalibrate(load("our_clinic"), "our_clinic.onnx")  # doctest: +SKIP
+        >>> print(done.before.figures["ece"], done.after.figures["ece"])  # doctest: +SKIP
+        0.100 (0.077–0.127) 0.043 (0.036–0.077)
+    """
+    source, out = Path(model or model_file.default()), Path(out)
+    detector = Detector(source)
+    model_file.check_target(source, out)
+    decoded, findings, failures = _judged([film for film in films if film.split != "test"], detector, progress)
+    labels, groups = decoded.labels, decoded.groups
+    _check_counts(labels, len(failures))
+
+    old = detector.card.calibration
+    probabilities = np.array([finding.probability for finding in findings], dtype=np.float64)
+    logits = old.logits(probabilities)
+    before = metrics.performance(labels, probabilities, old.threshold, groups)
+    if (auc := before.figures["auc"]).high < 0.5:
+        raise DatasetError(
+            f"Expected pneumonias to get higher probabilities than normal films, got the reverse (AUC {auc}): are the "
+            "labels swapped, or the films negatives?"
+        )
+    before = _with_uncertain(before, sum(bool(finding.uncertain) for finding in findings))
+    what = f"films of {len(np.unique(groups))} patients of the site it was calibrated for"
+    new = calibration.refit(labels, logits, what, point)
+    after = _cross_fitted(decoded, logits, point, before, new.threshold)
+
+    site = {
+        "films": len(labels),
+        "pneumonia": int(labels.sum()),
+        "patients": len(np.unique(groups)),
+        "share": round(float(labels.mean()), 6),
+        "fingerprint": decoded.fingerprint(),
+        "before": before.as_dict(),
+        "after": after.as_dict(),
+    }
+    card = replace(
+        detector.card,
+        calibration=new,
+        metrics=after.as_dict(),
+        data=detector.card.data | {"calibration": site},
+        seen=model_file.encode_seen(decoded.pixels, detector.card.seen),
+    )
+    model_file.rewrite(source, card, out, decoded.pixels[:8])
+    left_out = {film.patient for film in films if film.split == "test"}
+    shared = len(left_out & {film.patient for film in decoded.films})
+    return Recalibration(out, card, before, after, failures, _notes(findings, before, after, shared))
+
+
+def _judged(
+    films: Sequence[Film], detector: Detector, progress: Progress
+) -> tuple[Decoded, list[Finding], list[tuple[Film, PneumoscopeError]]]:
+    """Read films once and judge them; those that the detector refuses are failures like those that cannot be read."""
+    read = iter(range(1, len(films) + 1))
+    decoded = splits.decode(
+        films, detector.card.input_size, lambda: progress("reading films", next(read), len(films), {})
+    )
+    failures, findings, kept = list(decoded.failures), [], []
+    for i, finding in enumerate(detector.examine(decoded.pixels)):
+        if finding.error is None:
+            findings.append(finding)
+            kept.append(i)
+        else:
+            failures.append((decoded.films[i], finding.error))
+        progress("judging films", i + 1, len(decoded.films), {})
+    return decoded.take(np.array(kept, dtype=np.int64)), findings, failures
+
+
+def _check_counts(labels: NDArray[np.int64], failed: int) -> None:
+    left_out = f" ({failed} more could not be read or show no chest)" if failed else ""
+    if len(labels) < MIN_FILMS:
+        raise DatasetError(
+            f"Expected at least {MIN_FILMS} films to calibrate on, got {len(labels)}{left_out}: fewer cannot tell "
+            "a good threshold from a bad one. Give more films."
+        )
+    for label, name in enumerate(LABELS):
+        if (found := int((labels == label).sum())) < MIN_PER_CLASS:
+            raise DatasetError(
+                f"Expected at least {MIN_PER_CLASS} films of class {name} to calibrate on, got {found} of "
+                f"{len(labels)}{left_out}: give more of them."
+            )
+
+
+def _cross_fitted(
+    decoded: Decoded, logits: NDArray[np.float64], point: OperatingPoint, before: Performance, threshold: float
+) -> Performance:
+    """Measure each part of the films with the calibration fitted on the others.
+
+    Each part has a threshold of its own, so figures of verdicts are taken from the verdicts, and those of
+    probabilities from the probabilities. Figures of the order are those from before: every calibration keeps the
+    order, but probabilities of different parts cannot be compared.
+    """
+    labels, groups = decoded.labels, decoded.groups
+    probabilities, called, uncertain = (np.zeros(len(labels)) for _ in range(3))
+    for others, part in splits.folds(decoded, FOLDS, SEED):
+        fitted = calibration.refit(labels[others], logits[others], point=point)
+        p = fitted.probabilities(logits[part])
+        probabilities[part], called[part] = p, p >= fitted.threshold
+        uncertain[part] = [fitted.is_uncertain(float(x)) for x in p]
+    verdicts = metrics.performance(labels, called, 0.5, groups)
+    chances = metrics.performance(labels, probabilities, threshold, groups)
+    figures = verdicts.figures | {name: before.figures[name] for name in ("auc", "average_precision")}
+    figures |= {name: chances.figures[name] for name in ("brier", "ece")}
+    return _with_uncertain(replace(verdicts, threshold=threshold, figures=figures), int(uncertain.sum()))
+
+
+def _with_uncertain(performance: Performance, uncertain: int) -> Performance:
+    share = metrics.wilson(uncertain, performance.n)
+    return replace(performance, figures=performance.figures | {"uncertain": share})
+
+
+def _notes(findings: Sequence[Finding], before: Performance, after: Performance, shared: int = 0) -> list[str]:
+    notes = []
+    if shared:
+        notes.append(
+            f"Of the patients calibrated on, {shared} have films in the test split, too: figures on that split flatter "
+            "the model. Keep a patient's films in one split."
+        )
+    if seen := sum("seen_in_training" in finding.warnings for finding in findings):
+        notes.append(
+            f"{seen} of these {len(findings)} films were used to train or tune the model: the figures flatter it, and "
+            "what was fitted holds less on new films."
+        )
+    if shift := embedding.site_shift("unlike_training_films" in finding.warnings for finding in findings):
+        notes.append(shift)
+    if after.figures["auc"].low <= 0.5:
+        notes.append(
+            f"The AUC is {after.figures['auc']}: on these films the model may not tell pneumonias from normals at all, "
+            "and calibrating cannot change that. Do not use it here."
+        )
+    if (
+        after.figures["ece"].value >= before.figures["ece"].value
+        and after.figures["balanced_accuracy"].value <= before.figures["balanced_accuracy"].value
+    ):
+        notes.append(
+            "Neither calibration error nor balanced accuracy got better on held-out patients: there is no reason to "
+            "prefer the new file. Give more films, or keep the model as it is."
+        )
+    return notes
+
+
+def _unlabelled(folder: Path) -> bool:
+    """Say whether this is a folder of films in which no folder has the name of a class."""
+    if not folder.is_dir():
+        return False
+    films = list(radiograph.files(folder))
+    names = {part.lower() for film in films for part in film.relative_to(folder).parts[:-1]}
+    return bool(films) and not names & {name.lower() for name in LABELS}

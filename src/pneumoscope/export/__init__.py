@@ -1,0 +1,1 @@
+"""A model file for other runtimes."""

@@ -1,0 +1,311 @@
+"""DICOM files to pixels: the data set is read here, its frame, header and display have modules of their own."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pydicom.valuerep import VR
+
+from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.imaging.dicom import display
+from pneumoscope.imaging.dicom import frames as dicom_frames
+from pneumoscope.imaging.dicom import header as dicom_header
+from pneumoscope.imaging.raster import check_size
+
+_MARK = b"DICM"
+_PREAMBLE = 128
+
+_ELEMENTS = 3
+"""Where there is no mark, so many data elements in a row make a DICOM file."""
+
+_PHOTOMETRIC = {
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV", "YBR_FULL", "YBR_FULL_422"),
+    *("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB"),
+}
+"""Photometric interpretations (PS3.3, section C.7.6.3.1.2), some of them retired."""
+
+_IMAGE_GROUP = 0x28
+"""Nothing up to the pixels' description has a higher group."""
+
+_VRS = {vr.value.encode() for vr in VR if len(vr.value) == 2}
+_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+
+_INFLATED = 4
+"""Bytes of a deflated data set a pixel of the largest picture; more of them are a decompression bomb."""
+
+_MOST_READS = 200_000
+"""Each data element takes two or three; the headers of films have some hundred elements."""
+
+_MOST_BYTES = 10_000_000
+"""Of an element of the header."""
+
+_HEADER_BYTES = 2**20
+"""Who the patient is stands near the beginning."""
+
+_META_BYTES = 4096
+"""The file meta information is shorter."""
+
+_LOOKED_INTO = {
+    "AnatomicRegionSequence": 100_000,
+    "ViewCodeSequence": 100_000,
+    "ModalityLUTSequence": 2_000_000,  # a table of 65,536 entries has 131,072 bytes
+    "VOILUTSequence": 2_000_000,
+}
+"""Sequences that are looked into, and the most bytes of each: some 8 make an item, which takes a kilobyte of memory."""
+
+# pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
+# once, because `catch_warnings` around each file is not safe in threads.
+warnings.filterwarnings("ignore", module="pydicom")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+
+class _Patience(io.BytesIO):
+    """A file whose reading ends where a bomb of millions of data elements would take hours."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MOST_READS:
+            raise TooLargeError("Expected a header of some hundred data elements, got one of tens of thousands.")
+        return super().read(size)
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """Say whether bytes begin as a DICOM file does.
+
+    That is with 128 bytes and `DICM` (PS3.10, section 7.1), or, as old scanners and careless exports have it, with the
+    first data elements at once, of group 2 or 8 and in ascending order.
+
+    Example:
+        >>> looks_like_dicom(bytes(128) + b"DICM")
+        True
+        >>> looks_like_dicom(b"Patient: 8")
+        False
+    """
+    if data[_PREAMBLE : _PREAMBLE + 4] == _MARK:
+        return True
+    return any(_begins_with_elements(data, order, vrs) for order in ("little", "big") for vrs in (True, False))
+
+
+def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
+    """Decode the first frame of a DICOM file.
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: the largest rows times columns to decode.
+
+    Returns:
+        float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes, of
+        `first_frame_only`, `adult_patient` and `raw`.
+
+    Raises:
+        UnsupportedError: the object has no picture, or a compression that cannot be decoded here.
+        NotAChestRadiographError: the header names another modality, part of the body, or view.
+        TooLargeError: more than `max_pixels` pixels, or a decompression bomb.
+        UnreadableError: the file is damaged.
+
+    Example:
+        >>> pixels, bits, notes = decode(open("film.dcm", "rb").read(), 10**8)  # doctest: +SKIP
+    """
+    dataset, damaged = pydicom.Dataset(), "header"
+    try:
+        dataset = _dataset(data, _INFLATED * max_pixels)
+        _check_sequences(dataset)
+        dicom_header.check(dataset)
+        _complete(dataset, max_pixels)
+        bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
+        notes = {"first_frame_only": frames > 1, "adult_patient": dicom_header.is_adult(dataset)}
+        notes["raw"] = dicom_header.is_raw(dataset)
+        with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
+            damaged = "picture"
+            frame = dicom_frames.first(dataset)
+            damaged = "description of the brightness"
+            pixels = display.displayed(dataset, frame)
+    except PneumoscopeError:
+        raise
+    except MemoryError:
+        raise TooLargeError("The picture does not fit into memory.") from None
+    except Exception as error:  # noqa: BLE001 - pydicom and the decoders raise every kind of error on corrupt files
+        # Not chained: pydicom quotes the header, which may identify a patient.
+        raise _undecodable(dataset, error, damaged) from None
+    return np.ascontiguousarray(pixels, dtype=np.float32), bits, tuple(note for note, holds in notes.items() if holds)
+
+
+def patient(path: Path) -> tuple[str, str] | None:
+    """Read who a DICOM file's patient is, to tell whose films belong together; None where it does not say.
+
+    Args:
+        path: any file. Of one that is no DICOM file, deflated or damaged nothing is known.
+
+    Returns:
+        The patient's identity and who issued it. It is for comparing, and must be shown nowhere.
+
+    Example:
+        >>> patient(Path(__file__)) is None
+        True
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEADER_BYTES)
+        if not looks_like_dicom(data) or DeflatedExplicitVRLittleEndian.encode() in data[:_META_BYTES]:
+            return None  # pydicom would inflate any bomb
+        names = ["PatientID", "IssuerOfPatientID"]
+        header = pydicom.dcmread(_Patience(data), stop_before_pixels=True, force=True, specific_tags=names)
+        identity, issuer = (str(header.get(name) or "").strip() for name in names)
+    except Exception:  # noqa: BLE001 - pydicom raises every kind of error on corrupt files
+        return None
+    return (identity, issuer) if identity else None
+
+
+def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
+    """Read what a DICOM file says besides its picture.
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: as with `decode`.
+
+    Returns:
+        The data set without pixels, with its file meta information.
+
+    Raises:
+        UnsupportedError: it is no DICOM file.
+        TooLargeError: a decompression bomb, or an element that takes hours to parse.
+        UnreadableError: the file is damaged.
+
+    Example:
+        >>> header(open("film.dcm", "rb").read(), 10**8).Modality  # doctest: +SKIP
+        'DX'
+    """
+    if not looks_like_dicom(data):
+        raise UnsupportedError("Expected a DICOM file, got another.")
+    try:
+        dataset = _dataset(data, _INFLATED * max_pixels)
+    except PneumoscopeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as with `decode`
+        raise _undecodable(pydicom.Dataset(), error, "header") from None
+    for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        dataset.pop(name, None)
+    for tag in dataset.keys():  # noqa: SIM118 - iterating over a data set parses its elements
+        value = dataset.get_item(tag).value
+        if tag.group < _IMAGE_GROUP and isinstance(value, bytes) and len(value) > _MOST_BYTES:
+            raise TooLargeError(f"Expected at most {_MOST_BYTES:,} bytes in an element of the header, got more.")
+    return dataset
+
+
+def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit: bool) -> bool:
+    """Say whether some data elements stand at the beginning, each of tag, VR if explicit, and length (PS3.5, 7.1)."""
+    place, last = 0, -1
+    for number in range(_ELEMENTS):
+        group, element = (int.from_bytes(data[place + i : place + i + 2], order) for i in (0, 2))
+        vr, tag = data[place + 4 : place + 6], group << 16 | element
+        if explicit and vr in _LONG_VRS:
+            size, end = 4, place + 12
+        else:
+            size, end = (2 if explicit else 4), place + 8
+        length = int.from_bytes(data[end - size : end], order)
+        known = group in (2, 8) if number == 0 else group <= _IMAGE_GROUP
+        if end + length > len(data) or length % 2 or tag <= last or not known or (explicit and vr not in _VRS):
+            return False
+        place, last = end + length, tag
+    return True
+
+
+def _dataset(data: bytes, most: int) -> pydicom.Dataset:
+    """Parse a file; a deflated one is inflated here, because pydicom would inflate any bomb."""
+    file = _Patience(data)
+    file.seek(_PREAMBLE + len(_MARK) if data[_PREAMBLE : _PREAMBLE + 4] == _MARK else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return _inflated(meta, data[file.tell() :], most)
+    dataset = pydicom.dcmread(_Patience(data), force=True)
+    if not len(dataset):  # of a compressed picture without its end pydicom gives nothing at all
+        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
+    if not syntax or (syntax.is_transfer_syntax and syntax.is_encapsulated and not packed):
+        implicit, little = dataset.original_encoding
+        plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = plain
+    return dataset
+
+
+def _inflated(meta: pydicom.Dataset, data: bytes, most: int) -> pydicom.Dataset:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(data, most)
+    if inflater.unconsumed_tail:
+        raise TooLargeError(f"Expected at most {most:,} bytes when inflated, got more: no radiograph is that large.")
+    if not inflater.eof:
+        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
+    dataset = read_dataset(_Patience(plain), False, True)
+    dataset.file_meta = FileMetaDataset(meta)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # that is what it now is
+    dataset.set_original_encoding(False, True)
+    return dataset
+
+
+def _check_sequences(dataset: pydicom.Dataset) -> None:
+    """Refuse bombs in the sequences that pydicom parses only when they are looked into."""
+    for name, most in _LOOKED_INTO.items():
+        if name in dataset and len(dataset.get_item(name).value or b"") > most:
+            raise TooLargeError(f"Expected at most {most:,} bytes in a sequence of the header, got more.")
+
+
+def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
+    """Check what describes the pixels, and fill in what is missing of it with what is usual."""
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    check_size(columns, rows, int(dataset.get("SamplesPerPixel") or 1), max_pixels)
+    if rows < 1 or columns < 1:
+        raise UnreadableError(f"Expected a picture, got {columns} x {rows} pixels: the header is damaged.")
+    usual = {"SamplesPerPixel": 1, "BitsAllocated": 16, "PixelRepresentation": 0, "PlanarConfiguration": 0}
+    for name, value in usual.items():
+        if dataset.get(name) is None:
+            setattr(dataset, name, value)
+    allocated = int(dataset.BitsAllocated)
+    stored = int(dataset.get("BitsStored") or allocated)
+    if dataset.SamplesPerPixel not in (1, 3, 4) or not 1 <= stored <= allocated <= 32:
+        raise UnreadableError(
+            f"Expected 1 or 3 samples of up to 32 bits a pixel, got {dataset.SamplesPerPixel} of {stored} in "
+            f"{allocated}: the header is damaged."
+        )
+    high = dataset.get("HighBit")
+    dataset.BitsStored, dataset.HighBit = stored, stored - 1 if high is None else high
+    if not dataset.get("PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = "MONOCHROME2" if dataset.SamplesPerPixel == 1 else "RGB"
+    if str(dataset.PhotometricInterpretation) not in _PHOTOMETRIC or dataset.PixelRepresentation not in (0, 1):
+        raise UnreadableError(
+            "Expected gray or colours as the DICOM standard has them, got else: the header is damaged."
+        )
+
+
+def _undecodable(dataset: pydicom.Dataset, error: Exception, damaged: str) -> PneumoscopeError:
+    """Say which part is damaged, or name the transfer syntax where it is the reason.
+
+    The header is never quoted, because it may identify a patient. A damaged length makes the patient's name a part of
+    the syntax: only one from pydicom's list is told.
+    """
+    with suppress(Exception):  # a header this damaged has no syntax to name
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if isinstance(error, NotImplementedError) and syntax.is_transfer_syntax and syntax.is_encapsulated:
+            return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
+        if syntax and not syntax.is_transfer_syntax:
+            return UnsupportedError("Expected a transfer syntax of the DICOM standard, got another: export it anew.")
+    return UnreadableError(f"The {damaged} in the DICOM file is damaged: export it again.")

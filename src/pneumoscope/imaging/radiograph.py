@@ -1,0 +1,218 @@
+"""The one way to read a picture: every door, the training and the evaluation get their pixels here."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.imaging import raster
+
+Source = str | os.PathLike[str] | bytes | NDArray[Any]
+
+MAX_PIXELS = 80_000_000
+"""No radiograph has more: the largest detectors give some 30 million. Pillow warns from 89 million on."""
+
+MAX_BYTES = 1_000_000_000
+
+OVERLAY_SUFFIXES = (".evidence.svg", ".evidence.png")
+"""How the overlays that `predict` draws are named; below a folder they are not taken for films."""
+
+DICOM_SUFFIXES = (".report.dcm", ".evidence.dcm")
+"""How the DICOM objects that `predict` makes are named, likewise."""
+
+_SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A chest film as numbers.
+
+    Attributes:
+        pixels: float32, (H, W), in [0, 1]; bright is dense tissue.
+        format: what the film came as: `JPEG`, `PNG`, `TIFF`, `DICOM` or `array`.
+        bits: bits a sample in the source; 0 where the source was floating point.
+        shape: (H, W) of the source, which `pixels` are smaller than where a reduced film was asked for.
+        notes: what a reader of the verdict should know, such as `first_frame_only`.
+    """
+
+    pixels: NDArray[np.float32]
+    format: str
+    bits: int
+    shape: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+
+def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
+    """Read a chest film from a path, from the bytes of a file, or from an array.
+
+    Colour is reduced to brightness, transparency is laid over black, EXIF orientation is applied, and 16-bit
+    pictures keep their depth. Of a file with several pictures the first one is read.
+
+    Args:
+        source: a path to a JPEG, PNG, TIFF or DICOM file; the bytes of one; or an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4) of unsigned integers, or of floats in [0, 1].
+        at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as neither side gets
+            shorter than this. Whoever squashes a film afterwards should name the side of the square: all of training
+            and use do, and so see the same pixels.
+        max_pixels: the largest film to read, in pixels.
+
+    Returns:
+        The film, its pixels float32 (H, W) in [0, 1].
+
+    Raises:
+        NotFoundError: there is no file at the path.
+        UnreadableError: the file is empty, truncated or corrupt, or may not be read.
+        UnsupportedError: the file is no picture of a known kind, or the array no picture.
+        TooLargeError: more than `max_pixels` pixels, in colour two thirds of them, or `MAX_BYTES` bytes, or a bomb.
+        NotAChestRadiographError: a DICOM header that declares something else.
+
+    Example:
+        >>> read(np.full((2, 3), 255, dtype=np.uint8)).pixels.shape
+        (2, 3)
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        raise UnsupportedError(
+            f"Expected a path, the bytes of a file or an array, got '{type(source).__name__}': give one of these."
+        )
+    data = source if isinstance(source, bytes) else read_bytes(Path(source))
+    if not data:
+        raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
+    if is_dicom(data):
+        from pneumoscope.imaging.dicom import reader
+
+        pixels, bits, notes = reader.decode(data, max_pixels)
+        return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
+    return Radiograph(*raster.decode(data, max_pixels, at_least))
+
+
+def is_dicom(data: bytes) -> bool:
+    """Say whether the bytes of a file are read as DICOM.
+
+    Example:
+        >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"no film")
+        (True, False)
+    """
+    if data.startswith(raster.SIGNATURES) and data[128:132] != b"DICM":  # a preamble may begin as a TIFF file does
+        return False
+    from pneumoscope.imaging.dicom import reader  # takes longer to import than a film to judge
+
+    return reader.looks_like_dicom(data)
+
+
+def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Squash a film to the square a network looks at, averaging where it shrinks.
+
+    The aspect is given up on purpose: in the training films normals and pneumonias differ in aspect, and a network
+    that sees the aspect learns it instead of the lungs.
+
+    Args:
+        pixels: float32 (H, W) in [0, 1].
+        size: the side of the square, in pixels.
+
+    Returns:
+        float32 (size, size) in [0, 1].
+
+    Example:
+        >>> resize(np.ones((4, 6), dtype=np.float32), 2)
+        array([[1., 1.],
+               [1., 1.]], dtype=float32)
+    """
+    if pixels.shape == (size, size):
+        return pixels
+    squashed = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+    return np.clip(np.asarray(squashed, dtype=np.float32), 0.0, 1.0)
+
+
+def files(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """List the files at a path: the path itself, or every file below a folder, sorted, but hidden ones and overlays.
+
+    Whatever is not a folder is listed as it is, and so is a folder that may not be opened: reading it tells why it
+    gives no film, so that nothing is silently missing.
+
+    Example:
+        >>> [file.name for file in files("films")]  # doctest: +SKIP
+        ['a.png', 'b.dcm']
+    """
+    path = Path(path)
+    if not os.path.isdir(path):  # noqa: PTH112 - `Path` raises where a name is too long or may not be looked up
+        yield path
+        return
+    closed: list[Path] = []
+    seen: set[tuple[int, int]] = set()  # a folder that links lead to twice, or around to itself, is listed once
+    walk = os.walk(path, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
+    for folder, subfolders, names in walk:
+        place = os.stat(folder)  # noqa: PTH116 - `Path` would stat a copy of every name
+        if (place.st_dev, place.st_ino) in seen:
+            subfolders[:] = []
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(names):
+            if not is_passed_over(name):
+                yield Path(folder, name)
+    yield from closed
+
+
+def is_passed_over(name: str) -> bool:
+    """Say whether a file in a folder is no film by its name: hidden, made here, or left by a file manager.
+
+    Example:
+        >>> is_passed_over("film.png"), is_passed_over(".DS_Store")
+        (False, True)
+    """
+    made = OVERLAY_SUFFIXES + DICOM_SUFFIXES
+    return name.startswith(".") or name.lower() in _SKIPPED_NAMES or name.endswith(made)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a film's file whole.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UnreadableError: it may not be read.
+        UnsupportedError: it is a folder, a pipe or a device.
+        TooLargeError: more than `MAX_BYTES` bytes.
+
+    Example:
+        >>> read_bytes(Path("film.png"))  # doctest: +SKIP
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UnsupportedError(
+                "Expected a file, got a folder: give the files in it, or check whether it may be opened."
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsupportedError("Expected an ordinary file, got a pipe, socket or device.")
+        if status.st_size > MAX_BYTES:
+            raise TooLargeError(f"Expected at most {MAX_BYTES:,} bytes, got {status.st_size:,}.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError("Expected a file, got a name that does not exist.") from None
+    except OSError as error:
+        what = "its permissions" if isinstance(error, PermissionError) else "its links, its folder and the disk"
+        raise UnreadableError(f"The file cannot be read ({error.strerror}): check {what}.") from error
+    except ValueError as error:  # a null character in the name
+        raise NotFoundError(f"Expected the name of a file, got one that no file can have ({error}).") from None
+
+
+def _from_array(array: NDArray[Any], max_pixels: int) -> Radiograph:
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or array.size == 0:
+        raise UnsupportedError(f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}.")
+    raster.check_size(array.shape[1], array.shape[0], array[:1, :1].size, max_pixels)
+    samples, bits = raster.unit(array)
+    pixels = np.ascontiguousarray(raster.brightness(samples), dtype=np.float32)
+    return Radiograph(pixels, "array", bits, pixels.shape)

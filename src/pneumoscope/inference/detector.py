@@ -1,0 +1,281 @@
+"""A model file at work: films in, findings out."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.data.splits import picture_key
+from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
+from pneumoscope.imaging import preprocessing, radiograph
+from pneumoscope.imaging.preprocessing import Box
+from pneumoscope.imaging.radiograph import Source
+from pneumoscope.inference import model_file, runtimes
+from pneumoscope.ood.embedding import Gate
+from pneumoscope.ood.orientation import View, Views
+
+BATCH_SIZE = 8
+"""Films that were read before and are judged at once."""
+
+FILMS_AHEAD = 16
+"""Films a worker has waiting, so that one slow film does not idle the others."""
+
+BLANK = 0.02
+"""A film whose darkest and brightest places differ by less, of the full range, shows nothing."""
+
+LONGEST_SIDE = 4
+"""Times the shorter one, on a picture that may be a chest film; films cut close to the lungs come up to three times."""
+
+SMALLEST_SIDE = 0.125
+"""Of what the model looks at: less than the smallest films of public data sets, which have 28 pixels a side."""
+
+WARNINGS = {
+    "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
+    "first_frame_only": "The file holds several pictures; only the first was read.",
+    "framed": "A wide even frame lies around the film; what is within was judged.",
+    "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
+    "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
+    "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
+    "raw": "The header says that these are raw detector data, not made for the eye: the verdict is not to be trusted.",
+    "rotated": "The film seems to be turned by 90 or 180 degrees: the verdict is not to be trusted; turn it upright.",
+    "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
+    "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
+}
+"""What each warning of a finding means."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one film, or why there is none.
+
+    Attributes:
+        path: where the film came from, as it was given.
+        probability: of `PNEUMONIA`, calibrated, in [0, 1].
+        finding: `NORMAL` or `PNEUMONIA`; None where `error` is set.
+        uncertain: whether the probability lies in the model's uncertain band.
+        threshold: the probability from which the finding is `PNEUMONIA`.
+        warnings: keys of `WARNINGS`.
+        error: what went wrong.
+        evidence: (h, w), what each place adds to the logit beyond a usual film; only where asked for. Of a framed film
+            it has more places, those of the frame among them.
+    """
+
+    path: str
+    probability: float | None = None
+    finding: str | None = None
+    uncertain: bool | None = None
+    threshold: float | None = None
+    warnings: tuple[str, ...] = ()
+    error: PneumoscopeError | None = None
+    evidence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out as the command contract does; probabilities to six places.
+
+        Example:
+            >>> Finding("a.png", 0.25, "NORMAL", False, 0.5).as_dict()["finding"]
+            'NORMAL'
+        """
+        return {
+            "path": self.path,
+            "probability": None if self.probability is None else round(self.probability, 6),
+            "finding": self.finding,
+            "uncertain": self.uncertain,
+            "threshold": None if self.threshold is None else round(self.threshold, 6),
+            "warnings": list(self.warnings),
+            "error": None if self.error is None else {"kind": self.error.kind, "message": str(self.error)},
+        }
+
+
+class Detector:
+    """Reads films and says which show pneumonia.
+
+    Args:
+        model: a model file; by default the one that comes with Pneumoscope.
+        engine: what runs it, one of `runtimes.NAMES`.
+        max_pixels: the largest film to read, in pixels.
+        workers: threads that read and judge; by default one a core.
+
+    Attributes:
+        card: what the model file says of itself.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ModelFileError: it is not a model that Pneumoscope wrote; or there is no such engine, or not on this processor.
+        MissingExtraError: the engine is not installed.
+
+    Example:
+        >>> detector = Detector()  # doctest: +SKIP
+        >>> detector.predict(["film.png"])  # doctest: +SKIP
+        array(['NORMAL'], dtype='<U9')
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        engine: str = "openvino",
+        max_pixels: int = radiograph.MAX_PIXELS,
+        workers: int = runtimes.WORKERS,
+    ) -> None:
+        path = model or model_file.default()
+        graph, self.card = model_file.read(path)
+        fitted = self.card.calibration
+        ends = fitted.logits([fitted.uncertain_low, fitted.threshold, fitted.uncertain_high])
+        self._run = runtimes.start(engine, path, graph, (min(ends) - runtimes.ROUNDING, max(ends) + runtimes.ROUNDING))
+        self._max_pixels, self._workers = max_pixels, workers
+        self._seen = model_file.decode_seen(self.card.seen)
+        self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
+        self._views = Views.from_dict(self.card.views) if self.card.views else None
+
+    @cached_property
+    def _of_children(self) -> bool:
+        from pneumoscope.imaging.dicom import header  # only DICOM files say how old a patient is
+
+        return 0 < int(self.card.data.get("oldest_patient_years", 0)) < header.ADULT
+
+    def examine(self, sources: Iterable[Source] | Source, *, evidence: bool = False) -> Iterator[Finding]:
+        """Give the finding on each film, in order and as soon as it is there.
+
+        A few threads, one a core, each read and judge a film; they are a few films ahead of the caller and never
+        further. A film that cannot be read, and a picture that is no chest film, gives a finding with an error; nothing
+        is raised for it.
+
+        Args:
+            sources: what `radiograph.read` takes, or one of it.
+            evidence: whether to keep each film's evidence map.
+
+        Example:
+            >>> for finding in detector.examine(radiograph.files("films")):  # doctest: +SKIP
+            ...     print(finding.path, finding.finding)
+        """
+        rest = iter(_several(sources))
+        ahead: deque[Future[Finding]] = deque()
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
+        try:
+            while True:
+                for source in islice(rest, FILMS_AHEAD * self._workers - len(ahead)):
+                    ahead.append(pool.submit(self._examine, source, evidence))
+                if not ahead:
+                    return
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:
+        """Give the probabilities of both classes, as scikit-learn's classifiers do.
+
+        Args:
+            sources: films, or an array (N, H, W) of them.
+
+        Returns:
+            (N, 2): the probabilities of `NORMAL` and `PNEUMONIA`.
+
+        Raises:
+            PneumoscopeError: a film could not be read, or is no chest film.
+        """
+        findings = list(self.examine(sources))
+        for finding in findings:
+            if finding.error is not None:
+                raise finding.error
+        pneumonia = np.array([finding.probability for finding in findings], dtype=np.float64)
+        return np.stack([1.0 - pneumonia, pneumonia], axis=1)
+
+    def predict(self, sources: Iterable[Source] | Source) -> NDArray[np.str_]:
+        """Give the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
+
+        Raises:
+            PneumoscopeError: a film could not be read, or is no chest film.
+        """
+        called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
+        return np.array(self.card.labels)[called.astype(np.int64)]
+
+    def judge(self, pixels: Iterable[NDArray[np.floating[Any]]]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Judge films that were read and squashed before, whatever they show.
+
+        Args:
+            pixels: of each film, (S, S) in [0, 1], where S is `card.input_size`.
+
+        Returns:
+            (N,), the probabilities of `PNEUMONIA`; and (N, h, w), what each place adds to the logit beyond a usual
+            film.
+
+        Example:
+            >>> probabilities, evidence = detector.judge(decoded.pixels)  # doctest: +SKIP
+        """
+        rest = iter(pixels)
+        outputs = []
+        while batch := list(islice(rest, BATCH_SIZE)):
+            outputs.append(self._run(np.stack(batch).astype(np.float32)[..., None]))
+        probabilities = [self.card.calibration.probabilities(output["logit"]) for output in outputs]
+        return np.concatenate(probabilities), np.concatenate([output["evidence"] for output in outputs])
+
+    def _examine(self, source: Source, evidence: bool) -> Finding:
+        path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+        try:
+            pixels, warnings, box = self._read(source)
+        except PneumoscopeError as error:
+            return Finding(path, error=error)
+        except MemoryError:
+            return Finding(path, error=TooLargeError("The film does not fit into memory."))
+        outputs = self._run(pixels[None, ..., None])
+        if self._gate and self._gate.distances(outputs["embedding"])[0] > self._gate.limit:
+            warnings.append("unlike_training_films")
+        fitted = self.card.calibration
+        probability = float(fitted.probabilities(outputs["logit"])[0])
+        return Finding(
+            path,
+            probability,
+            self.card.labels[int(probability >= fitted.threshold)],
+            fitted.is_uncertain(probability),
+            fitted.threshold,
+            tuple(sorted(set(warnings))),
+            evidence=preprocessing.spread(outputs["evidence"][0], box) if evidence else None,
+        )
+
+    def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str], Box]:
+        """Give what the network looks at, (S, S), what there is to warn of, and the part of the film that it is."""
+        film = radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
+        pixels, box = preprocessing.squash(film.pixels, self.card.input_size)
+        if np.ptp(pixels) < BLANK:
+            raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
+        height = round(film.shape[0] * (box.bottom - box.top))
+        width = round(film.shape[1] * (box.right - box.left))
+        least = round(SMALLEST_SIDE * self.card.input_size)
+        if min(height, width) < least or max(height, width) > LONGEST_SIDE * min(height, width):
+            raise NotAChestRadiographError(
+                f"Expected a chest radiograph of at least {least} pixels a side, no side over {LONGEST_SIDE} times as "
+                f"long as the other, got {width} x {height} pixels: give the whole film as it was made."
+            )
+        view = self._views.look(pixels) if self._views else View()
+        if view.refused:
+            raise NotAChestRadiographError(
+                "Expected a frontal chest radiograph, got a picture that does not look like one: check that it is the "
+                "right file, the whole film and nothing else."
+            )
+        warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
+        warnings += view.warnings
+        if box.area < 1.0:
+            warnings.append("framed")
+        if min(height, width) < self.card.input_size:
+            warnings.append("low_resolution")
+        if picture_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
+            warnings.append("seen_in_training")
+        return pixels, warnings, box
+
+
+def _several(sources: object) -> Iterable[Source]:
+    """Give an iterable of sources, of one or of many; what is none is one, and reading it tells so."""
+    many = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, io.IOBase))
+    alone = not many or (isinstance(sources, np.ndarray) and sources.ndim == 2)
+    return cast("Iterable[Source]", [sources] if alone else sources)

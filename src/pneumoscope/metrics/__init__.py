@@ -1,0 +1,1 @@
+"""Figures with intervals, calibration and thresholds: arrays in, numbers out."""

@@ -1,0 +1,263 @@
+"""From a network's logit to a probability, a verdict and an honest "uncertain"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint, logit, sigmoid
+
+MIN_PER_CLASS = 10
+"""With fewer films of a class its quantiles mean nothing."""
+
+ALPHA = 0.02
+"""The share of each class that may fall beyond the band on the wrong side, where there are films enough for it."""
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""The temperature stays above 0, so that a higher logit is always a higher probability."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become verdicts.
+
+    Attributes:
+        temperature: above 0; the probability is `sigmoid((logit - offset) / temperature)`.
+        threshold: in (0, 1); from this probability on the verdict is `PNEUMONIA`.
+        threshold_reason: why this threshold.
+        uncertain_low: the band's lower end.
+        uncertain_high: the band's upper end; a verdict inside `[low, high]` is uncertain.
+        uncertain_reason: what the band guarantees.
+        offset: the logit that is even odds. Logits of films from elsewhere are shifted as well as too steep, and
+            two numbers set that right (Platt 1999, "Probabilistic Outputs for Support Vector Machines").
+        probability_reason: for which films the probabilities hold.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.5
+    threshold_reason: str = "Even odds; not fitted to any films."
+    uncertain_low: float = 0.5
+    uncertain_high: float = 0.5
+    uncertain_reason: str = "No band was fitted."
+    offset: float = 0.0
+    probability_reason: str = "Not stated."
+
+    def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Turn logits (N,) into probabilities of `PNEUMONIA` (N,), in [0, 1].
+
+        Example:
+            >>> Calibration(temperature=2.0).probabilities([0.0])
+            array([0.5])
+        """
+        return sigmoid((np.asarray(logits, dtype=np.float64) - self.offset) / self.temperature)
+
+    def logits(self, probabilities: ArrayLike) -> NDArray[np.float64]:
+        """Turn probabilities (N,) back into the logits (N,) they came from; 0 and 1 give those of 1e-15 beside them.
+
+        Example:
+            >>> Calibration(temperature=2.0, offset=1.0).logits([0.5])
+            array([1.])
+        """
+        return self.offset + self.temperature * logit(probabilities)
+
+    def is_uncertain(self, probability: float) -> bool:
+        """Say whether a probability lies inside the band.
+
+        Example:
+            >>> Calibration(uncertain_low=0.4, uncertain_high=0.6).is_uncertain(0.45)
+            True
+        """
+        return self.uncertain_low <= probability <= self.uncertain_high
+
+
+def fit(
+    labels: ArrayLike,
+    logits: ArrayLike,
+    alpha: float = ALPHA,
+    copies: int = 1,
+    films: str = "held-out films",
+    point: OperatingPoint = BALANCED,
+) -> Calibration:
+    """Fit temperature, threshold and band on films that the network was not trained on.
+
+    Args:
+        labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
+        logits: (N,).
+        alpha: the share of each class that may fall beyond the band on the wrong side, in (0, 0.5).
+        copies: how often each film stands among the N, differently changed; they count as one.
+        films: what the films are, as the stated reasons name them.
+        point: how the threshold is chosen.
+
+    Returns:
+        The calibration.
+
+    Raises:
+        ValueError: too few films of a class.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.repeat([0, 1], 500)
+        >>> round(fit(y, 4.0 * (2 * y - 1) + 4.0 * rng.normal(size=1000)).temperature)
+        2
+    """
+    y, z = np.asarray(labels, dtype=np.int64), np.asarray(logits, dtype=np.float64)
+    for label in (0, 1):
+        if (found := int((y == label).sum())) < MIN_PER_CLASS:
+            raise ValueError(f"Expected at least {MIN_PER_CLASS} films of class {label}, got {found}.")
+    return _with_verdicts(Calibration(temperature=fit_temperature(y, z)), y, z, alpha, copies, films, point)
+
+
+def refit(
+    labels: ArrayLike, logits: ArrayLike, films: str = "films of one site", point: OperatingPoint = BALANCED
+) -> Calibration:
+    """Fit offset, temperature, threshold and band on films of the site where a model is to be used.
+
+    Unlike with `fit`, each film weighs the same: the probabilities hold where pneumonias are as common as here. The
+    band's `alpha` is the smallest whole percentage from `ALPHA` on that the smaller class has films enough for.
+
+    Args:
+        labels: (N,), 0 or 1; at least one film of each.
+        logits: (N,).
+        films: what the films are, as the stated reasons name them.
+        point: how the threshold is chosen.
+
+    Returns:
+        The calibration.
+
+    Raises:
+        ValueError: films of one class only.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.repeat([0, 1], 500)
+        >>> fitted = refit(y, 3.0 + 4.0 * (2 * y - 1) + 4.0 * rng.normal(size=1000))
+        >>> round(fitted.offset), round(fitted.temperature)
+        (3, 2)
+    """
+    y, z = np.asarray(labels, dtype=np.int64), np.asarray(logits, dtype=np.float64)
+    smaller = min(int((y == 1).sum()), int((y == 0).sum()))
+    if smaller == 0:
+        raise ValueError(f"Expected films of both classes, got {len(y)} of one only.")
+    alpha = max(ALPHA, np.ceil(100 / (smaller + 1)) / 100)
+    offset, temperature = fit_platt(y, z)
+    reason = (
+        f"Probabilities were fitted on {len(y)} {films} and hold where pneumonias are as common as there, "
+        f"{np.mean(y):.0%} of the films: where they are rarer, probabilities are too high, where commoner, too low."
+    )
+    start = Calibration(temperature=temperature, offset=offset, probability_reason=reason)
+    return _with_verdicts(start, y, z, alpha, 1, films, point)
+
+
+def _with_verdicts(
+    start: Calibration,
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float64],
+    alpha: float,
+    copies: int,
+    films: str,
+    point: OperatingPoint,
+) -> Calibration:
+    """Add threshold and band to a calibration that gives probabilities."""
+    p = start.probabilities(logits)
+    threshold = point.choose(labels, p)
+    low, high = conformal_band(labels, p, alpha, copies)
+    n = len(labels) // copies
+    return replace(
+        start,
+        threshold=threshold,
+        threshold_reason=point.reason(f"{n} {films}"),
+        uncertain_low=min(low, threshold),
+        uncertain_high=max(high, threshold),
+        uncertain_reason=(
+            f"On films like those {n}, on average at most {alpha:.0%} of the normals lie above the band and at most "
+            f"{alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
+        ),
+    )
+
+
+def fit_temperature(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> float:
+    """Find the temperature of least cross-entropy, each class weighing half (Guo et al. 2017, section 4.2).
+
+    Equal weights keep the probability meaningful where the share of pneumonias differs from the training films'. The
+    targets fall as short of 0 and 1 as Platt's do ("Probabilistic Outputs for Support Vector Machines", 1999): films
+    that the logits separate without a mistake would otherwise give the lowest temperature and nothing but certainty.
+
+    Returns:
+        The temperature, between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
+
+    Example:
+        >>> fit_temperature(np.array([0, 1, 1, 0]), np.array([-9.0, 9.0, -9.0, 9.0])).__round__(1)
+        20.0
+    """
+    from scipy.optimize import minimize_scalar
+
+    positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
+    weight = np.where(labels == 1, 0.5 / positives, 0.5 / negatives)
+    target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(np.sum(weight * (np.logaddexp(0.0, scaled) - target * scaled)))
+
+    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))
+
+
+def fit_platt(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> tuple[float, float]:
+    """Find the offset and temperature of least cross-entropy, each film weighing the same (Platt 1999, section 2).
+
+    Platt's targets, which fall short of 0 and 1 the more the fewer films there are, are the regularisation.
+
+    Returns:
+        The offset, in logits, and the temperature, between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
+
+    Example:
+        >>> offset, temperature = fit_platt(np.array([0, 1, 0, 1]), np.array([4.0, 5.0, 5.0, 6.0]))
+        >>> round(offset, 2)
+        5.0
+    """
+    from scipy.optimize import minimize
+
+    positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
+    target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    mean, spread = float(logits.mean()), float(logits.std()) or 1.0
+    x = (logits - mean) / spread  # so that slope and intercept are of one size
+
+    def cross_entropy(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scaled = line[0] * x + line[1]
+        error = sigmoid(scaled) - target
+        loss = float(np.mean(np.logaddexp(0.0, scaled) - target * scaled))
+        return loss, np.array([np.mean(error * x), np.mean(error)])
+
+    bounds = [(spread / MAX_TEMPERATURE, spread / MIN_TEMPERATURE), (None, None)]
+    start = np.array([np.clip(1.0, *bounds[0]), 0.0])
+    slope, intercept = minimize(cross_entropy, start, jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12).x
+    temperature = spread / float(slope)
+    return mean - float(intercept) * temperature, temperature
+
+
+def conformal_band(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], alpha: float, copies: int = 1
+) -> tuple[float, float]:
+    """Find the probabilities between which no class can be named with the stated guarantee.
+
+    Class-conditional split conformal prediction (Vovk 2012, "Conditional validity of inductive conformal
+    predictors"): on films exchangeable with these, on average at most `alpha` of the pneumonias lie below the first
+    bound and at most `alpha` of the normals above the second. The band reaches from the smaller bound to the larger
+    one, so outside it both hold. With fewer than `1 / alpha - 1` films of a class its bound is 0 or 1. Of films that
+    stand there in several copies the number of films counts, not that of copies.
+
+    Returns:
+        The band's ends, low <= high, in [0, 1].
+
+    Example:
+        >>> conformal_band(np.array([0] * 9 + [1] * 9), np.linspace(0.0, 1.0, 18), alpha=0.1)
+        (0.47058823529411764, 0.5294117647058824)
+    """
+    positive, negative = np.sort(probabilities[labels == 1]), np.sort(probabilities[labels == 0])
+    below, above = (copies * int(alpha * (len(p) // copies + 1) + 1e-9) for p in (positive, negative))
+    pneumonia_from = float(positive[below - 1]) if below else 0.0
+    normal_to = float(negative[-above]) if above else 1.0
+    return min(pneumonia_from, normal_to), max(pneumonia_from, normal_to)

@@ -1,0 +1,1 @@
+"""The networks, and how a trained one becomes an ONNX graph."""

@@ -1,0 +1,1 @@
+"""Out of distribution: what is no chest radiograph, or one unlike those learnt from."""

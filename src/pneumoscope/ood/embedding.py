@@ -1,0 +1,150 @@
+"""How unlike the films a model has learnt from a new one is, as the model itself sees it."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.errors import ModelFileError
+from pneumoscope.metrics import metrics
+
+COMPONENTS = 32
+"""Directions kept of the training films' embeddings; measured: with 64 films in another resolution look unusual."""
+
+USUAL = 0.99
+"""The share of the films of held-out patients, as they are and changed, that lie within the limit."""
+
+ENOUGH = 100
+"""Held-out films; with fewer no limit leaves only `1 - USUAL` of other films beyond it."""
+
+FEW = 20
+"""With fewer films the share of unusual ones says nothing."""
+
+SHIFTED = 3 * (1 - USUAL)
+"""A site is unlike the training films where the share of unusual ones is certainly above this."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The subspace in which the training films' embeddings lie, and how far from it a film may be.
+
+    Attributes:
+        mean: (d,), of the training films' embeddings.
+        components: (k, d), orthonormal: their principal directions.
+        scale: the mean squared distance of the training films from the subspace.
+        limit: the distance that `USUAL` of the held-out patients' films stay within.
+    """
+
+    mean: NDArray[np.float32]
+    components: NDArray[np.float32]
+    scale: float
+    limit: float
+
+    def distances(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Measure how far embeddings (N, d) are from the subspace: (N,), 1 for a training film on average.
+
+        The squared error of reconstruction from the principal components: a film whose features the training films do
+        not explain is far, however sure the verdict on it (Wang et al. 2022, "ViM: Out-Of-Distribution with
+        Virtual-logit Matching", section 4, without its logit).
+
+        Example:
+            >>> gate = Gate(np.zeros(2, np.float32), np.array([[1, 0]], np.float32), 1.0, 1.0)
+            >>> gate.distances(np.array([[5.0, 0.0], [5.0, 2.0]])).tolist()
+            [0.0, 4.0]
+        """
+        centred = np.asarray(embeddings, dtype=np.float64) - self.mean
+        within = centred @ self.components.T.astype(np.float64)
+        return np.asarray(np.maximum((centred**2).sum(axis=1) - (within**2).sum(axis=1), 0.0) / self.scale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out for the model file's card; arrays in half precision and base 64."""
+        return {
+            "mean": encoded(self.mean),
+            "components": encoded(self.components),
+            "scale": self.scale,
+            "limit": self.limit,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Gate:
+        """Read what `as_dict` gave.
+
+        Raises:
+            ModelFileError: it is no such thing.
+        """
+        try:
+            mean = decoded(values["mean"])
+            components = decoded(values["components"]).reshape(-1, len(mean))
+            return cls(mean, components, float(values["scale"]), float(values["limit"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"Expected a gate in the model file's card, got something else ({error}).") from error
+
+
+def fit(training: NDArray[np.floating[Any]], held_out: NDArray[np.floating[Any]]) -> Gate:
+    """Learn what usual films look like.
+
+    Args:
+        training: (N, d), embeddings of the training films, N > 1; as they are and changed, as another scanner or
+            exporter might: those as they are alone make a film unusual that was only shrunk by another program.
+        held_out: (M, d), likewise those of patients the network was not trained on; they set the limit, and should be
+            at least `ENOUGH`.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> gate = fit(rng.normal(size=(500, 8)) * [9, 1, 1, 1, 1, 1, 1, 1], rng.normal(size=(500, 8)))
+        >>> gate.components.shape
+        (7, 8)
+    """
+    mean = np.asarray(training, dtype=np.float64).mean(axis=0)
+    _, spread, directions = np.linalg.svd(training - mean, full_matrices=False)
+    kept = min(COMPONENTS, len(directions) - 1)
+    # As they will be read back, so that the limit holds for what the file says.
+    mean, components = mean.astype(np.float16), directions[:kept].astype(np.float16)
+    scale = max(float((spread[kept:] ** 2).sum() / len(training)), 1e-12)
+    gate = Gate(mean.astype(np.float32), components.astype(np.float32), scale, np.inf)
+    # The rank that conformal prediction takes: a new film is beyond it with a chance of at most `1 - USUAL`.
+    rank = min(len(held_out), math.ceil(USUAL * (len(held_out) + 1)))
+    return Gate(gate.mean, gate.components, scale, float(np.sort(gate.distances(held_out))[rank - 1]))
+
+
+def site_shift(unusual: Iterable[bool]) -> str | None:
+    """Say whether a site's films are unlike those the model has learnt from; no labels are needed.
+
+    Args:
+        unusual: for each film, whether it lies beyond the limit.
+
+    Returns:
+        What to warn of, where the share of unusual films is certainly above `SHIFTED`; None otherwise, and with fewer
+        than `FEW` films.
+
+    Example:
+        >>> site_shift([False] * 99 + [True])
+        >>> site_shift([False] * 50 + [True] * 50)[:62]
+        '50 of 100 films (0.500, 0.404–0.596) are unlike the films that'
+    """
+    flags = list(unusual)
+    share = metrics.wilson(sum(flags), len(flags))
+    if len(flags) < FEW or share.low <= SHIFTED:
+        return None
+    figures = str(share).replace(" (", ", ")
+    return (
+        f"{sum(flags)} of {len(flags)} films ({figures} are unlike the films that the model has learnt from, against "
+        f"{1 - USUAL:.0%} of other patients of the hospital it learnt from. Its verdicts and probabilities may be off "
+        "here: evaluate it on labelled films of this site, and calibrate it on such films if that was not done."
+    )
+
+
+def encoded(values: NDArray[np.floating[Any]]) -> str:
+    """Write numbers for a card: half precision, in base 64."""
+    return base64.b64encode(values.astype(np.float16).tobytes()).decode("ascii")
+
+
+def decoded(text: str) -> NDArray[np.float32]:
+    """Read what `encoded` wrote, (n,)."""
+    return np.frombuffer(base64.b64decode(text), dtype=np.float16).astype(np.float32)

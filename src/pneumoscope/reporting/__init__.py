@@ -1,0 +1,1 @@
+"""Findings, evaluations and audits for people and programs to read."""

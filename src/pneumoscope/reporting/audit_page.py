@@ -1,0 +1,208 @@
+"""An audit for people to read, on the console and as one page that needs nothing beside it, and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from pneumoscope.atomic import write_text
+from pneumoscope.auditing import duplicates, issues, shortcuts
+from pneumoscope.auditing.result import Audit, Group
+from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.errors import PneumoscopeError
+from pneumoscope.imaging import radiograph
+from pneumoscope.metrics import metrics
+from pneumoscope.metrics.metrics import Estimate
+from pneumoscope.reporting import evidence_map
+
+THUMBNAIL = 220
+"""Longest side of a thumbnail, in pixels."""
+
+GROUPS_SHOWN = 12
+"""Groups of copies of each kind that are shown; `audit.json` names them all."""
+
+FILMS_SHOWN = 4
+"""Films of a group that are shown."""
+
+ROWS_SHOWN = 100
+"""Rows of the tables of files and of patients."""
+
+_COLOURS = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A film ready to be shown; `picture` is a `data:` address, None where it can no longer be read."""
+
+    name: str
+    truth: str
+    split: str | None
+    picture: str | None
+
+
+def write(audit: Audit, out: str | os.PathLike[str]) -> Path:
+    """Write `audit.json` and `audit.html` into a folder, each in one step.
+
+    The page holds everything it shows and asks no other host for anything. It names films from the folder on that they
+    all lie in, and patients not at all.
+
+    Args:
+        audit: what `audit.audit` gave.
+        out: the folder, made where there is none.
+
+    Returns:
+        The path of `audit.html`.
+
+    Example:
+        >>> write(audit.audit(layouts.load("chest_xray")), "audit")  # doctest: +SKIP
+        PosixPath('audit/audit.html')
+    """
+    html = render(audit)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "audit.json", json.dumps(audit.as_dict(), indent=2, allow_nan=False) + "\n")
+    page = out / "audit.html"
+    write_text(page, html)
+    return page
+
+
+def show(audit: Audit) -> None:
+    """Print the films of each class and split, and what is wrong with them, the worst first, on standard output.
+
+    Example:
+        >>> show(audit.audit(layouts.load("chest_xray")))  # doctest: +SKIP
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("films", *LABELS, "unreadable", "share of pneumonias (95 % interval)")
+    for split in audit.splits:
+        parts = [audit.part(split, label) for label in (0, 1)]
+        counts = [f"{part.films:,}" for part in parts]
+        table.add_row(split or "all", *counts, f"{sum(part.unreadable for part in parts):,}", str(audit.share(split)))
+    console = Console()
+    console.print(table)
+    if not audit.faults:
+        console.print(f"No fault found in {len(audit.films):,} films.")
+        return
+    listed = Table.grid(padding=(0, 2))
+    for fault in audit.faults:
+        advice = Text(f"\n{fault.advice}\n", "dim")
+        listed.add_row(Text(fault.severity, _COLOURS[fault.severity]), Text(fault.text).append_text(advice))
+    console.print(listed)
+
+
+def render(audit: Audit) -> str:
+    """Give the page that `write` writes, as HTML.
+
+    Example:
+        >>> page = render(audit.audit(layouts.load("chest_xray")))  # doctest: +SKIP
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": _percent, "number": _number, "place": _place}
+    template = environment.from_string(
+        files("pneumoscope.reporting").joinpath("templates/audit.html.j2").read_text(encoding="utf-8")
+    )
+    name = _namer(audit.films)
+    varying = [s for s in audit.shortcuts if s.verdict not in ("constant", "one class only")]
+    return template.render(
+        audit=audit,
+        faults=audit.faults,
+        labels=LABELS,
+        wilson=metrics.wilson,
+        name=name,
+        kinds=[
+            (
+                "identical",
+                "Identical pictures",
+                "Equal to the pixel once decoded, whatever their names and formats.",
+                audit.identical,
+                _shown(audit.identical, name),
+            ),
+            (
+                "near",
+                "Near-duplicates",
+                "Not equal, and yet one picture: re-encoded, resized, brightened, cropped, turned a little, padded or "
+                f"mirrored. Their detail correlates by {duplicates.LIMIT} or more once one is laid over the other.",
+                audit.near,
+                _shown(audit.near, name),
+            ),
+        ],
+        varying=varying,
+        rest=[s for s in audit.shortcuts if s not in varying],
+        features=shortcuts.FEATURES,
+        patients=[
+            ("Patients with films in several splits", audit.patients_across_splits),
+            ("Patients with films of both labels", audit.patients_across_labels),
+        ],
+        known=sum(map(issues.patient_known, audit.films)),
+        limit=duplicates.LIMIT,
+        side=duplicates.SIDE,
+        strong=shortcuts.STRONG,
+        weak=shortcuts.WEAK,
+        rows=ROWS_SHOWN,
+        films_shown=FILMS_SHOWN,
+    )
+
+
+def _namer(films: Sequence[Film]) -> Callable[[Film], str]:
+    """Give what names a film from the folder on that all lie in; one inside an archive by its place there."""
+    try:
+        root: Path | str = os.path.commonpath([film.path.parent for film in films])
+    except ValueError:  # some on another drive, or some absolute and some relative
+        root = ""
+
+    def name(film: Film) -> str:
+        if film.pixels is not None:
+            return str(film.path).rpartition("#")[2]
+        return os.path.relpath(film.path, root) if root else str(film.path)
+
+    return name
+
+
+def _shown(groups: Sequence[Group], name: Callable[[Film], str]) -> list[tuple[Group, list[Shown]]]:
+    """Choose the groups to be shown: the worst first, and of these the least alike, which a reader may doubt."""
+    worst = sorted(groups, key=lambda group: ("labels" not in group.across, "splits" not in group.across, group.alike))
+    return [
+        (group, [Shown(name(f), LABELS[f.label], f.split, _picture(f)) for f in group.films[:FILMS_SHOWN]])
+        for group in worst[:GROUPS_SHOWN]
+    ]
+
+
+def _picture(film: Film) -> str | None:
+    try:
+        pixels = radiograph.read(film.source).pixels
+    except PneumoscopeError:
+        return None
+    picture = Image.fromarray(np.uint8(np.round(255 * pixels)))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return evidence_map.data_address(picture)
+
+
+def _percent(e: Estimate) -> str:
+    return "none" if np.isnan(e.value) else f"{100 * e.value:.1f} % ({100 * e.low:.1f}–{100 * e.high:.1f})"
+
+
+def _number(value: float) -> str:
+    """Write a number in three digits or in thousands.
+
+    Example:
+        >>> _number(1234567.0), _number(0.123456)
+        ('1,234,567', '0.123')
+    """
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _place(value: float, scale: tuple[float, float]) -> str:
+    """Give the place of a value on a scale, as a percentage for CSS."""
+    low, high = scale
+    return f"{100 * min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0):.1f}%"

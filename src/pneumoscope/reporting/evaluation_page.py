@@ -1,0 +1,201 @@
+"""An evaluation for people to read: one page that needs nothing beside it, and the numbers for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from pneumoscope.atomic import write_text
+from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.evaluation.evaluate import HEADLINE, Evaluation, worst_shift
+from pneumoscope.imaging import radiograph
+from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.model_file import Card
+from pneumoscope.metrics import metrics
+from pneumoscope.metrics.metrics import Estimate
+from pneumoscope.reporting import evidence_map, figures
+
+THUMBNAIL = 360
+"""Longest side of a thumbnail, in pixels."""
+
+MEANINGS = {
+    "auc": (
+        "Area under the ROC curve",
+        "How often a pneumonia has a higher probability than a normal film, both drawn at random; chance is 0.5. "
+        "It does not depend on the threshold.",
+    ),
+    "average_precision": (
+        "Average precision",
+        "Precision averaged over all recalls; chance is the share of pneumonias among these films.",
+    ),
+    "accuracy": ("Accuracy", "Share of right verdicts. It changes with the share of pneumonias."),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "Mean of sensitivity and specificity; chance is 0.5, whatever the share of pneumonias.",
+    ),
+    "sensitivity": ("Sensitivity", "Of the films that show pneumonia, the share that is called so."),
+    "specificity": ("Specificity", "Of the normal films, the share that is called normal."),
+    "ppv": (
+        "Positive predictive value",
+        "Of the films called pneumonia, the share that shows it. It holds only where pneumonia is as common as here.",
+    ),
+    "npv": (
+        "Negative predictive value",
+        "Of the films called normal, the share that is. It holds only where pneumonia is as common as here.",
+    ),
+    "f1": ("F1", "Harmonic mean of sensitivity and positive predictive value."),
+    "brier": (
+        "Brier score",
+        "Mean squared distance of the probability from the truth; 0 is best, always saying 0.5 gives 0.25.",
+    ),
+    "ece": (
+        "Expected calibration error",
+        "Mean gap between probability and share of pneumonias, over ten bins; 0 is best.",
+    ),
+}
+"""The title of each figure and what it says, in plain words."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A film that was judged wrong, ready to be shown; the pictures are `data:` addresses, None if unreadable now."""
+
+    name: str
+    truth: str
+    finding: Finding
+    subtype: str | None
+    picture: str | None
+    evidence: str | None
+
+
+def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str]) -> Path:
+    """Write `metrics.json` and `report.html` into a folder, each in one step.
+
+    The page holds everything it shows and asks no other host for anything. Films are named by their file names alone.
+
+    Args:
+        evaluation: what `evaluate.evaluate` gave.
+        detector: the one it was made with; it looks again at the worst mistakes, for their evidence.
+        out: the folder, made where there is none.
+
+    Returns:
+        The path of `report.html`.
+
+    Example:
+        >>> write(evaluate(films, detector), detector, "evaluation")  # doctest: +SKIP
+        PosixPath('evaluation/report.html')
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "metrics.json", json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")
+    page = out / "report.html"
+    write_text(page, render(evaluation, detector))
+    return page
+
+
+def render(evaluation: Evaluation, detector: Detector) -> str:
+    """Give the page that `write` writes, as HTML.
+
+    Example:
+        >>> page = render(evaluation, detector)  # doctest: +SKIP
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": _percent, "estimate": _estimate_percent}
+    template = environment.from_string(
+        files("pneumoscope.reporting").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    )
+    wrong = evaluation.performance.confusion["fp"] + evaluation.performance.confusion["fn"]
+    mistakes, scale = _mistakes(evaluation, detector)
+    sure = [(film, f) for film, f in zip(evaluation.films, evaluation.findings, strict=True) if not f.uncertain]
+    right = sum(finding.finding == LABELS[film.label] for film, finding in sure)
+    drawings = {
+        "roc": figures.roc(evaluation),
+        "precision_recall": figures.precision_recall(evaluation),
+        "reliability": figures.reliability(evaluation),
+        "histogram": figures.histogram(evaluation),
+        "stressed": figures.stressed(evaluation),
+    }
+    return template.render(
+        evaluation=evaluation,
+        performance=evaluation.performance,
+        figures=evaluation.performance.figures,
+        meanings=MEANINGS,
+        drawings={name: svg and Markup(svg) for name, svg in drawings.items()},  # noqa: S704 - our own figures
+        patients=len({film.patient for film in evaluation.films}),
+        uncertain=metrics.wilson(len(evaluation.findings) - len(sure), len(evaluation.findings)),
+        sure=len(sure),
+        right=metrics.wilson(right, len(sure)),
+        wrong=wrong,
+        mistakes=mistakes,
+        scale=scale,
+        overlay=evidence_map,
+        worst={name: shift for name in HEADLINE if (shift := worst_shift(evaluation.stressed, name))},
+        failures=[
+            (Path(finding.path).name or "a picture in the archive", finding.error) for finding in evaluation.failures
+        ],
+        card=evaluation.card,
+        held_out=_held_out(evaluation.card),
+        recipe=_recipe(evaluation.card.recipe),
+    )
+
+
+def _mistakes(evaluation: Evaluation, detector: Detector) -> tuple[list[Mistake], float]:
+    """Look again at the worst mistakes; give them with the scale that their evidence maps share."""
+    wrong = evaluation.mistakes()
+    again = list(detector.examine((film.source for film, _ in wrong), evidence=True))
+    maps = [finding.evidence for finding in again if finding.evidence is not None]
+    scale = evidence_map.scale_of(np.stack(maps)) if maps else evidence_map.FULL_LOGIT
+    return [_mistake(*pair, seen, scale) for pair, seen in zip(wrong, again, strict=True)], scale
+
+
+def _mistake(film: Film, finding: Finding, again: Finding, scale: float) -> Mistake:
+    picture = evidence = None
+    if again.evidence is not None:
+        pixels = radiograph.read(film.source).pixels
+        plain, tinted = (
+            evidence_map.draw(pixels, cells, scale=scale, max_side=THUMBNAIL, legend=False)
+            for cells in (np.zeros_like(again.evidence), again.evidence)
+        )
+        picture, evidence = evidence_map.data_address(plain), evidence_map.data_address(tinted)
+    return Mistake(_name(film), LABELS[film.label], finding, film.subtype, picture, evidence)
+
+
+def _name(film: Film) -> str:
+    """Name a film without its folders; one inside an archive by its place there."""
+    return film.path.name if film.pixels is None else str(film.path).rpartition("#")[2]
+
+
+def _held_out(card: Card) -> dict[str, Estimate]:
+    """Read back the figures that the training measured on patients it had held out; undefined ones are left out."""
+    return {
+        name: Estimate(**card.metrics[name])
+        for name in ("auc", "sensitivity", "specificity")
+        if card.metrics.get(name, {}).get("value") is not None
+    }
+
+
+def _recipe(recipe: dict[str, Any]) -> dict[str, str]:
+    """Choose what a reader asks of a recipe first."""
+    names = ("init", "pooling", "head_epochs", "epochs", "learning_rate", "imbalance", "label_smoothing", "seed")
+    chosen = {name.replace("_", " "): str(recipe[name]) for name in names if name in recipe}
+    if changes := [name.replace("_", " ") for name, value in recipe.get("augmentation", {}).items() if value]:
+        chosen["augmentation"] = ", ".join(changes)
+    return chosen
+
+
+def _percent(share: float) -> str:
+    return "undefined" if np.isnan(share) else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _estimate_percent(estimate: Estimate) -> str:
+    if np.isnan(estimate.value):
+        return "undefined"
+    return f"{_percent(estimate.value)} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"

@@ -1,0 +1,261 @@
+"""A film with its evidence laid over it: which places spoke for pneumonia, which against, and how loudly."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from pneumoscope.imaging import radiograph, raster
+from pneumoscope.imaging.radiograph import Radiograph
+
+TOWARDS_PNEUMONIA = (232, 108, 16)
+TOWARDS_NORMAL = (15, 148, 250)
+"""Orange and blue stay apart with every common colour blindness, and both have CIELAB lightness 60, so that neither
+sign stands out for its brightness."""
+
+MAX_ALPHA = 0.6
+"""The strongest contribution still lets the film through."""
+
+FULL_LOGIT = 4.0
+"""An evidence that amounts to less in all, everywhere, never gets the full colour: see `scale_of`."""
+
+_NONE = 128
+_ALPHAS = bytes(round(255 * MAX_ALPHA * abs(level - _NONE) / 127) for level in range(256))
+_PALETTE = bytes(part for level in range(256) for part in (TOWARDS_NORMAL if level < _NONE else TOWARDS_PNEUMONIA))
+"""How opaque each level of `_levels` is, and its colour."""
+
+_WORDS = ("towards normal", "towards pneumonia")
+_NOTICE = "Not a medical device"
+_INK, _PALE, _PAPER = (240, 240, 240), (168, 168, 168), (18, 18, 18)
+
+
+def scale_of(evidence: ArrayLike) -> float:
+    """Choose the contribution that gets the full colour.
+
+    The largest one in the map, but no less than an even share of `FULL_LOGIT`, which moves even odds to 98 %: a film
+    on which nothing speaks for either class stays pale, instead of having its noise blown up.
+
+    Args:
+        evidence: (h, w), what each cell adds to the logit beyond a usual film; or (N, h, w), for a scale that
+            several films share.
+
+    Returns:
+        The scale, in units of logit a cell; above 0.
+
+    Example:
+        >>> scale_of(np.zeros((4, 4)))
+        0.25
+    """
+    cells = np.asarray(evidence)
+    height, width = cells.shape[-2:]
+    return float(max(np.abs(cells).max(), FULL_LOGIT / (height * width)))
+
+
+def draw(
+    film: Radiograph | NDArray[np.float32],
+    evidence: NDArray[np.float32],
+    *,
+    scale: float | None = None,
+    max_side: int | None = None,
+    legend: bool = True,
+) -> Image.Image:
+    """Draw a film with its evidence map: orange speaks for pneumonia, blue against it, no tint for neither.
+
+    Args:
+        film: the film, or its pixels (H, W) in [0, 1].
+        evidence: (h, w), what each cell adds to the logit beyond a usual film; the cells divide the film evenly.
+        scale: the contribution with the full colour, in units of logit a cell; by default `scale_of(evidence)`.
+        max_side: the longest side of the drawn film, in pixels; a larger film is shrunk, a smaller one left as it is.
+        legend: whether to add a strip below the film that says what the colours mean.
+
+    Returns:
+        An RGB picture of the film's own size and aspect, plus the legend's height.
+
+    Raises:
+        ValueError: film or evidence have not two dimensions, or the scale is not above 0.
+
+    Example:
+        >>> draw(np.zeros((60, 80), dtype=np.float32), np.ones((3, 3), dtype=np.float32), legend=False).size
+        (80, 60)
+    """
+    pixels = film.pixels if isinstance(film, Radiograph) else film
+    if pixels.ndim != 2 or evidence.ndim != 2:
+        raise ValueError(f"Expected a film (H, W) and evidence (h, w), got {pixels.shape} and {evidence.shape}.")
+    scale = scale_of(evidence) if scale is None else scale
+    if not scale > 0:
+        raise ValueError(f"Expected a scale above 0, got {scale}.")
+    gray = _gray(pixels)
+    if max_side is not None:
+        gray.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    tinted = _tinted(gray, evidence / scale)
+    if not legend:
+        return tinted
+    strip = _legend(gray.width, gray.height, scale)
+    canvas = Image.new("RGB", (gray.width, gray.height + strip.height))
+    canvas.paste(tinted)
+    canvas.paste(strip, (0, gray.height))
+    return canvas
+
+
+def save(drawn: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Write a picture as PNG with nothing in it but its pixels: no time, no software, no name.
+
+    Args:
+        drawn: what `draw` gave.
+        path: the file, replaced where there is one.
+
+    Example:
+        >>> save(draw(film, evidence), "film.evidence.png")  # doctest: +SKIP
+    """
+    bare = drawn.copy()
+    bare.info = {}
+    bare.save(path, "PNG", compress_level=3)  # films compress badly: more effort costs seconds for a few per cent
+
+
+def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale: float | None = None) -> str:
+    """Lay a film's evidence map over it as an SVG picture, which any browser opens; pressing it shows the film bare.
+
+    A JPEG goes into it untouched but for its metadata, so that this takes a fraction of the time that `draw` does.
+
+    Args:
+        path: the film's file.
+        evidence: (h, w), what each cell adds to the logit beyond a usual film; the cells divide the film evenly.
+        scale: as with `draw`.
+
+    Returns:
+        SVG of the film's own size and aspect, plus the legend's height.
+
+    Raises:
+        PneumoscopeError: the film cannot be read.
+
+    Example:
+        >>> Path("film.evidence.svg").write_text(layers("film.jpeg", finding.evidence))  # doctest: +SKIP
+    """
+    data = Path(path).read_bytes()
+    scale = scale_of(evidence) if scale is None else scale
+    bare = raster.bare_jpeg(data)
+    if bare is None:
+        gray = _gray(radiograph.read(data).pixels)
+        bare = _encoded(gray, "JPEG", quality=90), (gray.height, gray.width)
+    film, (height, width) = bare
+    size = _type_size(width, height)
+    line, edge = 1.5 * size, 0.6 * size
+    tall = round(height + 4 * line + edge)
+    rows = [height + edge + line / 2, height + edge + line, height + edge + 2.5 * line, height + edge + 3.5 * line]
+    stops = "".join(
+        f'<stop offset="{at}" stop-color="rgb{colour}" stop-opacity="{alpha}"/>'
+        for at, colour, alpha in (
+            (0, TOWARDS_NORMAL, MAX_ALPHA),
+            (0.5, TOWARDS_NORMAL, 0),
+            (0.5, TOWARDS_PNEUMONIA, 0),
+            (1, TOWARDS_PNEUMONIA, MAX_ALPHA),
+        )
+    )
+    place = f'width="{width}" height="{height}" preserveAspectRatio="none"'
+    bar = f'x="{edge:.1f}" y="{rows[1]:.1f}" width="{width - 2 * edge:.1f}" height="{line:.1f}"'
+    end = f'x="{width - edge:.1f}" text-anchor="end"'
+    return f"""\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{tall}" viewBox="0 0 {width} {tall}" \
+font-family="sans-serif" font-size="{size:.1f}" fill="rgb{_INK}">
+<title>Evidence on a chest radiograph: orange speaks for pneumonia, blue against it. Press to see the film.</title>
+<style>
+svg {{ max-width: 100%; max-height: 100vh; background: rgb{_PAPER} }}
+svg:active .evidence {{ visibility: hidden }}
+</style>
+<rect width="{width}" height="{tall}" fill="rgb{_PAPER}"/>
+<image {place} href="{_address(film, "jpeg")}"/>
+<image class="evidence" {place} href="{_address(_map(evidence / scale), "png")}"/>
+<linearGradient id="bar">{stops}</linearGradient>
+<text x="{edge:.1f}" y="{rows[0]:.1f}" dy=".35em">{_WORDS[0]}</text>
+<text {end} y="{rows[0]:.1f}" dy=".35em">{_WORDS[1]}</text>
+<rect {bar} fill="#606060"/><rect {bar} fill="url(#bar)"/>
+<g font-size="{0.85 * size:.1f}">
+<text x="{edge:.1f}" y="{rows[2]:.1f}" dy=".35em">-{scale:.2f}</text>
+<text x="{width / 2:.1f}" y="{rows[2]:.1f}" dy=".35em" text-anchor="middle">0</text>
+<text {end} y="{rows[2]:.1f}" dy=".35em">+{scale:.2f} logit per cell</text>
+<text x="{edge:.1f}" y="{rows[3]:.1f}" dy=".35em" fill="rgb{_PALE}">{_NOTICE}</text>
+</g>
+</svg>
+"""
+
+
+def data_address(drawn: Image.Image) -> str:
+    """Give a picture as a `data:` address of a JPEG, for a page that needs nothing beside it.
+
+    Example:
+        >>> data_address(Image.new("L", (8, 8)))[:23]
+        'data:image/jpeg;base64,'
+    """
+    return _address(_encoded(drawn, "JPEG", quality=85), "jpeg")
+
+
+def _address(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _map(unit: NDArray[np.float32]) -> bytes:
+    """Draw evidence (h, w) in units of the scale as a small PNG, as strong as it is opaque."""
+    height, width = unit.shape
+    smooth = _levels(unit).resize((8 * width, 8 * height), Image.Resampling.BILINEAR)
+    smooth.putpalette(_PALETTE)
+    return _encoded(smooth, "PNG", compress_level=1, transparency=_ALPHAS)
+
+
+def _encoded(image: Image.Image, kind: str, **options: int | bytes) -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+def _gray(pixels: NDArray[np.float32]) -> Image.Image:
+    return Image.fromarray((pixels * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
+
+
+def _levels(unit: NDArray[np.float32]) -> Image.Image:
+    """Write evidence in units of the scale as levels 1 to 255, of which `_NONE` is none."""
+    return Image.fromarray(np.rint(_NONE + 127.0 * np.clip(unit, -1.0, 1.0)).astype(np.uint8))
+
+
+def _type_size(width: int, height: int) -> float:
+    """Choose the legend's: it grows with the film, from 10 pixels on, and shrinks where the words would not fit."""
+    return max(4.0, min(max(10.0, 0.026 * math.sqrt(width * height)), width / 18))  # no type is smaller
+
+
+def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
+    """Tint a gray picture (H, W) by evidence (h, w) in units of the scale."""
+    # Bilinear, because a cubic kernel overshoots and rings each strong place with the other sign's colour.
+    smooth = _levels(unit).resize(gray.size, Image.Resampling.BILINEAR)
+    tinted = gray.convert("RGB")
+    for sign, colour in ((1, TOWARDS_PNEUMONIA), (-1, TOWARDS_NORMAL)):
+        alphas = [alpha if sign * (level - _NONE) > 0 else 0 for level, alpha in enumerate(_ALPHAS)]
+        tinted.paste(colour, (0, 0, *gray.size), smooth.point(alphas))
+    return tinted
+
+
+def _legend(width: int, height: int, scale: float) -> Image.Image:
+    """Draw the strip: the signs in words over the colours, the scale and the notice below."""
+    size = _type_size(width, height)
+    words, small = ImageFont.load_default(size=size), ImageFont.load_default(size=0.85 * size)
+    line, edge = round(1.5 * size), round(0.6 * size)
+    strip = Image.new("RGB", (width, 4 * line + edge), _PAPER)
+    pen = ImageDraw.Draw(strip)
+    left, middle, right = edge, width // 2, width - edge
+    for x, anchor, word in ((left, "lm", _WORDS[0]), (right, "rm", _WORDS[1])):
+        pen.text((x, edge + line // 2), word, _INK, words, anchor)
+    # The bar is drawn as films are, on the gray of a lung, so that its colours are the film's.
+    ramp = np.linspace(-1.0, 1.0, 255, dtype=np.float32)[None]
+    bar = _tinted(Image.new("L", (max(1, right - left), line), 96), ramp)
+    strip.paste(bar, (left, edge + line))
+    y = edge + 2 * line + line // 2
+    unit = f"+{scale:.2f} logit per cell"
+    for x, anchor, word in ((left, "lm", f"-{scale:.2f}"), (middle, "mm", "0"), (right, "rm", unit)):
+        pen.text((x, y), word, _INK, small, anchor)
+    pen.text((left, y + line), _NOTICE, _PALE, small, "lm")
+    return strip

@@ -1,0 +1,223 @@
+"""An evaluation's figures as SVG that takes its colours from the page around it."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from pneumoscope.data.layouts import LABELS
+from pneumoscope.evaluation.evaluate import Evaluation
+from pneumoscope.metrics.metrics import ECE_BINS, Estimate, wilson
+
+_INK, _NORMAL, _PNEUMONIA, _CARD = "#101112", "#101113", "#101114", "#101115"
+_CLASSES = (_NORMAL, _PNEUMONIA)
+_PAGE_COLOURS = {
+    _INK: "currentColor",
+    _NORMAL: "var(--normal)",
+    _PNEUMONIA: "var(--pneumonia)",
+    _CARD: "var(--card)",
+}
+"""Matplotlib draws with placeholders, which the page's own colours replace: so figures follow light and dark."""
+
+_COUNTS = (0, 2, 10, 50, 200, 1000, 5000, 20_000, 100_000)
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be selected and found
+    "font.size": 10,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _INK,
+    "grid.alpha": 0.15,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+}
+
+
+@matplotlib.rc_context(_STYLE)
+def roc(evaluation: Evaluation) -> str | None:
+    """Draw the receiver operating characteristic, with the operating point and its Wilson intervals.
+
+    Returns:
+        An `<svg>` element; None with films of one class only.
+    """
+    if not _both_classes(evaluation):
+        return None
+    figures = evaluation.performance.figures
+    sensitivity, specificity, auc = (figures[name] for name in ("sensitivity", "specificity", "auc"))
+    false_alarms, found, _ = roc_curve(evaluation.labels, evaluation.probabilities)
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    # A good detector's curve lies in one corner, which the inset shows five times as large.
+    panels = [axes, axes.inset_axes((0.36, 0.12, 0.6, 0.6))] if auc.low > 0.9 else [axes]
+    for panel in panels:
+        panel.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
+        panel.plot(false_alarms, found, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
+        panel.errorbar(
+            1 - specificity.value,
+            sensitivity.value,
+            xerr=_arms(specificity)[::-1],
+            yerr=_arms(sensitivity),
+            fmt="o",
+            color=_INK,
+            markersize=5,
+            linewidth=1,
+        )
+    if len(panels) == 2:
+        panels[1].set(xlim=(0, 0.2), ylim=(0.8, 1.003), xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1.0), facecolor=_CARD)
+        panels[1].tick_params(labelsize=8)
+    _unit(axes, "1 − specificity: normals called pneumonia", "sensitivity: pneumonias found")
+    return _svg(figure, "roc", f"ROC curve, area {auc}; operating point at the threshold.")
+
+
+@matplotlib.rc_context(_STYLE)
+def precision_recall(evaluation: Evaluation) -> str | None:
+    """Draw precision over recall, with the operating point and the prevalence, which is what chance reaches.
+
+    Returns:
+        An `<svg>` element; None with films of one class only.
+    """
+    if not _both_classes(evaluation):
+        return None
+    performance = evaluation.performance
+    precision, recall, _ = precision_recall_curve(evaluation.labels, evaluation.probabilities)
+    prevalence = performance.positives / performance.n
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(prevalence, color=_INK, alpha=0.4, linewidth=1, linestyle="--")
+    axes.annotate(f"prevalence {prevalence:.2f}", (0.02, prevalence), (0, 3), textcoords="offset points", va="bottom")
+    axes.plot(recall, precision, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
+    point = performance.figures["sensitivity"].value, performance.figures["ppv"].value
+    axes.plot(*point, "o", color=_INK, markersize=5)
+    _unit(axes, "recall: pneumonias found", "precision: of those called pneumonia, truly so")
+    area = performance.figures["average_precision"]
+    return _svg(figure, "pr", f"Precision-recall curve, average precision {area}, prevalence {prevalence:.2f}.")
+
+
+@matplotlib.rc_context(_STYLE)
+def reliability(evaluation: Evaluation) -> str:
+    """Draw the share of pneumonias over the probability, bin by bin, with Wilson intervals and counts.
+
+    Returns:
+        An `<svg>` element.
+    """
+    y, p = evaluation.labels, evaluation.probabilities
+    bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    count = np.bincount(bins, minlength=ECE_BINS)
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
+    for i in np.flatnonzero(count):
+        share = wilson(int(y[bins == i].sum()), int(count[i]))
+        mean = p[bins == i].mean()
+        axes.errorbar(mean, share.value, _arms(share), fmt="o", color=_PNEUMONIA, markersize=5, linewidth=1.4)
+    bars = below.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, 0.08, color=_INK, alpha=0.35)
+    below.bar_label(bars, [f"{n:,}" for n in count], fontsize=8, padding=1)
+    below.set(xlabel="probability of pneumonia", ylabel="films", yticks=[])
+    below.margins(y=0.4)
+    _unit(axes, "", "share that shows pneumonia")
+    ece = evaluation.performance.figures["ece"]
+    return _svg(figure, "reliability", f"Reliability diagram, expected calibration error {ece}.")
+
+
+@matplotlib.rc_context(_STYLE)
+def histogram(evaluation: Evaluation) -> str:
+    """Draw how the probabilities of each class are spread, with the threshold and the uncertain band.
+
+    Returns:
+        An `<svg>` element.
+    """
+    fitted = evaluation.card.calibration
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True, sharey=True)
+    for label, axes in enumerate(panels):
+        counts, edges = np.histogram(evaluation.probabilities[evaluation.labels == label], bins=25, range=(0, 1))
+        axes.stairs(counts, edges, fill=True, color=_CLASSES[label])
+        axes.axvspan(fitted.uncertain_low, fitted.uncertain_high, color=_INK, alpha=0.15, linewidth=0)
+        axes.axvline(fitted.threshold, color=_INK, linewidth=1.2)
+        axes.set_title(f"truth {LABELS[label]}, {counts.sum():,} films", color=_CLASSES[label], fontsize=10, loc="left")
+        # A root keeps single films visible beside hundreds, and zero at the foot.
+        axes.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
+        axes.set(xlim=(0, 1), ylabel="films")
+    top = panels[0].get_ylim()[1]
+    panels[1].set(xlabel="probability of pneumonia", yticks=[t for t in _COUNTS if t <= top and not 0 < t < top / 40])
+    return _svg(figure, "histogram", "Histograms of the probabilities of normal films and of pneumonias.")
+
+
+@matplotlib.rc_context(_STYLE)
+def stressed(evaluation: Evaluation) -> str | None:
+    """Draw sensitivity and specificity with their Wilson intervals, shift by shift.
+
+    Returns:
+        An `<svg>` element; None where no shift was tried, or with films of one class only.
+    """
+    if not evaluation.stressed or not _both_classes(evaluation):
+        return None
+    names = list(evaluation.stressed)
+    figure = Figure(figsize=(7.2, 0.3 * len(names) + 1), layout="constrained")
+    axes = figure.subplots()
+    rows = np.arange(len(names))
+    for figure_name, colour, marker, nudge in (
+        ("sensitivity", _PNEUMONIA, "o", -0.15),
+        ("specificity", _NORMAL, "s", 0.15),
+    ):
+        estimates = [evaluation.stressed[name].figures[figure_name] for name in names]
+        arms = np.hstack([_arms(estimate) for estimate in estimates])
+        axes.errorbar(
+            [estimate.value for estimate in estimates],
+            rows + nudge,
+            xerr=arms,
+            fmt=marker,
+            color=colour,
+            markersize=4.5,
+            linewidth=1.2,
+            label=figure_name,
+        )
+    axes.set(ylim=(len(names) - 0.4, -0.6), yticks=rows, yticklabels=["as they are", *names[1:]])
+    axes.set_xlim(right=1.005)
+    axes.grid(visible=False, axis="y")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return _svg(figure, "stressed", "Sensitivity and specificity under each shift; the table below has the numbers.")
+
+
+def _both_classes(evaluation: Evaluation) -> bool:
+    return 0 < evaluation.performance.positives < evaluation.performance.n
+
+
+def _arms(estimate: Estimate) -> NDArray[np.float64]:
+    """Give the lengths of an interval's lower and upper arm (2, 1); rounding may not turn one negative."""
+    return np.maximum([[estimate.value - estimate.low], [estimate.high - estimate.value]], 0.0)
+
+
+def _unit(axes: Axes, x: str, y: str) -> None:
+    ticks = np.linspace(0, 1, 6)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=ticks, yticks=ticks, xlabel=x, ylabel=y)
+
+
+def _svg(figure: Figure, name: str, label: str) -> str:
+    """Write a figure as an element that can stand in a page beside others, the same in each run."""
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # the salt keeps two figures' ids apart
+        bare = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(text, format="svg", metadata=bare)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace("xlink:href", "href")
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"| id="[\w.]+_\d+"|<style.*?</style>', "", svg, flags=re.DOTALL)
+    for placeholder, colour in _PAGE_COLOURS.items():
+        svg = svg.replace(placeholder, colour)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)

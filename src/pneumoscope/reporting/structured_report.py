@@ -1,0 +1,341 @@
+"""A finding as DICOM objects that belong to the film's study: a Structured Report and a Secondary Capture."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import uuid
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+
+import pneumoscope
+from pneumoscope.errors import MissingExtraError, PneumoscopeError, UnreadableError, UnsupportedError
+from pneumoscope.imaging import radiograph
+from pneumoscope.imaging.dicom import reader
+from pneumoscope.inference.detector import WARNINGS, Finding
+from pneumoscope.inference.model_file import Card
+from pneumoscope.reporting import evidence_map
+
+if TYPE_CHECKING:
+    from highdicom.sr import CodedConcept, MeasurementReport
+
+NOTICE = "Not a medical device: for research and teaching. Made by software and not verified by a person."
+
+CAPTURE_SIDE = 2048
+"""Longest side of a captured film, in pixels: enough to fill a screen."""
+
+SCHEME = "99PNEUMOSCOPE"
+"""Names the concepts for which neither DICOM nor SNOMED CT has a code."""
+
+_NAME = "Pneumoscope"
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_UNFILED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
+_UNDATED = ("StudyDate", "StudyTime")
+_FINDINGS = {"NORMAL": ("17621005", "Normal"), "PNEUMONIA": ("233604007", "Pneumonia")}  # SNOMED CT
+
+# As pydicom, highdicom quotes values that stray from the standard in warnings and logs: they may be a patient's name.
+warnings.filterwarnings("ignore", module="highdicom")
+logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
+
+
+def objects(finding: Finding, data: bytes, card: Card) -> list[pydicom.Dataset]:
+    """Make what is to be filed beside a film: a Structured Report, and where the finding has evidence its picture.
+
+    Args:
+        finding: the verdict; one without a verdict gives nothing.
+        data: the bytes of the film's DICOM file.
+        card: of the model that judged it.
+
+    Returns:
+        The report, and the Secondary Capture where there is one.
+
+    Raises:
+        UnsupportedError: the film is no DICOM file, or its header lacks what a report must refer to.
+        UnreadableError: its header cannot be copied.
+        MissingExtraError: highdicom is not installed.
+
+    Example:
+        >>> (finding,) = detector.examine([data])  # doctest: +SKIP
+        >>> report, *_ = objects(finding, data, detector.card)  # doctest: +SKIP
+    """
+    if finding.error is not None:
+        return []
+    header = reader.header(data, radiograph.MAX_PIXELS)
+    made = [structured_report(finding, header, card)]
+    if finding.evidence is not None:
+        drawn = evidence_map.draw(radiograph.read(data), finding.evidence, max_side=CAPTURE_SIDE)
+        made.append(secondary_capture(np.asarray(drawn), header))
+    return made
+
+
+def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> pydicom.Dataset:
+    """Write a finding as a Comprehensive SR of template 1500, Measurement Report (PS3.16).
+
+    One group of measurements (template 1501) holds the finding as a code of SNOMED CT, the probability and the
+    operating threshold as numbers without unit, whether the probability is uncertain, and each warning. Patient and
+    study are copied from the film's header, so that the report is filed with the film.
+
+    Args:
+        finding: the verdict on the film.
+        header: of the film, as `reader.header` gives it.
+        card: of the model that judged it.
+
+    Returns:
+        The report, with file meta information.
+
+    Raises:
+        UnsupportedError: the header lacks what a report must refer to.
+        UnreadableError: the header cannot be copied.
+        MissingExtraError: highdicom is not installed.
+
+    Example:
+        >>> report = structured_report(finding, reader.header(data, 10**8), detector.card)  # doctest: +SKIP
+        >>> report.save_as(f"{report.SOPInstanceUID}.dcm")  # doctest: +SKIP
+    """
+    check_installed()
+    check(header)
+    from highdicom import sr
+
+    report = sr.ComprehensiveSR(
+        [_reference(header)],
+        _content(finding, header, card)[0],
+        series_instance_uid=generate_uid(prefix=None),
+        series_number=1,
+        sop_instance_uid=generate_uid(prefix=None),
+        instance_number=1,
+        manufacturer=_NAME,
+        manufacturer_model_name=card.architecture,
+        software_versions=pneumoscope.__version__,
+        series_description=f"{_NAME} report",
+        coding_schemes=[_scheme()],
+        is_complete=True,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    return _filed(report, header)
+
+
+def secondary_capture(picture: np.ndarray, header: pydicom.Dataset) -> pydicom.Dataset:
+    """Wrap a film with its evidence map, as `evidence_map.draw` gives it, as a Secondary Capture of the film's study.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        header: of the film, as `reader.header` gives it.
+
+    Returns:
+        The picture, compressed as JPEG (baseline), with file meta information.
+
+    Raises:
+        UnsupportedError: the header lacks what a report must refer to.
+        UnreadableError: the header cannot be copied.
+        MissingExtraError: highdicom is not installed.
+
+    Example:
+        >>> capture = secondary_capture(np.asarray(evidence_map.draw(film, evidence)), header)  # doctest: +SKIP
+    """
+    check_installed()
+    check(header)
+    from highdicom import CoordinateSystemNames, PhotometricInterpretationValues, sc
+
+    capture = sc.SCImage(
+        picture,
+        PhotometricInterpretationValues.YBR_FULL_422,
+        bits_allocated=8,
+        coordinate_system=CoordinateSystemNames.PATIENT,
+        patient_orientation=("L", "F"),  # replaced below by the film's own, or by none
+        study_instance_uid=header.StudyInstanceUID,
+        series_instance_uid=generate_uid(prefix=None),
+        series_number=2,
+        sop_instance_uid=generate_uid(prefix=None),
+        instance_number=1,
+        manufacturer=_NAME,
+        software_versions=pneumoscope.__version__,
+        series_description=f"{_NAME} evidence map",
+        transfer_syntax_uid=JPEGBaseline8Bit,
+    )
+    capture.PatientOrientation, capture.BodyPartExamined = None, "CHEST"
+    capture.DerivationDescription = f"Film with evidence map: orange speaks for pneumonia, blue against it. {NOTICE}"
+    capture.SourceImageSequence = [_source_image(header)]
+    capture.LossyImageCompression = "01"
+    capture.LossyImageCompressionRatio = f"{picture.nbytes / len(capture.PixelData):.2f}"
+    capture.LossyImageCompressionMethod = "ISO_10918_1"
+    return _filed(capture, header, "PatientOrientation", "BurnedInAnnotation")
+
+
+def encode(made: pydicom.Dataset) -> bytes:
+    """Write an object as the bytes of a DICOM file (PS3.10).
+
+    Example:
+        >>> encode(report)[128:132]  # doctest: +SKIP
+        b'DICM'
+    """
+    file = io.BytesIO()
+    try:
+        made.save_as(file, enforce_file_format=True)
+    except Exception:  # noqa: BLE001 - as above
+        raise _uncopied() from None
+    return file.getvalue()
+
+
+def check_installed() -> None:
+    """Check that highdicom is there.
+
+    Raises:
+        MissingExtraError: it is not.
+
+    Example:
+        >>> check_installed()  # doctest: +SKIP
+    """
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("A DICOM report", error.name, "dicom") from error
+
+
+def check(header: pydicom.Dataset) -> None:
+    """Check that a header has what a report must refer to: study, series and instance of a known class.
+
+    Raises:
+        UnsupportedError: it has not.
+
+    Example:
+        >>> check(pydicom.Dataset())
+        Traceback (most recent call last):
+        pneumoscope.errors.UnsupportedError: Expected a DICOM header with valid StudyInstanceUID, ...
+    """
+    lacking = [name for name in _UIDS if not UID(str(header.get(name) or "")).is_valid]
+    if lacking or not UID(header.SOPClassUID).keyword:
+        raise UnsupportedError(
+            f"Expected a DICOM header with valid {', '.join(_UIDS[:3])} and a known SOPClassUID, got one without "
+            f"{', '.join(lacking) or 'a known SOPClassUID'}: export the film anew, or do without a report."
+        )
+
+
+def instance(data: bytes) -> dict[str, str]:
+    """Give the UIDs by which a film is referred to, by their names; those that are missing or damaged are left out.
+
+    Example:
+        >>> instance(b"no film")
+        {}
+    """
+    try:
+        header = reader.header(data, radiograph.MAX_PIXELS)
+        given = {name: UID(str(header.get(name) or "")) for name in _UIDS}
+    except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
+        return {}
+    return {name: str(uid) for name, uid in given.items() if uid.is_valid}
+
+
+def fingerprint(card: Card) -> str:
+    """Tell models apart: SHA-256 of the card, which says by which films, recipe and calibration a model came about.
+
+    Example:
+        >>> fingerprint(Card("cnn", 160))[:8]
+        '...'
+    """
+    return hashlib.sha256(card.to_json().encode()).hexdigest()
+
+
+def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> MeasurementReport:
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    model = fingerprint(card)
+    frame = [1] if int(header.get("NumberOfFrames") or 1) > 1 else None  # what was read of several
+    device = sr.DeviceObserverIdentifyingAttributes(
+        f"2.25.{uuid.UUID(model[:32]).int}", _NAME, _NAME, f"{card.architecture} {pneumoscope.__version__}"
+    )
+    method = sr.AlgorithmIdentification(
+        _NAME, pneumoscope.__version__, parameters=[f"architecture: {card.architecture}", f"model, SHA-256: {model}"]
+    )
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(generate_uid(prefix=None), f"{_NAME} verdict"),
+        finding_type=sr.CodedConcept(_FINDINGS[str(finding.finding)][0], "SCT", _FINDINGS[str(finding.finding)][1]),
+        finding_sites=[sr.FindingSite(codes.SCT.Lung)],
+        algorithm_id=method,
+        measurements=[
+            sr.Measurement(_concept(name, meaning), round(float(value or 0.0), 6), codes.UCUM.NoUnits)
+            for name, meaning, value in (
+                ("probability", "Probability of pneumonia", finding.probability),
+                ("threshold", "Operating threshold", finding.threshold),
+            )
+        ],
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(
+                _concept("uncertain", "Probability in the uncertain band"),
+                codes.SCT.Yes if finding.uncertain else codes.SCT.No,
+            ),
+            *(
+                sr.QualitativeEvaluation(_concept("warning", "Warning"), _concept(key, key.replace("_", " ")))
+                for key in finding.warnings
+            ),
+        ],
+        source_images=[sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID, frame)],
+    )
+    content = sr.MeasurementReport(
+        sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
+        sr.CodedConcept("399208008", "SCT", "Plain chest X-ray"),
+        [group],
+    )
+    # The template may be extended; what it has no place for is plain text.
+    content[0].ContentSequence.extend(
+        sr.TextContentItem(codes.DCM.Comment, text, sr.RelationshipTypeValues.CONTAINS)
+        for text in (NOTICE, *(WARNINGS[key] for key in finding.warnings))
+    )
+    return content
+
+
+def _concept(name: str, meaning: str) -> CodedConcept:
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(name, SCHEME, meaning)
+
+
+def _scheme() -> pydicom.Dataset:
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
+
+    return CodingSchemeIdentificationItem(SCHEME, name="Concepts of Pneumoscope", version=pneumoscope.__version__)
+
+
+def _reference(header: pydicom.Dataset) -> pydicom.Dataset:
+    """Give what a report needs of the film to refer to it, and nothing that highdicom would refuse."""
+    film = pydicom.Dataset()
+    for name in _UIDS:
+        setattr(film, name, header[name].value)
+    for name in (*_UNFILED, *_UNDATED):
+        setattr(film, name, None)
+    return film
+
+
+def _source_image(header: pydicom.Dataset) -> pydicom.Dataset:
+    from highdicom.sr import CodedConcept
+    from pydicom.sr.codedict import codes
+
+    film = pydicom.Dataset()
+    film.ReferencedSOPClassUID, film.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
+    film.PurposeOfReferenceCodeSequence = [purpose]
+    return film
+
+
+def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydicom.Dataset:
+    """Copy patient, study and some more elements into an object as the header has them, also where they stray."""
+    try:
+        made.copy_patient_and_study_information(header)
+        for name in ("SpecificCharacterSet", *names):
+            if name in header:
+                made[name] = header[name]
+    except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
+        raise _uncopied() from None  # not chained: pydicom quotes the header, which may identify a patient
+    return made
+
+
+def _uncopied() -> PneumoscopeError:
+    return UnreadableError(
+        "Expected a DICOM header that can be copied into a report, got a damaged one: export the film anew, or do "
+        "without a report."
+    )

@@ -1,0 +1,252 @@
+"""Findings as people and programs want them: a table, JSON lines, CSV, overlays."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pneumoscope.atomic import replacing
+from pneumoscope.data.layouts import LABELS
+from pneumoscope.errors import PneumoscopeError, UnsupportedError
+from pneumoscope.imaging import radiograph
+from pneumoscope.imaging.radiograph import DICOM_SUFFIXES, OVERLAY_SUFFIXES
+from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.model_file import Card
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from pneumoscope.evaluation.evaluate import Evaluation
+
+Write = Callable[..., None]
+
+COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
+LONGEST = 200
+"""Bytes of a film's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
+
+NOT_A_DEVICE = "Not a medical device: for research and teaching."
+
+
+@contextmanager
+def writer(style: str, output: Path | None, *, with_maps: bool = False) -> Iterator[Write]:
+    """Open a writer of findings to standard output, or to a file that appears only when it is complete.
+
+    Args:
+        style: `table`, `json` (one object a line) or `csv`.
+        output: the file; None for standard output.
+        with_maps: whether rows of JSON and CSV name the film's evidence map as `evidence`.
+
+    Yields:
+        A function that takes each finding, and where its evidence map is.
+
+    Example:
+        >>> with writer("json", None) as write:
+        ...     write(Finding("a.png", 0.25, "NORMAL", False, 0.5))
+        {"path": "a.png", "probability": 0.25, "finding": "NORMAL", ... "error": null}
+    """
+    with _opened(output) as file:
+        yield from {"table": _table, "json": _json, "csv": _csv}[style](file, with_maps)
+
+
+def _named(place: Path | None, with_maps: bool) -> dict[str, str | None]:
+    return {"evidence": None if place is None else str(place)} if with_maps else {}
+
+
+def _json(file: TextIO, with_maps: bool) -> Iterator[Write]:
+    def write(finding: Finding, place: Path | None = None) -> None:
+        print(json.dumps(finding.as_dict() | _named(place, with_maps)), file=file, flush=True)
+
+    yield write
+
+
+def _csv(file: TextIO, with_maps: bool) -> Iterator[Write]:
+    rows = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Python quotes no carriage return
+    columns = (*COLUMNS, *_named(None, with_maps))
+    rows.writerow(columns)
+
+    def write(finding: Finding, place: Path | None = None) -> None:
+        row = finding.as_dict() | _named(place, with_maps)
+        error = row.pop("error") or {"kind": "", "message": ""}
+        row |= {"warnings": ";".join(row["warnings"]), "error_kind": error["kind"], "error_message": error["message"]}
+        cells = ["" if row[name] is None else row[name] for name in columns]
+        (quoted if "\r" in finding.path else rows).writerow(cells)
+
+    yield write
+
+
+def _table(file: TextIO, with_maps: bool) -> Iterator[Write]:
+    findings: list[Finding] = []
+
+    def write(finding: Finding, place: Path | None = None) -> None:
+        findings.append(replace(finding, evidence=None))  # a million maps fit no memory
+
+    yield write
+    _print_table(file, findings)
+
+
+def print_beside_truth(evaluation: Evaluation) -> None:
+    """Print a table of verdicts with the truth beside each; films that could not be read come last."""
+    truths = [LABELS[film.label] for film in evaluation.films]
+    _print_table(sys.stdout, [*evaluation.findings, *evaluation.failures], truths)
+
+
+def _print_table(file: TextIO, findings: Sequence[Finding], truths: Sequence[str] = ()) -> None:
+    """Print findings as a table; the folder that all films share stands in its title."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shared = _shared_folder([finding.path for finding in findings])
+    title = Text(f"films in {printable(shared)}") if shared else None
+    table = Table("film", *(["truth"] if truths else []), "finding", "probability", "remarks", title=title)
+    table.caption = NOT_A_DEVICE
+    for i, finding in enumerate(findings):
+        name = os.path.relpath(finding.path, shared) if shared else finding.path
+        verdict, *rest = _cells(finding)
+        truth = truths[i] if i < len(truths) else ""
+        if truth:
+            verdict.append(" ✓" if finding.finding == truth else " ✗")
+        cells = [Text(printable(name), overflow="fold"), *([Text(truth)] if truths else []), verdict, *rest]
+        table.add_row(*cells)
+    # Where nobody's screen sets the width, names are not folded.
+    Console(file=file, width=None if file.isatty() or "COLUMNS" in os.environ else 160).print(table)
+
+
+class Overlays:
+    """Writes each film with its evidence map into a folder, under a name of its own.
+
+    Args:
+        folder: made when the first film is written.
+        suffix: one of `radiograph.OVERLAY_SUFFIXES`: SVG, or PNG.
+    """
+
+    def __init__(self, folder: Path, suffix: str = OVERLAY_SUFFIXES[0]) -> None:
+        self.folder, self.suffix = folder, suffix
+        self._taken: set[str] = set()
+
+    def write(self, finding: Finding) -> Path | None:
+        """Draw one film; a film without a verdict has no overlay."""
+        from pneumoscope.reporting import evidence_map
+
+        if finding.evidence is None:
+            return None
+        stem = Path(finding.path).stem or "film"
+        if len(os.fsencode(stem)) > LONGEST:
+            stem = os.fsencode(stem)[:LONGEST].decode("utf-8", "ignore")
+        name, n = stem, 1
+        while name.casefold() in self._taken:  # some file systems ignore case
+            n += 1
+            name = f"{stem}-{n}"
+        self._taken.add(name.casefold())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"{name}{self.suffix}"  # never the name of a film
+        with replacing(target) as draft:
+            if self.suffix.endswith(".svg"):
+                draft.write_text(evidence_map.layers(finding.path, finding.evidence), encoding="utf-8")
+            else:
+                evidence_map.save(evidence_map.draw(radiograph.read(finding.path), finding.evidence), draft)
+        return target
+
+
+class Reports:
+    """Writes a DICOM report, and the film with its evidence map where there is one, for each film that came as DICOM.
+
+    The files are named by their new SOP Instance UIDs: patient and study stand in them and nowhere else.
+
+    Args:
+        folder: made when the first report is written.
+        card: of the model that judges.
+
+    Attributes:
+        without: how many films got no report, by the reason.
+
+    Raises:
+        MissingExtraError: highdicom is not installed.
+    """
+
+    def __init__(self, folder: Path, card: Card) -> None:
+        from pneumoscope.reporting import structured_report
+
+        structured_report.check_installed()
+        self.folder, self.card = folder, card
+        self.without: Counter[str] = Counter()
+
+    def write(self, finding: Finding) -> Finding:
+        """Write what belongs to one film, and give its finding: with an error where its header allows no report."""
+        from pneumoscope.reporting import structured_report
+
+        if finding.error is not None:
+            self.without["not judged"] += 1
+            return finding
+        data = Path(finding.path).read_bytes()
+        if not radiograph.is_dicom(data):
+            self.without["no DICOM files"] += 1
+            return finding
+        try:
+            files = [
+                (made.SOPInstanceUID, structured_report.encode(made))
+                for made in structured_report.objects(finding, data, self.card)
+            ]
+        except PneumoscopeError as error:
+            self.without["without a usable header"] += 1
+            return Finding(finding.path, error=error)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for (uid, file), suffix in zip(files, DICOM_SUFFIXES, strict=False):
+            with replacing(self.folder / f"{uid}{suffix}") as draft:
+                draft.write_bytes(file)
+        return finding
+
+
+def _shared_folder(paths: Sequence[str]) -> str:
+    folders = [str(Path(path).parent) for path in paths]
+    try:
+        shared = os.path.commonpath(folders) if len(folders) > 1 else ""
+    except ValueError:  # some are relative and some are not
+        return ""
+    return "" if shared == "." else shared
+
+
+def _cells(finding: Finding) -> tuple[Text, Text, Text]:
+    from rich.text import Text
+
+    if finding.error is not None:
+        return Text(finding.error.kind, "red"), Text(""), Text(printable(str(finding.error)))
+    remarks = ["uncertain"] if finding.uncertain else []
+    remarks += [warning.replace("_", " ") for warning in finding.warnings]
+    colour = "dark_orange" if finding.finding == "PNEUMONIA" else "cyan"
+    return Text(str(finding.finding), colour), Text(f"{finding.probability:.3f}"), Text(", ".join(remarks), "yellow")
+
+
+def printable(text: str) -> str:
+    r"""Write a name so that a terminal can show it: control characters and bytes that are no UTF-8 are escaped.
+
+    Example:
+        >>> printable("a\nb")
+        'a\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        return
+    # A pipe or a device is written to; an ordinary file appears when it is complete.
+    special = output.exists() and not output.is_file()
+    with nullcontext(output) if special else replacing(output) as draft:
+        try:
+            file = draft.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        except OSError as error:
+            raise UnsupportedError(f"Expected a file that can be written at '{output}': {error.strerror}.") from error
+        with file:
+            yield file

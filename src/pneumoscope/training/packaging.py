@@ -1,0 +1,210 @@
+"""A trained network made ready for use: calibrated, told what its films look like, written down."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.atomic import write_text
+from pneumoscope.data import disk_array, layouts
+from pneumoscope.data.splits import Decoded
+from pneumoscope.imaging import corruptions
+from pneumoscope.inference import model_file
+from pneumoscope.inference.model_file import Card
+from pneumoscope.metrics import calibration, metrics
+from pneumoscope.metrics.thresholds import OperatingPoint
+from pneumoscope.networks import architectures
+from pneumoscope.ood import embedding, orientation
+from pneumoscope.training import loop
+from pneumoscope.training.data import Prepared
+from pneumoscope.training.loop import Progress
+from pneumoscope.training.recipe import Recipe
+
+STRESSED_COPIES = 4
+
+USUAL_FILMS = 1000
+"""Training films, at most, that say what each place of a usual film adds to the logit."""
+
+MOST_FITTED = 10_000
+"""Films of a part, at most, that calibration, gate and views are fitted on after a training."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training gave.
+
+    Attributes:
+        model: the model file.
+        validation: its figures on the held-out patients.
+        notes: decisions that the user should know of.
+    """
+
+    model: Path
+    validation: metrics.Performance
+    notes: list[str]
+
+
+def finish(
+    network: keras.Model,
+    films: Prepared,
+    recipe: Recipe,
+    out: Path,
+    progress: Progress,
+    mean_of: Sequence[Mapping[str, Any]] = (),
+) -> Run:
+    """Calibrate a trained network and write it down with what it is and can.
+
+    Args:
+        network: what `architectures.build` gave, trained, in full precision.
+        films: those it was trained and is measured on.
+        recipe: how it was trained.
+        out: the run's folder.
+        progress: told of every step.
+        mean_of: the augmentations of the networks that it is the mean of.
+
+    Raises:
+        ModelFileError: the file does not give what the network gives; nothing is written then.
+
+    Example:
+        >>> run = finish(network, films, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
+    """
+    training, validation, notes = films.training, films.validation, films.notes
+    _write_split(out / "split.csv", training, validation)
+    logits = loop.predict_logits(network, validation.pixels)
+    fitted = calibration.Calibration()
+    if np.bincount(validation.labels, minlength=2).min() >= calibration.MIN_PER_CLASS:
+        fitted = _calibrated(network, _some(validation, MOST_FITTED), recipe.operating_point, progress)
+    else:
+        notes.append(
+            f"Fewer than {calibration.MIN_PER_CLASS} validation films of a class: probabilities are not calibrated and "
+            "the threshold is 0.5."
+        )
+    figures = metrics.performance(validation.labels, fitted.probabilities(logits), fitted.threshold, validation.groups)
+    unlike: dict[str, Any] = {}
+    seen_views: dict[str, Any] = {}
+    if len(validation.films) >= embedding.ENOUGH:
+        rng = np.random.default_rng(recipe.seed)
+        some = [_some(part, MOST_FITTED) for part in (training, validation)]
+        unlike = embedding.fit(*(_embeddings(network, part, rng, progress) for part in some)).as_dict()
+        seen_views = orientation.fit(
+            training.pixels, some[1].pixels, recipe.seed, lambda n, of: progress("learning views", n, of, {})
+        ).as_dict()
+    else:
+        notes.append(
+            f"Fewer than {embedding.ENOUGH} validation films: the model cannot tell films unlike its own, nor turned "
+            "or inverted ones, and of pictures that are no chest films it refuses blank ones only."
+        )
+    usual = _usual_evidence(network, training, progress)
+    card = Card(
+        architecture=recipe.architecture,
+        input_size=recipe.size,
+        calibration=fitted,
+        bias=architectures.bias(network, usual),
+        recipe=told(recipe) | ({"mean_of": mean_of} if len(mean_of) > 1 else {}),
+        data={
+            "population": recipe.population,
+            "oldest_patient_years": recipe.oldest,
+            "fingerprint": films.fingerprint,
+            "training": _counts(training),
+            "validation": _counts(validation),
+        },
+        metrics=figures.as_dict(),
+        seen=films.seen,
+        gate=unlike,
+        views=seen_views,
+        licence=recipe.licence,
+    )
+    network.save(out / "model.keras")
+    write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
+    model_file.write(network, card, out / "model.onnx", validation.pixels[:32], usual)
+    return Run(out / "model.onnx", figures, notes)
+
+
+def told(recipe: Recipe) -> dict[str, Any]:
+    """Give a recipe as others may read it: without the folder of the weights it starts from.
+
+    Example:
+        >>> told(Recipe(init="here/weights.keras"))["init"]
+        'weights.keras'
+    """
+    return asdict(recipe) | {"init": Path(recipe.init).name}
+
+
+def _calibrated(
+    network: keras.Model, validation: Decoded, point: OperatingPoint, progress: Progress
+) -> calibration.Calibration:
+    """Fit on the validation films as they are and under the shifts of `stress`, each film under a few of them.
+
+    A threshold fitted on clean films alone calls many normals sick as soon as films come from elsewhere.
+    """
+    shifts = [name for name in corruptions.SHIFTS if name not in corruptions.APART]
+    labels, stressed = [validation.labels], [loop.predict_logits(network, validation.pixels)]
+    for turn in range(STRESSED_COPIES):
+        films = (
+            corruptions.apply(shifts[(STRESSED_COPIES * i + turn) % len(shifts)], film.astype(np.float32))
+            for i, film in enumerate(validation.pixels)
+        )
+        while batch := list(islice(films, loop.BATCH)):
+            stressed.append(loop.predict_logits(network, np.stack(batch)))
+        labels.append(validation.labels)
+        progress("calibrating", turn + 1, STRESSED_COPIES, {})
+    what = f"films of held-out patients, each as it is and under {STRESSED_COPIES} kinds of stress"
+    y, z = np.concatenate(labels), np.concatenate(stressed)
+    return calibration.fit(y, z, copies=STRESSED_COPIES + 1, films=what, point=point)
+
+
+def _embeddings(
+    network: keras.Model, films: Decoded, rng: np.random.Generator, progress: Progress
+) -> NDArray[np.float32]:
+    """Give what the model file will give as `embedding`, (2 N, d): of the films as they are, and of each changed."""
+    changed = disk_array.like(films.pixels, films.pixels.shape)
+    for i, film in enumerate(films.pixels):
+        changed[i] = orientation.varied(film, rng)
+    features = network.get_layer("features")
+    maps = [
+        batch.mean(axis=(1, 2))
+        for pixels in (films.pixels, changed)
+        for batch in loop.outputs(features, pixels, "embedding films", progress)
+    ]
+    return np.concatenate(maps)
+
+
+def _usual_evidence(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
+    """Average the evidence maps (h, w) of some films, each class alike."""
+    some = _some(films, USUAL_FILMS)
+    inference = architectures.with_evidence(network)
+    weighing = keras.Model(inference.input, inference.output["evidence"])
+    maps = np.concatenate(list(loop.outputs(weighing, some.pixels, "weighing places", progress)))
+    return np.asarray(np.mean([maps[some.labels == label].mean(axis=0) for label in np.unique(some.labels)], axis=0))
+
+
+def _some(films: Decoded, most: int) -> Decoded:
+    """Take every so many-th film, so that there are `most` at most."""
+    return films.take(np.arange(0, len(films.films), -(-len(films.films) // most)))
+
+
+def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(("path", "label", "patient", "split"))
+    for part, name in ((training, "train"), (validation, "val")):
+        table.writerows((film.path.absolute(), layouts.LABELS[film.label], film.patient, name) for film in part.films)
+    write_text(path, rows.getvalue())
+
+
+def _counts(part: Decoded) -> dict[str, int]:
+    return {
+        "films": len(part.films),
+        "pneumonia": int(part.labels.sum()),
+        "patients": len(np.unique(part.groups)),
+    }

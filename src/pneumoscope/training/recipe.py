@@ -1,0 +1,186 @@
+"""Everything that decides what a training gives, apart from the films."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pneumoscope.errors import NotFoundError, TrainingError
+from pneumoscope.metrics.thresholds import OperatingPoint
+from pneumoscope.networks import architectures
+from pneumoscope.training.augmentation import Augmentation
+
+HEADS = ("epochs", "logistic")
+IMBALANCES = ("class_weight", "oversample", "undersample", "focal", "none")
+PRECISIONS = ("float32", "mixed_bfloat16")
+BOUNDS = (
+    ("size", 32, 2048),
+    ("dropout", 0.0, 0.99),
+    ("validation_share", 0.01, 0.5),
+    ("head_epochs", 0, 10_000),
+    ("epochs", 0, 10_000),
+    ("batch_size", 1, 10_000),
+    ("head_learning_rate", 1e-9, 1.0),
+    ("learning_rate", 1e-9, 1.0),
+    ("reduce_after", 1, 10_000),
+    ("reduce_by", 0.01, 1.0),
+    ("stop_after", 1, 10_000),
+    ("weight_decay", 0.0, 1.0),
+    ("label_smoothing", 0.0, 0.5),
+    ("average", 0.0, 0.9999),
+    ("sensitivity", 0.0, 1.0),
+    ("specificity", 0.0, 1.0),
+    ("oldest", 0, 150),
+    ("seed", 0, 2**32 - 1),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        architecture: a name in `architectures.REGISTRY`.
+        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file; `auto` is `imagenet` where the architecture is one
+            of Keras's, and `none` where it is built here.
+        size: the side of the films the network looks at, in pixels.
+        pooling: `max` (2 x 2, flatten, as published) or `average`.
+        dropout: share of the head's inputs dropped while training, in [0, 1); -1 is the architecture's own.
+        validation_share: share of the films held out, by patient, where the data set has no usable split of its own.
+        head: how the head is trained on the frozen, pretrained features: in `epochs`, or fitted in one step by
+            `logistic` regression, which does better with a few hundred films.
+        head_epochs: epochs for the head alone on the frozen, pretrained features; none without pretraining.
+        epochs: epochs for the whole network; 0 leaves it at the head.
+        batch_size: films a step.
+        head_learning_rate: first learning rate of the head's phase.
+        learning_rate: first learning rate of the whole network's phase; 0 is 1e-4 for a pretrained network and 1e-3 for
+            one that starts from random weights.
+        reduce_after: epochs without a better validation loss before the learning rate is reduced.
+        reduce_by: the factor by which it is reduced.
+        stop_after: epochs without a better validation loss before a phase ends.
+        weight_decay: decoupled decay of the kernels a step, times the learning rate (AdamW).
+        label_smoothing: share of each label that is moved to even odds.
+        imbalance: what balances the classes: `class_weight`, `oversample` or `undersample` each epoch, `focal` loss
+            with class weights, or `none`.
+        average: momentum of the moving average of the weights, which is what is kept; 0 keeps the last weights.
+        sensitivity: the least sensitivity on the held-out patients that the threshold is chosen for; 0 where none is
+            asked for. Without this and the next, sensitivity and specificity are made equal.
+        specificity: likewise.
+        precision: of the arithmetic while training; the model file is float32 in any case.
+        seed: equal seeds give equal models on one machine.
+        population: whom the films show, as the model file is to say it.
+        oldest: the age of the oldest patients on the films, in years; 0 where it is not known.
+        licence: under which the model file may be used.
+        augmentation: the changes that training films go through.
+    """
+
+    architecture: str = "mobilenet_v2"
+    init: str = "auto"
+    size: int = 192
+    pooling: str = "max"
+    dropout: float = -1.0
+    validation_share: float = 0.2
+    head: str = "epochs"
+    head_epochs: int = 10
+    epochs: int = 20
+    batch_size: int = 32
+    head_learning_rate: float = 1e-3
+    learning_rate: float = 0.0
+    reduce_after: int = 2
+    reduce_by: float = 0.3
+    stop_after: int = 5
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.05
+    imbalance: str = "class_weight"
+    average: float = 0.99
+    sensitivity: float = 0.0
+    specificity: float = 0.0
+    precision: str = "float32"
+    seed: int = 0
+    population: str = ""
+    oldest: int = 0
+    licence: str = ""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        """Settle what depends on the architecture, and refuse what cannot be trained."""
+        if self.architecture not in architectures.REGISTRY:
+            names = ", ".join(architectures.REGISTRY)
+            raise NotFoundError(f"Expected one of {names}, got the architecture '{self.architecture}'.")
+        pretrained = architectures.REGISTRY[self.architecture].application is not None
+        if self.init == "auto":
+            object.__setattr__(self, "init", "imagenet" if pretrained else "none")
+        if self.dropout == -1.0:
+            object.__setattr__(self, "dropout", architectures.REGISTRY[self.architecture].dropout)
+        if self.learning_rate == 0.0:
+            object.__setattr__(self, "learning_rate", 1e-3 if self.init == "none" else 1e-4)
+        for name, known in (
+            ("head", HEADS),
+            ("imbalance", IMBALANCES),
+            ("precision", PRECISIONS),
+            ("pooling", architectures.POOLINGS),
+        ):
+            if getattr(self, name) not in known:
+                raise TrainingError(f"Expected {name} {', '.join(known)}, got '{getattr(self, name)}'.")
+        for name, low, high in BOUNDS:
+            value = getattr(self, name)
+            whole = isinstance(getattr(type(self), name), int)
+            if not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+                raise TrainingError(
+                    f"Expected {name} a {'whole ' if whole else ''}number in [{low:g}, {high:g}], got {value!r}."
+                )
+        if self.epochs == 0 and self.init == "none":
+            raise TrainingError("Expected epochs for a network that starts from random weights, got 0.")
+        if self.sensitivity and self.specificity:
+            raise TrainingError("Expected a sensitivity or a specificity to choose the threshold by, got both.")
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """How the threshold is chosen."""
+        return OperatingPoint(self.sensitivity or None, self.specificity or None)
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **changes: Any) -> Recipe:  # noqa: ANN401 - any attribute of a recipe
+        """Read a recipe; what the file leaves out keeps its default, and `changes` overrule it.
+
+        Raises:
+            NotFoundError: there is no such file.
+            TrainingError: it is no TOML, or names something a recipe does not have.
+
+        Example:
+            >>> Recipe.from_toml("recipes/default.toml").architecture  # doctest: +SKIP
+            'mobilenet_v2'
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise NotFoundError(f"Expected a recipe at '{path}', which does not exist.") from None
+        except OSError as error:
+            raise TrainingError(f"Expected a recipe in '{path}', which cannot be read: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TrainingError(f"Expected a recipe in TOML in '{path}', got something else: {error}.") from error
+        return cls.from_dict(values | changes)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Make a recipe from plain values.
+
+        Example:
+            >>> Recipe.from_dict({"epochs": 3, "augmentation": {"blur": 0}}).augmentation.blur
+            0
+        """
+        changes = values.get("augmentation", {})
+        if not isinstance(changes, Mapping):
+            raise TrainingError(f"Expected augmentation as a table of strengths, got {changes!r}.")
+        for given, known in ((values, fields(cls)), (changes, fields(Augmentation))):
+            if unknown := set(given) - {f.name for f in known}:
+                raise TrainingError(
+                    f"Expected a recipe with {', '.join(f.name for f in known)}, got {', '.join(sorted(unknown))}."
+                )
+        try:
+            return cls(**{**values, "augmentation": Augmentation(**changes)})
+        except TypeError as error:
+            raise TrainingError(f"Expected numbers and words in the recipe, got another type: {error}.") from error

@@ -1,0 +1,312 @@
+"""From labelled films to a run: what is trained on them, on which devices, and how runs become one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.atomic import write_text
+from pneumoscope.data import disk_array
+from pneumoscope.data.disk_array import Rows
+from pneumoscope.data.layouts import Film
+from pneumoscope.data.splits import Decoded
+from pneumoscope.errors import TrainingError
+from pneumoscope.networks import architectures
+from pneumoscope.training import distributed, loop
+from pneumoscope.training.augmentation import NONE, augmented
+from pneumoscope.training.data import Prepared, prepare
+from pneumoscope.training.loop import Checkpoint, Phase, Progress
+from pneumoscope.training.packaging import Run, finish, told
+from pneumoscope.training.recipe import Recipe
+from pneumoscope.training.tracking import Tracker
+
+HEAD_C = 0.01
+"""Inverse strength of the penalty on a head fitted by logistic regression: thousands of features, hundreds of films."""
+
+
+def fit(
+    data: str | Path | Sequence[Film],
+    out: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    skip_unreadable: bool = False,
+    cache: str | Path | None = None,
+    tracker: Tracker | None = None,
+    progress: Progress = lambda *_: None,
+) -> Run:
+    """Train a network and write everything a run is into a folder.
+
+    The folder receives `model.onnx` (to predict with), `model.keras` (to train on), `recipe.json`, `split.csv` (who
+    was trained on and who held out), `history.csv`, `curves.png`, `validation.json`, and while it runs
+    `checkpoint.npz`.
+
+    Args:
+        data: what `layouts.load` takes, or films. Films of a `test` split are never read.
+        out: the run's folder.
+        recipe: how to train; by default `Recipe()`.
+        resume: go on after the last finished epoch in `out`; the result equals that of a run without a break.
+        skip_unreadable: leave out films that cannot be read instead of refusing to train.
+        cache: a folder for a file that holds the decoded films instead of memory, 2 bytes a pixel; the result is the
+            same. Without one, films too many for memory are kept so in `out`.
+        tracker: told of the recipe, each epoch and the finished run.
+        progress: told of every step.
+
+    Returns:
+        The run.
+
+    Raises:
+        DatasetError: the films cannot be trained on.
+        TrainingError: the folder holds another run; there is no room in `cache`.
+
+    Example:
+        >>> run = fit("chest_xray", "runs/first", Recipe(epochs=5))  # doctest: +SKIP
+    """
+    recipe, out, tracker = recipe or Recipe(), Path(out), tracker or Tracker()
+    if distributed.share().host:
+        raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
+    films, network = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
+    run = finish(network, films, recipe, out, progress)
+    tracker.finished(run.model, run.validation.as_dict())
+    return run
+
+
+def assist(
+    data: str | Path | Sequence[Film],
+    out: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    skip_unreadable: bool = False,
+    cache: str | Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> None:
+    """Train together with `fit` on host 0, which writes what there is to write; all else is as there.
+
+    Args:
+        data: as with `fit`.
+        out: the run's folder; it is read where the run is resumed, so all hosts have to see the same one then.
+        recipe: as with `fit`.
+        resume: as with `fit`.
+        skip_unreadable: as with `fit`.
+        cache: as with `fit`; of this host.
+        progress: told of every step.
+
+    Raises:
+        DatasetError: as with `fit`.
+        TrainingError: likewise; or host 0 has other films, another recipe or another checkpoint.
+
+    Example:
+        >>> assist("chest_xray", "runs/first", Recipe(epochs=5))  # doctest: +SKIP
+    """
+    _trained(data, Path(out), recipe or Recipe(), resume, skip_unreadable, cache, Tracker(), progress)
+
+
+def soup(
+    data: str | Path | Sequence[Film],
+    out: str | Path,
+    runs: Sequence[str | Path],
+    *,
+    skip_unreadable: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Run:
+    """Average the weights of several runs into one network, and write its model files as `fit` does.
+
+    The card holds the first run's recipe, and under `mean_of` the augmentation of each.
+
+    Networks that were trained from one start with different augmentation lie in one valley of the loss; their mean does
+    better on films from elsewhere than each of them and costs no more to use (Wortsman et al. 2022, "Model soups:
+    averaging weights of multiple fine-tuned models improves accuracy without increasing inference time").
+
+    Args:
+        data: the films the runs were trained on; they are held out and calibrated on as in the first run.
+        out: the folder for the averaged network.
+        runs: the folders that `fit` wrote, of one architecture and size, and with the same patients held out.
+        skip_unreadable: as with `fit`.
+        progress: told of every step.
+
+    Returns:
+        The run.
+
+    Raises:
+        TrainingError: the runs cannot be averaged.
+
+    Example:
+        >>> run = soup("chest_xray", "runs/mean", ["runs/a", "runs/b"])  # doctest: +SKIP
+    """
+    out = Path(out)
+    claims = [_claim_of(Path(run)) for run in runs]
+    if not claims:
+        raise TrainingError("Expected runs to average, got none.")
+    recipes = [Recipe.from_dict(claim["recipe"]) for claim in claims]
+    recipe = recipes[0]
+    if len({(r.architecture, r.size, r.pooling) for r in recipes}) > 1:
+        raise TrainingError("Expected runs of one architecture, size and pooling, got several.")
+    for run in runs:
+        if not (Path(run) / "model.keras").is_file():
+            raise TrainingError(f"Expected a finished run in '{run}', got a broken-off one: resume it first.")
+    parts = claims[0]["training and validation films"]
+    if any(claim["training and validation films"] != parts for claim in claims):
+        raise TrainingError("Expected runs that hold out the same patients, got others: train them with one seed.")
+    films = prepare(data, recipe, skip_unreadable, progress, out, None)
+    if [films.training.fingerprint(), films.validation.fingerprint()] != parts:
+        raise TrainingError("Expected the films that the runs were trained on, got others.")
+    networks = [_copy(keras.saving.load_model(Path(run) / "model.keras").get_weights(), recipe) for run in runs]
+    networks[0].set_weights([np.mean(same, axis=0) for same in zip(*(n.get_weights() for n in networks), strict=True)])
+    out.mkdir(parents=True, exist_ok=True)
+    return finish(networks[0], films, recipe, out, progress, mean_of=[asdict(r.augmentation) for r in recipes])
+
+
+def _trained(
+    data: str | Path | Sequence[Film],
+    out: Path,
+    recipe: Recipe,
+    resume: bool,
+    skip_unreadable: bool,
+    cache: str | Path | None,
+    tracker: Tracker,
+    progress: Progress,
+) -> tuple[Prepared, keras.Model]:
+    """Train on all devices and hosts; give the films and, on this host alone, the network."""
+    if (out / "checkpoint.npz").exists() and not resume:
+        raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
+    films = prepare(data, recipe, skip_unreadable, progress, out, cache)
+    parts = [films.training.fingerprint(), films.validation.fingerprint()]
+    distributed.check_equal("films and recipe", json.dumps([parts, asdict(recipe)]))
+    _claim(out, recipe, parts, resume)
+    tracker.began(told(recipe), films.fingerprint)
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        network = _train(films.training, films.validation, recipe, out, tracker, progress)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    if recipe.precision != "float32" or distributed.share().devices > 1:
+        weights = network.get_weights()
+        distributed.leave()
+        network = _copy(weights, recipe)
+    return films, network
+
+
+def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
+    """Build the recipe's network in full precision and with these weights, on this host's first device."""
+    r = recipe
+    plain = architectures.build(r.architecture, r.size, pooling=r.pooling, dropout=r.dropout, init="none")
+    plain.set_weights(weights)
+    return plain
+
+
+def _train(
+    training: Decoded, validation: Decoded, recipe: Recipe, out: Path, tracker: Tracker, progress: Progress
+) -> keras.Model:
+    network = architectures.build(
+        recipe.architecture, recipe.size, pooling=recipe.pooling, dropout=recipe.dropout, init=recipe.init
+    )
+    pretrained = recipe.init != "none" and not recipe.init.endswith(".keras")
+    run = Checkpoint(out, network, tracker.epoch)
+    distributed.check_equal("checkpoint in the run's folder", json.dumps(run.history))
+    if pretrained and recipe.head == "logistic" and not run.history:
+        _fit_head(network, training, recipe, progress)
+    elif pretrained and recipe.head_epochs and not run.rows("network"):
+        # Nothing before the head changes in this phase, so each film's features are computed once.
+        features = network.get_layer("features")
+        Phase(
+            name="head",
+            model=network.get_layer("head"),
+            evaluated=network.get_layer("head"),
+            training=(_features_of(features, training, progress), training.labels),
+            validation=(_features_of(features, validation, progress), validation.labels),
+            recipe=replace(
+                recipe, epochs=recipe.head_epochs, learning_rate=recipe.head_learning_rate, augmentation=NONE
+            ),
+        ).run(run, progress)
+    if recipe.epochs == 0:
+        return network
+    Phase(
+        name="network",
+        model=augmented(network, recipe.augmentation),
+        evaluated=network,
+        training=(training.pixels, training.labels),
+        validation=(validation.pixels, validation.labels),
+        recipe=recipe,
+    ).run(run, progress)
+    return network
+
+
+def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress: Progress) -> None:
+    """Fit a linear head by logistic regression on the features, each brought to one scale, of every film.
+
+    Where the recipe flips films, each also counts flipped.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    features, head = network.get_layer("features"), network.get_layer("head")
+    *_, dense = head.layers
+    flips = (False, True) if recipe.augmentation.horizontal_flip else (False,)
+    inputs: list[NDArray[np.float32]] = []
+    labels = np.tile(training.labels, len(flips))
+    for flipped in flips:
+        films = keras.Input(features.input_shape[1:])
+        maps = features(keras.ops.flip(films, axis=2) if flipped else films)
+        pooled = keras.Model(films, keras.Model(head.inputs, dense.input)(maps))
+        inputs += loop.outputs(pooled, training.pixels, "computing features", progress)
+    balance = "balanced" if recipe.imbalance == "class_weight" else None
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, class_weight=balance, max_iter=1000))
+    scale, line = (step for _, step in fitted.fit(np.concatenate(inputs), labels).steps)
+    slope = line.coef_[0] / scale.scale_
+    dense.set_weights([slope[:, None], line.intercept_ - slope @ scale.mean_])
+
+
+def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> Rows:
+    maps = disk_array.like(films.pixels, (len(films.films), *features.output_shape[1:]))
+    rows = (row for batch in loop.outputs(features, films.pixels, "computing features", progress) for row in batch)
+    for i, row in enumerate(rows):
+        maps[i] = row
+    return maps
+
+
+def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
+    """Write down what this run is, or check that the run being resumed is the same."""
+    mine = {"recipe": asdict(recipe), "training and validation films": parts}
+    path = out / "recipe.json"
+    if resume and path.exists():
+        found = _claim_of(out)
+        if found != mine:
+            differing = [k for k in mine["recipe"] if found["recipe"].get(k) != mine["recipe"][k]]  # type: ignore[index]
+            raise TrainingError(
+                f"Expected the recipe and films of the run in '{out}', got other "
+                f"{', '.join(differing) or 'films'}: give the same ones, or name another folder."
+            )
+    if distributed.share().host == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(mine, indent=2))
+
+
+def recipe_of(run: Path) -> Recipe:
+    """Read how the run in a folder is trained.
+
+    Raises:
+        TrainingError: there is none.
+
+    Example:
+        >>> recipe_of(Path("runs/first")).architecture  # doctest: +SKIP
+        'mobilenet_v2'
+    """
+    return Recipe.from_dict(_claim_of(run)["recipe"])
+
+
+def _claim_of(run: Path) -> dict[str, Any]:
+    try:
+        claim: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise TrainingError(f"Expected the folder of a training in '{run}', got none.") from None
+    return claim

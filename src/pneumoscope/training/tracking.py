@@ -1,0 +1,219 @@
+"""Trainings told to MLflow or TensorBoard by their own clients: recipe, curves, figures and model, and no patient."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pneumoscope.atomic import check_folder
+from pneumoscope.errors import MissingExtraError, TrainingError
+
+EXPERIMENT = "pneumoscope"
+"""Of MLflow, where `MLFLOW_EXPERIMENT_NAME` names no other."""
+
+ARTIFACTS = ("model.onnx", "model.keras", "curves.png", "history.csv", "validation.json")
+"""What of a run's folder a tracker may keep: `split.csv` names patients and stays."""
+
+
+class Tracker:
+    """Is told of a training; this one keeps none of it.
+
+    Attributes:
+        lost: why the tracker was given up on, where it was: a training does not end because its tracker does.
+    """
+
+    lost: str | None = None
+
+    def began(self, recipe: Mapping[str, Any], fingerprint: str) -> None:
+        """Take a recipe, and the fingerprint of the films."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Take a row of the history."""
+
+    def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
+        """Take the model file, what lies beside it, and the figures of held-out patients with their intervals."""
+
+    def close(self, status: str) -> None:
+        """End with `FINISHED` or `FAILED`."""
+
+
+class MLflow(Tracker):
+    """A run on an MLflow server, or in a database.
+
+    Args:
+        uri: of the server or database; None is what MLflow itself takes: `MLFLOW_TRACKING_URI`, or its default.
+        name: of the run.
+
+    Raises:
+        MissingExtraError: MLflow is not installed.
+        TrainingError: there is no such server or database, or it does not let us in.
+    """
+
+    def __init__(self, uri: str | None, name: str) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its 7 keep a training waiting for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        try:
+            import mlflow
+            from mlflow.exceptions import MlflowException
+        except ImportError as error:
+            raise MissingExtraError.of("Tracking by MLflow", error.name, "train,track") from error
+        self._error: type[Exception] = MlflowException
+        self._entities, self._step = mlflow.entities, 0
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        try:
+            self._client = mlflow.MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name(experiment)
+            place = found.experiment_id if found else self._client.create_experiment(experiment)
+            self._run = self._client.create_run(place, run_name=name).info.run_id
+        except Exception as error:  # of MLflow, of its HTTP client, or of the database's driver
+            asked = _without_password(uri or mlflow.get_tracking_uri())
+            raise TrainingError(
+                f"Expected an MLflow server or database at '{asked}', which does not answer or lets nobody in: give "
+                "one with --track-to, such as http://host:5000 or sqlite:///runs.db, and the credentials it asks for, "
+                f"as MLflow takes them. It said: {_first_line(error)}"
+            ) from error
+
+    def began(self, recipe: Mapping[str, Any], fingerprint: str) -> None:
+        """Log the recipe as parameters."""
+        parameters = [self._entities.Param(key, str(value)) for key, value in _flat(recipe).items()]
+        tags = [self._entities.RunTag("films", fingerprint)]
+        self._send(lambda: self._client.log_batch(self._run, params=parameters, tags=tags))
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Log a step of every curve."""
+        self._step += 1
+        self._log(_numbers(row))
+
+    def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
+        """Log the figures, and upload the model and the picture of its curves."""
+        self._log({f"held_out/{key}": value for key, value in _numbers(_flat(figures)).items()})
+        for path in map(model.with_name, ARTIFACTS):
+            self._send(partial(self._client.log_artifact, self._run, str(path)))
+
+    def close(self, status: str) -> None:
+        """End the run."""
+        self._send(lambda: self._client.set_terminated(self._run, status))
+
+    def _log(self, values: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        metrics = [self._entities.Metric(key, value, now, self._step) for key, value in values.items()]
+        self._send(lambda: self._client.log_batch(self._run, metrics=metrics))
+
+    def _send(self, call: Callable[[], object]) -> None:
+        if self.lost is None:
+            try:
+                call()
+            except self._error as error:
+                self.lost = _first_line(error)
+
+
+class TensorBoard(Tracker):
+    """Event files for TensorBoard; they have no place for the model, whose name and hash they hold.
+
+    Args:
+        folder: of the event files.
+
+    Raises:
+        MissingExtraError: TensorBoard is not installed.
+        UnsupportedError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import tensorflow
+            from tensorboard.plugins.hparams import api
+        except ImportError as error:
+            raise MissingExtraError.of("Tracking by TensorBoard", error.name, "train,track") from error
+        check_folder(folder)
+        self._summary, self._parameters, self._step = tensorflow.summary, api.hparams, 0
+        self._decode = tensorflow.io.decode_png
+        self._writer = self._summary.create_file_writer(str(folder))
+
+    def began(self, recipe: Mapping[str, Any], fingerprint: str) -> None:
+        """Write the recipe as hyperparameters."""
+        with self._writer.as_default(step=0):
+            self._parameters(_flat(recipe))
+            self._summary.text("films", fingerprint)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Write a step of every curve."""
+        self._step += 1
+        self._scalars("epoch", _numbers(row))
+
+    def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
+        """Write the figures, the picture of the curves, and which model file it is."""
+        self._scalars("held_out", _numbers(_flat(figures)))
+        with self._writer.as_default(step=self._step):
+            self._summary.image("curves", self._decode(model.with_name("curves.png").read_bytes(), channels=3)[None])
+            self._summary.text("model", f"{model.name}, sha256 {hashlib.sha256(model.read_bytes()).hexdigest()}")
+
+    def close(self, status: str) -> None:
+        """Bring everything to disk."""
+        self._writer.close()
+
+    def _scalars(self, what: str, values: Mapping[str, float]) -> None:
+        with self._writer.as_default(step=self._step):
+            for key, value in values.items():
+                self._summary.scalar(f"{what}/{key}", value)
+        self._writer.flush()
+
+
+@contextmanager
+def tracked(kind: str | None, place: str | None, out: Path) -> Iterator[Tracker]:
+    """Give a tracker of a training, open until the block ends.
+
+    Args:
+        kind: `mlflow`, `tensorboard`, or None for a tracker that keeps nothing.
+        place: the URI for MLflow, by default MLflow's own; the folder for TensorBoard, by default one in `out`.
+        out: the run's folder; its name is the run's.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+        TrainingError: MLflow cannot be reached.
+        UnsupportedError: TensorBoard's folder cannot be written to.
+
+    Example:
+        >>> with tracked("mlflow", "http://mlflow:5000", Path("runs/first")) as tracker:  # doctest: +SKIP
+        ...     run.fit("chest_xray", "runs/first", tracker=tracker)
+    """
+    tracker = Tracker()
+    if kind == "mlflow":
+        tracker = MLflow(place, out.absolute().name)
+    elif kind == "tensorboard":
+        tracker = TensorBoard(Path(place) if place else out / "tensorboard")
+    status = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    finally:
+        tracker.close(status)
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Name what is in tables inside a table `outer.inner`."""
+    named = {f"{above}{key}": value for key, value in values.items()}
+    return {
+        inner: leaf
+        for key, value in named.items()
+        for inner, leaf in (_flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}).items()
+    }
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in values.items() if isinstance(value, (int, float))}
+
+
+def _first_line(error: Exception) -> str:
+    return _without_password((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)

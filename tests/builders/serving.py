@@ -1,0 +1,115 @@
+"""A light box on a free port, for tests that speak to it as a client does."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+from PIL import Image
+
+from pneumoscope.inference import model_file
+from pneumoscope.service.app import create_app
+from pneumoscope.service.security import Limits
+from pneumoscope.service.server import config
+from pneumoscope.service.worker import Worker
+from tests.conftest import drawn_film
+
+MODEL_SIZE = 192
+HUGE = 75_000_000
+"""Pixels of a film that is within the limit and takes a second or more."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A running service.
+
+    Attributes:
+        url: where it is.
+        port: of `url`.
+        worker: what it judges with.
+        client: asks it.
+    """
+
+    url: str
+    port: int
+    worker: Worker
+    client: httpx.Client
+
+    def predict(self, *films: bytes, **options: Any) -> httpx.Response:
+        """Send films in one request, under the names 0, 1, ..."""
+        files = [("films", (str(i), film)) for i, film in enumerate(films)]
+        return self.client.post("/v1/predict", files=files, **options)
+
+    def metric(self, name: str) -> float:
+        """Read a counter."""
+        text = self.client.get("/metrics").text
+        return float(next(line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+@cache
+def lenient() -> Path:
+    """Write the bundled model as one that judges drawn films, too, instead of refusing them."""
+    path = Path(tempfile.mkdtemp()) / "lenient.onnx"
+    card = model_file.read(model_file.default())[1]
+    model_file.rewrite(model_file.default(), replace(card, views={}), path, np.zeros((1, MODEL_SIZE, MODEL_SIZE)))
+    atexit.register(shutil.rmtree, path.parent)
+    return path
+
+
+@contextmanager
+def light_box(limits: Limits | None = None, token: str | None = None, origins: Sequence[str] = ()) -> Iterator[Box]:
+    """Serve the bundled model, made lenient, in a thread until the block ends, then stop as a signal would."""
+    worker = Worker(lenient(), max_pixels=(limits or Limits()).pixels)
+    worker.start()
+    app = create_app(worker, limits=limits, token=token, origins=origins)
+    server = uvicorn.Server(config(app, limits))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield from _served(server, bound, worker)
+
+
+def _served(server: uvicorn.Server, bound: socket.socket, worker: Worker) -> Iterator[Box]:
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        port = bound.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=60.0) as client:
+            yield Box(url, port, worker, client)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def film(label: int = 0, seed: int = 0) -> bytes:
+    """Draw a film as a PNG file."""
+    return png(drawn_film(label, seed, MODEL_SIZE))
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    """Write pixels as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def slow_film() -> bytes:
+    """Draw a film of `HUGE` pixels, all black: small to send, slow to read, and refused as blank in the end."""
+    return png(np.zeros((HUGE // 10_000, 10_000), dtype=np.uint8))

@@ -1,0 +1,513 @@
+"""The command line: the contract that people and programs rely on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumoscope.cli.main import app
+from pneumoscope.errors import UnsupportedError
+from tests.conftest import FIGURES, SIZE, drawn_film
+
+KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error"]
+
+
+def run(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pneumoscope", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        env=os.environ | {"COLUMNS": "120"} | environment,
+        timeout=300,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
+    )
+
+
+def predict(model: Path, *arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    return run("predict", "--model", model, *arguments, stdin=stdin)
+
+
+@pytest.fixture
+def mixed(draw_folder: Callable[..., Path]) -> Path:
+    """A folder as it really comes: good films, and a file of each kind of trouble."""
+    folder = draw_folder(3, 3)
+    film = (folder / "NORMAL" / "normal000.png").read_bytes()
+    (folder / "broken.png").write_bytes(film[: len(film) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("no film")
+    (folder / "name\nwith a newline.png").write_bytes(film)
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    Image.fromarray(drawn_film(0, seed=99).astype(np.uint16) * 257).save(folder / "deep.png")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(film)
+    return folder
+
+
+def test_json_gives_one_object_a_film_and_nothing_else(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    done = predict(tiny_model, draw_folder(2, 2), "--format", "json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert len(rows) == 4
+    for row in rows:
+        assert list(row) == KEYS
+        assert 0.0 <= row["probability"] <= 1.0
+        assert row["finding"] in ("NORMAL", "PNEUMONIA")
+        assert (row["finding"] == "PNEUMONIA") == (row["probability"] >= row["threshold"])
+        assert isinstance(row["uncertain"], bool)
+        assert row["error"] is None
+
+
+def test_every_file_of_a_mixed_folder_gets_a_row_and_the_status_is_3(tiny_model: Path, mixed: Path) -> None:
+    done = predict(tiny_model, mixed, "-f", "json")
+    rows = {Path(row["path"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 3
+    assert len(rows) == 12
+    assert {name: row["error"]["kind"] for name, row in rows.items() if row["error"]} == {
+        "broken.png": "unreadable",
+        "empty.jpg": "unreadable",
+        "notes.txt": "unsupported",
+    }
+    assert all((row["finding"] is None) == (row["error"] is not None) for row in rows.values())
+    assert rows["name\nwith a newline.png"]["finding"]
+    assert rows[os.fsdecode(b"caf\xe9.png")]["finding"]
+
+
+def test_csv_holds_names_with_a_carriage_return(tiny_model: Path, tmp_path: Path) -> None:
+    film = tmp_path / "a\rb.png"
+    Image.fromarray(drawn_film(0, 1)).save(film)
+    done = run("predict", "-m", tiny_model, "--format", "csv", "--output", tmp_path / "rows.csv", film)
+    assert done.returncode == 0
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["path"] == str(film)
+
+
+def test_a_name_that_is_too_long_is_a_row_like_others(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    done = run("predict", "-m", tiny_model, "--format", "json", draw_folder(1, 1), "a" * 300)
+    assert done.returncode == 3
+    assert [json.loads(row)["error"] is None for row in done.stdout.splitlines()] == [True, True, False]
+
+
+def test_an_empty_name_is_wrong_usage() -> None:
+    done = run("predict", "")
+    assert done.returncode == 2
+    assert "empty name" in done.stderr
+
+
+def test_csv_holds_the_same_rows(tiny_model: Path, mixed: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(predict(tiny_model, mixed, "-f", "csv").stdout)))
+    assert len(rows) == 12
+    assert [row["error_kind"] for row in rows if row["error_kind"]] == ["unreadable", "unreadable", "unsupported"]
+    assert {row["finding"] for row in rows} <= {"NORMAL", "PNEUMONIA", ""}
+
+
+def test_a_table_shows_names_that_a_terminal_cannot(tiny_model: Path, mixed: Path) -> None:
+    done = predict(tiny_model, mixed)
+    assert done.returncode == 3
+    assert "name\\nwith a newline.png" in done.stdout.replace(" ", "").replace("│", "") or "newline" in done.stdout
+    assert "Not a medical device" in done.stdout
+
+
+def test_no_color_is_honoured(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(1, 1)
+    coloured = run("predict", "-m", tiny_model, folder, FORCE_COLOR="1")
+    plain = run("predict", "-m", tiny_model, folder, NO_COLOR="1", FORCE_COLOR="")
+    assert "\x1b[" in coloured.stdout
+    assert "\x1b[3" not in plain.stdout
+
+
+def test_a_list_on_standard_input_is_read(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(2, 2)
+    listed = f"{folder / 'NORMAL' / 'normal001.png'}\n{folder / 'PNEUMONIA'}\n".encode()
+    done = predict(tiny_model, "-", "-f", "json", stdin=listed)
+    assert [Path(json.loads(line)["path"]).name for line in done.stdout.splitlines()] == [
+        "normal001.png",
+        "pneumonia000.png",
+        "pneumonia001.png",
+    ]
+
+
+def test_a_film_named_twice_has_two_rows(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    film = draw_folder(1, 1) / "NORMAL" / "normal000.png"
+    rows = predict(tiny_model, film, film, "-f", "json").stdout.splitlines()
+    assert len(rows) == 2
+    assert rows[0] == rows[1]
+
+
+def test_a_name_that_does_not_exist_is_a_row(tiny_model: Path) -> None:
+    done = predict(tiny_model, "nowhere.png", "-f", "json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["kind"] == "not_found"
+
+
+def test_an_empty_folder_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    done = predict(tiny_model, tmp_path)
+    assert done.returncode == 1
+    assert "no files" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_without_films_among_others_is_remarked_on(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    folder = draw_folder(1, 1)
+    listed = f"{tmp_path / 'nothing'}\n{folder}\n".encode()
+    for done in (
+        predict(tiny_model, tmp_path / "nothing", folder, "-f", "json"),
+        predict(tiny_model, "-", "-f", "json", stdin=listed),
+    ):
+        assert done.returncode == 0
+        assert len(done.stdout.splitlines()) == 2
+        assert "There are no films in" in done.stderr
+
+
+@pytest.mark.parametrize("style", ["json", "csv"])
+def test_a_row_names_the_evidence_map_of_its_film(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path, style: str
+) -> None:
+    folder = draw_folder(1, 1)
+    (folder / "text.png").write_text("no film")
+    done = predict(tiny_model, folder, "--evidence", tmp_path / "maps", "-f", style)
+    lines = io.StringIO(done.stdout)
+    rows = list(csv.DictReader(lines) if style == "csv" else map(json.loads, lines))
+    named = {Path(row["path"]).stem: row["evidence"] for row in rows}
+    assert not named.pop("text")
+    assert all(name in place and Path(place).is_file() for name, place in named.items())
+    assert len(named) == 2
+
+
+def test_output_appears_whole_or_not_at_all(tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    target = tmp_path / "findings.jsonl"
+    done = predict(tiny_model, draw_folder(1, 1), "-f", "json", "--output", target)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert len(target.read_text().splitlines()) == 2
+    done = predict(tiny_model, draw_folder(1, 1, name="more"), "-o", tmp_path / "no folder" / "findings.csv")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_overlays_are_written_each_under_its_own_name(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = draw_folder(1, 1, name="a"), draw_folder(1, 1, name="b", seed=3)
+    done = predict(tiny_model, first, second, "--evidence", tmp_path / "maps", "-f", "json")
+    assert done.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        "normal000-2.evidence.svg",
+        "normal000.evidence.svg",
+        "pneumonia000-2.evidence.svg",
+        "pneumonia000.evidence.svg",
+    ]
+
+
+def test_overlays_are_pictures_that_open_anywhere_where_asked_for(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = draw_folder(1, 0)
+    assert predict(tiny_model, folder, "--evidence", tmp_path, "--evidence-format", "png").returncode == 0
+    assert Image.open(tmp_path / "normal000.evidence.png").mode == "RGB"
+
+
+def test_a_film_whose_overlay_cannot_be_written_has_its_row(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = draw_folder(1, 1)
+    (tmp_path / "maps" / "normal000.evidence.svg").mkdir(parents=True)
+    done = predict(tiny_model, folder, "--evidence", tmp_path / "maps", "-f", "json")
+    assert done.returncode == 3  # something that was asked for is missing
+    assert len(done.stdout.splitlines()) == 2
+    assert "no overlay of" in done.stderr
+    assert (tmp_path / "maps" / "pneumonia000.evidence.svg").is_file()
+
+
+def test_a_film_with_the_longest_of_names_has_its_overlay(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = draw_folder(1, 0)
+    (folder / "NORMAL" / "normal000.png").rename(folder / f"{'ä' * 125}.png")
+    assert predict(tiny_model, folder, "--evidence", tmp_path / "maps").returncode == 0
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"{'ä' * 100}.evidence.svg"]
+
+
+def test_either_engine_gives_the_same_verdicts(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(5, 5)
+    first, second = (
+        [json.loads(line) for line in predict(tiny_model, folder, "-f", "json", "--engine", engine).stdout.splitlines()]
+        for engine in ("openvino", "onnxruntime")
+    )
+    assert [row["finding"] for row in first] == [row["finding"] for row in second]
+    assert [row["probability"] for row in first] == pytest.approx([row["probability"] for row in second], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["predict"], ["predict", "x.png", "--format", "xml"], ["nonsense"], ["train", "x"], ["-q"]]
+)
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    assert run(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["calibrate"], ["train"], ["fetch"], ["demo"]])
+def test_help_teaches_by_example(command: list[str]) -> None:
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert "$ pneumoscope" in done.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import pneumoscope
+
+    assert run("--version").stdout.strip() == f"pneumoscope {pneumoscope.__version__}"
+
+
+def test_a_model_that_does_not_exist_is_said_in_one_line(draw_folder: Callable[..., Path]) -> None:
+    done = predict(Path("missing.onnx"), draw_folder(1, 1))
+    assert done.returncode == 1
+    assert "missing.onnx" in done.stderr
+    assert done.stdout == ""
+
+
+def test_evaluate_writes_metrics_with_intervals_and_a_page(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("evaluate", draw_folder(20, 30, seed=7), "-m", tiny_model, "--out", tmp_path / "report")
+    assert done.returncode == 0
+    figures = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert figures["n"] == 50
+    assert figures["positives"] == 30
+    assert set(figures["confusion"]) == {"tp", "fp", "tn", "fn"}
+    for name in FIGURES:
+        assert set(figures[name]) == {"value", "low", "high"}
+        assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"], name
+    assert "<html" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_evaluate_says_what_it_expects_of_a_folder(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    done = run("evaluate", tmp_path / "films", "-m", tiny_model)
+    assert done.returncode == 1
+    assert "DATA/NORMAL" in done.stderr
+
+
+def test_train_evaluate_and_predict_work_one_after_the_other(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'architecture = "cnn"\ninit = "none"\nsize = {SIZE}\nlearning_rate = 2e-3\naverage = 0.0\n')
+    films = draw_folder(60, 60)
+    trained = run("train", films, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
+    assert trained.returncode == 0, trained.stderr
+    assert "auc" in trained.stdout
+    again = run("train", films, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
+    assert again.returncode == 1
+    assert "--resume" in again.stderr
+    model = tmp_path / "run" / "model.onnx"
+    assert predict(model, films / "NORMAL", "-f", "json").returncode == 0
+
+
+def test_training_without_its_extra_says_how_to_get_it(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "keras.py").write_text("raise ModuleNotFoundError('No module named keras', name='keras')")
+    done = run("train", draw_folder(2, 2), "--out", tmp_path / "run", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "pip install '.[train]'" in done.stderr
+
+
+@pytest.mark.films
+def test_the_demo_shows_truth_beside_verdict(data: Path, tmp_path: Path) -> None:
+    done = run("demo", "--data", data / "kermany_original" / "val", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    assert "truth" in done.stdout
+    assert len(list((tmp_path / "demo" / "overlays").iterdir())) == 16
+    assert (tmp_path / "demo" / "report.html").exists()
+
+
+def test_fetch_lists_the_sources_with_their_licences() -> None:
+    done = run("fetch")
+    assert done.returncode == 0
+    for name in ("samples", "pneumoniamnist", "kermany"):
+        assert name in done.stdout
+    assert "CC BY 4.0" in done.stdout
+
+
+def test_fetch_of_an_unknown_name_lists_the_known_ones() -> None:
+    done = run("fetch", "nothing")
+    assert done.returncode == 1
+    assert "samples" in done.stderr
+
+
+def test_a_closed_pipe_is_no_traceback(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    command = f"{sys.executable} -m pneumoscope predict -m {tiny_model} {draw_folder(20, 20)} -f json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_drawn_film_is_found_through_the_whole_path(tiny_model: Path, tmp_path: Path) -> None:
+    for label, name in enumerate(("normal", "pneumonia")):
+        film = Image.fromarray(drawn_film(label, seed=123)).resize((200, 200), Image.Resampling.NEAREST)
+        film.save(tmp_path / f"{name}.tiff")
+    rows = [json.loads(line) for line in predict(tiny_model, tmp_path, "-f", "json").stdout.splitlines()]
+    assert [row["finding"] for row in rows] == ["NORMAL", "PNEUMONIA"]
+
+
+def test_overlays_never_take_the_place_of_a_film(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(1, 1)
+    films = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    assert predict(tiny_model, folder, "--evidence", folder / "NORMAL").returncode == 0
+    assert {path: path.read_bytes() for path in films} == films
+    assert (folder / "NORMAL" / "normal000.evidence.svg").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["predict", "--evidence"], ["evaluate", "--out"]):
+        done = run(*arguments, tmp_path / "file", "-m", tiny_model, draw_folder(1, 1, name=arguments[0]))
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "--evidence"],
+        ["evaluate", "--out"],
+        ["audit", "--out"],
+        ["calibrate", "--out"],
+        ["train", "--out"],
+        ["demo", "--data", "gone", "--out"],
+        ["export", "--format", "onnx", "--films", "gone", "--out"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_written_is_said_before_the_work(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    arguments = [*command, str(tmp_path / "file" / "deep" / "out.onnx")]
+    if "gone" not in command:
+        arguments.append(str(tmp_path / "gone"))  # so that whatever else is looked at first fails in another way
+    with pytest.raises(UnsupportedError, match=r"file' is no folder"):
+        app(arguments, standalone_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_pipe_given_as_output_stays_a_pipe(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert predict(tiny_model, draw_folder(1, 1), "-f", "json", "-o", pipe).returncode == 0
+        assert len(reader.communicate(timeout=60)[0].splitlines()) == 2
+    assert pipe.is_fifo()
+
+
+def test_the_findings_never_take_the_place_of_a_film(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    film = draw_folder(1, 1) / "NORMAL" / "normal000.png"
+    before = film.read_bytes()
+    assert predict(tiny_model, film, "--output", film).returncode == 1
+    assert film.read_bytes() == before
+
+
+def test_overlays_are_not_judged_as_films(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    folder = draw_folder(1, 1)
+    for _ in range(2):
+        done = predict(tiny_model, folder, "--evidence", folder / "overlays", "-f", "json")
+        assert len(done.stdout.splitlines()) == 2
+
+
+def test_calibrate_shows_figures_before_and_after_and_writes_a_model(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    films, out = draw_folder(25, 35, seed=40), tmp_path / "models" / "ours.onnx"
+    (films / "NORMAL" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    done = run("calibrate", films, "-m", tiny_model, "--out", out, "--sensitivity", "0.95")
+    assert done.returncode == 3, done.stderr
+    for word in ("before", "after", "balanced accuracy", "uncertain", "60 films"):
+        assert word in done.stdout
+    for word in ("broken.png", "sensitivity of at least 0.95 on 60 films", "58% of the films", str(out)):
+        assert word in done.stderr
+    rows = [json.loads(line) for line in predict(out, films / "PNEUMONIA", "-f", "json").stdout.splitlines()]
+    assert sum(row["finding"] == "PNEUMONIA" for row in rows) >= 0.95 * 35
+    assert all("seen_in_training" in row["warnings"] for row in rows)
+
+
+def test_calibrate_gives_one_json_object_and_nothing_else(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("calibrate", draw_folder(30, 30, seed=40), "-m", tiny_model, "--out", tmp_path / "o.onnx", "-f", "json")
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed["model"] == str(tmp_path / "o.onnx")
+    for when in ("before", "after"):
+        assert printed[when]["n"] == 60
+        for name in (*FIGURES, "uncertain"):
+            assert set(printed[when][name]) == {"value", "low", "high"}
+
+
+def test_calibrate_refuses_too_few_films_in_one_line_and_writes_nothing(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("calibrate", draw_folder(15, 15), "-m", tiny_model, "--out", tmp_path / "ours.onnx")
+    assert done.returncode == 1
+    assert "at least 40 films" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "ours.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "wishes", [["--sensitivity", "0.9", "--threshold", "0.5"], ["--specificity", "95"], ["--threshold", "x"]]
+)
+def test_contradictory_or_impossible_wishes_are_wrong_usage(
+    wishes: list[str], draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("calibrate", draw_folder(1, 1), "--out", tmp_path / "ours.onnx", *wishes)
+    assert done.returncode == 2
+    assert wishes[0].strip("-") in done.stderr
+
+
+def test_evaluate_under_stress_tells_the_worst_shift_and_where_the_evidence_lies(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = run("evaluate", draw_folder(12, 12), "-m", tiny_model, "--stress", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "Worst specificity under stress: " in done.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(metrics["worst_shift"]) == {"sensitivity", "specificity"}
+    assert metrics["stress"]["inverted"]["specificity"].keys() == {"value", "low", "high"}
+    assert 0 <= metrics["gaze"]["outside"]["value"] <= 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Under stress" in page
+    assert "Does it look at the thorax?" in page
+
+
+@pytest.mark.films
+def test_a_folder_of_unusual_films_is_remarked_on_once_and_a_usual_one_is_not(data: Path, tmp_path: Path) -> None:
+    for path in sorted((data / "kermany224" / "train" / "NORMAL").iterdir())[:30]:
+        shutil.copy(path, tmp_path)
+    assert "unlike the films" not in run("predict", tmp_path).stderr
+    for path in tmp_path.iterdir():
+        with Image.open(path) as film:
+            film.rotate(90).save(path)
+    done = run("predict", "--format", "json", tmp_path)
+    assert done.stderr.count("unlike the films") == 1
+    assert all("unlike_training_films" in json.loads(row)["warnings"] for row in done.stdout.splitlines()[:5])
+
+
+def test_a_wished_specificity_overrules_a_recipes_sensitivity(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('architecture = "cnn"\nsize = 32\nepochs = 1\nsensitivity = 0.95\n')
+    done = run("train", draw_folder(60, 60), "--out", tmp_path / "run", "--recipe", recipe, "--specificity", "0.9")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]["specificity"] == 0.9

@@ -1,0 +1,281 @@
+"""`dataset`: every layout gives the same films, and a name tells the patient."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from pneumoscope.data.layouts import Film, labels, load, patient_of
+from pneumoscope.data.splits import decode
+from pneumoscope.errors import DatasetError
+from tests.builders.dicoms import RAMP, film
+from tests.conftest import SIZE, drawn_film
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The same examples every time, on a busy machine too."""
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def listed(films: list[Film], root: Path) -> list[tuple[str, int, str | None]]:
+    return [(film.path.relative_to(root).as_posix(), film.label, film.split) for film in films]
+
+
+@pytest.mark.parametrize(
+    ("normal", "pneumonia"), [("NORMAL", "PNEUMONIA"), ("normal", "pneumonia"), ("Normal", "pNEUMONIA"), ("0", "1")]
+)
+def test_class_folders_are_known_in_any_letter_case(tmp_path: Path, normal: str, pneumonia: str) -> None:
+    touch(tmp_path, f"{normal}/b.png", f"{normal}/a.png", f"{pneumonia}/deep/c.png", "readme.txt", ".git/x")
+    assert listed(load(tmp_path), tmp_path) == [
+        (f"{normal}/a.png", 0, None),
+        (f"{normal}/b.png", 0, None),
+        (f"{pneumonia}/deep/c.png", 1, None),
+    ]
+    assert load(str(tmp_path)) == load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"), [("train", "val", "test"), ("Train", "VAL", "Test"), ("training", "validation", "TEST")]
+)
+def test_the_kaggle_layout_is_known_in_any_letter_case(tmp_path: Path, train: str, val: str, test: str) -> None:
+    names = [f"{split}/{kind}/a.jpeg" for split in (train, val, test) for kind in ("NORMAL", "pneumonia")]
+    touch(tmp_path, *names)
+    expected = [(name, i % 2, ("train", "val", "test")[i // 2]) for i, name in enumerate(names)]
+    assert listed(load(tmp_path), tmp_path) == expected
+
+
+def test_a_layout_may_lack_a_split(tmp_path: Path) -> None:
+    touch(tmp_path, "train/NORMAL/a.png", "train/PNEUMONIA/b.png")
+    assert [film.split for film in load(tmp_path)] == ["train", "train"]
+
+
+def test_two_folders_of_one_split_or_class_are_both_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "val/NORMAL/a.png", "valid/NORMAL/b.png", "Validation/pneumonia/c.png", "Val/PNEUMONIA/d.png")
+    touch(tmp_path, "train/normal/e.png", "train/Normal/f.png")
+    if len(list(tmp_path.iterdir())) < 5:
+        pytest.skip("this file system takes Val and val for one")
+    assert Counter(film.split for film in load(tmp_path)) == {"train": 2, "val": 4}
+    assert sorted(film.path.name[0] for film in load(tmp_path)) == list("abcdef")
+
+
+def test_a_folder_around_the_data_set_does_not_matter(tmp_path: Path) -> None:
+    touch(tmp_path, "archive/chest_xray/train/NORMAL/a.png", "archive/chest_xray/train/PNEUMONIA/b.png")
+    touch(tmp_path, "archive/__MACOSX/x", "archive/.cache/y", "archive/licence.txt")
+    assert [film.path.name for film in load(tmp_path)] == ["a.png", "b.png"]
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/.hidden")
+    with pytest.raises(DatasetError, match=r"Expected films of class PNEUMONIA in '.*PNEUMONIA', got an empty folder"):
+        load(tmp_path)
+
+
+def test_one_class_alone_is_no_data_set_and_the_other_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/a.png", "NORMAL/b.png", "labels.csv")
+    with pytest.raises(DatasetError, match=r"both classes in '.*', got 2 of NORMAL and none of PNEUMONIA"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([], "no folders"),
+        (["a.png", "b.png"], "no folders"),
+        (["cats/a.png", "dogs/b.png"], "cats, dogs"),
+        (["all/a.png"], "no folders"),
+        (["train/a.png", "test/b.png"], "no films"),
+    ],
+)
+def test_an_unknown_layout_says_what_it_found_and_what_is_expected(
+    tmp_path: Path, names: list[str], found: str
+) -> None:
+    with pytest.raises(DatasetError) as caught:
+        load(touch(tmp_path, *names))
+    assert found in str(caught.value)
+    for expected in ("DATA/NORMAL/*.jpeg", "DATA/train/NORMAL/*.jpeg", "path,label", "pneumoniamnist_224.npz"):
+        assert expected in str(caught.value)
+
+
+def test_what_does_not_exist_or_is_no_data_set_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"Expected a data set at '.*nowhere', which does not exist"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match=r"Got the file '.*film\.png', which is no data set\. Expected one of"):
+        load(touch(tmp_path, "film.png") / "film.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_or_table_that_may_not_be_opened_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    touch(tmp_path, "films.csv")
+    (tmp_path / "films.csv").chmod(0)
+    for name in ("closed", "films.csv"):
+        with pytest.raises(DatasetError, match=f"{name}' cannot be read .*check its permissions"):
+            load(tmp_path / name)
+
+
+def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "films.CSV"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_table_of_paths_and_labels_is_a_data_set(tmp_path: Path, encoding: str, end: str) -> None:
+    lines = [
+        " Path , LABEL,note,Patient,split",
+        "a.png,normal,,Müller,train",
+        "",
+        'sub/"b, c".png,PNEUMONIA,x, p2 ,Validation'.replace('sub/"b, c".png', '"sub/b, c.png"'),
+        f"{tmp_path}/d.png,0,,,TEST",
+        "person7_virus_3.jpeg,1",
+    ]
+    films = load(table(tmp_path, end.join(lines), encoding))
+    assert films == [
+        Film(tmp_path / "a.png", 0, "Müller", "train"),
+        Film(tmp_path / "sub/b, c.png", 1, "p2", "val"),
+        Film(tmp_path / "d.png", 0, str(tmp_path / "d.png"), "test"),
+        Film(tmp_path / "person7_virus_3.jpeg", 1, "person7_virus", None, "virus"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expected columns path,label.* got none"),
+        ("file,label\na.png,0", "Expected columns path,label.* got file,label"),
+        ("path;label\na.png;0", "got path;label"),
+        ("path,label\na.png,COVID", "NORMAL or PNEUMONIA .* line 2, got 'COVID'"),
+        ("path,label\na.png,0\nb.png,1\nc.png", "NORMAL or PNEUMONIA .* line 4, got ''"),
+        ("path,label\n\n\na.png,2", "line 4, got '2'"),
+        ("path,label\n,1", "Expected the path of a film .* line 2, got none"),
+        ("label,path\n1", "Expected the path of a film .* line 2"),
+        ("path,label,split\na.png,1,holdout", "train, val or test as split .* line 2, got 'holdout'"),
+        ("path,label\n", "Got no films"),
+        ("path,label\na.png,0\nb.png,NORMAL", "got 2 of NORMAL and none of PNEUMONIA"),
+        ("path,label\n" + "x" * 200_000 + ",1", "that cannot be read .*field larger"),
+    ],
+)
+def test_a_table_with_a_mistake_says_where_and_what_is_expected(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load(table(tmp_path, text))
+
+
+def test_a_table_in_another_encoding_is_said_so(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,label,patient\na.png,0,Müller\nb.png,1,x", "latin-1")
+    with pytest.raises(DatasetError, match=r"Expected a CSV file in UTF-8 at '.*', got .* save it as"):
+        load(path)
+
+
+def archive(folder: Path, **arrays: Any) -> Path:
+    path = folder / "pneumoniamnist.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_an_archive_of_medmnist_is_a_data_set(tmp_path: Path) -> None:
+    pictures = {split: np.stack([drawn_film(i % 2, seed) for i in range(4)]) for seed, split in enumerate("ab")}
+    path = archive(
+        tmp_path,
+        test_images=pictures["b"],
+        test_labels=np.array([[0], [1], [0], [1]], dtype=np.uint8),
+        train_images=pictures["a"],
+        train_labels=np.array([[0], [1], [0], [1]], dtype=np.uint8),
+    )
+    films = load(path)
+    assert [film.split for film in films] == ["train"] * 4 + ["test"] * 4
+    assert labels(films).tolist() == [0, 1] * 4
+    assert len({film.patient for film in films}) == 8
+    assert films[5].path == Path(f"{path}#test/1")
+    decoded = decode(films, SIZE)
+    assert np.abs(decoded.pixels[4:] - pictures["b"] / 255).max() < 0.001
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"train_images": np.zeros((2, 8, 8))}, "got one that cannot be read .*train_labels"),
+        ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.zeros(3)}, "got one that cannot be read"),
+        ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.array([0, 8])}, "labels 0 and 1 .*PneumoniaMNIST"),
+        ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.zeros(2)}, "got 2 of NORMAL and none of PNEUMONIA"),
+        ({"train_images": np.array([None]), "train_labels": np.zeros(1)}, "got one that cannot be read .*pickle"),
+        ({"pictures": np.zeros(2)}, "Got no films"),
+    ],
+)
+def test_an_archive_of_something_else_is_said_so(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load(archive(tmp_path, **arrays))
+
+
+def test_a_damaged_archive_is_said_so(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    path = archive(tmp_path, train_images=pictures, train_labels=np.arange(20) % 2)
+    assert len(load(path)) == 20
+    whole = path.read_bytes()
+    for data in (b"", b"no archive", whole[: len(whole) // 2], whole[:500] + bytes(500) + whole[1000:]):
+        path.write_bytes(data)
+        with pytest.raises(DatasetError, match="got one that cannot be read"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "patient", "subtype"),
+    [
+        ("person1_bacteria_1.jpeg", "person1_bacteria", "bacteria"),
+        ("person1_bacteria_2.jpeg", "person1_bacteria", "bacteria"),
+        ("person1_virus_6.jpeg", "person1_virus", "virus"),
+        ("person1946_bacteria_4874.jpeg", "person1946_bacteria", "bacteria"),
+        ("IM-0115-0001.jpeg", "IM-0115", None),
+        ("IM-0656-0001-0002.jpeg", "IM-0656", None),
+        ("NORMAL2-IM-0587-0001.jpeg", "NORMAL2-IM-0587", None),
+        ("NORMAL2-IM-1440-0001.jpeg", "NORMAL2-IM-1440", None),
+        ("BACTERIA-1008087-0001.jpeg", "BACTERIA-1008087", "bacteria"),
+        ("VIRUS-1005021-0002.jpeg", "VIRUS-1005021", "virus"),
+        ("NORMAL-1003233-0001.jpeg", "NORMAL-1003233", None),
+        ("person1.jpeg", None, None),
+        ("film.png", None, None),
+        ("", None, None),
+    ],
+)
+def test_kermanys_names_tell_patient_and_subtype(name: str, patient: str | None, subtype: str | None) -> None:
+    assert patient_of(name) == (patient, subtype)
+
+
+def test_a_film_that_names_no_patient_is_a_patient_of_its_own(tmp_path: Path) -> None:
+    films = load(touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/a.png", "PNEUMONIA/b.png"))
+    assert len({film.patient for film in films}) == 3
+
+
+def test_dicom_films_of_one_patient_belong_together_and_nothing_tells_whose_they_are(tmp_path: Path) -> None:
+    for label, identities in (("NORMAL", ("A", "B")), ("PNEUMONIA", ("A", ""))):
+        (tmp_path / label).mkdir()
+        for i, identity in enumerate(identities):
+            (tmp_path / label / f"IM{i}").write_bytes(film(RAMP, PatientID=identity))
+    first, second, third, unknown = (found.patient for found in load(tmp_path))
+    assert first == third == f"patient of {tmp_path / 'NORMAL' / 'IM0'}"
+    assert len({first, second, unknown}) == 3
+    assert unknown == str(tmp_path / "PNEUMONIA" / "IM1")
+
+
+def test_a_normal_film_has_no_subtype_whatever_its_name_says(tmp_path: Path) -> None:
+    films = load(touch(tmp_path, "NORMAL/person1_virus_6.jpeg", "PNEUMONIA/person1_virus_7.jpeg"))
+    assert [(film.patient, film.subtype) for film in films] == [("person1_virus", None), ("person1_virus", "virus")]
+
+
+def test_a_class_of_something_else_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png", "COVID/c.png")
+    with pytest.raises(DatasetError, match="COVID"):
+        load(tmp_path)

@@ -1,0 +1,153 @@
+"""The engines: each gives every output, to several threads at once; a film reduced while decoded keeps its verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pneumoscope import Detector
+from pneumoscope.errors import MissingExtraError, ModelFileError
+from pneumoscope.imaging import corruptions, radiograph
+from pneumoscope.inference import model_file, runtimes
+from pneumoscope.metrics import metrics
+from tests.conftest import drawn_film
+
+Outputs = Mapping[str, NDArray[np.float32]]
+
+
+def batch(n: int, seed: int = 0) -> NDArray[np.float32]:
+    films = np.stack([drawn_film(i % 2, seed + i) for i in range(n)])
+    return films[..., None].astype(np.float32) / np.float32(255)
+
+
+BFLOAT16 = pytest.mark.skipif(not runtimes.has_bfloat16(), reason="this processor has no bfloat16 units")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=BFLOAT16 if "bf16" in name else ()) for name in runtimes.NAMES])
+def run(request: pytest.FixtureRequest, tiny_model: Path) -> runtimes.Engine:
+    return runtimes.start(request.param, tiny_model, model_file.read(tiny_model)[0])
+
+
+def test_an_engine_gives_every_output_of_the_graph(run: runtimes.Engine) -> None:
+    outputs = run(batch(3))
+    assert outputs["logit"].shape == (3,)
+    assert outputs["evidence"].shape[0] == outputs["embedding"].shape[0] == 3
+
+
+def test_an_engine_serves_several_threads_at_once(run: runtimes.Engine) -> None:
+    batches = [batch(i % 4 + 1, seed=10 * i) for i in range(24)]
+    alone = [run(films)["logit"].copy() for films in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda films: run(films)["logit"].copy(), batches))
+    for one, other in zip(alone, together, strict=True):
+        assert np.allclose(one, other, atol=1e-3)
+
+
+def test_threads_whose_first_films_come_at_once_do_not_wait_for_each_other() -> None:
+    """OpenVINO's binding deadlocks there in about a third of all processes, unless it was used before."""
+    program = """
+import faulthandler, sys, threading
+import numpy as np
+from pneumoscope.inference import model_file, runtimes
+faulthandler.dump_traceback_later(30, exit=True)
+path = model_file.default()
+graph, card = model_file.read(path)
+run = runtimes.start("openvino", path, graph)
+film = np.zeros((1, card.input_size, card.input_size, 1), np.float32)
+sys.setswitchinterval(1e-6)
+begin = threading.Barrier(8)
+threads = [threading.Thread(target=lambda: (begin.wait(), run(film))) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    for _ in range(4):
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_outputs_are_not_overwritten_by_the_next_batch(run: runtimes.Engine) -> None:
+    first = run(batch(2))
+    kept = first["logit"].copy()
+    run(batch(2, seed=500))
+    assert np.array_equal(first["logit"], kept)
+
+
+def test_an_engine_that_is_not_there_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where it is not installed
+    with pytest.raises(MissingExtraError, match="pip install"):
+        Detector(tiny_model, engine="onnxruntime")
+
+
+def test_onnx_runtime_refuses_what_is_no_onnx_model(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.xml").write_text("<net/>")
+    with pytest.raises(ModelFileError, match="in ONNX"):
+        runtimes.start("onnxruntime", tmp_path / "model.xml", model_file.read(tiny_model)[0])
+
+
+def test_an_unknown_engine_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(ModelFileError, match="openvino, openvino-bf16, onnxruntime"):
+        Detector(tiny_model, engine="abacus")
+
+
+def test_fewer_bits_are_refused_where_the_processor_has_no_units_for_them(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
+    with pytest.raises(ModelFileError, match="got one without: use openvino"):
+        Detector(tiny_model, engine="openvino-bf16")
+
+
+@BFLOAT16
+@pytest.mark.films
+def test_fewer_bits_change_no_verdict_and_not_the_order_of_films(data: Path) -> None:
+    """The bundled model, on every eighth film of the training split as it is and under one kind of stress each."""
+    paths = sorted((data / "kermany224" / "train").rglob("*.jpeg"))[::8]
+    full, reduced = (Detector(engine=engine) for engine in ("openvino", "openvino-bf16"))
+    size, fitted = full.card.input_size, full.card.calibration
+    films = [radiograph.resize(radiograph.read(path).pixels, size) for path in paths]
+    shifts = [name for name in corruptions.SHIFTS if name not in corruptions.APART]
+    films += [corruptions.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)]
+    labels = np.array([path.parent.name == "PNEUMONIA" for path in paths] * 2)
+    one, other = (detector.judge(films)[0] for detector in (full, reduced))
+    assert 0.0 < np.abs(one - other).max() < 0.1
+    assert np.array_equal(one >= fitted.threshold, other >= fitted.threshold)
+    assert [fitted.is_uncertain(float(p)) for p in one] == [fitted.is_uncertain(float(p)) for p in other]
+    aucs = [metrics.delong(labels, probabilities).value for probabilities in (one, other)]
+    assert abs(aucs[0] - aucs[1]) < 0.001
+
+
+@BFLOAT16
+def test_a_film_in_doubt_is_judged_in_full_precision(tiny_model: Path) -> None:
+    graph, films = model_file.read(tiny_model)[0], batch(12)
+    full, reduced = (runtimes.start(name, tiny_model, graph)(films)["logit"] for name in ("openvino", "openvino-bf16"))
+    middle = float(np.median(reduced))
+    both = runtimes.start("openvino-bf16", tiny_model, graph, (middle, np.inf))(films)["logit"]
+    assert not np.array_equal(full, reduced)
+    assert np.array_equal(both, np.where(reduced > middle, full, reduced))
+
+
+@pytest.mark.films
+def test_a_film_reduced_while_it_is_decoded_gets_the_verdict_of_the_whole_one(data: Path) -> None:
+    paths = sorted((data / "kermany_original").rglob("*.jpeg"))
+    detector = Detector()
+    whole = [radiograph.resize(radiograph.read(path).pixels, detector.card.input_size) for path in paths]
+    from_whole, _ = detector.judge(whole)
+    reduced = detector.predict_proba(paths)[:, 1]
+    assert np.median(np.abs(from_whole - reduced)) < 0.01
+    assert not flipped_while_sure(from_whole, reduced)
+
+
+def flipped_while_sure(one: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+    """Count the films that change their verdict though the first was outside the uncertain band."""
+    fitted = Detector().card.calibration
+    sure = np.array([not fitted.is_uncertain(float(p)) for p in one])
+    return int((sure & ((one >= fitted.threshold) != (other >= fitted.threshold))).sum())

