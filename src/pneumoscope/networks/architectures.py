@@ -170,6 +170,22 @@ def with_cells(model: keras.Model) -> keras.Model:
     return keras.Model(images, {"logit": keras.layers.Identity(name="logit")(head(maps)), "cells": cells})
 
 
+def with_logit(model: keras.Model) -> keras.Model:
+    """Name the output of a network: from what it takes to `logit` (N, 1)."""
+    return keras.Model(model.inputs, {"logit": keras.layers.Identity(name="logit")(model.output)})
+
+
+def evidence_side(model: keras.Model) -> int:
+    """Give the side of a network's evidence map, in cells.
+
+    Example:
+        >>> evidence_side(build("mobilenet_v2_short", 224, pooling="average"))
+        14
+    """
+    maps = keras.KerasTensor((None, *model.get_layer("features").output_shape[1:]))
+    return int(Evidence(model.get_layer("head"), None).compute_output_spec(maps).shape[1])
+
+
 class BoxOdds(keras.layers.Layer):  # type: ignore[misc]
     """Scale and shift evidence maps (N, h, w), to log odds of lying in a box (N, h * w)."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pneumoscope.data import disk_array, layouts, splits
 from pneumoscope.data.layouts import Film
@@ -14,6 +15,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference import model_file
 from pneumoscope.training.loop import Progress
+from pneumoscope.training import sampling
 from pneumoscope.training.recipe import Recipe
 
 MIN_VALIDATION = 20
@@ -40,7 +42,7 @@ class Prepared:
 
 
 def prepare(
-    data: str | Path | Sequence[Film],
+    data: str | Path | Sequence[str | Path] | Sequence[Film],
     recipe: Recipe,
     skip_unreadable: bool,
     progress: Progress,
@@ -63,7 +65,7 @@ def prepare(
     Example:
         >>> films = prepare("chest_xray", Recipe(), False, lambda *_: None, Path("run"), None)  # doctest: +SKIP
     """
-    films = layouts.load(data) if isinstance(data, (str, Path)) else list(data)
+    films = loaded(data)
     tested = {film.patient for film in films if film.split == "test"}
     films = [film for film in films if film.split != "test"]
     folder = None if cache is None else Path(cache)
@@ -78,6 +80,7 @@ def prepare(
             f"them, or add --skip-unreadable. The first:\n{named}"
         )
     training, validation, notes = partition(decoded, recipe)
+    notes += sampling.warnings(training.films)
     if len(np.unique(training.labels)) < 2:
         raise DatasetError(f"Expected films of both classes to train on, got {len(training.films)} of one class only.")
     if shared := tested & {film.patient for film in decoded.films}:
@@ -87,31 +90,59 @@ def prepare(
     return Prepared(training, validation, decoded.fingerprint(), model_file.encode_seen(decoded.pixels), notes)
 
 
-def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[str]]:
-    """Choose who is trained on and who is held out to validate.
+def loaded(data: str | Path | Sequence[str | Path] | Sequence[Film]) -> list[Film]:
+    """List the images of a data set, of several, or those given."""
+    if isinstance(data, (str, Path)):
+        return layouts.load(data)
+    items = list(data)
+    paths = [item for item in items if isinstance(item, (str, Path))]
+    return layouts.load(paths) if paths else [item for item in items if isinstance(item, Film)]
 
-    The data set's own validation split is used where it has at least `MIN_VALIDATION` films a class and shares no
-    patient with the training films; otherwise patients are held out of all films.
+
+def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[str]]:
+    """Choose, at each site, who is trained on and who is held out to validate.
+
+    A site's own validation split is used where it has at least `MIN_VALIDATION` films a class and shares no patient
+    with the training films; otherwise patients are held out of all its films.
 
     Returns:
         The training films, the validation films, and what the user should know of the choice.
     """
+    sites = np.array([film.site for film in decoded.films])
     own = np.array([film.split == "val" for film in decoded.films])
+    validation, notes = np.zeros(len(sites), dtype=bool), []
+    drawn = np.zeros(len(sites), dtype=bool)  # the images of sites out of which patients are held
+    for site in np.unique(sites):
+        here = sites == site
+        reason = _unusable(decoded, here & own, here & ~own)
+        if reason is None:
+            validation |= here & own
+            continue
+        drawn |= here
+        if (here & own).any():
+            name = f" of site '{site}'" if len(np.unique(sites)) > 1 else ""
+            notes.append(
+                f"The data set's own validation split{name} {reason}; patients were held out of all films instead."
+            )
+    if drawn.any():
+        places = np.flatnonzero(drawn)
+        _, held_out = splits.hold_out(decoded.take(places), recipe.validation_share, recipe.seed)
+        validation[places[held_out]] = True
+        validation |= np.isin(decoded.groups, decoded.groups[validation])  # groups that reach over several sites
+    return decoded.take(np.flatnonzero(~validation)), decoded.take(np.flatnonzero(validation)), notes
+
+
+def _unusable(decoded: Decoded, own: NDArray[np.bool_], others: NDArray[np.bool_]) -> str | None:
+    """Say why a site's own validation images will not do; None where they will."""
     if not own.any():
-        training, validation = splits.hold_out(decoded, recipe.validation_share, recipe.seed)
-        return decoded.take(training), decoded.take(validation), []
+        return "is empty"
     counts = np.bincount(decoded.labels[own], minlength=2)
-    shared = np.intersect1d(decoded.groups[own], decoded.groups[~own])
-    if counts.min() >= MIN_VALIDATION and not len(shared):
-        return decoded.take(np.flatnonzero(~own)), decoded.take(np.flatnonzero(own)), []
-    reason = (
-        f"shares {len(shared)} patients with the training films"
-        if len(shared)
-        else f"has only {counts[0]} + {counts[1]} films, fewer than {MIN_VALIDATION} of a class"
-    )
-    training, validation = splits.hold_out(decoded, recipe.validation_share, recipe.seed)
-    note = f"The data set's own validation split {reason}; patients were held out of all films instead."
-    return decoded.take(training), decoded.take(validation), [note]
+    shared = np.intersect1d(decoded.groups[own], decoded.groups[others])
+    if len(shared):
+        return f"shares {len(shared)} patients with the training films"
+    if counts.min() < MIN_VALIDATION:
+        return f"has only {counts[0]} + {counts[1]} films, fewer than {MIN_VALIDATION} of a class"
+    return None
 
 
 def _counted(progress: Progress, what: str, total: int) -> Callable[[], object]:

@@ -78,8 +78,9 @@ def finish(
     Example:
         >>> run = finish(network, films, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
     """
-    training, validation, notes = films.training, films.validation, films.notes
-    _write_split(out / "split.csv", training, validation)
+    training, notes = films.training, films.notes
+    _write_split(out / "split.csv", training, films.validation)
+    validation, others = _without_others(films.validation)
     logits = loop.predict_logits(network, validation.pixels)
     fitted = calibration.Calibration()
     if np.bincount(validation.labels, minlength=2).min() >= calibration.MIN_PER_CLASS:
@@ -90,11 +91,15 @@ def finish(
             "the threshold is 0.5."
         )
     figures = metrics.performance(validation.labels, fitted.probabilities(logits), fitted.threshold, validation.groups)
+    measured = figures.as_dict() | {"sites": _by_site(validation, fitted.probabilities(logits), fitted.threshold)}
+    if len(others.films):
+        called = fitted.probabilities(loop.predict_logits(network, others.pixels)) >= fitted.threshold
+        measured["others_called_pneumonia"] = asdict(metrics.wilson(int(called.sum()), len(called)))
     unlike: dict[str, Any] = {}
     seen_views: dict[str, Any] = {}
-    if len(validation.films) >= embedding.ENOUGH:
+    if len(films.validation.films) >= embedding.ENOUGH:
         rng = np.random.default_rng(recipe.seed)
-        some = [_some(part, MOST_FITTED) for part in (training, validation)]
+        some = [_some(part, MOST_FITTED) for part in (training, films.validation)]
         unlike = embedding.fit(*(_embeddings(network, part, rng, progress) for part in some)).as_dict()
         seen_views = orientation.fit(
             training.pixels, some[1].pixels, recipe.seed, lambda n, of: progress("learning views", n, of, {})
@@ -116,16 +121,16 @@ def finish(
             "oldest_patient_years": recipe.oldest,
             "fingerprint": films.fingerprint,
             "training": _counts(training),
-            "validation": _counts(validation),
+            "validation": _counts(films.validation),
         },
-        metrics=figures.as_dict(),
+        metrics=measured,
         seen=films.seen,
         gate=unlike,
         views=seen_views,
         licence=recipe.licence,
     )
     network.save(out / "model.keras")
-    write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
+    write_text(out / "validation.json", json.dumps(measured, indent=2))
     model_file.write(network, card, out / "model.onnx", validation.pixels[:32], usual)
     return Run(out / "model.onnx", figures, notes)
 
@@ -160,7 +165,8 @@ def _calibrated(
         progress("calibrating", turn + 1, STRESSED_COPIES, {})
     what = f"films of held-out patients, each as it is and under {STRESSED_COPIES} kinds of stress"
     y, z = np.concatenate(labels), np.concatenate(stressed)
-    return calibration.fit(y, z, copies=STRESSED_COPIES + 1, films=what, point=point)
+    sites = np.tile([film.site for film in validation.films], STRESSED_COPIES + 1)
+    return calibration.fit(y, z, copies=STRESSED_COPIES + 1, films=what, point=point, sites=sites)
 
 
 def _embeddings(
@@ -180,12 +186,31 @@ def _embeddings(
 
 
 def _usual_evidence(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
-    """Average the evidence maps (h, w) of some films, each class alike."""
+    """Average the evidence maps (h, w) of some films, each class of each site alike."""
     some = _some(films, USUAL_FILMS)
     inference = architectures.with_evidence(network)
     weighing = keras.Model(inference.input, inference.output["evidence"])
     maps = np.concatenate(list(loop.outputs(weighing, some.pixels, "weighing places", progress)))
-    return np.asarray(np.mean([maps[some.labels == label].mean(axis=0) for label in np.unique(some.labels)], axis=0))
+    groups = [f"{film.site} {film.label}" for film in some.films]
+    return np.asarray(np.mean([maps[np.equal(groups, group)].mean(axis=0) for group in sorted(set(groups))], axis=0))
+
+
+def _without_others(films: Decoded) -> tuple[Decoded, Decoded]:
+    """Tell the images of normal patients and of pneumonia from those of other findings."""
+    others = np.array([film.other for film in films.films], dtype=bool)
+    return films.take(np.flatnonzero(~others)), films.take(np.flatnonzero(others))
+
+
+def _by_site(films: Decoded, probabilities: NDArray[np.float64], threshold: float) -> dict[str, Any]:
+    """Measure each site that has both classes, where there are several."""
+    sites = np.array([film.site for film in films.films])
+    measured = {}
+    for site in np.unique(sites) if len(np.unique(sites)) > 1 else ():
+        here = np.flatnonzero(sites == site)
+        if len(np.unique(films.labels[here])) == 2:
+            found = metrics.performance(films.labels[here], probabilities[here], threshold, films.groups[here])
+            measured[str(site)] = found.as_dict()
+    return measured
 
 
 def _some(films: Decoded, most: int) -> Decoded:
@@ -196,10 +221,14 @@ def _some(films: Decoded, most: int) -> Decoded:
 def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
-    table.writerow(("path", "label", "patient", "split"))
+    table.writerow(("path", "label", "patient", "site", "view", "split"))
     for part, name in ((training, "train"), (validation, "val")):
-        table.writerows((film.path.absolute(), layouts.LABELS[film.label], film.patient, name) for film in part.films)
+        table.writerows((film.path.absolute(), _label(film), film.patient, film.site, film.view, name) for film in part.films)
     write_text(path, rows.getvalue())
+
+
+def _label(film: layouts.Film) -> str:
+    return "OTHER" if film.other else layouts.LABELS[film.label]
 
 
 def _counts(part: Decoded) -> dict[str, int]:

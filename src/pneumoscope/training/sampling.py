@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import LABELS, Film
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ def strata(films: Sequence[Film]) -> list[Stratum]:
     """Divide images into strata whose shares balance the classes within each site, and the views within each class.
 
     A site's share of a batch goes with the square root of its number of images: evenly, a small site's images would be
-    learnt by heart; by number, it would not be heard. Each class has half of its site's share. Where a site has images
-    of other findings, they are half of its negatives. Where both classes of a site have images of known view, each
-    view that both have has the same share in either; images whose view only one class has share what is left to
-    nobody: they are drawn beside the others as a view of their own.
+    learnt by heart; by number, it would not be heard. Each class has half of its site's share; where a site has images
+    of other findings, they are half of its negatives. Within each of these every view has the same share. Images of a
+    view that a site has of one class only are left out: there the view would tell the class.
 
     Args:
-        films: the training images; both classes should be there at each site, or the site tells the class.
+        films: the training images.
+
+    Returns:
+        The strata; their shares add up to 1.
 
     Example:
         >>> from pathlib import Path
@@ -45,29 +47,69 @@ def strata(films: Sequence[Film]) -> list[Stratum]:
         [([0, 1, 2], 0.5), ([3], 0.5)]
     """
     sites = np.array([film.site for film in films])
-    labels = np.array([film.label for film in films])
-    others = np.array([film.other for film in films])
+    kinds = np.array([_kind(film) for film in films])
     views = np.array([film.view for film in films])
     names, counts = np.unique(sites, return_counts=True)
-    weights = np.sqrt(counts) / np.sqrt(counts).sum()
     found = []
-    for site, weight in zip(names, weights, strict=True):
-        kinds = {
-            "NORMAL": (sites == site) & (labels == 0) & ~others,
-            "other": (sites == site) & (labels == 0) & others,
-            "PNEUMONIA": (sites == site) & (labels == 1),
-        }
-        classes = 1 + bool(kinds["PNEUMONIA"].any() and not kinds["PNEUMONIA"].sum() == (sites == site).sum())
-        negatives = 1 + bool(kinds["NORMAL"].any() and kinds["other"].any())
-        for kind, chosen in kinds.items():
-            if not chosen.any():
-                continue
-            share = weight / classes / (1 if kind == "PNEUMONIA" else negatives)
-            shown = np.unique(views[chosen])
-            for view in shown:
+    for site, weight in zip(names, np.sqrt(counts) / np.sqrt(counts).sum(), strict=True):
+        here = sites == site
+        shown = _balanced_views(kinds[here], views[here])
+        shares = _shares(set(kinds[here].tolist()))
+        for kind, share in shares.items():
+            chosen = here & (kinds == kind) & np.isin(views, shown)
+            own = np.unique(views[chosen])
+            for view in own:
                 members = np.flatnonzero(chosen & (views == view))
-                found.append(Stratum(" ".join(filter(None, (site, kind, view))), members, share / len(shown)))
+                found.append(Stratum(" ".join(filter(None, (site, kind, view))), members, weight * share / len(own)))
     return found
+
+
+def warnings(films: Sequence[Film]) -> list[str]:
+    """Say what the balance cannot mend: sites of one class, views of one class.
+
+    Example:
+        >>> from pathlib import Path
+        >>> films = [Film(Path("a"), 0, "a", site="A"), Film(Path("b"), 1, "b", site="B")]
+        >>> len(warnings(films))
+        2
+    """
+    told = []
+    for site in sorted({film.site for film in films}):
+        here = [film for film in films if film.site == site]
+        labels = {film.label for film in here}
+        if len(labels) == 1 and len(here) < len(films):
+            told.append(
+                f"Site '{site}' has images of {LABELS[labels.pop()]} only: there the site tells the class, and the "
+                "network may learn the site. Add images of the other class from there, or leave the site out."
+            )
+            continue
+        kinds, views = np.array([_kind(film) for film in here]), np.array([film.view for film in here])
+        left = ~np.isin(views, _balanced_views(kinds, views))
+        if left.any():
+            told.append(
+                f"{int(left.sum())} training images of site '{site}' are left out: they are of a view that it has of "
+                "one class only, so the view would tell the class."
+            )
+    return told
+
+
+def _kind(film: Film) -> str:
+    return "other" if film.other else LABELS[film.label]
+
+
+def _shares(kinds: set[str]) -> dict[str, float]:
+    """Give each kind's share of its site: half for each class, and half of the negatives for other findings."""
+    negatives = [kind for kind in ("NORMAL", "other") if kind in kinds]
+    classes = [[*negatives], ["PNEUMONIA"] if "PNEUMONIA" in kinds else []]
+    there = [of for of in classes if of]
+    return {kind: 1.0 / len(there) / len(of) for of in there for kind in of}
+
+
+def _balanced_views(kinds: NDArray[np.str_], views: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Give the views that a site has of both classes; all of them where it has none of both."""
+    positive, negative = (np.unique(views[chosen]) for chosen in (kinds == "PNEUMONIA", kinds != "PNEUMONIA"))
+    shared = np.intersect1d(positive, negative)
+    return shared if len(shared) else np.unique(views)
 
 
 def draw(groups: Sequence[Stratum], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
