@@ -112,9 +112,7 @@ def fit(
         if (found := int((y == label).sum())) < MIN_PER_CLASS:
             raise ValueError(f"Expected at least {MIN_PER_CLASS} films of class {label}, got {found}.")
     at = np.zeros(len(y), dtype=np.int64) if sites is None else np.unique(np.asarray(sites), return_inverse=True)[1]
-    reason = (
-        "Each class of each site weighed the same: probabilities assume that half of the patients have pneumonia."
-    )
+    reason = "Each class of each site weighed the same: probabilities assume that half of the patients have pneumonia."
     start = Calibration(temperature=fit_temperature(y, z, site_weights(y, at)), probability_reason=reason)
     return _with_verdicts(start, y, z, alpha, copies, films, point, at)
 

@@ -37,9 +37,7 @@ class OperatingPoint:
             if not (0.0 < value < 1.0 or (value == 1.0 and name != "threshold")):
                 raise ValueError(f"Expected a {name} between 0 and 1, got {value:g}.")
 
-    def choose(
-        self, labels: ArrayLike, probabilities: ArrayLike, weights: NDArray[np.float64] | None = None
-    ) -> float:
+    def choose(self, labels: ArrayLike, probabilities: ArrayLike, weights: NDArray[np.float64] | None = None) -> float:
         """Choose the threshold by films of both classes.
 
         Args:

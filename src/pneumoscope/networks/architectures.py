@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from pneumoscope.errors import NotFoundError, TrainingError
+from pneumoscope.networks import normalization
+from pneumoscope.networks.backend import keras, ops
 
 POOLINGS = ("max", "average")
 
@@ -62,6 +62,7 @@ def build(
     dropout: float = 0.0,
     init: str = "none",
     batch_norm: str = "trained",
+    quick: bool = False,
 ) -> keras.Model:
     """Build a network of two parts: `features`, which looks, and `head`, which decides.
 
@@ -74,6 +75,7 @@ def build(
         init: `imagenet` (Keras's own download), `none` (random), a `.weights.h5` file for `features`, or a `.keras`
             file of a whole network of this kind.
         batch_norm: whether pretrained batch normalisation is `trained` with the network or stays `frozen`.
+        quick: put in what trains faster; such a network cannot be saved, its weights can.
 
     Returns:
         A model from films (N, size, size, 1) in [0, 1] to logits (N, 1), above 0 for `PNEUMONIA`.
@@ -93,7 +95,7 @@ def build(
     if size < 32:
         raise TrainingError(f"Expected films of at least 32 pixels a side, got {size}.")
     network = REGISTRY[architecture]
-    features = _features(network, size, init, frozen=batch_norm == "frozen")
+    features = _features(network, size, init, frozen=batch_norm == "frozen", quick=quick)
     shape = features.output_shape[1:]
     head = _published_head(shape, pooling, dropout) if network.application else _dense_head(shape, dropout)
     films = keras.Input((size, size, 1), name="image")
@@ -242,7 +244,7 @@ class Evidence(keras.layers.Layer):  # type: ignore[misc]
         return ops.sum(maps * slope, axis=-1)
 
 
-def _features(network: Architecture, size: int, init: str, *, frozen: bool) -> keras.Model:
+def _features(network: Architecture, size: int, init: str, *, frozen: bool, quick: bool) -> keras.Model:
     films = keras.Input((size, size, 1))
     if init not in ("imagenet", "none") and not init.endswith((".weights.h5", ".keras")):
         raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
@@ -265,6 +267,7 @@ def _features(network: Architecture, size: int, init: str, *, frozen: bool) -> k
         _load(lambda: base.load_weights(init), init)
     if network.last:
         base = keras.Model(base.input, base.get_layer(network.last).output, name=f"to_{network.last}")
+    base = normalization.quick(base) if quick else base
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             # Keras's 0.999 remembers a thousand steps, longer than fine-tuning takes: statistics would stay ImageNet's.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-from keras import ops
+from pneumoscope.networks.backend import keras, ops
 
 
 class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]

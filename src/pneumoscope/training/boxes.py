@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.data.layouts import Box, Film
+from pneumoscope.data.layouts import Film
 from pneumoscope.imaging import preprocessing
 
 OPACITIES = frozenset({"", "opacity", "lung opacity", "pneumonia", "infiltration", "infiltrate", "consolidation"})

@@ -14,8 +14,8 @@ from pneumoscope.data.layouts import Film
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference import model_file
-from pneumoscope.training.loop import Progress
 from pneumoscope.training import sampling
+from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
 MIN_VALIDATION = 20

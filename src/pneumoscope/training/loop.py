@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from pneumoscope.data.layouts import Film
 from pneumoscope.errors import TrainingError
 from pneumoscope.metrics import metrics
 from pneumoscope.networks import architectures
+from pneumoscope.networks.backend import keras
 from pneumoscope.training import augmentation, averaging, distributed, history, sampling
 from pneumoscope.training.recipe import Recipe
 
@@ -324,7 +324,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self, i: int, places: NDArray[np.int64], batch: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.bool_]]:
         """Give the images of a batch as the network is to see them, the cells (n, h * w) that boxes cover, and whether
-        the thorax is hidden."""
+        the thorax is hidden.
+        """
         inputs, strength = self.examples.inputs, self.recipe.augmentation
         if inputs.ndim > 3 or strength == augmentation.NONE:
             boxes = self.examples.boxes

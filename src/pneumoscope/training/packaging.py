@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import calibration, metrics
 from pneumoscope.metrics.thresholds import OperatingPoint
 from pneumoscope.networks import architectures
+from pneumoscope.networks.backend import keras
 from pneumoscope.ood import embedding, orientation
 from pneumoscope.training import loop
 from pneumoscope.training.data import Prepared
@@ -223,7 +223,9 @@ def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(("path", "label", "patient", "site", "view", "split"))
     for part, name in ((training, "train"), (validation, "val")):
-        table.writerows((film.path.absolute(), _label(film), film.patient, film.site, film.view, name) for film in part.films)
+        table.writerows(
+            (film.path.absolute(), _label(film), film.patient, film.site, film.view, name) for film in part.films
+        )
     write_text(path, rows.getvalue())
 
 

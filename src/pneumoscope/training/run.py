@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from pneumoscope.data.layouts import Film
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
+from pneumoscope.networks.backend import keras
 from pneumoscope.training import boxes, distributed, loop
 from pneumoscope.training.augmentation import NONE
 from pneumoscope.training.data import Prepared, prepare
@@ -188,11 +188,9 @@ def _trained(
         network = _train(films.training, films.validation, recipe, out, tracker, progress)
     finally:
         keras.config.set_dtype_policy("float32")
-    if recipe.precision != "float32" or distributed.share().devices > 1:
-        weights = network.get_weights()
-        distributed.leave()
-        network = _copy(weights, recipe)
-    return films, network
+    weights = network.get_weights()
+    distributed.leave()
+    return films, _copy(weights, recipe)
 
 
 def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
@@ -205,7 +203,7 @@ def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
 def _train(
     training: Decoded, validation: Decoded, recipe: Recipe, out: Path, tracker: Tracker, progress: Progress
 ) -> keras.Model:
-    network = _built(recipe, recipe.init)
+    network = _built(recipe, recipe.init, quick=True)
     pretrained = recipe.init not in ("none", "") and not recipe.init.endswith((".keras", ".onnx"))
     drawn = _masks(training, network, recipe)
     trained = architectures.with_cells(network) if drawn else architectures.with_logit(network)
@@ -243,10 +241,10 @@ def _train(
     return network
 
 
-def _built(recipe: Recipe, init: str) -> keras.Model:
+def _built(recipe: Recipe, init: str, *, quick: bool = False) -> keras.Model:
     r = recipe
     return architectures.build(
-        r.architecture, r.size, pooling=r.pooling, dropout=r.dropout, init=init, batch_norm=r.batch_norm
+        r.architecture, r.size, pooling=r.pooling, dropout=r.dropout, init=init, batch_norm=r.batch_norm, quick=quick
     )
 
 
