@@ -132,7 +132,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         """Group the training images, once."""
-        self._groups = sampling.strata(self.training.films)
+        self._groups = sampling.strata(self.training.films, self.recipe.other_share)
         self._validated = _by_site(self.validation.films)
 
     @property

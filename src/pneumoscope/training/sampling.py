@@ -26,16 +26,16 @@ class Stratum:
     share: float
 
 
-def strata(films: Sequence[Film]) -> list[Stratum]:
+def strata(films: Sequence[Film], other_share: float = 0.5) -> list[Stratum]:
     """Divide images into strata whose shares balance the classes within each site, and the views within each class.
 
     A site's share of a batch goes with the square root of its number of images: evenly, a small site's images would be
-    learnt by heart; by number, it would not be heard. Each class has half of its site's share; where a site has images
-    of other findings, they are half of its negatives. Within each of these every view has the same share. Images of a
+    learnt by heart; by number, it would not be heard. Each class has half of its site's share. Within each of these every view has the same share. Images of a
     view that a site has of one class only are left out: there the view would tell the class.
 
     Args:
         films: the training images.
+        other_share: share of a site's negatives that are of other findings, where it has any; in [0, 1].
 
     Returns:
         The strata; their shares add up to 1.
@@ -54,7 +54,7 @@ def strata(films: Sequence[Film]) -> list[Stratum]:
     for site, weight in zip(names, np.sqrt(counts) / np.sqrt(counts).sum(), strict=True):
         here = sites == site
         shown = _balanced_views(kinds[here], views[here])
-        shares = _shares(set(kinds[here].tolist()))
+        shares = _shares(set(kinds[here].tolist()), other_share)
         for kind, share in shares.items():
             chosen = here & (kinds == kind) & np.isin(views, shown)
             own = np.unique(views[chosen])
@@ -97,12 +97,16 @@ def _kind(film: Film) -> str:
     return "other" if film.other else LABELS[film.label]
 
 
-def _shares(kinds: set[str]) -> dict[str, float]:
-    """Give each kind's share of its site: half for each class, and half of the negatives for other findings."""
-    negatives = [kind for kind in ("NORMAL", "other") if kind in kinds]
-    classes = [[*negatives], ["PNEUMONIA"] if "PNEUMONIA" in kinds else []]
-    there = [of for of in classes if of]
-    return {kind: 1.0 / len(there) / len(of) for of in there for kind in of}
+def _shares(kinds: set[str], other_share: float) -> dict[str, float]:
+    """Give each kind's share of its site: half for each class, and of the negatives a share for other findings."""
+    if not 0.0 < other_share < 1.0 and len(kinds & {"NORMAL", "other"}) == 2:
+        kinds = kinds - {"other" if other_share == 0.0 else "NORMAL"}
+    negatives = {"NORMAL": 1.0 - other_share, "other": other_share}
+    whole = sum(negatives[kind] for kind in negatives if kind in kinds)
+    shares = {kind: share / whole for kind, share in negatives.items() if kind in kinds and whole}
+    positives = {"PNEUMONIA": 1.0} if "PNEUMONIA" in kinds else {}
+    classes = [part for part in (shares, positives) if part]
+    return {kind: share / len(classes) for part in classes for kind, share in part.items()}
 
 
 def _balanced_views(kinds: NDArray[np.str_], views: NDArray[np.str_]) -> NDArray[np.str_]:
