@@ -1,233 +1,231 @@
-"""Labelled films: the layouts they come in and the patients they show."""
+"""Labelled radiographs: the layouts they come in and the patients they show."""
 
 from __future__ import annotations
 
-import csv
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pneumoscope.data import tables, words
+from pneumoscope.data.samples import LABELS, SPLITS, Box, Sample, labels, patient_of
+from pneumoscope.data.words import Classes, Other
 from pneumoscope.errors import DatasetError
 from pneumoscope.imaging import radiograph
 
-LABELS = ("NORMAL", "PNEUMONIA")
-SPLITS = ("train", "val", "test")
+__all__ = ["LABELS", "LAYOUTS", "SPLITS", "Box", "Film", "Sample", "labels", "load", "patient_of"]
+
+Film = Sample
 
 LAYOUTS = """\
 Expected one of:
   a folder of class folders   DATA/NORMAL/*.jpeg, DATA/PNEUMONIA/*.jpeg
   the Kaggle layout           DATA/train/NORMAL/*.jpeg, ..., DATA/val/..., DATA/test/...
-  a CSV file                  with columns path,label and, if known, patient,split
+  a CSV file                  with columns path,label and, if known, patient,site,view,age,boxes,split
   a MedMNIST archive          pneumoniamnist_224.npz"""
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 _NO_DICOM = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
-_PICTURES = {*_NO_DICOM, ".dcm"}
-_LABEL_NAMES = {"normal": 0, "0": 0, "pneumonia": 1, "1": 1}
-
-# The names of Kermany's second and third edition; the number after the patient's counts that patient's films.
-_PATIENT = re.compile(
-    r"(?P<pneumonia>person\d+_(?P<word>bacteria|virus))_\d+"
-    r"|(?P<normal>(?:NORMAL\d*-)?IM-\d+)-\d+"
-    r"|(?P<third>(?P<kind>BACTERIA|VIRUS|NORMAL)-\d+)-\d+"
-)
+_IMAGES = {*_NO_DICOM, ".dcm", ".dicom", ".bmp", ".webp", ".gif", ".avif", ".jp2", ".j2k", ".jxl", ".pgm"}
+_NAMED = 8
+"""Folders, at most, that an error names."""
 
 
-@dataclass(frozen=True)
-class Film:
-    """One labelled radiograph.
-
-    Attributes:
-        path: where it is; for a film inside an archive, the archive and the place in it.
-        label: 0 for `NORMAL`, 1 for `PNEUMONIA`.
-        patient: whose it is; films of one patient are never split.
-        split: `train`, `val` or `test` where the layout says so.
-        subtype: `bacteria` or `virus` where the name says so.
-        pixels: the picture itself, for a film inside an archive.
-    """
-
-    path: Path
-    label: int
-    patient: str
-    split: str | None = None
-    subtype: str | None = None
-    pixels: NDArray[Any] | None = None
-
-    @property
-    def source(self) -> Path | NDArray[Any]:
-        """What `radiograph.read` takes."""
-        return self.path if self.pixels is None else self.pixels
-
-
-def load(data: str | Path, *, complete: bool = True) -> list[Film]:
-    """List the films of a data set, in a stable order.
+def load(
+    data: str | Path | Sequence[str | Path],
+    *,
+    complete: bool = True,
+    classes: Mapping[str, str] | None = None,
+    other: Other | None = None,
+) -> list[Sample]:
+    """List the samples of a data set, or of several, in a stable order.
 
     Args:
         data: a folder of class folders, with or without `train/ val/ test/` above, in any letter case; a CSV file
-            with the columns `path,label[,patient,split]`, its paths relative to it; or a MedMNIST `.npz`.
+            with the columns of `tables.load`; or a MedMNIST `.npz`. Several are several sites, each named after its
+            folder or file where it has no column `site`.
         complete: refuse a data set in which a class is missing or its folder empty.
+        classes: `normal` or `pneumonia` by the data set's own word for it, such as
+            `{"Healthy": "normal", "Lung_Opacity": "pneumonia"}`; they take the place of the usual words for the class.
+        other: what becomes of images of neither class: `negative` lists them with the label 0 and marks them as
+            `other`, `skip` leaves them out. Without it they are an error.
 
     Returns:
-        The films. The files are listed, not opened: `splits.decode` opens them. Only where neither name nor CSV says
-        whose film a DICOM file is, its header is read; films of one patient then bear the name of the first.
+        The samples. The files are listed, not opened: `splits.decode` opens them. Only where neither name nor CSV says
+        whose image a DICOM file is, its header is read; samples of one patient then bear the name of the first.
 
     Raises:
-        DatasetError: the layout is unknown, no film is there, a class is missing or empty, or a label or split is not a
-            known one.
+        DatasetError: the layout is unknown, no image is there, a folder holds images and is neither a known split nor a
+            known class, a class is missing or empty, or a value in a table is not a known one.
 
     Example:
-        >>> films = load("chest_xray")  # doctest: +SKIP
+        >>> samples = load("chest_xray")  # doctest: +SKIP
+        >>> samples = load(["our_clinic", "nih/films.csv"], other="negative")  # doctest: +SKIP
     """
-    path = Path(data)
+    places = [Path(data)] if isinstance(data, (str, Path)) else [Path(one) for one in data]
+    chosen = Classes.of(classes, other)
+    samples = []
+    for path, site in zip(places, _sites(places), strict=True):
+        samples += _load(path, site, chosen, complete, len(places) > 1)
+    _check_classes(samples, ", ".join(map(str, places)), complete)
+    return _with_patients(samples)
+
+
+def _sites(places: Sequence[Path]) -> list[str]:
+    """Name each data set after its folder or file, with as many of the folders above as tell them apart."""
+    whole = [place.resolve() for place in places]
+    if len(set(whole)) < len(whole):
+        twice = next(place for place, path in zip(places, whole, strict=True) if whole.count(path) > 1)
+        raise DatasetError(f"Expected each data set once, got '{twice}' twice.")
+    parts = [(*path.parent.parts, path.stem if path.is_file() else path.name) for path in whole]
+    if len(set(parts)) < len(parts):  # a folder and a table beside it
+        parts = [path.parts for path in whole]
+    depth = 1
+    while len({part[-depth:] for part in parts}) < len(parts):
+        depth += 1
+    return ["/".join(part[-depth:]) for part in parts]
+
+
+def _load(path: Path, site: str, classes: Classes, complete: bool, one_of_several: bool) -> list[Sample]:
     try:
         if path.is_dir():
-            films = _from_folder(path, complete)
+            found = _from_folder(path, classes, complete)
         elif not path.exists():
             raise DatasetError(f"Expected a data set at '{path}', which does not exist.")
-        elif path.suffix.lower() == ".csv":
-            films = _from_csv(path)
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            return tables.load(path, classes, site=site, own_patients=one_of_several)
         elif path.suffix.lower() == ".npz":
-            films = _from_npz(path)
+            found = _from_npz(path)
         else:
             raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
     except OSError as error:
         raise DatasetError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
-    _check_classes(films, str(path), complete)
-    return _with_patients(films)
+    return [replace(sample, site=site) for sample in found]
 
 
-def labels(films: Iterable[Film]) -> NDArray[np.int64]:
-    """Give the labels of films: (N,), 0 for `NORMAL`, 1 for `PNEUMONIA`."""
-    return np.array([film.label for film in films], dtype=np.int64)
+def _from_folder(root: Path, classes: Classes, complete: bool) -> list[Sample]:
+    folders = _folders(root)
+    if not any(words.split(folder.name) or classes.label(folder.name) is not None for folder in folders):
+        if len(folders) == 1 and not _loose(root):  # an archive unpacked into a folder of its own
+            return _from_folder(folders[0], classes, complete)
+        found = ", ".join(folder.name for folder in folders[:_NAMED]) or "no folders"
+        raise DatasetError(f"Got the folder '{root}' with {found} in it, which is no known layout. {LAYOUTS}")
+    unknown: list[Path] = []
+    samples = list(_below(root, None, classes, complete, unknown))
+    if unknown:
+        names = ["the folder itself" if folder == root else f"'{folder.relative_to(root)}'" for folder in unknown]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise DatasetError(
+            f"Expected NORMAL and PNEUMONIA, or train, val and test above them, in '{root}', got images in "
+            f"{', '.join(names[:_NAMED])}{more} as well: move them away, name a class with --classes, or choose with "
+            "--other what becomes of other classes (negative or skip)."
+        )
+    return sorted(samples, key=lambda sample: SPLITS.index(sample.split) if sample.split else -1)
 
 
-def patient_of(name: str) -> tuple[str | None, str | None]:
-    """Read the patient and the subtype out of a file name of Kermany's collection; None where it says nothing.
-
-    Example:
-        >>> patient_of("person12_bacteria_48.jpeg")
-        ('person12_bacteria', 'bacteria')
-        >>> patient_of("NORMAL2-IM-0587-0001.jpeg")
-        ('NORMAL2-IM-0587', None)
-        >>> patient_of("film.png")
-        (None, None)
-    """
-    found = _PATIENT.match(name)
-    if found is None:
-        return None, None
-    patient = found["pneumonia"] or found["normal"] or found["third"]
-    word = (found["word"] or found["kind"] or "").lower()
-    return patient, word if word in ("bacteria", "virus") else None
-
-
-def _from_folder(root: Path, complete: bool) -> list[Film]:
-    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
-    splits = [(_SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in _SPLIT_NAMES]
-    if splits:
-        splits.sort(key=lambda pair: SPLITS.index(pair[0]))
-        return [film for split, folder in splits for film in _from_classes(folder, split, complete)]
-    if any(folder.name.lower() in _LABEL_NAMES for folder in folders):
-        return _from_classes(root, None, complete)
-    inner = [folder for folder in folders if not folder.name.startswith((".", "__"))]
-    if len(inner) == 1:  # an archive unpacked into a folder of its own
-        return _from_folder(inner[0], complete)
-    found = ", ".join(sorted(folder.name for folder in inner)[:8]) or "no folders"
-    raise DatasetError(f"Got the folder '{root}' with {found} in it, which is no known layout. {LAYOUTS}")
+def _below(folder: Path, split: str | None, classes: Classes, complete: bool, unknown: list[Path]) -> Iterator[Sample]:
+    """Give the samples in the splits and classes below a folder, and name what is neither and holds images."""
+    if _loose(folder):
+        unknown.append(folder)
+    inner = _folders(folder)
+    holds_classes = any(classes.label(entry.name) is not None for entry in inner)
+    for entry in inner:
+        label, named = classes.label(entry.name), words.split(entry.name)
+        if label is not None:
+            yield from _in_class(entry, label, split, classes, complete, unknown)
+        elif named and split is None:
+            yield from _below(entry, named, classes, complete, unknown)
+        elif _holds_images(entry):
+            if holds_classes and classes.other:
+                if classes.other == "negative":
+                    for sample in _in_class(entry, 0, split, classes, complete, unknown):
+                        yield replace(sample, other=True)
+            else:
+                unknown.append(entry)
 
 
-def _from_classes(folder: Path, split: str | None, complete: bool) -> list[Film]:
-    films = []
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir() or entry.name.startswith((".", "__")):
+def _in_class(
+    folder: Path, label: int, split: str | None, classes: Classes, complete: bool, unknown: list[Path]
+) -> Iterator[Sample]:
+    """Give the samples at any depth below a class folder; a split may have its folder there, another class none."""
+    kind = words.subtype(folder.name)
+    empty = True
+    for path in radiograph.files(folder):
+        inner = path.relative_to(folder).parts[:-1]
+        splits = {found for part in inner if (found := words.split(part))} | ({split} if split else set())
+        strange = next((i for i, part in enumerate(inner) if classes.label(part) == 1 - label), None)
+        if strange is not None or len(splits) > 1:
+            place = folder.joinpath(*inner[: len(inner) if strange is None else strange + 1])
+            if place not in unknown:
+                unknown.append(place)
             continue
-        label = _LABEL_NAMES.get(entry.name.lower())
-        if label is None:
-            if not any(path.suffix.lower() in _PICTURES for path in entry.iterdir()):
-                continue
-            raise DatasetError(
-                f"Expected class folders NORMAL and PNEUMONIA in '{folder}', got '{entry.name}' as well."
-            )
-        found = [_film(path, label, split) for path in radiograph.files(entry)]
-        if not found and complete:
-            raise DatasetError(f"Expected films of class {LABELS[label]} in '{entry}', got an empty folder.")
-        films += found
-    return films
+        empty = False
+        patient, named = patient_of(path.name)
+        subtype = named or kind or next(filter(None, map(words.subtype, inner)), None)
+        yield Sample(path, label, patient or str(path), next(iter(splits), None), subtype if label else None)
+    if empty and complete and not unknown:
+        raise DatasetError(f"Expected images of class {LABELS[label]} in '{folder}', got an empty folder.")
 
 
-def _film(path: Path, label: int, split: str | None, patient: str | None = None) -> Film:
-    named, subtype = patient_of(path.name)
-    return Film(path, label, patient or named or str(path), split, subtype if label else None)
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "__"))]
 
 
-def _with_patients(films: list[Film]) -> list[Film]:
-    """Find whose films are whose by the headers of DICOM files, without keeping what stands there."""
-    unknown = [film.patient == str(film.path) and film.path.suffix.lower() not in _NO_DICOM for film in films]
+def _loose(folder: Path) -> bool:
+    return any(_is_image(path) for path in folder.iterdir() if path.is_file())
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(_is_image(path) for path in radiograph.files(folder))
+
+
+def _is_image(path: Path) -> bool:
+    """Say whether a file is an image by its name, or, without an ending that tells, by DICOM's mark."""
+    if radiograph.is_passed_over(path.name):
+        return False
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    if suffixes and suffixes[-1] in _IMAGES:
+        return True
+    if suffixes and not suffixes[-1][1:].isdecimal():  # UIDs end in numbers
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _with_patients(samples: list[Sample]) -> list[Sample]:
+    """Find whose images are whose by the headers of DICOM files, without keeping what stands there."""
+    unknown = [
+        sample.pixels is None and sample.patient == str(sample.path) and sample.path.suffix.lower() not in _NO_DICOM
+        for sample in samples
+    ]
     if not any(unknown):
-        return films
+        return samples
     from pneumoscope.imaging.dicom import reader  # takes longer to import than most data sets to list
 
     first: dict[tuple[str, str], str] = {}
     named = []
-    for film, look in zip(films, unknown, strict=True):
-        patient = reader.patient(film.path) if look else None
+    for sample, look in zip(samples, unknown, strict=True):
+        patient = reader.patient(sample.path) if look else None
         if patient:
-            film = replace(film, patient=first.setdefault(patient, f"patient of {film.path}"))
-        named.append(film)
+            sample = replace(sample, patient=first.setdefault(patient, f"patient of {sample.path}"))
+        named.append(sample)
     return named
 
 
-def _from_csv(path: Path) -> list[Film]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
-            if not {"path", "label"} <= set(rows.fieldnames):
-                raise DatasetError(
-                    f"Expected columns path,label[,patient,split] in '{path}', "
-                    f"got {','.join(rows.fieldnames) or 'none'}."
-                )
-            return [_from_row(row, path, rows.line_num) for row in rows]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"Expected a CSV file in UTF-8 at '{path}', got one that cannot be read ({error}): "
-            "save it as 'CSV UTF-8, comma delimited'."
-        ) from error
-
-
-def _from_row(row: dict[str, Any], path: Path, line: int) -> Film:
-    name, label, patient, split = ((row.get(key) or "").strip() for key in ("path", "label", "patient", "split"))
-    if not name:
-        raise DatasetError(f"Expected the path of a film in '{path}', line {line}, got none.")
-    if label.lower() not in _LABEL_NAMES:
-        raise DatasetError(
-            f"Expected NORMAL or PNEUMONIA (or 0 or 1) as label in '{path}', line {line}, got '{label}'."
-        )
-    if split and split.lower() not in _SPLIT_NAMES:
-        raise DatasetError(f"Expected train, val or test as split in '{path}', line {line}, got '{split}'.")
-    return _film(path.parent / name, _LABEL_NAMES[label.lower()], _SPLIT_NAMES.get(split.lower()), patient or None)
-
-
-def _from_npz(path: Path) -> list[Film]:
+def _from_npz(path: Path) -> list[Sample]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            films = [
-                Film(Path(f"{path}#{split}/{i}"), int(label), f"{split}/{i}", split, pixels=picture)
+            samples = [
+                Sample(Path(f"{path}#{split}/{i}"), int(label), f"{path}#{split}/{i}", split, pixels=image)
                 for split in SPLITS
                 if f"{split}_images" in archive
-                for i, (picture, label) in enumerate(
+                for i, (image, label) in enumerate(
                     zip(archive[f"{split}_images"], archive[f"{split}_labels"].ravel(), strict=True)
                 )
             ]
@@ -236,18 +234,18 @@ def _from_npz(path: Path) -> list[Film]:
         raise DatasetError(
             f"Expected a MedMNIST archive at '{path}', got one that cannot be read ({reason})."
         ) from error
-    if any(film.label not in (0, 1) for film in films):
+    if any(sample.label not in (0, 1) for sample in samples):
         raise DatasetError(f"Expected labels 0 and 1 in '{path}', got others: is it PneumoniaMNIST?")
-    return films
+    return samples
 
 
-def _check_classes(films: Sequence[Film], where: str, complete: bool) -> None:
-    counts = Counter(film.label for film in films)
-    if not films:
-        raise DatasetError(f"Got no films in '{where}'. {LAYOUTS}")
+def _check_classes(samples: Iterable[Sample], where: str, complete: bool) -> None:
+    counts = Counter(sample.label for sample in samples)
+    if not counts:
+        raise DatasetError(f"Got no images in '{where}'. {LAYOUTS}")
     for label, name in enumerate(LABELS):
         if complete and not counts[label]:
             raise DatasetError(
-                f"Expected films of both classes in '{where}', got {len(films)} of {LABELS[1 - label]} "
+                f"Expected images of both classes in '{where}', got {counts.total()} of {LABELS[1 - label]} "
                 f"and none of {name}."
             )

@@ -1,0 +1,166 @@
+"""A data set that is a table: one row for each radiograph."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pneumoscope.data import words
+from pneumoscope.data.samples import Box, Sample, patient_of
+from pneumoscope.data.words import Classes
+from pneumoscope.errors import DatasetError
+
+COLUMNS = "path,label[,patient,site,view,age,boxes,split]"
+
+OLDEST = 130
+"""Years; what says more is a slip of the pen (NIH has patients of 411 years) and says nothing."""
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
+_YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+
+
+def load(path: Path, classes: Classes | None = None, *, site: str = "", own_patients: bool = False) -> list[Sample]:
+    """List the samples of a CSV file with the columns `path,label[,patient,site,view,age,boxes,split]`, in any order.
+
+    Values are separated by commas, semicolons or tabs; the text is UTF-8, or UTF-16 with its mark. Paths are relative
+    to the table, or to the folder above it, or to the working directory, whichever is there; backslashes are taken
+    for slashes where that leads to a file. Other columns are passed over.
+
+    Args:
+        path: the table.
+        classes: what the words in the column `label` mean.
+        site: whose images they are where there is no column `site`.
+        own_patients: the names in the column `patient` are this table's own; another's may be the same by chance.
+
+    Raises:
+        DatasetError: a column is missing or a value is none of the known ones; the message names the line.
+
+    Example:
+        >>> samples = load(Path("images.csv"))  # doctest: +SKIP
+    """
+    classes = classes or Classes()
+    found = []
+    for line, row in rows(path):
+        if not {"path", "label"} <= row.keys():
+            raise DatasetError(f"Expected columns {COLUMNS} in '{path}', got {','.join(row) or 'none'}.")
+        if line == 1:
+            continue
+        sample = _sample(row, path, line, classes, site, own_patients)
+        if sample is not None:
+            found.append(sample)
+    return found
+
+
+def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give the lines of a CSV file by their columns, names in lower case, values stripped.
+
+    The first is the heading, line 1; empty lines are passed over.
+
+    Raises:
+        DatasetError: it cannot be read as one.
+    """
+    try:
+        text = _decoded(path.read_bytes())
+        heading = text.partition("\n")[0]
+        separator = max(",;\t", key=heading.count)
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        columns = [column.strip().lower() for column in next(table, [])]
+        yield 1, dict.fromkeys(columns, "")
+        for values in table:
+            if any(values):
+                padded = values + [""] * (len(columns) - len(values))
+                yield table.line_num, {c: v.strip() for c, v in zip(columns, padded, strict=False)}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"Expected a CSV file in UTF-8 at '{path}', got one that cannot be read ({error}): "
+            "save it as 'CSV UTF-8, comma delimited'."
+        ) from error
+
+
+def _decoded(data: bytes) -> str:
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf16 else "utf-8-sig")
+
+
+def _sample(
+    row: dict[str, str], path: Path, line: int, classes: Classes, site: str, own_patients: bool
+) -> Sample | None:
+    where = f"in '{path}', line {line}"
+    if not row["path"]:
+        raise DatasetError(f"Expected the path of an image {where}, got none.")
+    label = classes.label(row["label"])
+    other = label is None
+    if other and (classes.other is None or not row["label"]):
+        raise DatasetError(
+            f"Expected NORMAL or PNEUMONIA (or 0 or 1) as label {where}, got '{row['label']}': name its class with "
+            "--classes, or choose with --other what becomes of other labels (negative or skip)."
+        )
+    split = words.split(row.get("split", ""))
+    if split is None and row.get("split"):
+        raise DatasetError(f"Expected train, val or test as split {where}, got '{row['split']}'.")
+    view = words.view(row.get("view", ""))
+    if view is None:
+        raise DatasetError(f"Expected AP, PA or lateral as view {where}, got '{row['view']}'.")
+    age, boxes = _age(row.get("age", ""), where), _boxes(row.get("boxes", ""), where)
+    if other and classes.other == "skip":
+        return None
+    site = row.get("site") or site
+    found = place(row["path"], path)
+    named, subtype = patient_of(found.name)
+    patient = row.get("patient")
+    if patient and own_patients:
+        patient = f"{site}: {patient}"
+    return Sample(
+        found,
+        label or 0,
+        patient or named or str(found),
+        split,
+        (subtype or words.subtype(row["label"])) if label else None,
+        site=site,
+        view=view,
+        boxes=boxes,
+        other=other,
+        age=age,
+    )
+
+
+def place(name: str, table: Path) -> Path:
+    """Find the file that a table names; where there is none, say where it was expected."""
+    names = [name, name.replace("\\", "/")] if "\\" in name else [name]
+    folders = (table.parent, table.absolute().parent.parent, Path())
+    for candidate in (folder / one for one in names for folder in folders):
+        if os.path.exists(candidate):  # noqa: PTH110 - `Path` raises where a name is too long
+            return candidate
+    return table.parent / names[-1]
+
+
+def _age(text: str, where: str) -> float | None:
+    if not text or words.plain(text) in ("nan", "na", "unknown", "none"):
+        return None
+    found = _AGE.fullmatch(text)
+    if found is None:
+        raise DatasetError(f"Expected an age in years {where}, got '{text}'.")
+    years = float(found[1]) * _YEARS[found[2].upper()]
+    return years if years <= OLDEST else None
+
+
+def _boxes(text: str, where: str) -> tuple[Box, ...]:
+    boxes = []
+    for part in filter(None, map(str.strip, text.split(";"))):
+        *name, left, top, right, bottom = ["", "", "", "", *part.split()]
+        try:
+            box = Box(" ".join(filter(None, name)), float(left), float(top), float(right), float(bottom))
+        except ValueError:
+            box = None
+        if box is None or not box.name or not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
+            raise DatasetError(
+                f"Expected boxes such as 'opacity 0.18 0.20 0.44 0.78; ...', left, top, right and bottom as shares of "
+                f"the image's width and height, {where}, got '{part}'."
+            )
+        boxes.append(box)
+    return tuple(boxes)
