@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pneumoscope.data.layouts import Film, labels, load, patient_of
+from pneumoscope.data.layouts import Box, Film, labels, load, patient_of
 from pneumoscope.data.splits import decode
 from pneumoscope.errors import DatasetError
 from tests.builders.dicoms import RAMP, film
@@ -79,7 +79,7 @@ def test_a_folder_around_the_data_set_does_not_matter(tmp_path: Path) -> None:
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/.hidden")
-    with pytest.raises(DatasetError, match=r"Expected films of class PNEUMONIA in '.*PNEUMONIA', got an empty folder"):
+    with pytest.raises(DatasetError, match=r"Expected images of class PNEUMONIA in '.*PNEUMONIA', got an empty folder"):
         load(tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_one_class_alone_is_no_data_set_and_the_other_is_named(tmp_path: Path) -
         (["a.png", "b.png"], "no folders"),
         (["cats/a.png", "dogs/b.png"], "cats, dogs"),
         (["all/a.png"], "no folders"),
-        (["train/a.png", "test/b.png"], "no films"),
+        (["train/a.txt"], "no images"),
     ],
 )
 def test_an_unknown_layout_says_what_it_found_and_what_is_expected(
@@ -145,10 +145,10 @@ def test_a_table_of_paths_and_labels_is_a_data_set(tmp_path: Path, encoding: str
     ]
     films = load(table(tmp_path, end.join(lines), encoding))
     assert films == [
-        Film(tmp_path / "a.png", 0, "Müller", "train"),
-        Film(tmp_path / "sub/b, c.png", 1, "p2", "val"),
-        Film(tmp_path / "d.png", 0, str(tmp_path / "d.png"), "test"),
-        Film(tmp_path / "person7_virus_3.jpeg", 1, "person7_virus", None, "virus"),
+        Film(tmp_path / "a.png", 0, "Müller", "train", site="films"),
+        Film(tmp_path / "sub/b, c.png", 1, "p2", "val", site="films"),
+        Film(tmp_path / "d.png", 0, str(tmp_path / "d.png"), "test", site="films"),
+        Film(tmp_path / "person7_virus_3.jpeg", 1, "person7_virus", None, "virus", site="films"),
     ]
 
 
@@ -157,14 +157,20 @@ def test_a_table_of_paths_and_labels_is_a_data_set(tmp_path: Path, encoding: str
     [
         ("", "Expected columns path,label.* got none"),
         ("file,label\na.png,0", "Expected columns path,label.* got file,label"),
-        ("path;label\na.png;0", "got path;label"),
+        ("path|label\na.png|0", "got path|label"),
+        ("path,label,view\na.png,1,Waters", "AP, PA or lateral as view .* line 2, got 'Waters'"),
+        ("path,label,age\na.png,1,old", "an age in years .* line 2, got 'old'"),
+        ("path,label,boxes\na.png,1,opacity 0.1 0.2 0.3", "Expected boxes such as .* line 2, got 'opacity 0.1"),
+        ("path,label,boxes\na.png,1,opacity 40 80 90 120", "shares of the image's width and height"),
+        ("path,label,boxes\na.png,1,opacity 0.5 0.2 0.4 0.9", "Expected boxes"),
+        ("path,label,boxes\na.png,1,0.1 0.2 0.3 0.4", "Expected boxes"),
         ("path,label\na.png,COVID", "NORMAL or PNEUMONIA .* line 2, got 'COVID'"),
         ("path,label\na.png,0\nb.png,1\nc.png", "NORMAL or PNEUMONIA .* line 4, got ''"),
         ("path,label\n\n\na.png,2", "line 4, got '2'"),
-        ("path,label\n,1", "Expected the path of a film .* line 2, got none"),
-        ("label,path\n1", "Expected the path of a film .* line 2"),
+        ("path,label\n,1", "Expected the path of an image .* line 2, got none"),
+        ("label,path\n1", "Expected the path of an image .* line 2"),
         ("path,label,split\na.png,1,holdout", "train, val or test as split .* line 2, got 'holdout'"),
-        ("path,label\n", "Got no films"),
+        ("path,label\n", "Got no images"),
         ("path,label\na.png,0\nb.png,NORMAL", "got 2 of NORMAL and none of PNEUMONIA"),
         ("path,label\n" + "x" * 200_000 + ",1", "that cannot be read .*field larger"),
     ],
@@ -212,7 +218,7 @@ def test_an_archive_of_medmnist_is_a_data_set(tmp_path: Path) -> None:
         ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.array([0, 8])}, "labels 0 and 1 .*PneumoniaMNIST"),
         ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.zeros(2)}, "got 2 of NORMAL and none of PNEUMONIA"),
         ({"train_images": np.array([None]), "train_labels": np.zeros(1)}, "got one that cannot be read .*pickle"),
-        ({"pictures": np.zeros(2)}, "Got no films"),
+        ({"pictures": np.zeros(2)}, "Got no images"),
     ],
 )
 def test_an_archive_of_something_else_is_said_so(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -279,3 +285,190 @@ def test_a_class_of_something_else_is_not_left_out_in_silence(tmp_path: Path) ->
     touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png", "COVID/c.png")
     with pytest.raises(DatasetError, match="COVID"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["Fold1/NORMAL/x.png"], ["'Fold1'"]),
+        (["test/x.png"], ["'test'"]),
+        (["train/COVID/images/x.png"], ["'train/COVID'"]),
+        (["Inspection/deep/down/x.dcm", "more/x.tif.gz"], ["'Inspection'", "'more'"]),
+        (["x.png"], ["the folder itself"]),
+        (["train/NORMAL/pneumonia/x.png"], ["'train/NORMAL/pneumonia'"]),
+        (["train/NORMAL/test/x.png"], ["'train/NORMAL/test'"]),
+        (["train/val/NORMAL/x.png"], ["'train/val'"]),
+    ],
+)
+def test_images_outside_the_known_folders_are_named_and_never_left_out(
+    tmp_path: Path, names: list[str], named: list[str]
+) -> None:
+    touch(tmp_path, "train/NORMAL/a.png", "train/PNEUMONIA/b.png", "notes/readme.txt", "labels.csv", *names)
+    with pytest.raises(DatasetError) as caught:
+        load(tmp_path, complete=False)
+    assert all(f" {name}" in str(caught.value) for name in named)
+    assert "'notes'" not in str(caught.value)
+
+
+def test_an_unnamed_dicom_file_outside_the_known_folders_is_seen_by_its_mark(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png", "more/IM0", "texts/README")
+    (tmp_path / "more/IM0").write_bytes(film(RAMP))
+    with pytest.raises(DatasetError, match=r"got images in 'more' as well"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("split", "word"),
+    [
+        *[("train", word) for word in ("Training", "trainset", "treino")],
+        *[("val", word) for word in ("dev", "validación")],
+        *[("test", word) for word in ("Testing", "TEST_SET", "eval")],
+    ],
+)
+def test_splits_have_many_names(tmp_path: Path, split: str, word: str) -> None:
+    touch(tmp_path, f"{word}/NORMAL/a.png", f"{word}/PNEUMONIA/b.png")
+    assert {found.split for found in load(tmp_path)} == {split}
+
+
+@pytest.mark.parametrize(
+    ("normal", "pneumonia", "subtype"),
+    [
+        ("No_Finding", "Lungenentzündung", None),
+        ("healthy", "Viral Pneumonia", "virus"),
+        ("normale", "polmonite", None),
+        ("正常", "肺炎", None),
+        ("NORMAL", "pneumonia-bacterial", "bacteria"),
+    ],
+)
+def test_classes_have_many_names(tmp_path: Path, normal: str, pneumonia: str, subtype: str | None) -> None:
+    touch(tmp_path, f"{normal}/images/a.png", f"{pneumonia}/images/b.png")
+    found = sorted(load(tmp_path), key=lambda sample: sample.label)
+    assert [(sample.label, sample.subtype) for sample in found] == [(0, None), (1, subtype)]
+
+
+def test_a_split_may_lie_within_its_class(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/train/a.png", "NORMAL/test/b.png", "PNEUMONIA/train/c.png", "PNEUMONIA/test/d.png")
+    assert [(s.path.name, s.label, s.split) for s in load(tmp_path)] == [
+        ("a.png", 0, "train"),
+        ("c.png", 1, "train"),
+        ("b.png", 0, "test"),
+        ("d.png", 1, "test"),
+    ]
+
+
+def test_a_users_own_words_take_the_place_of_the_usual_ones(tmp_path: Path) -> None:
+    touch(tmp_path, "Fine/a.png", "Lung_Opacity/images/b.png")
+    own = {"fine": "normal", "lung opacity": "pneumonia"}
+    assert [sample.label for sample in load(tmp_path, classes=own)] == [0, 1]
+    touch(tmp_path, "Viral Pneumonia/c.png")
+    with pytest.raises(DatasetError, match="'Viral Pneumonia'"):
+        load(tmp_path, classes=own)
+    numbers = table(tmp_path, "path,label\na.png,0\nb.png,1\nc.png,2")
+    with pytest.raises(DatasetError, match="line 3, got '1'"):
+        load(numbers, classes={"0": "normal", "2": "pneumonia"})
+
+
+@pytest.mark.parametrize(
+    ("classes", "other", "message"),
+    [
+        ({"a": "sick"}, None, "Expected normal or pneumonia as the class of 'a', got 'sick'"),
+        ({"a": "normal", "A": "pneumonia"}, None, "each name in one class, got 'a' in both"),
+        (None, "positive", "Expected negative or skip .*, got 'positive'"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_said_so(
+    tmp_path: Path, classes: dict[str, str] | None, other: Any, message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load(touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png"), classes=classes, other=other)
+
+
+def test_other_classes_are_an_error_or_negatives_or_skipped(tmp_path: Path) -> None:
+    lines = "path,label\na.png,NORMAL\nb.png,PNEUMONIA\nc.png,Effusion"
+    touch(tmp_path, "set/NORMAL/a.png", "set/PNEUMONIA/b.png", "set/Effusion/images/c.png")
+    for data in (table(tmp_path, lines), tmp_path / "set"):
+        with pytest.raises(DatasetError, match=r"Effusion'.* --classes, or choose with --other"):
+            load(data)
+        negative = sorted(load(data, other="negative"), key=lambda sample: sample.path.name)
+        assert [(sample.label, sample.other) for sample in negative] == [(0, False), (1, False), (0, True)]
+        skipped = load(data, other="skip")
+        assert [(sample.path.name, sample.other) for sample in skipped] == [("a.png", False), ("b.png", False)]
+
+
+def test_a_label_that_is_missing_is_an_error_whatever_becomes_of_others(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,label\na.png,0\nb.png,1\nc.png,")
+    with pytest.raises(DatasetError, match="line 4, got ''"):
+        load(path, other="skip")
+
+
+def test_a_table_tells_site_view_age_and_boxes(tmp_path: Path) -> None:
+    lines = [
+        "path,label,site,view,age,boxes",
+        'a.png,1,Bethesda,ap,057Y,"opacity 0.1 0.2 0.3 0.4; pleural effusion 0 0 1 1.0;"',
+        "b.png,0,,PA,6M,",
+        "c.png,0,Guangzhou,,411,",
+        "d.png,1.0,Guangzhou,LL,,",
+    ]
+    a, b, c, d = load(table(tmp_path, "\n".join(lines)))
+    assert a.boxes == (Box("opacity", 0.1, 0.2, 0.3, 0.4), Box("pleural effusion", 0.0, 0.0, 1.0, 1.0))
+    assert [(s.site, s.view, s.age, len(s.boxes), s.label) for s in (a, b, c, d)] == [
+        ("Bethesda", "AP", 57.0, 2, 1),
+        ("films", "PA", 0.5, 0, 0),
+        ("Guangzhou", "", None, 0, 0),
+        ("Guangzhou", "lateral", None, 0, 1),
+    ]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_table_as_spreadsheets_write_it_is_read(tmp_path: Path, separator: str, encoding: str) -> None:
+    touch(tmp_path, "films/ä, 1.png", "films/b.png")
+    lines = ["path,label,patient".replace(",", separator), "films\\ä, 1.png;0;M\u00fcller".replace(";", separator)]
+    lines += [f"films\\b.png{separator}1{separator}x"]
+    found = load(table(tmp_path, "\r\n".join(lines), encoding))
+    assert [(s.path.exists(), s.label, s.patient) for s in found] == [(True, 0, "Müller"), (True, 1, "x")]
+
+
+def test_paths_of_a_table_may_start_above_it_or_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "Set-small/images/a.png", "elsewhere/b.png")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = load(table(tmp_path / "Set-small", "path,label\nSet-small/images/a.png,0\nb.png,1\nmissing.png,1"))
+    assert [sample.path.exists() for sample in found] == [True, True, False]
+    assert found[2].path == tmp_path / "Set-small" / "missing.png"
+
+
+def test_several_data_sets_are_several_sites(tmp_path: Path) -> None:
+    touch(tmp_path, "a/chest/NORMAL/x.png", "b/chest/PNEUMONIA/person1_virus_1.jpeg")
+    lines = "path,label,patient,site\nx.png,0,7,\ny.png,1,7,Ward 3\nperson1_virus_2.png,1,,"
+    rows = table(tmp_path / "b", lines)
+    found = load([tmp_path / "a/chest", tmp_path / "b/chest", rows])
+    assert [sample.site for sample in found] == ["a/chest", "b/chest", "b/films", "Ward 3", "b/films"]
+    x, named, seven, other, again = (sample.patient for sample in found)
+    assert named == again == "person1_virus"
+    assert len({x, seven, other}) == 3  # numbers of two hospitals are equal by chance
+    assert load([tmp_path / "a/chest", rows])[0].site == "chest"
+
+
+def test_a_data_set_given_twice_is_said_so(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/x.png", "PNEUMONIA/y.png")
+    with pytest.raises(DatasetError, match="each data set once, got"):
+        load([tmp_path, tmp_path / "NORMAL" / ".."])
+
+
+def test_a_data_set_is_named_after_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "our.clinic/inner/NORMAL/x.png", "our.clinic/inner/PNEUMONIA/y.png")
+    assert {sample.site for sample in load(tmp_path / "our.clinic")} == {"our.clinic"}
+    monkeypatch.chdir(tmp_path / "our.clinic")
+    assert {sample.site for sample in load(".")} == {"our.clinic"}
+
+
+@pytest.mark.films
+def test_the_radiologists_table_of_bethesda_is_a_data_set(data: Path) -> None:
+    found = load(data / "nih" / "films.csv", other="negative")
+    assert len(found) == 2176
+    assert sum(sample.other for sample in found) == 665
+    assert sum(any(box.name == "opacity" for box in sample.boxes) for sample in found) == 312
+    assert Counter(sample.view for sample in found).keys() == {"AP", "PA"}
+    assert all(sample.age is not None for sample in found)

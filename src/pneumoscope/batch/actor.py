@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from pneumoscope.batch import output as archives
+from pneumoscope.batch import output
 from pneumoscope.batch.manifest import Listed, text
 from pneumoscope.batch.output import Archive, Row
 from pneumoscope.batch.storage import Reader
@@ -76,9 +76,9 @@ class Scorer:
         """
         self._check_output()
         rows = self._archive.rows(shard)
-        todo = archives.unscored(listed, rows)
+        todo = output.unscored(listed, rows)
         if careful:
-            lost = {path for path, row in rows.items() if row["error_kind"] == archives.LOST}
+            lost = {path for path, row in rows.items() if row["error_kind"] == output.LOST}
             todo = [(name, version) for name, version in todo if text(name) not in lost]
             for film in todo:
                 error = PneumoscopeError("Judging the film ended the process, or failed for no reason that is known.")

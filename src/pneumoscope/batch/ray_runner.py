@@ -21,7 +21,7 @@ import ray
 import ray.data
 import ray.util.client
 
-from pneumoscope.batch import output as archives
+from pneumoscope.batch import output
 from pneumoscope.batch.actor import Scorer
 from pneumoscope.batch.manifest import Listing, text
 from pneumoscope.batch.output import Archive, Row
@@ -177,11 +177,11 @@ def _run_wave(
 
 def _unjudged(listing: Listing, numbers: Iterable[int], archive: Archive) -> int:
     """Count the films without a row that holds."""
-    surveyed = archives.surveyed(archive, listing, numbers)
+    surveyed = output.surveyed(archive, listing, numbers)
     return sum(
-        rows.get(text(name), {}).get("error_kind") != archives.LOST
+        rows.get(text(name), {}).get("error_kind") != output.LOST
         for _, rows, listed in surveyed
-        for name, _ in archives.unscored(listed, rows)
+        for name, _ in output.unscored(listed, rows)
     )
 
 

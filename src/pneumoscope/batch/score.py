@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pneumoscope
-from pneumoscope.batch import output as archives
-from pneumoscope.batch import ray_runner
+from pneumoscope.batch import output, ray_runner
 from pneumoscope.batch.manifest import Listed, Listing, films, shards_for, text
 from pneumoscope.batch.output import Archive, Row
 from pneumoscope.batch.storage import Place, Reader
@@ -106,8 +105,8 @@ def score(
         _cut(archive, settings, {"model": fingerprint, "engine": engine}, shards_for(count))
         pending: dict[int, int] = {}
         errors = 0
-        for shard, rows, listed in archives.surveyed(archive, listing, range(archive.shards)):
-            todo = archives.unscored(listed, rows)
+        for shard, rows, listed in output.surveyed(archive, listing, range(archive.shards)):
+            todo = output.unscored(listed, rows)
             if todo:
                 pending[shard] = len(todo)
             else:
@@ -119,7 +118,7 @@ def score(
             scorer: dict[str, Any] = {"model": data, "fingerprint": fingerprint, "engine": engine}
             scorer |= {"archive": archive, "reader": Reader(place)}
             ray_runner.run_all(listing, pending, scorer, workers, progress)
-            for _, rows, listed in archives.surveyed(archive, listing, pending):
+            for _, rows, listed in output.surveyed(archive, listing, pending):
                 _check_complete(rows, listed, archive)
                 errors += _errors(rows, listed)
             archive.tidy()
@@ -133,7 +132,7 @@ def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] 
     settings = archive.check()
     if settings is None:
         return None
-    here = {"format": archives.FORMAT, "model": fingerprint, "engine": engine}
+    here = {"format": output.FORMAT, "model": fingerprint, "engine": engine}
     for what, mine in here.items():
         if settings.get(what) != mine:
             raise StorageError(
@@ -145,7 +144,7 @@ def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] 
 
 def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str, Any], best: int) -> None:
     """Begin an output, or go on with one; one that was begun with far fewer films is cut into more shards."""
-    fresh = {"format": archives.FORMAT, "pneumoscope": pneumoscope.__version__, **made, "shards": best}
+    fresh = {"format": output.FORMAT, "pneumoscope": pneumoscope.__version__, **made, "shards": best}
     if settings is None:
         archive.begin(fresh)
         return

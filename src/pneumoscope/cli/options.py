@@ -23,7 +23,7 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder with [b]NORMAL/[/b] and [b]PNEUMONIA/[/b], with or without [b]train/ val/ test/[/b] above; a "
-        "CSV file with path,label\\[,patient,split]; or a MedMNIST .npz.",
+        "CSV file with path,label\\[,patient,site,view,age,boxes,split]; or a MedMNIST .npz.",
     ),
 ]
 

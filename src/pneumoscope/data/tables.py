@@ -28,8 +28,8 @@ def load(path: Path, classes: Classes | None = None, *, site: str = "", own_pati
     """List the samples of a CSV file with the columns `path,label[,patient,site,view,age,boxes,split]`, in any order.
 
     Values are separated by commas, semicolons or tabs; the text is UTF-8, or UTF-16 with its mark. Paths are relative
-    to the table, or to the folder above it, or to the working directory, whichever is there; Windows' `\\` is taken
-    for `/` where that is what there is. Other columns are passed over.
+    to the table, or to the folder above it, or to the working directory, whichever is there; backslashes are taken
+    for slashes where that leads to a file. Other columns are passed over.
 
     Args:
         path: the table.

@@ -29,7 +29,7 @@ _SPLITS = {
     "train": "train, training, train set, training set, trainset, entrenamiento, entrainement, treino, addestramento",
     "val": """val, valid, validation, validate, dev, development, val set, validation set, validacion, validacao,
         validazione, validierung""",
-    "test": "test, tests, testing, test set, testset, testing set, eval, evaluation, holdout, prueba, teste, tests",
+    "test": "test, tests, testing, test set, testset, testing set, eval, evaluation, prueba, teste",
 }
 _SUBTYPES = {"bacterial": "bacteria", "bacteria": "bacteria", "viral": "virus", "virus": "virus"}
 _VIEWS = {"ap": "AP", "pa": "PA", "ll": "lateral", "rl": "lateral", "lat": "lateral", "lateral": "lateral"}

@@ -81,6 +81,38 @@ def displayed(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float
     return pixels.reshape(frame.shape)
 
 
+def values(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float64]:
+    """Turn stored values into modality values, in the units that the header names (PS3.3, section C.11.1).
+
+    Args:
+        dataset: as with `displayed`.
+        frame: integers (H, W), as they were decoded.
+
+    Returns:
+        float64 (H, W).
+
+    Example:
+        >>> values(dataset, np.array([[0, 4095]])).max()  # doctest: +SKIP
+        3071.0
+    """
+    levels, index = _levels(dataset, frame)
+    return np.asarray(_modality(dataset, levels)[index])
+
+
+def windows(dataset: pydicom.Dataset) -> list[tuple[str, float, float]]:
+    """List the header's windows that can be applied: name, centre and width, in modality values.
+
+    Example:
+        >>> windows(dataset)  # doctest: +SKIP
+        [('NORMAL', 2047.0, 4096.0)]
+    """
+    names = dataset.get("WindowCenterWidthExplanation") or []
+    names = [names] if isinstance(names, str) else [str(name) for name in names]
+    pairs = zip(numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth"), strict=False)
+    named = [(names[i] if i < len(names) else "", *pair) for i, pair in enumerate(pairs)]
+    return [window for window in named if np.isfinite(window[1:]).all() and window[2] > 0]
+
+
 def window(values: NDArray[Any], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:
     """Apply a VOI window (PS3.3, section C.11.2.1.2 and C.11.2.1.3).
 
@@ -195,7 +227,7 @@ def _candidates(dataset: pydicom.Dataset, values: NDArray[np.float64]) -> Iterat
             yield shown / (2**depth - 1)
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     function = function if function in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"
-    for center, width in zip(_numbers(dataset, "WindowCenter"), _numbers(dataset, "WindowWidth"), strict=False):
+    for center, width in zip(numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth"), strict=False):
         if np.isfinite([center, width]).all() and (width >= 1 if function == "LINEAR" else width > 0):
             yield window(values, center, width, function)
 
@@ -227,8 +259,13 @@ def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool) -> tu
     return lut[np.clip(values - float(first), 0, entries - 1).astype(np.int64)], depth
 
 
-def _numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
-    """Give the numbers of an element; none where one is no number, as with a decimal comma."""
+def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
+    """Give the numbers of an element; none where one is no number, as with a decimal comma.
+
+    Example:
+        >>> numbers(pydicom.Dataset(), "WindowCenter")
+        []
+    """
     try:
         value = dataset.get(name)
         values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]

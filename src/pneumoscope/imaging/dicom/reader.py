@@ -8,7 +8,7 @@ import warnings
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -125,20 +125,48 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     Example:
         >>> pixels, bits, notes = decode(open("film.dcm", "rb").read(), 10**8)  # doctest: +SKIP
     """
+    dataset, frame = opened(data, max_pixels)
+    bits = int(dataset.BitsStored)
+    try:
+        notes = {"first_frame_only": int(dataset.NumberOfFrames) > 1, "adult_patient": dicom_header.is_adult(dataset)}
+        notes["raw"] = dicom_header.is_raw(dataset)
+        with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
+            pixels = display.displayed(dataset, frame)
+    except PneumoscopeError:
+        raise
+    except MemoryError:
+        raise TooLargeError("The picture does not fit into memory.") from None
+    except Exception as error:  # noqa: BLE001 - pydicom raises every kind of error on corrupt files
+        raise _undecodable(dataset, error, "description of the brightness") from None
+    return np.ascontiguousarray(pixels, dtype=np.float32), bits, tuple(note for note, holds in notes.items() if holds)
+
+
+def opened(data: bytes, max_pixels: int) -> tuple[pydicom.Dataset, NDArray[Any]]:
+    """Parse a DICOM file and decode its first frame, once for whoever displays it or reads its values.
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: as with `decode`.
+
+    Returns:
+        The data set, whatever describes its pixels checked and complete; and the frame as it is stored, integers (H, W)
+        or (H, W, 3).
+
+    Raises:
+        PneumoscopeError: as with `decode`.
+
+    Example:
+        >>> dataset, frame = opened(open("image.dcm", "rb").read(), 10**8)  # doctest: +SKIP
+    """
     dataset, damaged = pydicom.Dataset(), "header"
     try:
         dataset = _dataset(data, _INFLATED * max_pixels)
         _check_sequences(dataset)
         dicom_header.check(dataset)
         _complete(dataset, max_pixels)
-        bits, frames = int(dataset.BitsStored), int(dataset.get("NumberOfFrames") or 1)
-        notes = {"first_frame_only": frames > 1, "adult_patient": dicom_header.is_adult(dataset)}
-        notes["raw"] = dicom_header.is_raw(dataset)
-        with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
-            damaged = "picture"
-            frame = dicom_frames.first(dataset)
-            damaged = "description of the brightness"
-            pixels = display.displayed(dataset, frame)
+        damaged = "picture"
+        with np.errstate(all="ignore"):
+            return dataset, dicom_frames.first(dataset)
     except PneumoscopeError:
         raise
     except MemoryError:
@@ -146,7 +174,6 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     except Exception as error:  # noqa: BLE001 - pydicom and the decoders raise every kind of error on corrupt files
         # Not chained: pydicom quotes the header, which may identify a patient.
         raise _undecodable(dataset, error, damaged) from None
-    return np.ascontiguousarray(pixels, dtype=np.float32), bits, tuple(note for note, holds in notes.items() if holds)
 
 
 def patient(path: Path) -> tuple[str, str] | None:
@@ -279,6 +306,7 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     for name, value in usual.items():
         if dataset.get(name) is None:
             setattr(dataset, name, value)
+    dataset.NumberOfFrames = int(dataset.get("NumberOfFrames") or 1)
     allocated = int(dataset.BitsAllocated)
     stored = int(dataset.get("BitsStored") or allocated)
     if dataset.SamplesPerPixel not in (1, 3, 4) or not 1 <= stored <= allocated <= 32:

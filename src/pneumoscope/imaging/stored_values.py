@@ -1,0 +1,176 @@
+"""The values of an image as its file has them, with all their bits, for a viewer that windows them itself."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from PIL import Image
+
+from pneumoscope.imaging import radiograph
+from pneumoscope.imaging.dicom import display, reader
+from pneumoscope.imaging.radiograph import Radiograph
+
+MOST_PIXELS = 12_000_000
+"""Of larger images every second, third, ... row and column is given: a browser has to hold them."""
+
+CURVE_POINTS = 1024
+"""Points of the curve from values to brightness, at most."""
+
+_CODES = 65536
+_ORIENTATION = 0x0112  # of EXIF and TIFF
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that the file names: values from `center - width / 2` to `center + width / 2` are shown."""
+
+    name: str
+    center: float
+    width: float
+
+
+@dataclass(frozen=True)
+class StoredValues:
+    """An image as numbers of its file's own units.
+
+    Attributes:
+        codes: uint16, (H, W); a pixel's value is `slope * code + intercept`.
+        slope: see `codes`.
+        intercept: see `codes`.
+        unit: of the values, as DICOM names it, such as `HU`; empty where the file names none.
+        curve: float32, (n,); how bright, in [0, 1], the detector sees codes spaced evenly from 0 to the largest.
+        inverted: whether a small value is dense tissue (MONOCHROME1), so that windows are shown the other way round.
+        windows: those of the header, in the values' units.
+        spacing: height and width of a pixel in mm; None where the file does not say. On a radiograph it is usually that
+            of the detector, and what lies before it is magnified.
+    """
+
+    codes: NDArray[np.uint16]
+    slope: float
+    intercept: float
+    unit: str
+    curve: NDArray[np.float32]
+    inverted: bool
+    windows: tuple[Window, ...]
+    spacing: tuple[float, float] | None
+
+    def png(self) -> bytes:
+        """Write the codes as a PNG of 16 bits."""
+        file = io.BytesIO()
+        Image.fromarray(self.codes).save(file, "PNG", compress_level=1)
+        return file.getvalue()
+
+
+def read(data: bytes, *, max_pixels: int = radiograph.MAX_PIXELS) -> StoredValues:
+    """Read the values of an image.
+
+    Of DICOM they are what the modality LUT or rescaling makes of the stored values; of a gray PNG or TIFF its samples;
+    of anything else, colours among it, the brightness that the detector sees, in [0, 1].
+
+    Args:
+        data: the bytes of a file.
+        max_pixels: the largest image to read, in pixels.
+
+    Returns:
+        The values, of images above `MOST_PIXELS` thinned out.
+
+    Raises:
+        PneumoscopeError: the image cannot be read, as with `radiograph.read`.
+
+    Example:
+        >>> read(open("image.dcm", "rb").read()).windows  # doctest: +SKIP
+        (Window(name='NORMAL', center=2047.0, width=4096.0),)
+    """
+    if radiograph.is_dicom(data):
+        return _thinned(_of_dicom(data, max_pixels))
+    image = radiograph.read(data, max_pixels=max_pixels)
+    samples = _samples(data, image)
+    if samples is None:
+        return _thinned(_of_brightness(image.pixels))
+    codes, slope, intercept = _coded(samples.astype(np.float64))
+    return _thinned(StoredValues(codes, slope, intercept, "", _curve(codes, image.pixels), False, (), None))
+
+
+def _of_dicom(data: bytes, max_pixels: int) -> StoredValues:
+    dataset, frame = reader.opened(data, max_pixels)
+    with np.errstate(all="ignore"):
+        shown = display.displayed(dataset, frame)
+        if frame.ndim != 2 or frame.dtype.kind not in "iu" or dataset.PhotometricInterpretation == "PALETTE COLOR":
+            return _of_brightness(shown)
+        values = display.values(dataset, frame)
+    codes, slope, intercept = _coded(values)
+    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    unit = str(dataset.get("RescaleType") or "")
+    unit = "" if unit == "US" else unit  # unspecified
+    windows = tuple(Window(*window) for window in display.windows(dataset))
+    return StoredValues(codes, slope, intercept, unit, _curve(codes, shown), inverted, windows, _spacing(dataset))
+
+
+def _of_brightness(pixels: NDArray[np.float32]) -> StoredValues:
+    codes = np.round(pixels * np.float32(_CODES - 1)).astype(np.uint16)
+    return StoredValues(codes, 1 / (_CODES - 1), 0.0, "", _curve(codes, pixels), False, (), None)
+
+
+def _samples(data: bytes, image: Radiograph) -> NDArray[Any] | None:
+    """Decode the samples of a gray PNG or TIFF that lies as its file has it; None of any other image."""
+    if image.format not in ("PNG", "TIFF") or image.bits <= 8:
+        return None
+    with Image.open(io.BytesIO(data)) as file:
+        if file.getexif().get(_ORIENTATION, 1) != 1:
+            return None
+    try:
+        decode = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
+        samples = np.asarray(decode(data))
+    except Exception:  # noqa: BLE001 - whatever this decoder lacks, the image has been read and can be shown
+        return None
+    return samples if samples.shape == image.pixels.shape and np.isfinite(samples).all() else None
+
+
+def _coded(values: NDArray[np.float64]) -> tuple[NDArray[np.uint16], float, float]:
+    """Write values as 16-bit codes, exactly where they are whole numbers or steps of one size, else rounded."""
+    low, high = float(values.min()), float(values.max())
+    step = 1.0
+    if not np.array_equal(values, np.round(values)):
+        levels = np.unique(values)
+        step = float(np.diff(levels).min()) if len(levels) > 1 else 1.0
+        if not np.allclose((levels - low) / step, np.round((levels - low) / step), atol=1e-3):
+            step = (high - low) / (_CODES - 1)
+    if (high - low) / step > _CODES - 1:
+        step = (high - low) / (_CODES - 1)
+    return np.round((values - low) / step).astype(np.uint16), step, low
+
+
+def _curve(codes: NDArray[np.uint16], shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Read off an image how bright each code is shown; of codes that it lacks, what lies between their neighbours.
+
+    What covers a part of an image, such as a shutter, is black there: a code's brightest pixel counts.
+    """
+    brightest = np.full(_CODES, -1.0, dtype=np.float32)
+    np.maximum.at(brightest, codes.ravel(), shown.ravel())
+    (known,) = np.nonzero(brightest >= 0)
+    n = int(known[-1]) + 1
+    places = np.linspace(0, n - 1, min(n, CURVE_POINTS))
+    return np.interp(places, known, brightest[known]).astype(np.float32)
+
+
+def _thinned(stored: StoredValues) -> StoredValues:
+    every = int(np.ceil(np.sqrt(stored.codes.size / MOST_PIXELS)))
+    if every <= 1:
+        return stored
+    spacing = stored.spacing and (stored.spacing[0] * every, stored.spacing[1] * every)
+    codes = np.ascontiguousarray(stored.codes[::every, ::every])
+    return replace(stored, codes=codes, spacing=spacing)
+
+
+def _spacing(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        numbers = display.numbers(dataset, name)
+        if len(numbers) == 2 and all(0 < number < 100 for number in numbers):
+            return numbers[0], numbers[1]
+    return None
