@@ -407,7 +407,7 @@ def test_a_table_tells_site_view_age_and_boxes(tmp_path: Path) -> None:
         'a.png,1,Bethesda,ap,057Y,"opacity 0.1 0.2 0.3 0.4; pleural effusion 0 0 1 1.0;"',
         "b.png,0,,PA,6M,",
         "c.png,0,Guangzhou,,411,",
-        "d.png,1.0,Guangzhou,LL,,",
+        "d.png,1.0,Guangzhou,AP supine,,",
     ]
     a, b, c, d = load(table(tmp_path, "\n".join(lines)))
     assert a.boxes == (Box("opacity", 0.1, 0.2, 0.3, 0.4), Box("pleural effusion", 0.0, 0.0, 1.0, 1.0))
@@ -415,7 +415,7 @@ def test_a_table_tells_site_view_age_and_boxes(tmp_path: Path) -> None:
         ("Bethesda", "AP", 57.0, 2, 1),
         ("films", "PA", 0.5, 0, 0),
         ("Guangzhou", "", None, 0, 0),
-        ("Guangzhou", "lateral", None, 0, 1),
+        ("Guangzhou", "AP", None, 0, 1),
     ]
 
 

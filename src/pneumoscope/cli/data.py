@@ -9,11 +9,22 @@ import typer
 
 from pneumoscope.atomic import check_folder
 from pneumoscope.cli import console
-from pneumoscope.cli.options import SOME_FAILED, DataArgument, fetched
+from pneumoscope.cli.options import (
+    SOME_FAILED,
+    ClassesOption,
+    DataArgument,
+    LabelsLikeOption,
+    OtherOption,
+    fetched,
+    labelled,
+)
 
 
 def audit(
     data: DataArgument,
+    classes: ClassesOption = None,
+    other: OtherOption = None,
+    labels_like: LabelsLikeOption = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where audit.json and audit.html go.")] = Path("audit"),
 ) -> None:
     """Find what is wrong with a data set before anybody trains on it: copies, leaks between splits, shortcuts.
@@ -28,7 +39,7 @@ def audit(
     from pneumoscope.reporting import audit_page
 
     check_folder(out)
-    films = layouts.load(data, complete=False)
+    films = layouts.load(data, complete=False, **labelled(classes, other, labels_like))
     with console.progress() as bars:
         step = console.steps(bars)
         found = audits.audit(films, lambda what, done, total: step(what, done, total, {}))

@@ -12,7 +12,16 @@ import typer
 
 from pneumoscope.atomic import check_folder
 from pneumoscope.cli import console
-from pneumoscope.cli.options import SOME_FAILED, DataArgument, ModelOption, fetched
+from pneumoscope.cli.options import (
+    SOME_FAILED,
+    ClassesOption,
+    DataArgument,
+    LabelsLikeOption,
+    ModelOption,
+    OtherOption,
+    fetched,
+    labelled,
+)
 from pneumoscope.errors import MissingExtraError
 
 
@@ -50,6 +59,9 @@ class Split(StrEnum):
 def train(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: model, curves, checkpoint, split.")],
+    classes: ClassesOption = None,
+    other: OtherOption = None,
+    labels_like: LabelsLikeOption = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A recipe in TOML; the options below overrule it.")
     ] = None,
@@ -102,6 +114,8 @@ def train(
     if track_to is not None and track is None:
         raise typer.BadParameter("Expected --track with what keeps it, got --track-to alone.", param_hint="--track-to")
     check_folder(out)
+    from pneumoscope.data import layouts
+
     training = _training(devices, hosts, host)
     options = {
         "architecture": architecture,
@@ -118,16 +132,17 @@ def train(
         chosen = training.recipe_of(out)
     else:
         chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
+    films = layouts.load(data, **labelled(classes, other, labels_like))
     common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
     if hosts and host:
         with console.progress() as bars:
-            training.assist(data, out, chosen, **common, progress=console.steps(bars))
+            training.assist(films, out, chosen, **common, progress=console.steps(bars))
         console.say("This host has done its part; host 0 writes the model.")
         return
     from pneumoscope.training import tracking
 
     with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
-        run = training.fit(data, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
+        run = training.fit(films, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
     for note in run.notes:
         console.note(note)
     if tracker.lost:
@@ -146,6 +161,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path(
         "evaluation"
     ),
+    classes: ClassesOption = None,
+    other: OtherOption = None,
+    labels_like: LabelsLikeOption = None,
     split: Annotated[
         Split | None, typer.Option(help="Which split to evaluate on; by default test where there is one, else all.")
     ] = None,
@@ -169,7 +187,9 @@ def evaluate(
     from pneumoscope.reporting import evaluation_page
 
     check_folder(out)
-    films = evaluation.choose(layouts.load(data), split.value if split else None)
+    films = evaluation.choose(
+        layouts.load(data, **labelled(classes, other, labels_like)), split.value if split else None
+    )
     detector = Detector(model)
     with console.progress() as bars:
         result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
@@ -196,6 +216,9 @@ def evaluate(
 def calibrate(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The new model file; one that is there is replaced.")],
+    classes: ClassesOption = None,
+    other: OtherOption = None,
+    labels_like: LabelsLikeOption = None,
     model: ModelOption = None,
     sensitivity: Annotated[
         float | None, typer.Option(help="Take the highest threshold with at least this sensitivity, such as 0.95.")
@@ -229,7 +252,7 @@ def calibrate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     check_folder(out.parent)
-    films = recalibration.load(data)
+    films = recalibration.load(data, **labelled(classes, other, labels_like))
     with console.progress() as bars:
         done = recalibration.recalibrate(films, out, model, point=point, progress=console.steps(bars))
     if output_format is Sheet.json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,13 +20,76 @@ ModelOption = Annotated[
     typer.Option("--model", "-m", metavar="FILE", help="A model file; by default the one that comes along."),
 ]
 DataArgument = Annotated[
-    Path,
+    list[Path],
     typer.Argument(
-        metavar="DATA",
+        metavar="DATA...",
         help="A folder with [b]NORMAL/[/b] and [b]PNEUMONIA/[/b], with or without [b]train/ val/ test/[/b] above; a "
-        "CSV file with path,label\\[,patient,site,view,age,boxes,split]; or a MedMNIST .npz.",
+        "CSV file with path,label\\[,patient,site,view,age,boxes,split]; or a MedMNIST .npz. Several DATA are several "
+        "sites.",
     ),
 ]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="CLASS=NAME,...",
+        help="What the data set calls the classes, such as normal=Healthy,pneumonia=Lung_Opacity.",
+    ),
+]
+
+
+class OtherClasses(StrEnum):
+    """What becomes of images of neither class."""
+
+    negative = "negative"
+    skip = "skip"
+
+
+OtherOption = Annotated[
+    OtherClasses | None,
+    typer.Option("--other", help="Take images of other classes as negatives, or skip them; by default an error."),
+]
+
+
+class LabelsLike(StrEnum):
+    """Whose label files are read as they are."""
+
+    nih = "nih"
+    chexpert = "chexpert"
+
+
+LabelsLikeOption = Annotated[
+    LabelsLike | None,
+    typer.Option(
+        "--labels-like", help="DATA holds this collection's own label files: NIH ChestX-ray14's or CheXpert's."
+    ),
+]
+
+
+def labelled(classes: str | None, other: OtherClasses | None, labels_like: LabelsLike | None) -> dict[str, Any]:
+    """Give the options of `layouts.load` that the command line has; what is left out becomes a note."""
+    return {
+        "classes": _classes(classes),
+        "other": other and other.value,
+        "like": labels_like and labels_like.value,
+        "tell": console.note,
+    }
+
+
+def _classes(text: str | None) -> dict[str, str]:
+    """Read `normal=Healthy,pneumonia=Lung_Opacity` into the class of each name.
+
+    Example:
+        >>> _classes("normal=Healthy,pneumonia=Lung_Opacity")
+        {'Healthy': 'normal', 'Lung_Opacity': 'pneumonia'}
+    """
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if wrong := next((name for name, _, word in pairs if not word.strip()), None):
+        raise typer.BadParameter(
+            f"Expected CLASS=NAME, such as normal=Healthy,pneumonia=Lung_Opacity, got '{wrong}'.",
+            param_hint="--classes",
+        )
+    return {word.strip(): name.strip() for name, _, word in pairs}
 
 
 def fetched(name: str, dest: Path | None) -> Path:

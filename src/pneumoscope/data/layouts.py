@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.data import tables, words
+from pneumoscope.data import label_files, tables, words
+from pneumoscope.data.label_files import Like, Reader
 from pneumoscope.data.samples import LABELS, SPLITS, Box, Sample, labels, patient_of
 from pneumoscope.data.words import Classes, Other
 from pneumoscope.errors import DatasetError
@@ -38,6 +40,8 @@ def load(
     complete: bool = True,
     classes: Mapping[str, str] | None = None,
     other: Other | None = None,
+    like: Like | None = None,
+    tell: Callable[[str], object] = warnings.warn,
 ) -> list[Sample]:
     """List the samples of a data set, or of several, in a stable order.
 
@@ -50,6 +54,8 @@ def load(
             `{"Healthy": "normal", "Lung_Opacity": "pneumonia"}`; they take the place of the usual words for the class.
         other: what becomes of images of neither class: `negative` lists them with the label 0 and marks them as
             `other`, `skip` leaves them out. Without it they are an error.
+        like: the data set is a label file of this public collection, `nih` or `chexpert`, or a folder with them.
+        tell: is told what of a table is left out, which is no error: lateral views, labels that are left open.
 
     Returns:
         The samples. The files are listed, not opened: `splits.decode` opens them. Only where neither name nor CSV says
@@ -67,7 +73,10 @@ def load(
     chosen = Classes.of(classes, other)
     samples = []
     for path, site in zip(places, _sites(places), strict=True):
-        samples += _load(path, site, chosen, complete, len(places) > 1)
+        try:
+            samples += _load(path, site, chosen, complete, len(places) > 1, like, tell)
+        except OSError as error:
+            raise DatasetError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
     _check_classes(samples, ", ".join(map(str, places)), complete)
     return _with_patients(samples)
 
@@ -87,20 +96,32 @@ def _sites(places: Sequence[Path]) -> list[str]:
     return ["/".join(part[-depth:]) for part in parts]
 
 
-def _load(path: Path, site: str, classes: Classes, complete: bool, one_of_several: bool) -> list[Sample]:
-    try:
-        if path.is_dir():
-            found = _from_folder(path, classes, complete)
-        elif not path.exists():
-            raise DatasetError(f"Expected a data set at '{path}', which does not exist.")
-        elif path.suffix.lower() in (".csv", ".tsv"):
-            return tables.load(path, classes, site=site, own_patients=one_of_several)
-        elif path.suffix.lower() == ".npz":
-            found = _from_npz(path)
-        else:
-            raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
-    except OSError as error:
-        raise DatasetError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
+def _load(
+    path: Path,
+    site: str,
+    classes: Classes,
+    complete: bool,
+    one_of_several: bool,
+    like: Like | None,
+    tell: Callable[[str], object],
+) -> list[Sample]:
+    if not path.exists():
+        raise DatasetError(f"Expected a data set at '{path}', which does not exist.")
+    if like or (path.is_file() and path.suffix.lower() in (".csv", ".tsv")):
+        readers: dict[Path, Reader | None] = {path: None}
+        if like:
+            readers = {table: Reader(table, split, like) for table, split in label_files.find(path, like)}
+        return [
+            sample
+            for table, reader in readers.items()
+            for sample in tables.load(table, classes, site=site, own_patients=one_of_several, reader=reader, tell=tell)
+        ]
+    if path.is_dir():
+        found = _from_folder(path, classes, complete)
+    elif path.suffix.lower() == ".npz":
+        found = _from_npz(path)
+    else:
+        raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
     return [replace(sample, site=site) for sample in found]
 
 

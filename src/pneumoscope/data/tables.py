@@ -7,10 +7,13 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pneumoscope.data import words
+from pneumoscope.data.label_files import UNCERTAIN, Reader
 from pneumoscope.data.samples import Box, Sample, patient_of
 from pneumoscope.data.words import Classes
 from pneumoscope.errors import DatasetError
@@ -24,18 +27,28 @@ _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
-def load(path: Path, classes: Classes | None = None, *, site: str = "", own_patients: bool = False) -> list[Sample]:
+def load(
+    path: Path,
+    classes: Classes | None = None,
+    *,
+    site: str = "",
+    own_patients: bool = False,
+    reader: Reader | None = None,
+    tell: Callable[[str], object] = warnings.warn,
+) -> list[Sample]:
     """List the samples of a CSV file with the columns `path,label[,patient,site,view,age,boxes,split]`, in any order.
 
     Values are separated by commas, semicolons or tabs; the text is UTF-8, or UTF-16 with its mark. Paths are relative
     to the table, or to the folder above it, or to the working directory, whichever is there; backslashes are taken
-    for slashes where that leads to a file. Other columns are passed over.
+    for slashes where that leads to a file. Several labels have a `|` between them. Other columns are passed over.
 
     Args:
         path: the table.
         classes: what the words in the column `label` mean.
         site: whose images they are where there is no column `site`.
         own_patients: the names in the column `patient` are this table's own; another's may be the same by chance.
+        reader: translates the rows of a public collection's label file.
+        tell: is told what is left out: lateral views, and images whose label the collection leaves open.
 
     Raises:
         DatasetError: a column is missing or a value is none of the known ones; the message names the line.
@@ -44,15 +57,25 @@ def load(path: Path, classes: Classes | None = None, *, site: str = "", own_pati
         >>> samples = load(Path("images.csv"))  # doctest: +SKIP
     """
     classes = classes or Classes()
+    expected, needed = (",".join(reader.columns), reader.columns) if reader else (COLUMNS, ("path", "label"))
     found = []
+    left_out: Counter[str] = Counter()
     for line, row in rows(path):
-        if not {"path", "label"} <= row.keys():
-            raise DatasetError(f"Expected columns {COLUMNS} in '{path}', got {','.join(row) or 'none'}.")
+        if not set(needed) <= row.keys():
+            raise DatasetError(f"Expected columns {expected} in '{path}', got {','.join(row) or 'none'}.")
         if line == 1:
             continue
-        sample = _sample(row, path, line, classes, site, own_patients)
-        if sample is not None:
+        row = reader.row(row) if reader else row
+        if reader and row["label"] == UNCERTAIN:
+            left_out["whose label is uncertain"] += 1
+            continue
+        sample = _sample(row, f"in '{path}', line {line}", path, classes, site, own_patients)
+        if sample and sample.view == "lateral":
+            left_out["of lateral views"] += 1
+        elif sample:
             found.append(sample)
+    for reason, n in left_out.items():
+        tell(f"Left out of '{path}': images {reason} ({n:,}).")
     return found
 
 
@@ -88,9 +111,8 @@ def _decoded(data: bytes) -> str:
 
 
 def _sample(
-    row: dict[str, str], path: Path, line: int, classes: Classes, site: str, own_patients: bool
+    row: dict[str, str], where: str, table: Path, classes: Classes, site: str, own_patients: bool
 ) -> Sample | None:
-    where = f"in '{path}', line {line}"
     if not row["path"]:
         raise DatasetError(f"Expected the path of an image {where}, got none.")
     label = classes.label(row["label"])
@@ -110,7 +132,7 @@ def _sample(
     if other and classes.other == "skip":
         return None
     site = row.get("site") or site
-    found = place(row["path"], path)
+    found = place(row["path"], table)
     named, subtype = patient_of(found.name)
     patient = row.get("patient")
     if patient and own_patients:

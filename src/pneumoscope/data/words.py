@@ -95,12 +95,15 @@ class Classes:
         return cls(named, other)
 
     def label(self, word: str) -> int | None:
-        """Give 0 for `NORMAL`, 1 for `PNEUMONIA`, None for another word.
+        """Give 0 for `NORMAL`, 1 for `PNEUMONIA`, None for another word; of several with `|` between them, one decides.
 
         Example:
-            >>> [Classes().label(word) for word in ("Normal", "PNEUMONIE", "1", "COVID")]
-            [0, 1, 1, None]
+            >>> [Classes().label(word) for word in ("Normal", "PNEUMONIE", "1", "COVID", "Effusion|Pneumonia")]
+            [0, 1, 1, None, 1]
         """
+        if "|" in word:
+            each = {self.label(part) for part in word.split("|")}
+            return 1 if 1 in each else 0 if each == {0} else None
         meant = re.fullmatch(r"([01])\.0*|(true)|(false)", word := plain(word))
         if meant:  # what pandas makes of a column of 0 and 1
             word = meant[1] or ("1" if meant[2] else "0")

@@ -19,6 +19,7 @@ from pneumoscope.inference import model_file
 from pneumoscope.imaging import radiograph
 from pneumoscope.data import splits
 from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.data.words import Classes
 from pneumoscope.inference.detector import Detector, Finding
 from pneumoscope.errors import DatasetError, PneumoscopeError
 from pneumoscope.metrics.metrics import Performance
@@ -75,11 +76,12 @@ class Recalibration:
         }
 
 
-def load(data: str | Path) -> list[Film]:
+def load(data: str | Path | Sequence[str | Path], **how: Any) -> list[Film]:  # noqa: ANN401 - as of `layouts.load`
     """List the labelled films of a site, and check that not all are of a `test` split, to be evaluated on.
 
     Args:
         data: what `layouts.load` takes.
+        **how: its options.
 
     Returns:
         The films.
@@ -91,12 +93,14 @@ def load(data: str | Path) -> list[Film]:
         >>> films = load("our_clinic")  # doctest: +SKIP
     """
     try:
-        films = layouts.load(data)
+        films = layouts.load(data, **how)
     except DatasetError as error:
-        if not _unlabelled(Path(data)):
+        places = [data] if isinstance(data, (str, Path)) else data
+        unlabelled = next((place for place in places if _unlabelled(Path(place))), None)
+        if unlabelled is None:
             raise
         raise DatasetError(
-            f"Expected labelled films, got the folder '{data}' without {LABELS[0]}/ and {LABELS[1]}/ in it: to "
+            f"Expected labelled films, got the folder '{unlabelled}' without {LABELS[0]}/ and {LABELS[1]}/ in it: to "
             "calibrate, the truth must be known. Sort the films into these folders, or give a CSV with path,label. "
             "Whether they look unlike the films the model has learnt from, `pneumoscope predict` says without labels."
         ) from error
@@ -284,5 +288,5 @@ def _unlabelled(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     films = list(radiograph.files(folder))
-    names = {part.lower() for film in films for part in film.relative_to(folder).parts[:-1]}
-    return bool(films) and not names & {name.lower() for name in LABELS}
+    names = {part for film in films for part in film.relative_to(folder).parts[:-1]}
+    return bool(films) and all(Classes().label(name) is None for name in names)
