@@ -12,14 +12,12 @@ import pytest
 from PIL import Image
 
 from pneumoscope import Detector
-from pneumoscope.data import layouts
-from pneumoscope.evaluation import evaluate
-from pneumoscope.imaging import radiograph
-from pneumoscope.data import splits
-from pneumoscope.imaging import corruptions
+from pneumoscope.data import layouts, splits
 from pneumoscope.data.layouts import Film
-from pneumoscope.errors import DatasetError
 from pneumoscope.data.splits import Decoded
+from pneumoscope.errors import DatasetError
+from pneumoscope.evaluation import evaluate
+from pneumoscope.imaging import corruptions, radiograph
 from tests.conftest import SIZE, drawn, drawn_film
 
 

@@ -12,16 +12,15 @@ import pytest
 from PIL import Image
 
 from pneumoscope import Detector
-from pneumoscope.evaluation import recalibration
 from pneumoscope.data import layouts
-from pneumoscope.evaluation.evaluate import evaluate
-from pneumoscope.metrics import metrics
-from pneumoscope.inference import model_file
-from pneumoscope.imaging import radiograph
-from pneumoscope.imaging import corruptions
-from pneumoscope.evaluation.recalibration import Recalibration
 from pneumoscope.data.layouts import Film
 from pneumoscope.errors import DatasetError, ModelFileError, NotFoundError
+from pneumoscope.evaluation import recalibration
+from pneumoscope.evaluation.evaluate import evaluate
+from pneumoscope.evaluation.recalibration import Recalibration
+from pneumoscope.imaging import corruptions, radiograph
+from pneumoscope.inference import model_file
+from pneumoscope.metrics import metrics
 from pneumoscope.metrics.thresholds import OperatingPoint
 from tests.conftest import drawn, drawn_film
 

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.data import layouts
-from pneumoscope.ood import embedding
-from pneumoscope.metrics import metrics
-from pneumoscope.imaging import corruptions
-from pneumoscope.evaluation import localisation
 from pneumoscope.data.layouts import Film
-from pneumoscope.inference.detector import Detector, Finding
-from pneumoscope.errors import DatasetError
-from pneumoscope.metrics.metrics import Estimate, Performance
-from pneumoscope.inference.model_file import Card
 from pneumoscope.data.splits import Decoded
+from pneumoscope.errors import DatasetError
+from pneumoscope.evaluation import localisation
+from pneumoscope.imaging import corruptions
+from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.model_file import Card
+from pneumoscope.metrics import metrics
+from pneumoscope.metrics.metrics import Estimate, Performance
+from pneumoscope.ood import embedding
 
 HEADLINE = ("sensitivity", "specificity")
 """The figures whose worst shift is told."""

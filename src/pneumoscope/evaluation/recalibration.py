@@ -11,21 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.metrics import calibration
-from pneumoscope.data import layouts
-from pneumoscope.ood import embedding
-from pneumoscope.metrics import metrics
-from pneumoscope.inference import model_file
-from pneumoscope.imaging import radiograph
-from pneumoscope.data import splits
+from pneumoscope.data import layouts, splits
 from pneumoscope.data.layouts import LABELS, Film
-from pneumoscope.data.words import Classes
-from pneumoscope.inference.detector import Detector, Finding
-from pneumoscope.errors import DatasetError, PneumoscopeError
-from pneumoscope.metrics.metrics import Performance
-from pneumoscope.inference.model_file import Card
-from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
 from pneumoscope.data.splits import Decoded
+from pneumoscope.data.words import Classes
+from pneumoscope.errors import DatasetError, PneumoscopeError
+from pneumoscope.imaging import radiograph
+from pneumoscope.inference import model_file
+from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.model_file import Card
+from pneumoscope.metrics import calibration, metrics
+from pneumoscope.metrics.metrics import Performance
+from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
+from pneumoscope.ood import embedding
 
 MIN_FILMS = 40
 """With 20 films of a class the interval of a sensitivity of 0.9 is 0.70 to 0.97; fewer choose no threshold."""

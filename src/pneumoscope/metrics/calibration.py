@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pneumoscope.metrics import metrics
 from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint, logit, sigmoid
 
 MIN_PER_CLASS = 10
@@ -294,3 +295,29 @@ def conformal_band(
     pneumonia_from = float(positive[below - 1]) if below else 0.0
     normal_to = float(negative[-above]) if above else 1.0
     return min(pneumonia_from, normal_to), max(pneumonia_from, normal_to)
+
+
+def beyond_band(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], fitted: Calibration
+) -> dict[str, metrics.Estimate]:
+    """Measure what the band guarantees where it was not fitted: the share of each class beyond it on the wrong side.
+
+    Args:
+        labels: (N,), 0 or 1.
+        probabilities: (N,), in [0, 1].
+        fitted: whose band it is.
+
+    Returns:
+        `normals_above` and `pneumonias_below`, each with its 95 % interval.
+
+    Example:
+        >>> fitted = Calibration(uncertain_low=0.4, uncertain_high=0.6)
+        >>> beyond = beyond_band(np.array([0, 0, 1, 1]), np.array([0.1, 0.7, 0.5, 0.9]), fitted)
+        >>> beyond["normals_above"].value, beyond["pneumonias_below"].value
+        (0.5, 0.0)
+    """
+    normal, positive = probabilities[labels == 0], probabilities[labels == 1]
+    return {
+        "normals_above": metrics.wilson(int((normal > fitted.uncertain_high).sum()), len(normal)),
+        "pneumonias_below": metrics.wilson(int((positive < fitted.uncertain_low).sum()), len(positive)),
+    }

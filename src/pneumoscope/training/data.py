@@ -99,6 +99,25 @@ def loaded(data: str | Path | Sequence[str | Path] | Sequence[Film]) -> list[Fil
     return layouts.load(paths) if paths else [item for item in items if isinstance(item, Film)]
 
 
+def without(films: Sequence[Film], site: str) -> tuple[list[Film], list[Film]]:
+    """Divide images into those of the other sites, to train on, and those of one site, to measure at.
+
+    Raises:
+        DatasetError: there is no such site, or no other.
+
+    Example:
+        >>> rest, left_out = without([Film(Path("a"), 0, "a", site="A"), Film(Path("b"), 1, "b", site="B")], "B")
+        >>> [film.site for film in rest], [film.site for film in left_out]
+        (['A'], ['B'])
+    """
+    sites = sorted({film.site for film in films})
+    if site not in sites:
+        raise DatasetError(f"Expected one of the sites {', '.join(sites)} to leave out, got '{site}'.")
+    if len(sites) == 1:
+        raise DatasetError(f"Expected another site to train on, got '{site}' alone: name a second data set.")
+    return [film for film in films if film.site != site], [film for film in films if film.site == site]
+
+
 def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[str]]:
     """Choose, at each site, who is trained on and who is held out to validate.
 

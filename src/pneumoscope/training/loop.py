@@ -410,6 +410,25 @@ def kept(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> int:
     return losses.index(min(losses)) + 1
 
 
+def reason(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> str:
+    """Say which epoch's weights were kept, and why.
+
+    Example:
+        >>> rows = [{"phase": "network", "epoch": e, "val_loss": loss} for e, loss in ((1, 0.3), (2, 0.2), (3, 0.4))]
+        >>> reason(rows, Recipe(schedule="plateau"))
+        'Kept: epoch 2 of 3, with the lowest validation loss, 0.2000.'
+    """
+    row = rows[kept(rows, recipe) - 1]
+    why = (
+        "the last: the learning rate has fallen to nothing there"
+        if recipe.schedule == "cosine" and row["phase"] == "network"
+        else "with the lowest validation loss"
+    )
+    last = max(int(other["epoch"]) for other in rows if other["phase"] == row["phase"])
+    part = "" if row["phase"] == "network" else f" of the {row['phase']}"
+    return f"Kept: epoch {int(row['epoch'])} of {last}{part}, {why}, {row['val_loss']:.4f}."
+
+
 def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
     """Say whether the last `stop_after` epochs brought no better validation loss.
 

@@ -32,6 +32,9 @@ from pneumoscope.training.recipe import Recipe
 
 STRESSED_COPIES = 4
 
+MOSTLY = 0.9
+"""From this share of uncertain validation images on the user is told."""
+
 USUAL_FILMS = 1000
 """Training films, at most, that say what each place of a usual film adds to the logit."""
 
@@ -47,11 +50,13 @@ class Run:
         model: the model file.
         validation: its figures on the held-out patients.
         notes: decisions that the user should know of.
+        kept: which epoch's weights these are, and why.
     """
 
     model: Path
     validation: metrics.Performance
     notes: list[str]
+    kept: str = ""
 
 
 def finish(
@@ -95,6 +100,7 @@ def finish(
     if len(others.films):
         called = fitted.probabilities(loop.predict_logits(network, others.pixels)) >= fitted.threshold
         measured["others_called_pneumonia"] = asdict(metrics.wilson(int(called.sum()), len(called)))
+    notes += _doubts(fitted, logits)
     unlike: dict[str, Any] = {}
     seen_views: dict[str, Any] = {}
     if len(films.validation.films) >= embedding.ENOUGH:
@@ -133,6 +139,24 @@ def finish(
     write_text(out / "validation.json", json.dumps(measured, indent=2))
     model_file.write(network, card, out / "model.onnx", validation.pixels[:32], usual)
     return Run(out / "model.onnx", figures, notes)
+
+
+def _doubts(fitted: calibration.Calibration, logits: NDArray[np.float64]) -> list[str]:
+    """Say where a model is of little use: it calls everything one class, or everything uncertain."""
+    called = logits > 0
+    doubts = []
+    if called.all() or not called.any():
+        doubts.append(
+            f"At even odds the network calls every validation image {layouts.LABELS[int(called[0])]}: it has learnt too "
+            "little. Train longer, or on more images."
+        )
+    uncertain = np.mean([fitted.is_uncertain(p) for p in fitted.probabilities(logits)])
+    if uncertain > MOSTLY:
+        doubts.append(
+            f"{uncertain:.0%} of the validation images lie in the uncertain band: with so few images, or so short a "
+            "training, hardly any finding is sure. Train longer, or give more images."
+        )
+    return doubts
 
 
 def told(recipe: Recipe) -> dict[str, Any]:

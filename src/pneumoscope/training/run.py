@@ -19,7 +19,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
-from pneumoscope.training import boxes, distributed, loop
+from pneumoscope.training import boxes, distributed, history, loop
 from pneumoscope.training.augmentation import NONE
 from pneumoscope.training.data import Prepared, prepare
 from pneumoscope.training.loop import Checkpoint, Examples, Phase, Progress
@@ -73,7 +73,7 @@ def fit(
     if distributed.share().host:
         raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
     films, network = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
-    run = finish(network, films, recipe, out, progress)
+    run = replace(finish(network, films, recipe, out, progress), kept=loop.reason(history.read(out), recipe))
     tracker.finished(run.model, run.validation.as_dict())
     return run
 
