@@ -79,9 +79,7 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
     leave_out: Annotated[
         str | None,
-        typer.Option(
-            metavar="SITE", help="Train on the other sites and measure at this one: what a new hospital sees."
-        ),
+        typer.Option(metavar="SITE", help="Train on the other sites and measure here: what a new hospital sees."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder, by its recipe.")

@@ -187,8 +187,8 @@ def _with_verdicts(
         uncertain_low=min(low, threshold),
         uncertain_high=max(high, threshold),
         uncertain_reason=(
-            f"On films like those {n}{where}, on average at most {alpha:.0%} of the normals lie above the band and at most "
-            f"{alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
+            f"On films like those {n}{where}, on average at most {alpha:.0%} of the normals lie above the band and at "
+            f"most {alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
         ),
     )
 

@@ -323,9 +323,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def _augmented(
         self, i: int, places: NDArray[np.int64], batch: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.bool_]]:
-        """Give the images of a batch as the network is to see them, the cells (n, h * w) that boxes cover, and whether
-        the thorax is hidden.
-        """
+        """Give a batch as the network is to see it: images, cells (n, h * w) that boxes cover, hidden thoraces."""
         inputs, strength = self.examples.inputs, self.recipe.augmentation
         if inputs.ndim > 3 or strength == augmentation.NONE:
             boxes = self.examples.boxes
@@ -382,7 +380,8 @@ def learning_rate(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> float:
     """Give the rate for the epoch after `rows`: reduced each time `reduce_after` epochs brought no better loss.
 
     Example:
-        >>> learning_rate([{"val_loss": 0.3}] * 3, Recipe(learning_rate=1e-3, reduce_after=2, reduce_by=0.1, schedule="plateau"))
+        >>> recipe = Recipe(learning_rate=1e-3, reduce_after=2, reduce_by=0.1, schedule="plateau")
+        >>> learning_rate([{"val_loss": 0.3}] * 3, recipe)
         0.0001
     """
     rate, best, waited = recipe.learning_rate, float("inf"), 0

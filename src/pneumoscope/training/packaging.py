@@ -147,8 +147,8 @@ def _doubts(fitted: calibration.Calibration, logits: NDArray[np.float64]) -> lis
     doubts = []
     if called.all() or not called.any():
         doubts.append(
-            f"At even odds the network calls every validation image {layouts.LABELS[int(called[0])]}: it has learnt too "
-            "little. Train longer, or on more images."
+            f"At even odds the network calls every validation image {layouts.LABELS[int(called[0])]}: it has learnt "
+            "too little. Train longer, or on more images."
         )
     uncertain = np.mean([fitted.is_uncertain(p) for p in fitted.probabilities(logits)])
     if uncertain > MOSTLY:

@@ -78,8 +78,8 @@ class Recipe:
         batch_norm: whether pretrained batch normalisation is `trained` with the network or stays `frozen`.
         box_weight: weight of the loss of the evidence map against radiologists' boxes, where the images have any; 0
             leaves them unused.
-        other_share: share of a site's negatives that are images of other findings, where it has any; 0 keeps them out of
-            the network's training.
+        other_share: share of a site's negatives that are images of other findings, where it has any; 0 keeps them out
+            of the network's training.
         other_target: what images of other findings are taught as, from 0 (`NORMAL`) to 0.5 (even odds).
         average: momentum of the moving average of the weights, which is what is kept; 0 keeps the last weights.
         sensitivity: the least sensitivity on the held-out patients that the threshold is chosen for; 0 where none is

@@ -30,8 +30,9 @@ def strata(films: Sequence[Film], other_share: float = 0.5) -> list[Stratum]:
     """Divide images into strata whose shares balance the classes within each site, and the views within each class.
 
     A site's share of a batch goes with the square root of its number of images: evenly, a small site's images would be
-    learnt by heart; by number, it would not be heard. Each class has half of its site's share. Within each of these every view has the same share. Images of a
-    view that a site has of one class only are left out: there the view would tell the class.
+    learnt by heart; by number, it would not be heard. Each class has half of its site's share, and within a class
+    every view has the same. Images of a view that a site has of one class only are left out: there the view would tell
+    the class.
 
     Args:
         films: the training images.
