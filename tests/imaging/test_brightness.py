@@ -28,7 +28,10 @@ def stored(most: float, dtype: str) -> NDArray[Any]:
 @pytest.mark.parametrize(
     ("most", "dtype"),
     [
-        *((most, "uint16") for most in (300, 1000, 1023, 2100, 3000, 4095, 5000, 10_000, 16_383, 20_000, 40_000, 65_535)),
+        *(
+            (most, "uint16")
+            for most in (300, 1000, 1023, 2100, 3000, 4095, 5000, 10_000, 16_383, 20_000, 40_000, 65_535)
+        ),
         *((most, "int16") for most in (255, 4095, 10_000, 32_767)),
         *((most, "int32") for most in (4095, 70_000)),
         *((most, "uint32") for most in (10_000, 2**32 - 1)),

@@ -31,6 +31,12 @@ DIM = 0.55
 OVERSHOOT = 1 / 8
 """Of the range: how far resizing by Lanczos's kernel leaves it, at the edges of white markers above all."""
 
+DARK = 0.5
+"""What a tenth of a radiograph is brighter than; of 1,536 of two hospitals all but four, and half as bright none."""
+
+SATURATED = 0.04
+"""The share of a radiograph that may be white; of the same ones none has more than 0.031."""
+
 _SAMPLE = 2**20
 """Samples of floats and of deep integers that are sorted to find the range, of larger images evenly spread ones."""
 
@@ -71,8 +77,8 @@ class Span(NamedTuple):
 def unit(values: NDArray[Any]) -> Scaled:
     """Scale samples of any type to [0, 1].
 
-    Which values are black and white hangs on neither the brightest sample nor the type: 12-bit images travel in 16 bits,
-    a few samples of resized ones lie beyond their range, and other ranges are no power of two.
+    Which values are black and white hangs on neither the brightest sample nor the type: 12-bit images travel in 16
+    bits, a few samples of resized ones lie beyond their range, and other ranges are no power of two.
 
     Args:
         values: of any shape.
@@ -141,6 +147,18 @@ def span(levels: NDArray[Any], counts: NDArray[np.int64] | None = None, known: f
     return Span(0.0, top if top > 0 else full, max(int(top).bit_length(), 1) if dark else bits, dark)
 
 
+def remarks(pixels: NDArray[np.floating[Any]]) -> list[str]:
+    """Say whether an image (H, W) in [0, 1] is so dark, or so much of it white, that a finding may hang on it.
+
+    Example:
+        >>> remarks(np.full((32, 32), 0.2)), remarks(np.ones((32, 32))), remarks(np.full((32, 32), 0.6))
+        (['dark'], ['saturated'], [])
+    """
+    some = pixels[:: max(1, pixels.shape[0] // 64), :: max(1, pixels.shape[1] // 64)]
+    dark = np.count_nonzero(some > DARK) < 0.1 * some.size
+    return ["dark"] if dark else ["saturated"] if np.count_nonzero(some > 0.98) > SATURATED * some.size else []
+
+
 def brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Reduce (H, W, channels) to (H, W): colours weighed, the last of 2 or 4 channels laid over black.
 
@@ -189,7 +207,7 @@ def _top(levels: NDArray[Any], counts: NDArray[np.int64]) -> float:
 
 
 def _overshoots(levels: NDArray[Any], counts: NDArray[np.int64], top: float, white: float) -> bool:
-    """Say whether but a few samples are brighter than white, but a little, and each in its own way: markers are even."""
+    """Say whether but a few samples are brighter than white, but a little, and unlike each other, as markers are not."""
     above = counts[levels > white]
     few = len(above) and above.sum() <= (1 - BULK) * counts.sum()
     return bool(top <= white * (1 + OVERSHOOT) and few and above.max() <= max(0.2 * above.sum(), 4))

@@ -107,7 +107,13 @@ def decode(
             f"The picture cannot be decoded{reason}: copy it again from its origin, or export it anew."
         ) from error
     shape = (width, height) if turn in _ON_THE_SIDE else (height, width)
-    return np.ascontiguousarray(pixels, dtype=np.float32), str(picture.format), bits, shape, tuple(note for note in notes if notes[note])
+    return (
+        np.ascontiguousarray(pixels, dtype=np.float32),
+        str(picture.format),
+        bits,
+        shape,
+        tuple(note for note in notes if notes[note]),
+    )
 
 
 def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
