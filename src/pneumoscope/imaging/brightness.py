@@ -207,7 +207,7 @@ def _top(levels: NDArray[Any], counts: NDArray[np.int64]) -> float:
 
 
 def _overshoots(levels: NDArray[Any], counts: NDArray[np.int64], top: float, white: float) -> bool:
-    """Say whether but a few samples are brighter than white, but a little, and unlike each other, as markers are not."""
+    """Say whether few samples are brighter than white, but a little, and of unlike levels: markers are of one."""
     above = counts[levels > white]
     few = len(above) and above.sum() <= (1 - BULK) * counts.sum()
     return bool(top <= white * (1 + OVERSHOOT) and few and above.max() <= max(0.2 * above.sum(), 4))

@@ -96,7 +96,8 @@ def decode(
         samples, bits, dark = _samples(picture, data)
         turn = picture.getexif().get(0x0112, 1)
         pixels = _upright(brightness(samples), turn)
-        notes = {"first_frame_only": _has_more(picture), "dark": dark}
+        noted = {"first_frame_only": _has_more(picture), "dark": dark}
+        notes = tuple(note for note, holds in noted.items() if holds)
     except PneumoscopeError:
         raise
     except MemoryError:
@@ -107,13 +108,7 @@ def decode(
             f"The picture cannot be decoded{reason}: copy it again from its origin, or export it anew."
         ) from error
     shape = (width, height) if turn in _ON_THE_SIDE else (height, width)
-    return (
-        np.ascontiguousarray(pixels, dtype=np.float32),
-        str(picture.format),
-        bits,
-        shape,
-        tuple(note for note in notes if notes[note]),
-    )
+    return np.ascontiguousarray(pixels, dtype=np.float32), str(picture.format), bits, shape, notes
 
 
 def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
