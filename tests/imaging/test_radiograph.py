@@ -31,8 +31,9 @@ from pneumoscope.errors import (
     UnsupportedError,
 )
 from pneumoscope.imaging import radiograph
+from pneumoscope.imaging.brightness import LUMA
 from pneumoscope.imaging.radiograph import MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
-from pneumoscope.imaging.raster import LUMA, MOST_LEFT_OVER
+from pneumoscope.imaging.raster import MOST_LEFT_OVER
 from tests.conftest import drawn_film
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -623,8 +624,7 @@ def test_colours_of_any_sampling_are_read(sampling: str) -> None:
 @pytest.mark.parametrize("values", [np.uint16(4095), np.int32(70_000), np.float32(300.0)])
 def test_a_film_of_many_pixels_is_scaled_throughout(values: np.generic) -> None:
     film = (np.linspace(0, 1, 300 * 301).reshape(300, 301) * float(values)).astype(values.dtype)
-    most = float(values) if values.dtype.kind == "f" else 2 ** int(values).bit_length() - 1
-    assert read(film).pixels == pytest.approx(film / most, abs=1e-6)
+    assert read(film).pixels == pytest.approx(film / values, abs=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import raster
+from pneumoscope.imaging import brightness, raster
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 
@@ -213,6 +213,6 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Radiograph:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or array.size == 0:
         raise UnsupportedError(f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}.")
     raster.check_size(array.shape[1], array.shape[0], array[:1, :1].size, max_pixels)
-    samples, bits = raster.unit(array)
-    pixels = np.ascontiguousarray(raster.brightness(samples), dtype=np.float32)
-    return Radiograph(pixels, "array", bits, pixels.shape)
+    samples, bits, dark = brightness.unit(array)
+    pixels = np.ascontiguousarray(brightness.brightness(samples), dtype=np.float32)
+    return Radiograph(pixels, "array", bits, pixels.shape, ("dark",) if dark else ())

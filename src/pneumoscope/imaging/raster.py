@@ -18,9 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
-
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Weights of red, green and blue in brightness (ITU-R BT.601-7, section 2.5.1), as Pillow uses them."""
+from pneumoscope.imaging.brightness import Scaled, brightness, unit
 
 _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
@@ -61,9 +59,6 @@ MAX_SCANS = 100
 MOST_LEFT_OVER = 3
 """Bytes at the end of a JPEG that say nothing; more of them are a part of the picture that was lost."""
 
-_BLOCK = 2**15
-"""Samples scaled at a time: as many as fit into a processor's cache."""
-
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each picture is not safe in
@@ -98,10 +93,11 @@ def decode(
         width, height = picture.size
         if at_least and picture.mode in ("L", "RGB") and min(width, height) >= 2 * at_least and _is_reducible(data):
             picture.draft("L", (at_least, at_least))
-        samples, bits = _samples(picture, data)
+        samples, bits, dark = _samples(picture, data)
         turn = picture.getexif().get(0x0112, 1)
         pixels = _upright(brightness(samples), turn)
-        notes = ("first_frame_only",) if _has_more(picture) else ()
+        noted = {"first_frame_only": _has_more(picture), "dark": dark}
+        notes = tuple(note for note, holds in noted.items() if holds)
     except PneumoscopeError:
         raise
     except MemoryError:
@@ -286,25 +282,26 @@ def _has_more(picture: ImageFile.ImageFile) -> bool:
     return True
 
 
-def _samples(picture: ImageFile.ImageFile, data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Decode without turning: float32 in [0, 1], (H, W) or (H, W, channels), and the bits a sample had."""
+def _samples(picture: ImageFile.ImageFile, data: bytes) -> Scaled:
+    """Decode without turning: samples (H, W) or (H, W, channels)."""
     deep = _deep(picture, data)
     if deep is not None:
-        samples, bits = unit(deep)
+        samples, bits, dark = unit(deep)
         if "transparency" in picture.info:  # the one colour of a PNG that is
             samples[(np.atleast_3d(deep) == picture.info["transparency"]).all(axis=-1)] = 0.0
         # Pillow turns white-is-zero pictures the right way round for 8 bits, not for more.
         white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
-        return 1.0 - samples if white_is_zero else samples, bits
+        return Scaled(1.0 - samples if white_is_zero else samples, bits, dark)
     if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
         whole = whole_jpeg(data, picture.size, 1 if picture.mode == "L" else 3)
-        return unit(np.asarray(picture) if whole is None else whole)[0], 8
+        return unit(np.asarray(picture) if whole is None else whole)
     mode = picture.mode
     if "transparency" in picture.info or mode == "PA":
         plain = "RGBA"
     else:  # the others are P, CMYK, YCbCr and LAB
         plain = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(mode, "RGB")
-    return unit(np.asarray(picture.convert(plain)))[0], 1 if mode == "1" else 8
+    samples, _, dark = unit(np.asarray(picture.convert(plain)))
+    return Scaled(samples, 1 if mode == "1" else 8, dark)
 
 
 def _deep(picture: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
@@ -347,71 +344,6 @@ def _set_layout(picture: ImageFile.ImageFile, layout: str) -> ImageFile.ImageFil
         for tile in picture.tile
     ]
     return picture
-
-
-def unit(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
-    """Scale samples of any type to [0, 1], and say how many bits they have; 0 for floats.
-
-    Raises:
-        UnsupportedError: they are no numbers.
-        UnreadableError: some are not finite.
-
-    Example:
-        >>> unit(np.array([0, 4095], dtype=np.uint16))
-        (array([0., 1.], dtype=float32), 12)
-    """
-    if values.dtype == np.bool_:
-        return values.astype(np.float32), 1
-    if values.dtype == np.uint8:
-        scaled = values.astype(np.float32)
-        scaled /= 255.0
-        return scaled, 8
-    if np.issubdtype(values.dtype, np.integer):
-        return _unit_integers(values)
-    if np.issubdtype(values.dtype, np.floating):
-        return _unit_floats(values), 0
-    raise UnsupportedError(f"Expected an array of integers or floats, got {values.dtype}.")
-
-
-def _unit_integers(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
-    """Scale integers of unknown depth to [0, 1] by the depth they use: 12-bit films often travel in 16."""
-    low = min(int(values.min()), 0)
-    bits = max(8, (int(values.max()) - low).bit_length())
-    exact = np.float32 if values.dtype.itemsize <= 2 else np.float64
-    return _scaled(values, exact, float(low), float(2**bits - 1)), bits
-
-
-def _unit_floats(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Take floats in [0, 1] as they are and stretch any others from their smallest to their largest."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(high - low):
-        raise UnreadableError("Expected finite pixels, got some that are infinite or not a number.")
-    if low >= 0.0 and high <= 1.0:
-        return values.astype(np.float32)
-    return _scaled(values, np.float64, low, (high - low) or 1.0)
-
-
-def _scaled(values: NDArray[Any], exact: type[np.floating[Any]], low: float, span: float) -> NDArray[np.float32]:
-    """Give (values - low) / span, a block at a time: of a large film there is room for one copy, not for three."""
-    flat, scaled = values.reshape(-1), np.empty(values.size, dtype=np.float32)
-    for start in range(0, len(flat), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        scaled[block] = (flat[block].astype(exact) - exact(low)) / exact(span)
-    return scaled.reshape(values.shape)
-
-
-def brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Reduce (H, W, channels) to (H, W): colours weighed, the last of 2 or 4 channels laid over black.
-
-    Example:
-        >>> brightness(np.ones((1, 1, 4), dtype=np.float32) / 2)
-        array([[0.25]], dtype=float32)
-    """
-    if samples.ndim == 2:
-        return samples
-    channels = samples.shape[-1]
-    gray = samples[..., :3] @ LUMA if channels >= 3 else samples[..., 0]
-    return gray * samples[..., -1] if channels in (2, 4) else gray
 
 
 def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pneumoscope.data.splits import picture_key
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
-from pneumoscope.imaging import preprocessing, radiograph
+from pneumoscope.imaging import brightness, preprocessing, radiograph
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Source
 from pneumoscope.inference import model_file, runtimes
@@ -41,6 +41,7 @@ SMALLEST_SIDE = 0.125
 
 WARNINGS = {
     "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
+    "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
     "framed": "A wide even frame lies around the film; what is within was judged.",
     "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
@@ -48,6 +49,7 @@ WARNINGS = {
     "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
     "raw": "The header says that these are raw detector data, not made for the eye: the verdict is not to be trusted.",
     "rotated": "The film seems to be turned by 90 or 180 degrees: the verdict is not to be trusted; turn it upright.",
+    "saturated": "Much of the image is pure white, where nothing can be seen: probability and finding may be off.",
     "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
     "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
 }
@@ -265,6 +267,7 @@ class Detector:
             )
         warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
         warnings += view.warnings
+        warnings += brightness.remarks(pixels)
         if box.area < 1.0:
             warnings.append("framed")
         if min(height, width) < self.card.input_size:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut
 
 from pneumoscope.errors import UnreadableError
-from pneumoscope.imaging.raster import LUMA
+from pneumoscope.imaging.brightness import LUMA
 
 PERCENTILES = (0.5, 99.5)
 """What is shown where no window is of use: all but the most extreme values."""

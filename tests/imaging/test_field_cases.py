@@ -1,0 +1,41 @@
+"""Inputs as devices and people write them: each gets the finding of its twin, the same image in another form."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from pneumoscope import Detector
+from tests.conftest import ROOT
+
+CLOSE = 0.01
+"""What the probabilities of an input and its twin may differ by."""
+
+FIELD = Path(os.environ.get("PNEUMOSCOPE_FIELD", ROOT.parent / "shared" / "field"))
+CASES = [
+    row
+    for row in (csv.DictReader((FIELD / "cases.csv").open(encoding="utf-8")) if (FIELD / "cases.csv").exists() else ())
+    if row["twin"]
+    and row["kind"]
+    in {
+        "brightness scale hangs on one pixel",
+        "range used is not a power of two",
+        "dim image",
+    }
+]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+def test_an_input_gets_the_finding_of_its_twin(case: dict[str, str], detector: Detector) -> None:
+    found, twin = detector.examine([FIELD / case["file"], FIELD / case["twin"]])
+    assert found.error is None
+    assert found.finding == twin.finding
+    assert found.probability == pytest.approx(twin.probability, abs=CLOSE)
