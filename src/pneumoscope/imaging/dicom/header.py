@@ -212,6 +212,16 @@ def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
         raise _refusal("a lateral view", "Patient Orientation")
 
 
+def is_radiography(sop_class: str) -> bool:
+    """Say whether objects of a SOP class may hold a radiograph, by its UID.
+
+    Example:
+        >>> is_radiography("1.2.840.10008.5.1.4.1.1.1"), is_radiography("1.2.840.10008.5.1.4.1.1.2")
+        (True, False)
+    """
+    return bool(_RADIOGRAPHY.search(UID(sop_class).keyword))
+
+
 def is_raw(header: pydicom.Dataset) -> bool:
     """Say whether a header declares what a detector measured, not yet made for the eye (PS3.3, section C.8.11.1.1.1).
 
