@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import (
@@ -91,7 +92,7 @@ class Receiver:
         entity.maximum_associations = 10**6  # counted below, where silent connections take nobody's place
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
-            if is_radiography(context.abstract_syntax):
+            if is_radiography(str(context.abstract_syntax)):
                 entity.add_supported_context(context.abstract_syntax, SYNTAXES)
         self._server: Server | None = None
 
@@ -101,18 +102,15 @@ class Receiver:
         Raises:
             UnsupportedError: the address cannot be bound to.
         """
-        handlers = [
+        handlers: list[evt.EventHandlerType] = [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, lambda event: self._telemetry.association("accepted")),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_CONN_CLOSE, _forget),
         ]
-        contexts, title = self._entity.supported_contexts, self._entity.ae_title
         try:
-            self._server = Server(
-                self._entity, (host, port), title, contexts, evt_handlers=handlers, limits=self._limits, tls=tls
-            )
+            self._server = Server(self._entity, (host, port), handlers, self._limits, tls)
         except OSError as error:
             raise UnsupportedError(
                 f"Expected an address and port that can be listened on, got {host}:{port} ({error.strerror}): name "
@@ -137,7 +135,7 @@ class Receiver:
         return sum(one.is_established for one in self._server.active_associations) if self._server else 0
 
     def _requested(self, event: evt.Event) -> None:
-        association = event.assoc
+        association: Any = event.assoc
         request = association.requestor.primitive
         if not admits(self._allowed, _sender(event)):
             reason = "calling_title"
@@ -152,7 +150,8 @@ class Receiver:
         association.kill()
 
     def _store(self, event: evt.Event) -> Dataset:
-        messages: Messages = event.assoc.dimse
+        association: Any = event.assoc
+        messages: Messages = association.dimse
         try:
             status, comment = self._taken(event, messages.excess)
         except Exception as error:  # noqa: BLE001 - the peer gets an answer, whatever it has sent
@@ -184,9 +183,10 @@ class Receiver:
 
 
 def _sender(event: evt.Event) -> Sender:
-    requestor = event.assoc.requestor
+    requestor: Any = event.assoc.requestor
     return Sender(requestor.primitive.calling_ae_title.strip(), requestor.address_info.address)
 
 
 def _forget(event: evt.Event) -> None:
-    event.assoc.dimse.held = 0
+    association: Any = event.assoc
+    association.dimse.held = 0

@@ -9,9 +9,10 @@ from io import BytesIO
 from socket import socket
 from typing import Any
 
-from pynetdicom import _config
+from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -62,7 +63,9 @@ class Messages(DIMSEServiceProvider):
             self._check(self.msg_queue.qsize() < _QUEUED)
             if self.message is None:
                 self.held, self._looked, self.excess = 0, 0, None
-            parts = [[number, self._bounded(part)] for number, part in primitive.presentation_data_value_list]
+            parts: list[Any] = [
+                [number, self._bounded(part)] for number, part in primitive.presentation_data_value_list
+            ]
             primitive.presentation_data_value_list = parts
             super().receive_primitive(primitive)
             self._check(self.message is None or self.message.encoded_command_set.tell() <= _COMMAND_BYTES)
@@ -160,10 +163,24 @@ class Server(ThreadedAssociationServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, *args: Any, limits: Limits, tls: ssl.SSLContext | None, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        entity: AE,
+        address: tuple[str, int],
+        handlers: list[EventHandlerType],
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.limits, self.tls = limits, tls
         self.messages: weakref.WeakSet[Messages] = weakref.WeakSet()
-        super().__init__(*args, request_handler=_Handler, **options)
+        super().__init__(
+            entity,
+            address,
+            entity.ae_title,
+            entity.supported_contexts,
+            evt_handlers=handlers,
+            request_handler=_Handler,
+        )
 
     def verify_request(self, request: object, client_address: object) -> bool:
         """Say whether a connection is dealt with at all; a few beyond the limit are told why not."""
