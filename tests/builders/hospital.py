@@ -28,6 +28,7 @@ from pneumoscope.dimse.spool import Spool
 from pneumoscope.inference.detector import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import structured_report
+from pneumoscope.service.worker import Row, Submission, Worker
 
 CARD = Card("cnn", 32)
 FOUND = Finding("", 0.75, "PNEUMONIA", False, 0.4)
@@ -38,10 +39,11 @@ orthanc = pytest.mark.skipif(
 )
 
 
-class QuickWorker:
+class QuickWorker(Worker):
     """Finds pneumonia on everything, without a model or a process of its own."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.starts = 1
         self.finding = FOUND
 
@@ -50,17 +52,17 @@ class QuickWorker:
 
     def stop(self) -> None: ...
 
-    def judge(self, submissions: Sequence[Any], seconds: float) -> list[dict[str, Any]]:
+    def judge(self, submissions: Sequence[Submission], seconds: float) -> list[Row]:
         return [self.row(submission.data) for submission in submissions]
 
-    def row(self, data: bytes) -> dict[str, Any]:
+    def row(self, data: bytes) -> Row:
         made = structured_report.objects(self.finding, data, CARD)
         return self.finding.as_dict() | {"reports": [structured_report.encode(one) for one in made], "instance": {}}
 
 
 @contextmanager
 def listening(
-    folder: Path, *destinations: Node, worker: Any = None, limits: Limits | None = None, **settings: Any
+    folder: Path, *destinations: Node, worker: Worker | None = None, limits: Limits | None = None, **settings: Any
 ) -> Iterator[Listener]:
     """Have a node listen until the block ends."""
     limits = limits or Limits()
@@ -90,8 +92,8 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> None:
 
 def send(port: int, *files: Path, options: Sequence[str] = (), called: str = "PNEUMOSCOPE") -> Any:
     """Send files as a modality does, with dcmtk."""
-    command = ["storescu", "-v", "-aet", "MODALITY", "-aec", called, *options, "127.0.0.1", str(port), *files]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    command = ["storescu", "-v", "-aet", "MODALITY", "-aec", called, *options, "127.0.0.1", str(port)]
+    return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False, timeout=120)
 
 
 def write(folder: Path, *images: bytes) -> list[Path]:

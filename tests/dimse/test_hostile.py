@@ -45,7 +45,7 @@ def echoed(port: int) -> bool:
         return False
     status = association.send_c_echo().get("Status")
     association.release()
-    return status == 0
+    return bool(status == 0)
 
 
 def request() -> bytes:

@@ -231,7 +231,8 @@ def test_a_report_that_its_destination_refuses_goes_again_and_the_others_go_on(
     asked: list[str] = []
 
     def store(event: evt.Event) -> int:
-        asked.append(str(event.request.AffectedSOPInstanceUID))
+        request: Any = event.request
+        asked.append(str(request.AffectedSOPInstanceUID))
         if len(asked) == 1:
             if refusal is None:
                 event.assoc.abort()

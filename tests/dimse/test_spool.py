@@ -117,7 +117,7 @@ def test_a_full_disk_is_a_full_spool(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "fsync", full)
+        patch.setattr("os.fsync", full)
         with pytest.raises(SpoolFullError):
             spool.accept(b"image", SENDER)
     assert spool.held == 0
