@@ -172,8 +172,8 @@ def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool) -> tu
     """Look values up in a modality or VOI LUT (PS3.3, section C.11.1.1), and give what white is of its entries.
 
     White is the largest entry, where that is far below what the declared bits can hold: computed radiography declares
-    16 bits and fills 12 or 14. pydicom's own function counts the entries in as many bits as they have, which garbles 4,096
-    entries of 8 bits.
+    16 bits and fills 12 or 14. pydicom's own function takes the entries to have as many bits as declared, which garbles
+    4,096 entries of 8 bits.
     """
     entries, first, depth = (int(number) for number in table.LUTDescriptor)
     entries = entries or 65536
