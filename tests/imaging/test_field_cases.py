@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,10 @@ CLOSE = 0.01
 """What the probabilities of an input and its twin may differ by."""
 
 FIELD = Path(os.environ.get("PNEUMOSCOPE_FIELD", ROOT.parent / "shared" / "field"))
-CASES = [
-    row
-    for row in (csv.DictReader((FIELD / "cases.csv").open(encoding="utf-8")) if (FIELD / "cases.csv").exists() else ())
-    if row["twin"]
-    and row["kind"]
-    in {
-        "brightness scale hangs on one pixel",
-        "range used is not a power of two",
-        "dim image",
-    }
-]
+with (FIELD / "cases.csv").open(encoding="utf-8") if FIELD.is_dir() else nullcontext(()) as lines:
+    CASES = list(csv.DictReader(lines))
+
+NOT_YET = ("data after a whole JPEG", "whole frame without its delimiter", "free text names another part of the body")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +27,9 @@ def detector() -> Detector:
     return Detector()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case["twin"] and case["kind"] not in NOT_YET], ids=lambda case: case["file"]
+)
 def test_an_input_gets_the_finding_of_its_twin(case: dict[str, str], detector: Detector) -> None:
     found, twin = detector.examine([FIELD / case["file"], FIELD / case["twin"]])
     assert found.error is None

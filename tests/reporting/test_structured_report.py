@@ -115,6 +115,20 @@ def test_report_and_picture_refer_to_the_film_and_belong_to_its_study() -> None:
     assert len({*uids, header.SOPInstanceUID, header.SeriesInstanceUID}) == 6
 
 
+def test_one_image_and_model_always_give_the_same_uids_and_others_never() -> None:
+    def uids(data: bytes, card: Card = CARD) -> list[str]:
+        made = structured_report.objects(PNEUMONIA, data, card)
+        return [one[name].value for one in made for name in ("SOPInstanceUID", "SeriesInstanceUID")]
+
+    data = filed(values())
+    once = uids(data)
+    assert len(set(once)) == 4
+    assert uids(data) == once
+    assert all(pydicom.uid.UID(value).is_valid for value in once)
+    for others in (uids(filed(values())), uids(data, replace(CARD, data={"films": 3}))):
+        assert not set(others) & set(once)
+
+
 def test_the_first_of_several_frames_is_referred_to() -> None:
     frames = np.stack([values(), values(1)])
     data = filed(frames[0], NumberOfFrames=2, PixelData=frames.tobytes())

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pneumoscope
-from pneumoscope.cli import console, data, models, predict
+from pneumoscope.cli import console, data, listen, models, predict
 from pneumoscope.errors import PneumoscopeError
 
 app = typer.Typer(
@@ -72,6 +72,7 @@ for command in (
     models.train,
     models.export,
     predict.serve,
+    listen.listen,
     data.fetch,
     predict.demo,
 ):

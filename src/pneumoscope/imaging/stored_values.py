@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.imaging import radiograph
-from pneumoscope.imaging.dicom import display, reader
+from pneumoscope.imaging.dicom import display, grayscale, reader
 from pneumoscope.imaging.radiograph import Radiograph
 
 MOST_PIXELS = 12_000_000
@@ -105,10 +105,10 @@ def _of_dicom(data: bytes, max_pixels: int) -> StoredValues:
             return _of_brightness(shown)
         values = display.values(dataset, frame)
     codes, slope, intercept = _coded(values)
-    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    inverted = display.inverted(dataset)
     unit = str(dataset.get("RescaleType") or "")
     unit = "" if unit == "US" else unit  # unspecified
-    windows = tuple(Window(*window) for window in display.windows(dataset))
+    windows = tuple(Window(*window) for window in grayscale.windows(dataset))
     return StoredValues(codes, slope, intercept, unit, _curve(codes, shown), inverted, windows, _spacing(dataset))
 
 
@@ -170,7 +170,7 @@ def _thinned(stored: StoredValues) -> StoredValues:
 
 def _spacing(dataset: pydicom.Dataset) -> tuple[float, float] | None:
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        numbers = display.numbers(dataset, name)
+        numbers = grayscale.numbers(dataset, name)
         if len(numbers) == 2 and all(0 < number < 100 for number in numbers):
             return numbers[0], numbers[1]
     return None

@@ -44,6 +44,7 @@ WARNINGS = {
     "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
     "framed": "A wide even frame lies around the film; what is within was judged.",
+    "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was taken.",
     "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
@@ -51,6 +52,7 @@ WARNINGS = {
     "rotated": "The film seems to be turned by 90 or 180 degrees: the verdict is not to be trusted; turn it upright.",
     "saturated": "Much of the image is pure white, where nothing can be seen: probability and finding may be off.",
     "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
+    "turned_by_header": "The header says that the image is stored turned or mirrored; it was read as it is stored.",
     "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
 }
 """What each warning of a finding means."""
@@ -260,6 +262,10 @@ class Detector:
                 f"long as the other, got {width} x {height} pixels: give the whole film as it was made."
             )
         view = self._views.look(pixels) if self._views else View()
+        if "inverse_display" in film.notes and self._views and "inverted" in view.warnings:
+            other = self._views.look(1.0 - pixels)
+            if not other.refused and "inverted" not in other.warnings:
+                pixels, view = 1.0 - pixels, other
         if view.refused:
             raise NotAChestRadiographError(
                 "Expected a frontal chest radiograph, got a picture that does not look like one: check that it is the "

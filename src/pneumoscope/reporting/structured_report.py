@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 import pneumoscope
 from pneumoscope.errors import MissingExtraError, PneumoscopeError, UnreadableError, UnsupportedError
@@ -33,6 +33,9 @@ SCHEME = "99PNEUMOSCOPE"
 """Names the concepts for which neither DICOM nor SNOMED CT has a code."""
 
 _NAME = "Pneumoscope"
+_NAMES = uuid.UUID("8d6f9a52-3c5b-4c1e-9d0b-7a1f2e64c3b8")
+"""The namespace of UIDs (RFC 9562, section 5.5)."""
+
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UNFILED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 _UNDATED = ("StudyDate", "StudyTime")
@@ -69,7 +72,7 @@ def objects(finding: Finding, data: bytes, card: Card) -> list[pydicom.Dataset]:
     made = [structured_report(finding, header, card)]
     if finding.evidence is not None:
         drawn = evidence_map.draw(radiograph.read(data), finding.evidence, max_side=CAPTURE_SIDE)
-        made.append(secondary_capture(np.asarray(drawn), header))
+        made.append(secondary_capture(np.asarray(drawn), header, card))
     return made
 
 
@@ -104,9 +107,9 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
     report = sr.ComprehensiveSR(
         [_reference(header)],
         _content(finding, header, card)[0],
-        series_instance_uid=generate_uid(prefix=None),
+        series_instance_uid=uid(header, card, "series of the report"),
         series_number=1,
-        sop_instance_uid=generate_uid(prefix=None),
+        sop_instance_uid=uid(header, card, "report"),
         instance_number=1,
         manufacturer=_NAME,
         manufacturer_model_name=card.architecture,
@@ -119,12 +122,13 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
     return _filed(report, header)
 
 
-def secondary_capture(picture: np.ndarray, header: pydicom.Dataset) -> pydicom.Dataset:
+def secondary_capture(picture: np.ndarray, header: pydicom.Dataset, card: Card) -> pydicom.Dataset:
     """Wrap a film with its evidence map, as `evidence_map.draw` gives it, as a Secondary Capture of the film's study.
 
     Args:
         picture: uint8 (H, W, 3).
         header: of the film, as `reader.header` gives it.
+        card: of the model whose evidence it shows.
 
     Returns:
         The picture, compressed as JPEG (baseline), with file meta information.
@@ -135,7 +139,7 @@ def secondary_capture(picture: np.ndarray, header: pydicom.Dataset) -> pydicom.D
         MissingExtraError: highdicom is not installed.
 
     Example:
-        >>> capture = secondary_capture(np.asarray(evidence_map.draw(film, evidence)), header)  # doctest: +SKIP
+        >>> capture = secondary_capture(drawn, header, detector.card)  # doctest: +SKIP
     """
     check_installed()
     check(header)
@@ -148,9 +152,9 @@ def secondary_capture(picture: np.ndarray, header: pydicom.Dataset) -> pydicom.D
         coordinate_system=CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "F"),  # replaced below by the film's own, or by none
         study_instance_uid=header.StudyInstanceUID,
-        series_instance_uid=generate_uid(prefix=None),
+        series_instance_uid=uid(header, card, "series of the evidence map"),
         series_number=2,
-        sop_instance_uid=generate_uid(prefix=None),
+        sop_instance_uid=uid(header, card, "evidence map"),
         instance_number=1,
         manufacturer=_NAME,
         software_versions=pneumoscope.__version__,
@@ -230,6 +234,24 @@ def instance(data: bytes) -> dict[str, str]:
     return {name: str(uid) for name, uid in given.items() if uid.is_valid}
 
 
+def uid(header: pydicom.Dataset, card: Card, what: str) -> str:
+    """Name an object on an image: the same image and model give the same UID, however often it is made.
+
+    So an object that is sent once more, or made once more, is never taken for another.
+
+    Args:
+        header: of the image, with what `check` demands.
+        card: of the model.
+        what: tells the objects on one image apart.
+
+    Example:
+        >>> uid(header, detector.card, "report")  # doctest: +SKIP
+        '2.25.142387642234523452345234523452345234'
+    """
+    image = " ".join(str(header[name].value) for name in _UIDS[:3])
+    return f"2.25.{uuid.uuid5(_NAMES, f'{image} {fingerprint(card)} {what}').int}"
+
+
 def fingerprint(card: Card) -> str:
     """Tell models apart: SHA-256 of the card, which says by which films, recipe and calibration a model came about.
 
@@ -253,7 +275,7 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
         _NAME, pneumoscope.__version__, parameters=[f"architecture: {card.architecture}", f"model, SHA-256: {model}"]
     )
     group = sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(generate_uid(prefix=None), f"{_NAME} verdict"),
+        sr.TrackingIdentifier(uid(header, card, "finding"), f"{_NAME} verdict"),
         finding_type=sr.CodedConcept(_FINDINGS[str(finding.finding)][0], "SCT", _FINDINGS[str(finding.finding)][1]),
         finding_sites=[sr.FindingSite(codes.SCT.Lung)],
         algorithm_id=method,

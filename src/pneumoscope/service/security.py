@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import time
 import uuid
 from collections.abc import Callable, Container, Sequence
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumoscope.errors import UnsupportedError
 from pneumoscope.imaging.radiograph import MAX_PIXELS
+from pneumoscope.service.addresses import is_loopback
 from pneumoscope.service.telemetry import LOG, Telemetry
 
 OPEN = ("/healthz", "/readyz", "/openapi.json")
@@ -62,19 +62,6 @@ class Limits:
     film_seconds: float = 20.0
     idle_seconds: float = 20.0
     body_seconds: float = 300.0
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host's name or address is this machine's own.
-
-    Example:
-        >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("films.example")
-        (True, True, False, False)
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_address(host: str, token: str | None) -> None:

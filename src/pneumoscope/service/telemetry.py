@@ -35,11 +35,12 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Send the service's own records and the server's warnings to standard error, as JSON lines."""
+    """Send the services' own records and their libraries' warnings to standard error, as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name, level in (
         ("pneumoscope.service", logging.INFO),
+        ("pneumoscope.dimse", logging.INFO),
         ("uvicorn", logging.WARNING),
         ("python_multipart", logging.ERROR),
     ):

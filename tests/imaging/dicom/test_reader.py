@@ -32,7 +32,7 @@ from pydicom.uid import (
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
 from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.dicom import reader
-from pneumoscope.imaging.dicom.display import window
+from pneumoscope.imaging.dicom.grayscale import window
 from pneumoscope.imaging.dicom.reader import decode, looks_like_dicom
 from tests.builders.dicoms import DIGITAL_XRAY, LIMIT, RAMP, REPORT, film, table
 from tests.conftest import drawn_film
@@ -247,7 +247,7 @@ def test_a_voi_table_of_numbers_instead_of_bytes_is_looked_up() -> None:
 
 def test_values_beyond_a_table_take_its_ends() -> None:
     data = film(RAMP, VOILUTSequence=table(np.arange(100, 1000), 12, first=2000))
-    assert shown(data) == pytest.approx(np.clip(RAMP.astype(int) - 1900, 100, 999) / 4095, abs=EXACT)
+    assert shown(data) == pytest.approx(np.clip(RAMP.astype(int) - 1900, 100, 999) / 999, abs=EXACT)
 
 
 def test_a_table_is_applied_to_rescaled_values_and_goes_before_a_window() -> None:

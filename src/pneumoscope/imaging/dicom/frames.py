@@ -54,6 +54,8 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
         >>> first(pydicom.dcmread("film.dcm")).shape  # doctest: +SKIP
         (2048, 2500)
     """
+    if "PixelData" not in dataset:
+        return _floats(dataset)
     if not dataset["PixelData"].is_undefined_length:
         # A few bytes more are common, half a film is not.
         if len(dataset.PixelData) >= 2 * get_expected_length(dataset):
@@ -70,6 +72,19 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
     if samples == 3 and not converted and colours in ("YBR_FULL", "YBR_FULL_422"):
         return np.asarray(convert_color_space(stored, colours, "RGB"))
     return stored
+
+
+def _floats(dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Read the first frame of float or double float pixel data, which are never compressed (PS3.3, C.7.6.24)."""
+    name, size = ("FloatPixelData", 4) if "FloatPixelData" in dataset else ("DoubleFloatPixelData", 8)
+    rows, columns, data = int(dataset.Rows), int(dataset.Columns), dataset[name].value
+    if dataset.SamplesPerPixel != 1 or len(data) < rows * columns * size:
+        raise _other("size")
+    order = "<" if dataset.original_encoding[1] else ">"
+    frame = np.frombuffer(data, f"{order}f{size}", count=rows * columns).reshape(rows, columns)
+    if not np.isfinite(frame).all():
+        raise UnreadableError("Expected finite pixels, got some that are infinite or not a number.")
+    return frame
 
 
 def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -> tuple[NDArray[Any], bool]:

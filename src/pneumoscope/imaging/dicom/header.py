@@ -14,6 +14,9 @@ from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
 ADULT = 18
 """Years."""
 
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+"""Elements of which one holds the image."""
+
 _RADIOGRAPHY = re.compile(r"ComputedRadiography|DigitalXRay|SecondaryCapture|XRayRadiofluoroscopic|XRF|Hardcopy")
 """In the keywords of SOP classes that may hold a radiograph."""
 
@@ -167,7 +170,7 @@ def check(header: pydicom.Dataset) -> None:
         pneumoscope.errors.NotAChestRadiographError: Expected a frontal chest radiograph, got computed tomography ...
     """
     name, keyword = _sop_class(header)
-    if "PixelData" not in header:
+    if not any(element in header for element in PIXELS):
         raise UnsupportedError(f"Expected a radiograph, got a DICOM file without a picture ({name}).")
     if keyword and not _RADIOGRAPHY.search(keyword):
         raise _refusal(name, "SOP Class")
@@ -212,6 +215,16 @@ def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
         raise _refusal("a lateral view", "Patient Orientation")
 
 
+def is_radiography(sop_class: str) -> bool:
+    """Say whether objects of a SOP class may hold a radiograph, by its UID.
+
+    Example:
+        >>> is_radiography("1.2.840.10008.5.1.4.1.1.1"), is_radiography("1.2.840.10008.5.1.4.1.1.2")
+        (True, False)
+    """
+    return bool(_RADIOGRAPHY.search(UID(sop_class).keyword))
+
+
 def is_raw(header: pydicom.Dataset) -> bool:
     """Say whether a header declares what a detector measured, not yet made for the eye (PS3.3, section C.8.11.1.1.1).
 
@@ -223,6 +236,22 @@ def is_raw(header: pydicom.Dataset) -> bool:
     """
     _, keyword = _sop_class(header)
     return "FOR PROCESSING" in _words(header, "PresentationIntentType") or keyword.endswith("ForProcessing")
+
+
+def is_turned(header: pydicom.Dataset) -> bool:
+    """Say whether a header has a frontal image turned or mirrored: rows not to the patient's left, or columns not down.
+
+    Rows are said to run towards the patient's left or right, columns towards head or feet (PS3.3, section C.7.6.1.1.1).
+
+    Example:
+        >>> header = pydicom.Dataset()
+        >>> header.PatientOrientation = ["R", "F"]
+        >>> is_turned(header)
+        True
+    """
+    value = header.get("PatientOrientation") or ()
+    towards = ["".join(str(part).upper().split())[:1] for part in ([value] if isinstance(value, str) else value)]
+    return {*towards} in ({"L", "F"}, {"R", "F"}, {"L", "H"}, {"R", "H"}) and towards != ["L", "F"]
 
 
 def is_adult(header: pydicom.Dataset) -> bool:

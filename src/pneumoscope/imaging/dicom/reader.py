@@ -114,7 +114,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
 
     Returns:
         float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes, of
-        `first_frame_only`, `adult_patient` and `raw`.
+        `first_frame_only`, `adult_patient`, `raw`, `inverse_display` and `turned_by_header`.
 
     Raises:
         UnsupportedError: the object has no picture, or a compression that cannot be decoded here.
@@ -130,6 +130,8 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     try:
         notes = {"first_frame_only": int(dataset.NumberOfFrames) > 1, "adult_patient": dicom_header.is_adult(dataset)}
         notes["raw"] = dicom_header.is_raw(dataset)
+        notes["inverse_display"] = display.inverse(dataset)
+        notes["turned_by_header"] = dicom_header.is_turned(dataset)
         with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
             pixels = display.displayed(dataset, frame)
     except PneumoscopeError:
@@ -309,7 +311,8 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     dataset.NumberOfFrames = int(dataset.get("NumberOfFrames") or 1)
     allocated = int(dataset.BitsAllocated)
     stored = int(dataset.get("BitsStored") or allocated)
-    if dataset.SamplesPerPixel not in (1, 3, 4) or not 1 <= stored <= allocated <= 32:
+    most = 32 if "PixelData" in dataset else 64
+    if dataset.SamplesPerPixel not in (1, 3, 4) or not 1 <= stored <= allocated <= most:
         raise UnreadableError(
             f"Expected 1 or 3 samples of up to 32 bits a pixel, got {dataset.SamplesPerPixel} of {stored} in "
             f"{allocated}: the header is damaged."
@@ -318,7 +321,8 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     dataset.BitsStored, dataset.HighBit = stored, stored - 1 if high is None else high
     if not dataset.get("PhotometricInterpretation"):
         dataset.PhotometricInterpretation = "MONOCHROME2" if dataset.SamplesPerPixel == 1 else "RGB"
-    if str(dataset.PhotometricInterpretation) not in _PHOTOMETRIC or dataset.PixelRepresentation not in (0, 1):
+    dataset.PhotometricInterpretation = str(dataset.PhotometricInterpretation).strip("\0 ").upper()
+    if dataset.PhotometricInterpretation not in _PHOTOMETRIC or dataset.PixelRepresentation not in (0, 1):
         raise UnreadableError(
             "Expected gray or colours as the DICOM standard has them, got else: the header is damaged."
         )

@@ -1,0 +1,1 @@
+"""DICOM's own network protocol: radiographs arrive by C-STORE, and reports on them leave by it."""

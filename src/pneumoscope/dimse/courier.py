@@ -1,0 +1,210 @@
+"""From the outbox to its receivers: a report is sent until its destination has it."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections import deque
+
+import pydicom
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from pneumoscope.dimse.addresses import Node
+from pneumoscope.dimse.spool import Outgoing, Spool
+from pneumoscope.dimse.telemetry import LOG, Telemetry
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before a destination that did not answer is tried again; doubled each time."""
+
+LONGEST_REFUSAL = 3600.0
+"""Seconds, at most, before a report that its destination refused is sent again."""
+
+LINGER = 1.0
+"""Seconds that an association stays open for further reports."""
+
+TIMEOUT = 30.0
+"""Seconds to wait for a destination's answer."""
+
+DUPLICATE = 0x0111
+"""It has the object already (PS3.7, annex C)."""
+
+
+class _UnavailableError(Exception):
+    """The destination takes nothing now."""
+
+
+class Courier:
+    """Sends reports to one destination, in a thread of its own, in the order they were made.
+
+    Where it does not answer, or says that it is out of resources, all reports wait, longer each time. Where it refuses
+    one report, that one waits and the others go on.
+
+    Args:
+        title: the AE title by which it calls itself.
+        destination: who is to have the reports.
+        spool: holds them.
+        telemetry: where attempts are counted.
+        tls: how the connection is encrypted, if it is.
+        first_pause: seconds before the second attempt.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        destination: Node,
+        spool: Spool,
+        telemetry: Telemetry,
+        tls: ssl.SSLContext | None = None,
+        first_pause: float = FIRST_PAUSE,
+    ) -> None:
+        self._destination, self._spool, self._telemetry, self._tls = destination, spool, telemetry, tls
+        self._first_pause = first_pause
+        self._entity = entity = AE(title)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = TIMEOUT
+        entity.connection_timeout = TIMEOUT
+        plain = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+        for sop_class, syntaxes in (
+            (ComprehensiveSRStorage, plain),
+            (SecondaryCaptureImageStorage, [JPEGBaseline8Bit]),
+            (SecondaryCaptureImageStorage, plain),
+        ):
+            entity.add_requested_context(sop_class, syntaxes)
+        self._reports: deque[Outgoing] = deque()
+        self._refused: dict[Outgoing, float] = {}  # when each is tried again
+        self._pauses: dict[Outgoing, float] = {}
+        self._arrived = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="sending", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many reports the destination has not got yet."""
+        return len(self._reports) + len(self._refused)
+
+    def put(self, report: Outgoing) -> None:
+        """Have a report of the outbox sent."""
+        with self._arrived:
+            self._reports.append(report)
+            self._arrived.notify_all()
+
+    def stop(self) -> None:
+        """Leave what waits in the outbox."""
+        with self._arrived:
+            self._stopping = True
+            self._arrived.notify_all()
+        self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        pause = self._first_pause
+        while self._wait(None):
+            try:
+                self._visit()
+                pause = self._first_pause
+            except Exception as error:  # noqa: BLE001 - whatever it is, the reports are still in the outbox
+                fact = {"destination": str(self._destination), "again_in": pause}
+                LOG.warning("destination unavailable", extra={"facts": fact}, exc_info=error)
+                with self._arrived:
+                    self._arrived.wait_for(lambda: self._stopping, timeout=pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _visit(self) -> None:
+        """Associate, and send what there is.
+
+        Raises:
+            _UnavailableError: the destination takes nothing now.
+        """
+        tls = (self._tls, self._destination.host) if self._tls else None
+        node = self._destination
+        association = self._entity.associate(node.host, node.port, ae_title=node.title, tls_args=tls)
+        if not association.is_established:
+            self._telemetry.sent("rejected" if association.is_rejected else "unreachable", str(node))
+            raise _UnavailableError
+        try:
+            while self._wait(LINGER):
+                report = self._reports[0]
+                self._send(association, report)
+                self._reports.popleft()
+        finally:
+            if association.is_established:
+                association.release()
+
+    def _send(self, association: Association, report: Outgoing) -> None:
+        node = str(self._destination)
+        try:
+            made = fitting(association, pydicom.dcmread(report.path))
+        except FileNotFoundError:  # somebody has emptied the outbox
+            self._telemetry.sent("gone", node)
+            return
+        if made is None:
+            self._postpone(report, "not_accepted")
+            return
+        status = association.send_c_store(made).get("Status")
+        if status is None:
+            self._telemetry.sent("no_answer", node)
+            raise _UnavailableError
+        if status == 0x0000 or status == DUPLICATE or status >> 12 == 0xB:  # a warning: stored all the same
+            self._spool.delivered(report)
+            self._telemetry.sent("delivered", node)
+        elif status >> 8 == 0xA7:
+            self._telemetry.sent("out_of_resources", node, status)
+            raise _UnavailableError
+        else:
+            self._postpone(report, "refused", status)
+
+    def _postpone(self, report: Outgoing, outcome: str, status: int | None = None) -> None:
+        self._telemetry.sent(outcome, str(self._destination), status)
+        pause = self._pauses[report] = min(2 * self._pauses.get(report, self._first_pause / 2), LONGEST_REFUSAL)
+        self._refused[report] = time.monotonic() + pause
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait until there is a report to send; say whether there is one, in time and before it is time to stop."""
+        until = None if seconds is None else time.monotonic() + seconds
+        with self._arrived:
+            while not self._stopping:
+                now = time.monotonic()
+                for report in [report for report, due in self._refused.items() if due <= now]:
+                    del self._refused[report]
+                    self._reports.append(report)
+                if self._reports:
+                    return True
+                if until is not None and until <= now:
+                    return False
+                moments = [*self._refused.values(), *([] if until is None else [until])]
+                self._arrived.wait(min(moments) - now if moments else None)
+            return False
+
+
+def fitting(association: Association, made: pydicom.Dataset) -> pydicom.Dataset | None:
+    """Give an object in a transfer syntax that was agreed upon, decompressed where the destination takes no JPEG.
+
+    Args:
+        association: with the destination.
+        made: a report or a picture, as it lies in the outbox.
+
+    Returns:
+        The object; None where the destination takes none of its kind.
+
+    Example:
+        >>> fitting(association, pydicom.dcmread("report.dcm"))  # doctest: +SKIP
+    """
+    agreed = {
+        syntax
+        for context in association.accepted_contexts
+        if context.abstract_syntax == made.SOPClassUID
+        for syntax in context.transfer_syntax
+    }
+    if not agreed:
+        return None
+    if made.file_meta.TransferSyntaxUID == JPEGBaseline8Bit and JPEGBaseline8Bit not in agreed:
+        made.decompress(generate_instance_uid=False)
+    return made

@@ -1,0 +1,228 @@
+"""The whole node: images in, predictions, reports out, until a signal to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import start_http_server
+
+from pneumoscope.dimse.addresses import Allowed, Node, Sender, check_hosts
+from pneumoscope.dimse.courier import FIRST_PAUSE, Courier
+from pneumoscope.dimse.limits import Limits
+from pneumoscope.dimse.predictor import Predictor
+from pneumoscope.dimse.receiver import Receiver
+from pneumoscope.dimse.spool import Outgoing, Spool
+from pneumoscope.dimse.telemetry import LOG, Telemetry
+from pneumoscope.errors import UnsupportedError
+from pneumoscope.reporting import structured_report
+from pneumoscope.service.addresses import is_loopback
+from pneumoscope.service.telemetry import log_to_stderr
+from pneumoscope.service.worker import Worker
+
+# Its texts quote what peers send and where from.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a node is and whom it knows.
+
+    Attributes:
+        title: its AE title.
+        host: the address that it listens on; any other than this machine's own demands `allowed`.
+        port: the port; 0 for any that is free.
+        destinations: who gets the reports; where nobody is named, the sender of the image.
+        reply_port: where senders take reports, on the host that they send from.
+        allowed: who may associate.
+        incoming: how connections from others are encrypted, if they are.
+        outgoing: how connections to others are.
+        evidence: whether the image with its evidence map goes with each report.
+        metrics: address and port of the counters; None for none.
+        first_pause: seconds before a destination that did not answer is tried again.
+    """
+
+    title: str = "PNEUMOSCOPE"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    destinations: Sequence[Node] = ()
+    reply_port: int = 104
+    allowed: Sequence[Allowed] = ()
+    incoming: ssl.SSLContext | None = None
+    outgoing: ssl.SSLContext | None = None
+    evidence: bool = True
+    metrics: tuple[str, int] | None = None
+    first_pause: float = FIRST_PAUSE
+
+
+class Listener:
+    """A node of the hospital's network that predicts what is sent to it.
+
+    Args:
+        settings: what it is and whom it knows.
+        spool: where images and reports wait.
+        worker: a started worker.
+        limits: how much a peer may ask for.
+
+    Attributes:
+        port: what it listens on, once started.
+        telemetry: its counters.
+
+    Example:
+        >>> listener = Listener(Settings(), spool, worker)  # doctest: +SKIP
+        >>> listener.start()  # doctest: +SKIP
+    """
+
+    def __init__(self, settings: Settings, spool: Spool, worker: Worker, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        self._settings, self._spool = settings, spool
+        self._couriers: dict[Node, Courier] = {}
+        self._lock = threading.Lock()
+        self.port = settings.port
+        self.telemetry = Telemetry()
+        self._predictor = Predictor(
+            worker,
+            spool,
+            self._destinations,
+            self._send,
+            self.telemetry,
+            seconds=limits.image_seconds,
+            evidence=settings.evidence,
+        )
+        self._receiver = Receiver(settings.title, spool, self._predictor.put, self.telemetry, limits, settings.allowed)
+        self.telemetry.watch(
+            (
+                ("open_associations", "Associations.", lambda: self._receiver.associations),
+                ("waiting_images", "Images accepted and not yet predicted.", lambda: self._predictor.waiting),
+                ("waiting_reports", "Reports not yet taken by their destinations.", self._outgoing),
+                ("spool_bytes", "Images and reports on disk.", lambda: spool.held),
+                ("spool_capacity_bytes", "Beyond which images are refused.", lambda: spool.capacity),
+                ("worker_starts", "Starts of the detector's process.", lambda: worker.starts),
+            )
+        )
+
+    def start(self) -> None:
+        """Take up what an earlier run has left, then listen.
+
+        Raises:
+            UnsupportedError: the address cannot be bound to.
+        """
+        left, reports = self._spool.waiting(), self._spool.outbox()
+        self.port = self._receiver.start(self._settings.host, self._settings.port, self._settings.incoming)
+        for image in left:
+            self._predictor.put(image)
+        self._send(reports)
+        LOG.info("listening", extra={"facts": {"images": len(left), "reports": len(reports)}})
+        self._predictor.start()
+
+    def stop(self) -> None:
+        """Take nothing in any more; what is not done stays in the spool."""
+        self._receiver.stop()
+        self._predictor.stop()
+        with self._lock:
+            couriers = list(self._couriers.values())
+        for courier in couriers:
+            courier.stop()
+        self._spool.close()
+
+    def _destinations(self, sender: Sender) -> Sequence[Node]:
+        return self._settings.destinations or [Node(sender.title, sender.address, self._settings.reply_port)]
+
+    def _send(self, reports: Iterable[Outgoing]) -> None:
+        for report in reports:
+            with self._lock:
+                courier = self._couriers.get(report.destination)
+                if courier is None:
+                    settings = self._settings
+                    courier = self._couriers[report.destination] = Courier(
+                        settings.title,
+                        report.destination,
+                        self._spool,
+                        self.telemetry,
+                        settings.outgoing,
+                        settings.first_pause,
+                    )
+            courier.put(report)
+
+    def _outgoing(self) -> int:
+        with self._lock:
+            return sum(courier.waiting for courier in self._couriers.values())
+
+
+def listen(
+    settings: Settings,
+    spool: Path,
+    *,
+    model: Path | None = None,
+    limits: Limits | None = None,
+    tell: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Listen until a signal to stop.
+
+    Args:
+        settings: what the node is and whom it knows.
+        spool: a folder, where images and reports wait.
+        model: a model file; by default the one that comes with Pneumoscope.
+        limits: how much a peer may ask for.
+        tell: called with title and address once images are taken.
+
+    Raises:
+        UnsupportedError: the address demands an allow-list, or cannot be bound to.
+        StorageError: the spool cannot be used.
+        PneumoscopeError: the model cannot be loaded.
+
+    Example:
+        >>> listen(Settings(), Path("spool"))  # doctest: +SKIP
+    """
+    if not settings.allowed and not is_loopback(settings.host):
+        raise UnsupportedError(
+            f"Expected to be told who may associate on an address that others can reach, got nobody for "
+            f"{settings.host}: give --allow AET for each, or --allow '*', or listen on 127.0.0.1."
+        )
+    structured_report.check_installed()
+    check_hosts(settings.allowed)
+    limits = limits or Limits()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    log_to_stderr()
+    held = Spool(spool, limits.spool)
+    worker = Worker(model, max_pixels=limits.pixels)
+    worker.start()
+    listener = Listener(settings, held, worker, limits)
+    metrics = None
+    try:
+        if settings.metrics:
+            metrics = _counters(settings.metrics, listener.telemetry)
+        listener.start()
+        tell(f"{settings.title}@{settings.host}:{listener.port}")
+        stop.wait()
+    finally:
+        LOG.info("stopping")
+        listener.stop()
+        worker.stop()
+        if metrics:
+            metrics()
+
+
+def _counters(address: tuple[str, int], telemetry: Telemetry) -> Callable[[], None]:
+    host, port = address
+    try:
+        server, _ = start_http_server(port, host, telemetry.registry)
+    except OSError as error:
+        raise UnsupportedError(
+            f"Expected an address and port for the counters, got {host}:{port} ({error.strerror}): name others."
+        ) from error
+
+    def close() -> None:
+        with suppress(OSError):
+            server.shutdown()
+            server.server_close()
+
+    return close

@@ -1,0 +1,194 @@
+"""From the spool to the outbox: images are predicted in another process, and go only when their reports are safe."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from pneumoscope.dimse.addresses import Node, Sender
+from pneumoscope.dimse.spool import Outgoing, Spool, Waiting
+from pneumoscope.dimse.telemetry import LOG, Telemetry
+from pneumoscope.errors import (
+    NotAChestRadiographError,
+    PneumoscopeError,
+    TooLargeError,
+    TooSlowError,
+    UnreadableError,
+    UnsupportedError,
+)
+from pneumoscope.service.queue import TOGETHER
+from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
+
+BATCH_BYTES = 256_000_000
+"""Of images that are predicted together; one larger image goes alone."""
+
+MOST_LOSSES = 3
+"""How often an image may be alone with a process that ends, or is too slow, before it is taken for the cause."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds between attempts while nothing can be predicted or written."""
+
+FINAL = {
+    error.kind for error in (NotAChestRadiographError, TooLargeError, TooSlowError, UnreadableError, UnsupportedError)
+}
+"""Kinds of errors that lie in the image itself; upon any other it waits, and is tried again."""
+
+
+class Predictor:
+    """Predicts images one batch after another, in a thread of its own.
+
+    Args:
+        worker: a started worker.
+        spool: where the images are, and where their reports go.
+        destinations: says who is to have the reports on an image, by its sender.
+        hand_over: called with the reports of an image once they are in the outbox.
+        telemetry: where images are counted.
+        seconds: the time that one image may take.
+        evidence: whether the image with its evidence map is to go with each report.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        spool: Spool,
+        destinations: Callable[[Sender], Sequence[Node]],
+        hand_over: Callable[[Iterable[Outgoing]], None],
+        telemetry: Telemetry,
+        *,
+        seconds: float = 20.0,
+        evidence: bool = True,
+    ) -> None:
+        self._worker, self._spool, self._telemetry = worker, spool, telemetry
+        self._destinations, self._hand_over = destinations, hand_over
+        self._seconds, self._evidence = seconds, evidence
+        self._waiting: deque[tuple[float, Waiting]] = deque()
+        self._losses: Counter[str] = Counter()
+        self._arrived = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="predicting", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many images wait."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Begin to predict."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave what waits in the spool; the batch that is being predicted is finished."""
+        self._stopping.set()
+        with self._arrived:
+            self._arrived.notify_all()
+        self._thread.join(timeout=2 * self._seconds)
+
+    def put(self, image: Waiting) -> None:
+        """Have an image of the spool predicted."""
+        with self._arrived:
+            self._waiting.append((time.monotonic(), image))
+            self._arrived.notify_all()
+
+    def _run(self) -> None:
+        pause = 1.0
+        while batch := self._batch():
+            try:
+                again = self._predict(batch)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the images are still in the spool
+                LOG.error("fault", exc_info=error)
+                again = [item for item in batch if item[1].path.exists()]
+            with self._arrived:
+                self._waiting.extend(again)
+            pause = min(2 * pause, LONGEST_PAUSE) if again else 1.0
+            if again and self._stopping.wait(pause / 2):
+                return
+
+    def _batch(self) -> list[tuple[float, Waiting]]:
+        """Wait for images; give those that are predicted next, or none when it is time to stop."""
+        with self._arrived:
+            while not self._waiting:
+                if self._stopping.is_set():
+                    return []
+                self._arrived.wait()
+            batch, size = [self._waiting.popleft()], 0
+            while self._waiting and len(batch) < TOGETHER and size < BATCH_BYTES:
+                size += _size(batch[-1][1])
+                if size + _size(self._waiting[0][1]) > BATCH_BYTES:
+                    break
+                batch.append(self._waiting.popleft())
+        return [] if self._stopping.is_set() else batch
+
+    def _predict(self, batch: Sequence[tuple[float, Waiting]]) -> list[tuple[float, Waiting]]:
+        """Predict images and put their reports into the outbox; give those that have to wait."""
+        there = [(since, image, data) for since, image in batch if (data := _read(image)) is not None]
+        rows = self._rows([(image, data) for _, image, data in there])
+        again = []
+        for (since, image, _), row in zip(there, rows, strict=True):
+            kind = row["error"]["kind"] if row and row["error"] else None
+            if row is None or (kind is not None and kind not in FINAL):
+                LOG.warning("image waits", extra={"facts": {"reason": kind or "worker_lost"}})
+                again.append((since, image))
+                continue
+            made = self._spool.answer(image, row["reports"], self._destinations(image.sender))
+            self._losses.pop(image.key, None)
+            self._telemetry.predicted(kind or row["finding"], time.monotonic() - since)
+            self._hand_over(made)
+        return again
+
+    def _rows(self, images: Sequence[tuple[Waiting, bytes]]) -> list[Row | None]:
+        """Give a row for each image; None for one that has to be tried again.
+
+        Where the process ends, each image is tried alone, so that only the culprit goes without a report.
+        """
+        if not images:
+            return []
+        submissions = [Submission(data, self._evidence, reports=True) for _, data in images]
+        try:
+            # Each attempt has twice the time of the one before: a busy machine must not cost an image its report.
+            patience = 2 ** max(self._losses[image.key] for image, _ in images)
+            seconds = patience * self._seconds * (1 + (len(images) - 1) / TOGETHER)
+            return list(self._worker.judge(submissions, seconds))
+        except WorkerLostError as error:
+            slow = isinstance(error, WorkerTooSlowError)
+            LOG.warning("worker lost", extra={"facts": {"images": len(images), "too_slow": slow}})
+        self._restart()
+        if self._stopping.is_set():
+            return [None] * len(images)
+        if len(images) > 1:
+            return [row for image in images for row in self._rows([image])]
+        key = images[0][0].key
+        self._losses[key] += 1
+        if self._losses[key] < MOST_LOSSES:
+            return [None]
+        final: PneumoscopeError = TooSlowError("") if slow else UnreadableError("")
+        return [{"error": {"kind": final.kind}, "finding": None, "reports": []}]
+
+    def _restart(self) -> None:
+        """Start the process anew, however long that takes."""
+        pause = 0.5
+        while not self._stopping.is_set():
+            try:
+                self._worker.start()
+            except (PneumoscopeError, WorkerLostError) as error:
+                LOG.error("no worker", exc_info=error)
+                self._stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                return
+
+
+def _read(image: Waiting) -> bytes | None:
+    try:
+        return image.path.read_bytes()
+    except FileNotFoundError:  # somebody has emptied the spool
+        LOG.warning("image gone")
+        return None
+
+
+def _size(image: Waiting) -> int:
+    try:
+        return image.path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,211 @@
+"""Images that wait for a prediction and reports that wait for their receiver, on disk: no kill loses one."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from pneumoscope.dimse.addresses import Node, Sender
+from pneumoscope.errors import StorageError
+
+_SUFFIX = ".dcm"
+
+
+class SpoolFullError(Exception):
+    """There is no room for this image now."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An image that waits for its prediction.
+
+    Attributes:
+        path: its DICOM file.
+        sender: who sent it.
+    """
+
+    path: Path
+    sender: Sender
+
+    @property
+    def key(self) -> str:
+        """What names the image in the spool; the names of its reports begin with it."""
+        return self.path.name.partition(" ")[0]
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A report that waits for its receiver.
+
+    Attributes:
+        path: its DICOM file.
+        destination: who is to have it.
+    """
+
+    path: Path
+    destination: Node
+
+
+class Spool:
+    """A folder that holds what was accepted until its results are where they belong.
+
+    `images/` holds each accepted image, from before its sender is told until its reports lie in `outbox/`, where each
+    destination has a folder and each report stays until the destination has taken it. The one moment at which an image
+    counts as answered is the removal of its file from `images/`: reports of an image that is still there after a crash
+    were never sent, and go. Files appear whole, and are on the disk itself before anybody relies on them.
+
+    Args:
+        folder: made where it is missing, for the owner alone: it holds patients' images.
+        capacity: bytes that it may hold before images are refused; results of what was accepted always have room.
+
+    Raises:
+        StorageError: the folder cannot be used, or another process uses it.
+
+    Example:
+        >>> spool = Spool(Path("spool"), 4 * 10**9)  # doctest: +SKIP
+        >>> image = spool.accept(data, Sender("MODALITY", "10.0.0.7"))  # doctest: +SKIP
+        >>> spool.answer(image, [report], [Node("ARCHIVE", "10.0.0.8", 104)])  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        self._images, self._outbox = folder / "images", folder / "outbox"
+        self.capacity = capacity
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        try:
+            for place in (folder, self._images, self._outbox):
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = (folder / "lock").open("w")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"Expected a spool of its own, but another process uses '{folder}': name another with --spool."
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"Expected a folder to keep images and reports in, got '{folder}' ({error.strerror}): name another "
+                "with --spool."
+            ) from error
+        self._clean()
+        self._held = sum(path.stat().st_size for path in folder.rglob(f"*{_SUFFIX}"))
+
+    @property
+    def held(self) -> int:
+        """Bytes of all images and reports."""
+        return self._held
+
+    def accept(self, data: bytes, sender: Sender) -> Waiting:
+        """Take an image in; it is safe on disk when this returns.
+
+        Raises:
+            SpoolFullError: there is no room, in the spool or on the disk.
+        """
+        with self._lock:
+            if self._held + len(data) > self.capacity:
+                raise SpoolFullError
+            self._held += len(data)
+        key = f"{time.time_ns():020d}-{next(self._numbers):06d}"
+        name = f"{key} {quote(sender.title, safe='')}@{quote(sender.address, safe=':')}{_SUFFIX}"
+        try:
+            _write(self._images / name, data)
+            _sync(self._images)
+        except OSError as error:
+            (self._images / name).unlink(missing_ok=True)
+            self._release(len(data))
+            raise SpoolFullError from error
+        return Waiting(self._images / name, sender)
+
+    def waiting(self) -> list[Waiting]:
+        """Give the images that wait, the oldest first."""
+        found = []
+        for path in sorted(self._images.glob(f"*{_SUFFIX}")):
+            title, _, address = path.name.removesuffix(_SUFFIX).partition(" ")[2].rpartition("@")
+            found.append(Waiting(path, Sender(unquote(title), unquote(address))))
+        return found
+
+    def answer(self, image: Waiting, reports: Sequence[bytes], destinations: Iterable[Node]) -> list[Outgoing]:
+        """Put an image's reports into the outbox for each destination, then let go of the image.
+
+        Raises:
+            OSError: there is no room on the disk; the image still waits.
+        """
+        made = []
+        for destination in destinations:
+            folder = self._outbox / quote(str(destination), safe="@:[]")
+            folder.mkdir(mode=0o700, exist_ok=True)
+            for number, report in enumerate(reports):
+                path = folder / f"{image.key}-{number}{_SUFFIX}"
+                _write(path, report)
+                with self._lock:
+                    self._held += len(report)
+                made.append(Outgoing(path, destination))
+            _sync(folder)
+        _sync(self._outbox)
+        self._remove(image.path)
+        return made
+
+    def outbox(self) -> list[Outgoing]:
+        """Give the reports that wait, the oldest first."""
+        found = [
+            Outgoing(path, Node.parse(unquote(folder.name)))
+            for folder in self._outbox.iterdir()
+            for path in folder.glob(f"*{_SUFFIX}")
+        ]
+        return sorted(found, key=lambda report: report.path.name)
+
+    def delivered(self, report: Outgoing) -> None:
+        """Let go of a report that its destination has."""
+        self._remove(report.path)
+
+    def close(self) -> None:
+        """Leave the folder to another process."""
+        self._file.close()
+
+    def _clean(self) -> None:
+        """Remove drafts, and reports of images that still wait: those will be made again, and were never sent."""
+        waiting = {image.key for image in self.waiting()}
+        for path in [*self._images.iterdir(), *self._outbox.glob("*/*")]:
+            in_outbox = path.parent.parent == self._outbox
+            if path.name.startswith(".") or (in_outbox and path.name.rpartition("-")[0] in waiting):
+                path.unlink()
+
+    def _remove(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            n = path.stat().st_size
+            path.unlink()
+            self._release(n)
+
+    def _release(self, n: int) -> None:
+        with self._lock:
+            self._held -= n
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is whole and on the disk itself, or not there."""
+    draft = path.with_name(f".{path.name}")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder on the disk itself."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,236 @@
+"""Peers that are broken, slow or hostile: each is dealt with, in bounded memory, and everybody else is served."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import ssl
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pynetdicom", reason="the DICOM node is not installed")
+
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Verification  # type: ignore[attr-defined]
+
+from pneumoscope.dimse import tls
+from pneumoscope.dimse.limits import Limits
+from pneumoscope.dimse.node import Listener
+from pneumoscope.errors import UnsupportedError
+from tests.builders.hospital import Archive, dcmtk, listening, send, until, write
+
+LIMITS = Limits(object_bytes=1_000_000, held=2_000_000, associations=4, idle_seconds=1.0, pdu_seconds=2.0)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Listener]:
+    with listening(tmp_path / "spool", limits=LIMITS) as listener:
+        yield listener
+        assert echoed(listener.port)
+        until(lambda: listener._receiver.associations == 0)
+
+
+def echoed(port: int) -> bool:
+    """Say whether a peer that behaves is served."""
+    entity = AE("MODALITY")
+    entity.add_requested_context(Verification)
+    association = entity.associate("127.0.0.1", port, ae_title="PNEUMOSCOPE")
+    if not association.is_established:
+        return False
+    status = association.send_c_echo().get("Status")
+    association.release()
+    return bool(status == 0)
+
+
+def request() -> bytes:
+    """Write the A-ASSOCIATE-RQ of a peer that wants to store a digital radiograph."""
+    from pynetdicom.pdu import A_ASSOCIATE_RQ
+    from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
+    from pynetdicom.presentation import build_context
+
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = "1.2.840.10008.3.1.1.1"
+    primitive.calling_ae_title, primitive.called_ae_title = "MODALITY", "PNEUMOSCOPE"
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received, implementation.implementation_class_uid = 16382, "1.2.3"
+    primitive.user_information = [length, implementation]
+    context = build_context(DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian)
+    context.context_id = 1
+    primitive.presentation_context_definition_list = [context]
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(primitive)
+    return bytes(pdu.encode())
+
+
+def unit(kind: int, length: int, body: bytes = b"") -> bytes:
+    return struct.pack(">BBL", kind, 0, length) + body
+
+
+def fragment(control: int, data: bytes) -> bytes:
+    """Write a P-DATA-TF with one fragment."""
+    return unit(4, len(data) + 6, struct.pack(">LBB", len(data) + 2, 1, control) + data)
+
+
+def told(port: int, sent: bytes, seconds: float = 10.0) -> bytes:
+    """Send bytes, and give what is answered until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as peer:
+        peer.sendall(sent)
+        answer = b""
+        while piece := peer.recv(65536):
+            answer += piece
+        return answer
+
+
+ABORTED = 7
+
+NO_MESSAGE = {
+    "no DICOM": b"GET / HTTP/1.1\r\nHost: pneumoscope\r\n\r\n",
+    "a unit of 4 GB": unit(1, 2**32 - 1, b"\0" * 100),
+    "data before an association": unit(4, 12, struct.pack(">LBB", 8, 1, 3) + bytes(6)),
+    "half a request": request()[:50],
+    "a request of zeros": unit(1, 200, bytes(200)),
+    "silence": b"",
+}
+
+
+@pytest.mark.parametrize("sent", NO_MESSAGE.values(), ids=list(NO_MESSAGE))
+def test_what_is_no_request_ends_its_connection_and_no_other(node: Listener, sent: bytes) -> None:
+    began = time.monotonic()
+    answer = told(node.port, sent)
+    assert time.monotonic() - began < 8.0
+    assert not answer or answer[0] == ABORTED
+
+
+MESSAGES = {
+    "no command": fragment(3, b"nothing that is a command"),
+    "an empty fragment": unit(4, 6, struct.pack(">LBB", 2, 1, 3)),
+    "another context": unit(4, 12, struct.pack(">LBB", 8, 99, 3) + bytes(6)),
+    "an endless command": b"".join(fragment(1, bytes(60_000)) for _ in range(4)),
+    "a unit of 4 GB": unit(4, 2**32 - 1, bytes(100)),
+    "half a unit, then silence": fragment(3, bytes(100))[:40],
+}
+
+
+@pytest.mark.parametrize("sent", MESSAGES.values(), ids=list(MESSAGES))
+def test_what_is_no_message_ends_its_association_and_no_other(node: Listener, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10.0) as peer:
+        peer.sendall(request())
+        assert peer.recv(65536)[0] == 2  # accepted
+        assert echoed(node.port)
+        peer.sendall(sent)
+        answer = b""
+        try:
+            while piece := peer.recv(65536):
+                answer += piece
+        except ConnectionResetError:
+            return
+        assert not answer or answer[0] == ABORTED
+
+
+def test_one_byte_at_a_time_ends_in_time(node: Listener) -> None:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10.0) as peer:
+        began = time.monotonic()
+        try:
+            for byte in request():
+                peer.sendall(bytes([byte]))
+                time.sleep(0.1)
+        except OSError:
+            pass
+        assert time.monotonic() - began < 8.0
+
+
+def test_peers_that_say_nothing_take_nobodys_place(node: Listener) -> None:
+    silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(12)]
+    try:
+        assert echoed(node.port)
+    finally:
+        for peer in silent:
+            peer.close()
+
+
+def test_an_object_without_end_takes_no_memory_and_is_told_why(node: Listener) -> None:
+    from pynetdicom.dimse_messages import C_STORE_RQ
+    from pynetdicom.dimse_primitives import C_STORE
+
+    primitive = C_STORE()
+    primitive.MessageID, primitive.Priority = 1, 2
+    primitive.AffectedSOPClassUID = DigitalXRayImageStorageForPresentation
+    primitive.AffectedSOPInstanceUID = "1.2.3"
+    from io import BytesIO
+
+    primitive.DataSet = BytesIO(b"\0\0")
+    message = C_STORE_RQ()
+    message.primitive_to_message(primitive)
+    command = next(iter(message.encode_msg(1, 16382))).presentation_data_value_list[0][1][1:]
+    with socket.create_connection(("127.0.0.1", node.port), timeout=30.0) as peer:
+        peer.sendall(request())
+        assert peer.recv(65536)[0] == 2
+        peer.sendall(fragment(3, command))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        piece = fragment(0, bytes(100_000))
+        for _ in range(1500):  # 150 MB, 150 times the limit
+            peer.sendall(piece)
+        peer.sendall(fragment(2, bytes(10)))
+        answer = peer.recv(65536)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # kB
+    assert answer[0] == 4
+    assert b"The object has over 1 MB." in answer
+
+
+# --- encrypted
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates of an authority for a node and a modality on this machine, and one of nobody known."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+    usual = ("-newkey", "rsa:2048", "-nodes", "-subj")
+    for name in ("ca", "stranger"):
+        openssl("req", "-x509", *usual, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    for name in ("node", "modality"):
+        openssl("req", *usual, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+    return folder
+
+
+def encrypted(folder: Path, name: str) -> list[str]:
+    return ["+tls", str(folder / f"{name}.key"), str(folder / f"{name}.pem"), "+cf", str(folder / "ca.pem")]
+
+
+@dcmtk
+def test_encrypted_peers_with_a_certificate_of_the_authority_are_served_and_others_not(
+    tmp_path: Path, certificates: Path
+) -> None:
+    from tests.dimse.test_listen import image
+
+    incoming, outgoing = tls.contexts(*(certificates / name for name in ("node.pem", "node.key", "ca.pem")))
+    paths = write(tmp_path / "sent", image())
+    with (
+        Archive(tmp_path / "archive", encrypted(certificates, "modality")) as archive,
+        listening(tmp_path / "spool", archive.node, limits=LIMITS, incoming=incoming, outgoing=outgoing) as listener,
+    ):
+        silent = socket.create_connection(("127.0.0.1", listener.port))  # no handshake, and nobody waits for it
+        assert send(listener.port, *paths).returncode != 0
+        assert send(listener.port, *paths, options=encrypted(certificates, "stranger")).returncode != 0
+        assert send(listener.port, *paths, options=encrypted(certificates, "modality")).returncode == 0
+        assert len(archive.wait(1)) == 1
+        silent.close()
+
+
+def test_files_that_are_no_certificates_are_told(tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    with pytest.raises(UnsupportedError, match="PEM"):
+        tls.contexts(tmp_path / "no.pem", tmp_path / "no.pem", tmp_path / "no.pem")
+    assert issubclass(ssl.SSLError, OSError)

@@ -1,0 +1,139 @@
+"""What was accepted outlives every kill, and is sent once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pynetdicom", reason="the DICOM node is not installed")
+
+from pneumoscope.dimse import spool as module
+from pneumoscope.dimse.addresses import Node, Sender
+from pneumoscope.dimse.spool import Spool, SpoolFullError
+from pneumoscope.errors import StorageError
+
+SENDER = Sender("A/B @C", "::1")
+ARCHIVE, VIEWER = Node("ARCHIVE", "10.0.0.8", 104), Node("A/B @C", "::1", 11112)
+
+
+class Killed(BaseException):
+    """As a kill: nothing after it is done."""
+
+
+def reopened(spool: Spool, folder: Path) -> Spool:
+    spool.close()
+    return Spool(folder, spool.capacity)
+
+
+def test_an_image_waits_with_its_sender_until_it_is_answered_then_its_reports_wait(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 1000)
+    accepted = [spool.accept(b"image%d" % number, SENDER) for number in range(3)]
+    spool = reopened(spool, tmp_path / "spool")
+    waiting = spool.waiting()
+    assert waiting == accepted
+    assert [(image.path.read_bytes(), image.sender) for image in waiting] == [
+        (b"image%d" % number, SENDER) for number in range(3)
+    ]
+    spool.answer(waiting[0], [b"report", b"picture"], [ARCHIVE, VIEWER])
+    spool = reopened(spool, tmp_path / "spool")
+    assert spool.waiting() == accepted[1:]
+    left = spool.outbox()
+    for node in (ARCHIVE, VIEWER):
+        assert [one.path.read_bytes() for one in left if one.destination == node] == [b"report", b"picture"]
+    for report in left:
+        spool.delivered(report)
+    assert reopened(spool, tmp_path / "spool").outbox() == []
+
+
+def test_a_kill_before_an_image_counts_as_answered_leaves_it_waiting_and_nothing_to_send(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder, 1000)
+    image = spool.accept(b"image", SENDER)
+    real = module._write
+    for kill_at in range(5):
+        calls = iter(range(10))
+
+        def write(path: Path, data: bytes, kill_at: int = kill_at, calls: Any = calls) -> None:
+            if next(calls) == kill_at:
+                path.with_name(f".{path.name}").write_bytes(data[:2])
+                raise Killed
+            real(path, data)
+
+        def remove(self: Spool, path: Path, kill_at: int = kill_at) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_write", write)
+            patch.setattr(Spool, "_remove", remove)
+            with pytest.raises(Killed):
+                spool.answer(image, [b"report", b"picture"], [ARCHIVE, VIEWER])
+        spool = reopened(spool, folder)
+        assert spool.waiting() == [image]
+        assert spool.outbox() == []
+        assert spool.held == len(b"image")
+
+
+def test_a_kill_while_an_image_is_taken_in_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder, 1000)
+
+    def cut(path: Path, data: bytes) -> None:
+        path.with_name(f".{path.name}").write_bytes(data[:2])
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write", cut)
+        with pytest.raises(Killed):
+            spool.accept(b"image", SENDER)
+    spool = reopened(spool, folder)
+    assert spool.waiting() == []
+    assert spool.held == 0
+    assert not list((folder / "images").iterdir())
+
+
+def test_a_full_spool_takes_no_image_and_still_takes_reports(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 10)
+    image = spool.accept(b"123456", SENDER)
+    with pytest.raises(SpoolFullError):
+        spool.accept(b"12345", SENDER)
+    spool.accept(b"1234", SENDER)
+    (report,) = spool.answer(image, [b"a long report"], [ARCHIVE])
+    assert spool.held == 4 + len(b"a long report")
+    spool.delivered(report)
+    assert spool.held == 4
+    spool.accept(b"123456", SENDER)
+
+
+def test_a_full_disk_is_a_full_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool", 1000)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(SpoolFullError):
+            spool.accept(b"image", SENDER)
+    assert spool.held == 0
+    assert reopened(spool, tmp_path / "spool").waiting() == []
+
+
+def test_two_nodes_cannot_share_a_spool_and_others_cannot_read_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 1000)
+    with pytest.raises(StorageError, match="another process uses"):
+        Spool(tmp_path / "spool", 1000)
+    spool.close()
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+    Spool(tmp_path / "spool", 1000).close()
+
+
+def test_a_spool_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="Expected a folder"):
+        Spool(tmp_path / "file" / "spool", 1000)
