@@ -18,7 +18,7 @@ PERCENTILES = (0.5, 99.5)
 
 FILLED = 0.5
 """Where those percentiles span this share of what the stored bits can hold, the values are brightness already, and all
-that they can hold is shown: as of the same picture in a PNG or JPEG file."""
+that they can hold is shown: as of the same image in a PNG or JPEG file."""
 
 LEAST_CONTRAST = 0.1
 """A window in which those percentiles lie closer together than this, of black to white, shows nothing."""
@@ -66,11 +66,11 @@ def displayed(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float
     padding = _padding(dataset, levels)
     if counts[~padding].any():
         counts[padding] = 0
-    else:  # nothing would be left of the film
+    else:  # nothing would be left of the image
         padding[:] = False
     values = _modality(dataset, levels)
     if not np.isfinite(values).all():
-        raise UnreadableError("Expected finite pixels, got some that are none after rescaling: export the film again.")
+        raise UnreadableError("Expected finite pixels, got some that are none after rescaling: export the image again.")
     shown = _windowed(dataset, values, counts)
     if photometric == "MONOCHROME1":
         shown = 1.0 - shown
@@ -185,7 +185,7 @@ def _levels(dataset: pydicom.Dataset, frame: NDArray[Any]) -> tuple[NDArray[np.i
 
 
 def _padding(dataset: pydicom.Dataset, levels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say which levels are no picture (PS3.3, section C.7.5.1.1.2): one value, or all from it to the other limit."""
+    """Say which levels are no image (PS3.3, section C.7.5.1.1.2): one value, or all from it to the other limit."""
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
         return np.zeros(len(levels), dtype=np.bool_)
