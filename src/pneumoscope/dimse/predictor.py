@@ -147,7 +147,7 @@ class Predictor:
         submissions = [Submission(data, self._evidence, reports=True) for _, data in images]
         try:
             seconds = self._seconds * (1 + (len(images) - 1) / TOGETHER)
-            return list(self._worker.judge(submissions, seconds))
+            return list(self._worker.predict(submissions, seconds))
         except WorkerLostError as error:
             slow = isinstance(error, WorkerTooSlowError)
         self._restart()
