@@ -44,7 +44,8 @@ WARNINGS = {
     "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
     "first_frame_only": "The file holds several images; only the first was read.",
     "framed": "A wide even frame lies around the image; only what is within was read.",
-    "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was taken.",
+    "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was "
+    "taken.",
     "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
     "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the image may be mirrored.",
@@ -263,12 +264,12 @@ class Detector:
                 f"Expected a chest radiograph of at least {least} pixels a side, no side over {LONGEST_SIDE} times as "
                 f"long as the other, got {width} x {height} pixels: give the whole image as it was made."
             )
-        view = self._views.look(pixels) if self._views else View()
-        if "inverse_display" in image.notes and self._views and "inverted" in view.warnings:
-            other = self._views.look(1.0 - pixels)
+        orientation = self._orientation.look(pixels) if self._orientation else Orientation()
+        if "inverse_display" in image.notes and self._orientation and "inverted" in orientation.warnings:
+            other = self._orientation.look(1.0 - pixels)
             if not other.rejected and "inverted" not in other.warnings:
-                pixels, view = 1.0 - pixels, other
-        if view.rejected:
+                pixels, orientation = 1.0 - pixels, other
+        if orientation.rejected:
             raise NotAChestRadiographError(
                 "Expected a frontal chest radiograph, got an image that does not look like one: check that it is the "
                 "right file, the whole image and nothing else."
