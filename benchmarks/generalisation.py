@@ -1,6 +1,6 @@
 """How well a recipe's models do at a hospital, and on patients, that they were not trained on.
 
-    python benchmarks/generalisation.py chest_xray/train nih/films.csv --recipe recipes/default.toml --init imagenet
+    python benchmarks/generalisation.py chest_xray/train nih/images.csv --recipe recipes/default.toml --init imagenet
 
 The measure that decides between recipes comes first: train at one site, measure at the other, both ways. Then folds of
 both sites together, patients kept whole. In each, the patients that choose temperature and threshold are held out of
@@ -84,7 +84,7 @@ def parts(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[list[Sam
     }
     decoded = splits.decode(samples, 64)  # small, to find identical images
     for i, (learnt, held_out) in enumerate(splits.folds(decoded, FOLDS, recipe.seed), start=1):
-        named[f"fold-{i}"] = ([decoded.films[j] for j in learnt], [decoded.films[j] for j in held_out])
+        named[f"fold-{i}"] = ([decoded.images[j] for j in learnt], [decoded.images[j] for j in held_out])
     return named
 
 
@@ -96,16 +96,18 @@ def measured(run: training.Run, held_out: Sequence[Sample]) -> dict[str, Any]:
     for site in sorted({sample.site for sample in held_out}):
         here = [sample for sample in held_out if sample.site == site]
         result = evaluation.evaluate([sample for sample in here if not sample.other], detector)
-        views = sorted({sample.view for sample in result.films if sample.view})
+        views = sorted({sample.view for sample in result.images if sample.view})
         beyond = calibration.beyond_band(result.labels, result.probabilities, detector.card.calibration)
         rows = {"all": result.performance.as_dict() | {name: asdict(e) for name, e in beyond.items()}}
         for view in views:
-            chosen = np.array([sample.view == view for sample in result.films])
+            chosen = np.array([sample.view == view for sample in result.images])
             rows[view] = {"auc": asdict(metrics.delong(result.labels[chosen], result.probabilities[chosen]))}
         if others := [sample for sample in here if sample.other]:
             called = [f.finding == "PNEUMONIA" for f in detector.examine(s.source for s in others) if f.error is None]
             rows["all"]["others_called_pneumonia"] = asdict(metrics.wilson(sum(called), len(called)))
-        rows["all"]["rejected"] = asdict(metrics.wilson(len(result.failures), len(result.failures) + len(result.films)))
+        rows["all"]["rejected"] = asdict(
+            metrics.wilson(len(result.failures), len(result.failures) + len(result.images))
+        )
         rows["all"]["acquisition_probe"] = asdict(probe(result, detector))
         sites[site] = rows
     return {"in_house": in_house, "sites": sites}
@@ -115,10 +117,10 @@ def probe(result: evaluation.Evaluation, detector: Detector) -> metrics.Estimate
     """Probe some of the normals of an evaluation."""
     normal = np.flatnonzero(result.labels == 0)
     chosen = normal[:: -(-len(normal) // PROBED)]
-    films = [replace(result.films[i], split=None) for i in chosen]
-    decoded = splits.decode(films, detector.card.input_size)
+    images = [replace(result.images[i], split=None) for i in chosen]
+    decoded = splits.decode(images, detector.card.input_size)
     logits = detector.card.calibration.logits(result.probabilities[chosen])
-    return acquisition.probe(decoded.pixels, logits, [film.patient for film in films])
+    return acquisition.probe(decoded.pixels, logits, [image.patient for image in images])
 
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -142,7 +144,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     return f"""\
 # At hospitals and on patients that a model was not trained on
 
-Written by `python benchmarks/generalisation.py chest_xray/train nih/films.csv`. `learnt-at-Guangzhou` was trained at
+Written by `python benchmarks/generalisation.py chest_xray/train nih/images.csv`. `learnt-at-Guangzhou` was trained at
 Guangzhou alone and is measured at Bethesda, `learnt-at-Bethesda` the other way round; a fold holds a quarter of the
 patients of both sites out. Those measured on have chosen nothing. In brackets the 95 % interval. "In house" is the AUC
 on held-out patients of the sites trained on: what would have chosen the recipe otherwise.

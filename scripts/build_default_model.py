@@ -1,6 +1,6 @@
 """Train the model that comes with Pneumoscope, from images to model file and model card.
 
-    python scripts/build_default_model.py chest_xray/train nih/films.csv --init imagenet
+    python scripts/build_default_model.py chest_xray/train nih/images.csv --init imagenet
 
 The children of Kermany's training split and the adults of the NIH's images that radiologists have read are two sites;
 `recipes/default.toml` says how they are learnt from. Takes half an hour on two cores with PyTorch; broken off, the

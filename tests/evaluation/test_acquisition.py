@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from pneumoscope.errors import DatasetError
 from pneumoscope.evaluation import acquisition
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 
 def normals(n: int) -> list[NDArray[np.float64]]:
     exposures = np.random.default_rng(0).uniform(0.7, 1.3, n)
-    return [np.clip(drawn_film(0, i, 56) / 255 * exposure, 0, 1) for i, exposure in enumerate(exposures)]
+    return [np.clip(drawn_image(0, i, 56) / 255 * exposure, 0, 1) for i, exposure in enumerate(exposures)]
 
 
 def test_a_model_that_reads_brightness_is_found_out() -> None:

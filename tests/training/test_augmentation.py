@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pneumoscope.errors import TrainingError
 from pneumoscope.evaluation import localisation
 from pneumoscope.training.augmentation import NONE, Augmentation, augment
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 SIZE, SIDE = 64, 16
 SHARES = ("share", "horizontal_flip", "tone", "blur", "surround", "hidden")
@@ -21,7 +21,7 @@ EMPTY = np.zeros((SIDE, SIDE), np.float32)
 
 
 def image(i: int = 0) -> NDArray[np.float32]:
-    return np.asarray(drawn_film(i % 2, i, SIZE), dtype=np.float32) / np.float32(255)
+    return np.asarray(drawn_image(i % 2, i, SIZE), dtype=np.float32) / np.float32(255)
 
 
 def alone(name: str) -> Augmentation:

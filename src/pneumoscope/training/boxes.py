@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.imaging import preprocessing
 
 OPACITIES = frozenset({"", "opacity", "lung opacity", "pneumonia", "infiltration", "infiltrate", "consolidation"})
@@ -15,12 +15,12 @@ OPACITIES = frozenset({"", "opacity", "lung opacity", "pneumonia", "infiltration
 
 
 def masks(
-    films: Sequence[Film], parts: Sequence[preprocessing.Box], side: int
+    samples: Sequence[Sample], parts: Sequence[preprocessing.Box], side: int
 ) -> tuple[NDArray[np.float16], NDArray[np.bool_]] | None:
     """Draw the boxes of images into masks.
 
     Args:
-        films: the images.
+        samples: the images.
         parts: the part of each image that the network sees.
         side: the side of the masks, in places.
 
@@ -31,20 +31,22 @@ def masks(
     Example:
         >>> from pathlib import Path
         >>> whole = preprocessing.Box(0.0, 0.0, 1.0, 1.0)
-        >>> film = Film(Path("a.png"), 1, "a", boxes=(Box("opacity", 0.0, 0.0, 0.75, 0.5),))
-        >>> masks([film], [whole], 2)[0][0].tolist()
+        >>> image = Sample(Path("a.png"), 1, "a", boxes=(Box("opacity", 0.0, 0.0, 0.75, 0.5),))
+        >>> masks([image], [whole], 2)[0][0].tolist()
         [[1.0, 0.5], [0.0, 0.0]]
     """
-    shown = [[box for box in film.boxes if box.name.lower() in OPACITIES] if film.label else [] for film in films]
+    shown = [
+        [box for box in sample.boxes if box.name.lower() in OPACITIES] if sample.label else [] for sample in samples
+    ]
     if not any(shown):
         return None
-    drawn = np.zeros((len(films), side, side), np.float16)
+    drawn = np.zeros((len(samples), side, side), np.float16)
     for mask, boxes, part in zip(drawn, shown, parts, strict=True):
         for box in boxes:
             rows = _covered(box.top, box.bottom, part.top, part.bottom, side)
             columns = _covered(box.left, box.right, part.left, part.right, side)
             np.maximum(mask, (rows[:, None] * columns).astype(np.float16), out=mask)
-    told = [bool(boxes) if film.label else not film.other for film, boxes in zip(films, shown, strict=True)]
+    told = [bool(boxes) if sample.label else not sample.other for sample, boxes in zip(samples, shown, strict=True)]
     return drawn, np.array(told)
 
 

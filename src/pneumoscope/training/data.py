@@ -1,4 +1,4 @@
-"""The films of a training: read, and some patients held out."""
+"""The images of a training: read, and some patients held out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.data import disk_array, layouts, splits
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference import model_file
@@ -19,12 +19,12 @@ from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
 MIN_VALIDATION = 20
-"""A validation split with fewer films of a class says too little to choose an epoch by (Kaggle's has 8)."""
+"""A validation split with fewer images of a class says too little to choose an epoch by (Kaggle's has 8)."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The films of a training.
+    """The images of a training.
 
     Attributes:
         training: those to train on.
@@ -42,93 +42,95 @@ class Prepared:
 
 
 def prepare(
-    data: str | Path | Sequence[str | Path] | Sequence[Film],
+    data: str | Path | Sequence[str | Path] | Sequence[Sample],
     recipe: Recipe,
     skip_unreadable: bool,
     progress: Progress,
     out: Path,
     cache: str | Path | None,
 ) -> Prepared:
-    """Read the films and hold patients out.
+    """Read the images and hold patients out.
 
     Args:
-        data: what `layouts.load` takes, or films; those of a `test` split are left alone.
+        data: what `layouts.load` takes, or images; those of a `test` split are left alone.
         recipe: how large they are decoded, and how many are held out.
-        skip_unreadable: leave out films that cannot be read instead of refusing.
-        progress: told of each film.
-        out: the run's folder; a file there holds films that are too many for memory.
+        skip_unreadable: leave out images that cannot be read instead of rejecting.
+        progress: told of each image.
+        out: the run's folder; a file there holds images that are too many for memory.
         cache: a folder for that file, whether they are too many or not.
 
     Raises:
-        DatasetError: the films cannot be trained on.
+        DatasetError: the images cannot be trained on.
 
     Example:
-        >>> films = prepare("chest_xray", Recipe(), False, lambda *_: None, Path("run"), None)  # doctest: +SKIP
+        >>> images = prepare("chest_xray", Recipe(), False, lambda *_: None, Path("run"), None)  # doctest: +SKIP
     """
-    films = loaded(data)
-    tested = {film.patient for film in films if film.split == "test"}
-    films = [film for film in films if film.split != "test"]
+    samples = loaded(data)
+    tested = {sample.patient for sample in samples if sample.split == "test"}
+    samples = [sample for sample in samples if sample.split != "test"]
     folder = None if cache is None else Path(cache)
-    if folder is None and disk_array.too_many((len(films), recipe.size, recipe.size)):
+    if folder is None and disk_array.too_many((len(samples), recipe.size, recipe.size)):
         out.mkdir(parents=True, exist_ok=True)
         folder = out
-    decoded = splits.decode(films, recipe.size, _counted(progress, "reading films", len(films)), folder)
+    decoded = splits.decode(samples, recipe.size, _counted(progress, "reading images", len(samples)), folder)
     if decoded.failures and not skip_unreadable:
-        named = "\n".join(f"  {film.path}: {error}" for film, error in decoded.failures[:5])
+        named = "\n".join(f"  {sample.path}: {error}" for sample, error in decoded.failures[:5])
         raise DatasetError(
-            f"Expected readable films, got {len(decoded.failures)} of {len(films)} that are not; repair or remove "
+            f"Expected readable images, got {len(decoded.failures)} of {len(samples)} that are not; repair or remove "
             f"them, or add --skip-unreadable. The first:\n{named}"
         )
     training, validation, notes = partition(decoded, recipe)
-    notes += sampling.warnings(training.films)
+    notes += sampling.warnings(training.samples)
     if len(np.unique(training.labels)) < 2:
-        raise DatasetError(f"Expected films of both classes to train on, got {len(training.films)} of one class only.")
-    if shared := tested & {film.patient for film in decoded.films}:
+        raise DatasetError(
+            f"Expected images of both classes to train on, got {len(training.samples)} of one class only."
+        )
+    if shared := tested & {sample.patient for sample in decoded.samples}:
         notes.append(
             f"{len(shared)} patients of the test split are also trained on: what that split says is flattered."
         )
     return Prepared(training, validation, decoded.fingerprint(), model_file.encode_seen(decoded.pixels), notes)
 
 
-def loaded(data: str | Path | Sequence[str | Path] | Sequence[Film]) -> list[Film]:
+def loaded(data: str | Path | Sequence[str | Path] | Sequence[Sample]) -> list[Sample]:
     """List the images of a data set, of several, or those given."""
     if isinstance(data, (str, Path)):
         return layouts.load(data)
     items = list(data)
     paths = [item for item in items if isinstance(item, (str, Path))]
-    return layouts.load(paths) if paths else [item for item in items if isinstance(item, Film)]
+    return layouts.load(paths) if paths else [item for item in items if isinstance(item, Sample)]
 
 
-def without(films: Sequence[Film], site: str) -> tuple[list[Film], list[Film]]:
+def without(samples: Sequence[Sample], site: str) -> tuple[list[Sample], list[Sample]]:
     """Divide images into those of the other sites, to train on, and those of one site, to measure at.
 
     Raises:
         DatasetError: there is no such site, or no other.
 
     Example:
-        >>> rest, left_out = without([Film(Path("a"), 0, "a", site="A"), Film(Path("b"), 1, "b", site="B")], "B")
-        >>> [film.site for film in rest], [film.site for film in left_out]
+        >>> rest, left_out = without([Sample(Path("a"), 0, "a", site="A"), Sample(Path("b"), 1, "b", site="B")], "B")
+        >>> [image.site for image in rest], [image.site for image in left_out]
         (['A'], ['B'])
     """
-    sites = sorted({film.site for film in films})
+    sites = sorted({sample.site for sample in samples})
     if site not in sites:
         raise DatasetError(f"Expected one of the sites {', '.join(sites)} to leave out, got '{site}'.")
     if len(sites) == 1:
         raise DatasetError(f"Expected another site to train on, got '{site}' alone: name a second data set.")
-    return [film for film in films if film.site != site], [film for film in films if film.site == site]
+    return [sample for sample in samples if sample.site != site], [sample for sample in samples if sample.site == site]
 
 
 def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[str]]:
     """Choose, at each site, who is trained on and who is held out to validate.
 
-    A site's own validation split is used where it has at least `MIN_VALIDATION` films a class and shares no patient
-    with the training films; otherwise patients are held out of all its films.
+    A site's own validation split is used where it has at least `MIN_VALIDATION` images a class and shares no patient
+    with the training images; otherwise patients are held out of all its images.
 
     Returns:
-        The training films, the validation films, and what the user should know of the choice.
+        The training images, the validation images, and what the user should know of the choice.
     """
-    sites = np.array([film.site for film in decoded.films])
-    own = np.array([film.split == "val" for film in decoded.films])
+    sites = np.array([sample.site for sample in decoded.samples])
+    own = np.array([sample.split == "val" for sample in decoded.samples])
     validation, notes = np.zeros(len(sites), dtype=bool), []
     drawn = np.zeros(len(sites), dtype=bool)  # the images of sites out of which patients are held
     for site in np.unique(sites):
@@ -141,7 +143,7 @@ def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[
         if (here & own).any():
             name = f" of site '{site}'" if len(np.unique(sites)) > 1 else ""
             notes.append(
-                f"The data set's own validation split{name} {reason}; patients were held out of all films instead."
+                f"The data set's own validation split{name} {reason}; patients were held out of all images instead."
             )
     if drawn.any():
         places = np.flatnonzero(drawn)
@@ -158,9 +160,9 @@ def _unusable(decoded: Decoded, own: NDArray[np.bool_], others: NDArray[np.bool_
     counts = np.bincount(decoded.labels[own], minlength=2)
     shared = np.intersect1d(decoded.groups[own], decoded.groups[others])
     if len(shared):
-        return f"shares {len(shared)} patients with the training films"
+        return f"shares {len(shared)} patients with the training images"
     if counts.min() < MIN_VALIDATION:
-        return f"has only {counts[0]} + {counts[1]} films, fewer than {MIN_VALIDATION} of a class"
+        return f"has only {counts[0]} + {counts[1]} images, fewer than {MIN_VALIDATION} of a class"
     return None
 
 

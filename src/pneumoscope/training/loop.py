@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pneumoscope.atomic import replacing
 from pneumoscope.data import layouts
 from pneumoscope.data.disk_array import Rows
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.errors import TrainingError
 from pneumoscope.metrics import metrics
 from pneumoscope.networks import architectures
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int, Mapping[str, float]], object]
 """Called as `progress(what, done, total, figures)`."""
 
 BATCH = 64
-"""Films that go through a network at once on each device where it is not trained."""
+"""Images that go through a network at once on each device where it is not trained."""
 
 
 class Checkpoint:
@@ -94,20 +94,20 @@ class Examples:
 
     Attributes:
         inputs: images (N, S, S) or their features (N, h, w, d).
-        films: whose they are.
+        images: whose they are.
         boxes: float16 (N, g, g), the share of each place that boxes cover; None where no image has any.
         boxed: (N,), whether `boxes` says all there is to say of an image: it has boxes, or shows no finding.
     """
 
     inputs: Rows
-    films: Sequence[Film]
+    samples: Sequence[Sample]
     boxes: NDArray[np.float16] | None = None
     boxed: NDArray[np.bool_] | None = None
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """(N,), 0 for `NORMAL`, 1 for `PNEUMONIA`."""
-        return layouts.labels(self.films)
+        return layouts.labels(self.samples)
 
 
 @dataclass
@@ -132,13 +132,13 @@ class Phase:
 
     def __post_init__(self) -> None:
         """Group the training images, once."""
-        self._groups = sampling.strata(self.training.films, self.recipe.other_share)
-        self._validated = _by_site(self.validation.films)
+        self._groups = sampling.strata(self.training.samples, self.recipe.other_share)
+        self._validated = _by_site(self.validation.samples)
 
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return -(-(self.recipe.epoch_images or len(self.training.films)) // self.recipe.batch_size)
+        return -(-(self.recipe.epoch_images or len(self.training.samples)) // self.recipe.batch_size)
 
     def run(self, state: Checkpoint, progress: Progress) -> None:
         """Train until the epochs are over or nothing improves, and leave the weights that are kept in the network."""
@@ -161,7 +161,7 @@ class Phase:
                 state.best = _values(state.network.variables)
             _assign(self.model.trainable_variables, last)
             state.save(optimizer)
-            images = len(self.training.films)
+            images = len(self.training.samples)
             progress(f"{self.name} {epoch + 1}/{r.epochs}", images, images, validated)
         _assign(state.network.variables, state.best)
 
@@ -248,12 +248,12 @@ class Phase:
         return rows
 
 
-def _by_site(films: Sequence[Film]) -> dict[str, NDArray[np.int64]]:
+def _by_site(samples: Sequence[Sample]) -> dict[str, NDArray[np.int64]]:
     """Give the positions of each site's images, of sites that have both classes; of all where none has."""
-    sites, labels = np.array([film.site for film in films]), layouts.labels(films)
+    sites, labels = np.array([sample.site for sample in samples]), layouts.labels(samples)
     found = {str(site): np.flatnonzero(sites == site) for site in np.unique(sites)}
     both = {site: chosen for site, chosen in found.items() if len(np.unique(labels[chosen])) == 2}
-    return both or {"": np.arange(len(films))}
+    return both or {"": np.arange(len(samples))}
 
 
 def _figures(y: NDArray[np.int64], logits: NDArray[np.float64]) -> dict[str, float]:
@@ -294,7 +294,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self.examples, self.weights, self.order = examples, weights, order
         self.recipe, self.seed, self.cells = recipe, seed, cells
         self.y = examples.labels
-        self.targets = np.where([film.other for film in examples.films], recipe.other_target, self.y)
+        self.targets = np.where([sample.other for sample in examples.samples], recipe.other_target, self.y)
         self.share = distributed.share()
 
     def __len__(self) -> int:
@@ -362,7 +362,7 @@ def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def epoch_order(y: NDArray[np.int64], imbalance: str, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the order of an epoch: every film once, or the classes evened out by repeating or leaving out films.
+    """Draw the order of an epoch: every image once, or the classes evened out by repeating or leaving out images.
 
     Example:
         >>> sorted(epoch_order(np.array([0, 1, 1]), "oversample", np.random.default_rng(0)).tolist())
@@ -442,20 +442,20 @@ def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
 
 
 def as_batch(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Give films (N, S, S) their one channel, as networks take them; features (N, h, w, d) have theirs."""
+    """Give images (N, S, S) their one channel, as networks take them; features (N, h, w, d) have theirs."""
     return (inputs[..., None] if inputs.ndim == 3 else inputs).astype(np.float32)
 
 
 def outputs(
     model: keras.Model, inputs: Rows, what: str = "", progress: Progress = lambda *_: None
 ) -> Iterator[NDArray[np.float32]]:
-    """Run a model without augmentation over films (N, S, S) or their features: its outputs, a batch at a time.
+    """Run a model without augmentation over images (N, S, S) or their features: its outputs, a batch at a time.
 
     Each device, of all hosts, runs its part; each host is given all outputs. `progress` is told of each
     batch, and of `what`.
 
     Example:
-        >>> logits = np.concatenate(list(outputs(network, films)))  # doctest: +SKIP
+        >>> logits = np.concatenate(list(outputs(network, images)))  # doctest: +SKIP
     """
     share, predict = distributed.share(), distributed.predictor(model)
     for start in range(0, len(inputs), BATCH * share.devices):
@@ -465,10 +465,10 @@ def outputs(
 
 
 def predict_logits(model: keras.Model, inputs: Rows) -> NDArray[np.float64]:
-    """Run a model over films (N, S, S), or their features, without augmentation: logits (N,).
+    """Run a model over images (N, S, S), or their features, without augmentation: logits (N,).
 
     Example:
-        >>> predict_logits(network, films)  # doctest: +SKIP
+        >>> predict_logits(network, images)  # doctest: +SKIP
         array([-2.1,  3.4])
     """
     return np.concatenate([batch[:, 0] for batch in outputs(model, inputs)]).astype(np.float64)

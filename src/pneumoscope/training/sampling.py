@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.data.layouts import LABELS, Sample
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Stratum:
     share: float
 
 
-def strata(films: Sequence[Film], other_share: float = 0.5) -> list[Stratum]:
+def strata(samples: Sequence[Sample], other_share: float = 0.5) -> list[Stratum]:
     """Divide images into strata whose shares balance the classes within each site, and the views within each class.
 
     A site's share of a batch goes with the square root of its number of images: evenly, a small site's images would be
@@ -35,7 +35,7 @@ def strata(films: Sequence[Film], other_share: float = 0.5) -> list[Stratum]:
     the class.
 
     Args:
-        films: the training images.
+        samples: the training images.
         other_share: share of a site's negatives that are of other findings, where it has any; in [0, 1].
 
     Returns:
@@ -43,13 +43,13 @@ def strata(films: Sequence[Film], other_share: float = 0.5) -> list[Stratum]:
 
     Example:
         >>> from pathlib import Path
-        >>> films = [Film(Path(str(i)), int(i > 2), str(i)) for i in range(4)]
-        >>> [(stratum.members.tolist(), stratum.share) for stratum in strata(films)]
+        >>> images = [Sample(Path(str(i)), int(i > 2), str(i)) for i in range(4)]
+        >>> [(stratum.members.tolist(), stratum.share) for stratum in strata(images)]
         [([0, 1, 2], 0.5), ([3], 0.5)]
     """
-    sites = np.array([film.site for film in films])
-    kinds = np.array([_kind(film) for film in films])
-    views = np.array([film.view for film in films])
+    sites = np.array([sample.site for sample in samples])
+    kinds = np.array([_kind(sample) for sample in samples])
+    views = np.array([sample.view for sample in samples])
     names, counts = np.unique(sites, return_counts=True)
     found = []
     for site, weight in zip(names, np.sqrt(counts) / np.sqrt(counts).sum(), strict=True):
@@ -65,26 +65,26 @@ def strata(films: Sequence[Film], other_share: float = 0.5) -> list[Stratum]:
     return found
 
 
-def warnings(films: Sequence[Film]) -> list[str]:
+def warnings(samples: Sequence[Sample]) -> list[str]:
     """Say what the balance cannot mend: sites of one class, views of one class.
 
     Example:
         >>> from pathlib import Path
-        >>> films = [Film(Path("a"), 0, "a", site="A"), Film(Path("b"), 1, "b", site="B")]
-        >>> len(warnings(films))
+        >>> images = [Sample(Path("a"), 0, "a", site="A"), Sample(Path("b"), 1, "b", site="B")]
+        >>> len(warnings(images))
         2
     """
     told = []
-    for site in sorted({film.site for film in films}):
-        here = [film for film in films if film.site == site]
-        labels = {film.label for film in here}
-        if len(labels) == 1 and len(here) < len(films):
+    for site in sorted({sample.site for sample in samples}):
+        here = [sample for sample in samples if sample.site == site]
+        labels = {sample.label for sample in here}
+        if len(labels) == 1 and len(here) < len(samples):
             told.append(
                 f"Site '{site}' has images of {LABELS[labels.pop()]} only: there the site tells the class, and the "
                 "network may learn the site. Add images of the other class from there, or leave the site out."
             )
             continue
-        kinds, views = np.array([_kind(film) for film in here]), np.array([film.view for film in here])
+        kinds, views = np.array([_kind(sample) for sample in here]), np.array([sample.view for sample in here])
         left = ~np.isin(views, _balanced_views(kinds, views))
         if left.any():
             told.append(
@@ -94,8 +94,8 @@ def warnings(films: Sequence[Film]) -> list[str]:
     return told
 
 
-def _kind(film: Film) -> str:
-    return "other" if film.other else LABELS[film.label]
+def _kind(sample: Sample) -> str:
+    return "other" if sample.other else LABELS[sample.label]
 
 
 def _shares(kinds: set[str], other_share: float) -> dict[str, float]:
