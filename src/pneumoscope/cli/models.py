@@ -158,7 +158,7 @@ def train(
 def evaluate(
     data: DataArgument,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json, predictions.csv, report.html and the curves go.")] = Path(
         "evaluation"
     ),
     classes: ClassesOption = None,
@@ -187,9 +187,8 @@ def evaluate(
     from pneumoscope.reporting import evaluation_page
 
     check_folder(out)
-    films = evaluation.choose(
-        layouts.load(data, **labelled(classes, other, labels_like)), split.value if split else None
-    )
+    listed = layouts.load(data, complete=False, **labelled(classes, other, labels_like))
+    films = evaluation.choose(listed, split.value if split else None)
     detector = Detector(model)
     with console.progress() as bars:
         result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
@@ -199,7 +198,11 @@ def evaluate(
             table = evaluation.under_stress(decoded, detector, shifts)
             result = replace(result, stressed=table, gaze=evaluation.gaze(decoded, detector))
     page = evaluation_page.write(result, detector, out)
-    console.print_figures(result.performance.figures, f"{len(result.films)} films")
+    console.print_figures(result.performance.figures, f"{len(result.films)} films {result.measured_on}")
+    if result.one_class:
+        console.note(result.one_class)
+    if split is None and "train" in result.splits and len(result.splits) > 1:
+        console.note("There is no split to test on, so all were measured, films to train on too: --split names another.")
     for figure in evaluation.HEADLINE if stress else ():
         if worst := evaluation.worst_shift(result.stressed, figure):
             console.say(f"Worst {figure} under stress: {result.stressed[worst].figures[figure]} ({worst}).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ class Evaluation:
         performance: over all of `films`.
         subtypes: sensitivity by subtype of pneumonia, where the film's name says it.
         failures: the findings, with errors, on films that could not be read or are refused as no chest films.
+        rejected: those films, in the order of `failures`.
         stressed: the performance under each shift of `corruptions.SHIFTS`; empty where it was not measured.
         gaze: what the verdicts owe to the surroundings of the thorax; None where it was not measured.
     """
@@ -66,6 +68,7 @@ class Evaluation:
     failures: list[Finding]
     stressed: dict[str, Performance] = field(default_factory=dict)
     gaze: Gaze | None = None
+    rejected: list[Film] = field(default_factory=list)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -76,6 +79,35 @@ class Evaluation:
     def probabilities(self) -> NDArray[np.float64]:
         """(N,), of `PNEUMONIA`."""
         return np.array([finding.probability for finding in self.findings], dtype=np.float64)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """How many of the films are of which split; `none` for those of which the data set says nothing."""
+        counts = Counter(film.split or "none" for film in self.films)
+        return {name: counts[name] for name in (*layouts.SPLITS, "none") if counts[name]}
+
+    @property
+    def measured_on(self) -> str:
+        """Say which split was measured: `of the split test`, `of the splits train (120) and val (16)`."""
+        match list(self.splits.items()):
+            case [("none", _)]:
+                return "of a data set without splits"
+            case [(name, _)]:
+                return f"of the split {name}"
+            case several:
+                return f"of the splits {', '.join(f'{name} ({n:,})' for name, n in several)}"
+
+    @property
+    def one_class(self) -> str | None:
+        """Say what cannot be measured where all films are of one class; None where there are both."""
+        present = set(self.labels.tolist())
+        if len(present) > 1:
+            return None
+        missing = [name.replace("_", " ") for name, e in self.performance.figures.items() if np.isnan(e.value)]
+        return (
+            f"All films are {layouts.LABELS[present.pop()]}: {', '.join(missing)} cannot be measured without films of "
+            "the other class."
+        )
 
     @property
     def seen(self) -> int:
@@ -103,6 +135,7 @@ class Evaluation:
         return self.performance.as_dict() | {
             "uncertain": vars(metrics.wilson(uncertain, len(self.findings))),
             "subtypes": subtypes,
+            "splits": self.splits,
             "seen_in_training": self.seen,
             "errors": len(self.failures),
             "unlike_training_films": self.shift,
@@ -142,6 +175,7 @@ def evaluate(
     read: list[Film] = []
     findings: list[Finding] = []
     failures: list[Finding] = []
+    rejected: list[Film] = []
     examined = detector.examine((film.source for film in films), evidence=evidence)
     for film, finding in zip(films, examined, strict=True):
         if finding.error is None:
@@ -149,6 +183,7 @@ def evaluate(
             findings.append(finding)
         else:
             failures.append(finding)
+            rejected.append(film)
         progress()
     if not read:
         reason = failures[0].error if failures else "there are none"
@@ -162,7 +197,7 @@ def evaluate(
     for name in sorted({film.subtype for film in read if film.subtype}):
         called = probabilities[[film.subtype == name for film in read]] >= threshold
         subtypes[name] = (len(called), metrics.wilson(int(called.sum()), len(called)))
-    return Evaluation(detector.card, read, findings, performance, subtypes, failures)
+    return Evaluation(detector.card, read, findings, performance, subtypes, failures, rejected=rejected)
 
 
 def under_stress(
@@ -254,7 +289,7 @@ def worst_shift(table: Mapping[str, Performance], figure: str) -> str | None:
 
 
 def choose(films: Sequence[Film], split: str | None = None) -> list[Film]:
-    """Choose the films to evaluate on: one split, or by default `test` where there is one, else all.
+    """Choose the films to evaluate on: one split, or by default of each site `test` where there is one, else all.
 
     Raises:
         DatasetError: the data set has no such split.
@@ -264,9 +299,13 @@ def choose(films: Sequence[Film], split: str | None = None) -> list[Film]:
         True
     """
     splits = {film.split for film in films}
-    wanted = split or ("test" if "test" in splits else "all")
-    chosen = [film for film in films if wanted in ("all", film.split)]
+    tested = {film.site for film in films if film.split == "test"}
+    if split == "all":
+        return list(films)
+    if split is None:
+        return [film for film in films if film.split == "test" or film.site not in tested]
+    chosen = [film for film in films if film.split == split]
     if films and not chosen:
         found = ", ".join(sorted(name for name in splits if name)) or "none"
-        raise DatasetError(f"Expected films of split '{wanted}', got a data set with the splits: {found}.")
+        raise DatasetError(f"Expected films of split '{split}', got a data set with the splits: {found}.")
     return chosen
