@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import logging
@@ -244,6 +245,34 @@ def test_what_strays_from_the_standard_is_copied_as_it_is(
     assert value not in caplog.text + "".join(str(warning.message) for warning in warned)
 
 
+def test_uids_with_leading_zeros_are_taken_as_they_are() -> None:
+    uids = {"StudyInstanceUID": "1.2.003.4", "SeriesInstanceUID": "1.02.3", "SOPInstanceUID": "1.2.840.00001"}
+    data = filed(values(), **uids)
+    report, capture = map(reread, structured_report.objects(PNEUMONIA, data, CARD))
+    assert report.StudyInstanceUID == capture.StudyInstanceUID == "1.2.003.4"
+    assert content(report)["Source of Measurement"][0].ReferencedSOPInstanceUID == "1.2.840.00001"
+    assert structured_report.instance(data)["SeriesInstanceUID"] == "1.02.3"
+
+
+@pytest.mark.parametrize("name", ["PatientName", "PatientID", "StudyDescription"])
+@pytest.mark.parametrize("bytes_", [b"M\xfcller^Anna", b"\x81\x30\xff\xff^\xc3\x28"])
+def test_bytes_that_their_character_set_does_not_have_pass_unchanged(name: str, bytes_: bytes) -> None:
+    marked = filed(values(), SpecificCharacterSet="ISO_IR 192", **{name: "MARK" + "x" * (len(bytes_) - 4)})
+    data = marked.replace(b"MARK" + b"x" * (len(bytes_) - 4), bytes_)
+    for made in structured_report.objects(PNEUMONIA, data, CARD):
+        written = structured_report.encode(made)
+        assert bytes_ in written
+        assert pydicom.dcmread(io.BytesIO(written)).StudyInstanceUID == made.StudyInstanceUID
+
+
+@pytest.mark.parametrize(("age", "copied"), [("045Y", True), ("003M", True), ("45", False), ("45Y", False)])
+def test_an_age_that_is_none_is_not_copied(age: str, copied: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = report_on(NORMAL, PatientAge=age)
+    assert report.get("PatientAge") == (age if copied else None)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -326,13 +355,53 @@ def test_with_evidence_predict_writes_the_picture_too_and_takes_neither_for_a_fi
     assert sorted(made) == ["OT", "OT", "SR", "SR"]
 
 
-def test_a_film_that_a_report_cannot_refer_to_has_an_error_in_its_row(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_told_in_the_row_and_the_finding_stays(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "film.dcm").write_bytes(film(values()))
     out = tmp_path / "out"
-    ran = predict(str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(out), "-f", "json")
+    arguments = [str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(out), "-f"]
+    ran = predict(*arguments, "json")
+    row = json.loads(ran.stdout)
     assert ran.exit_code == 3
-    assert "StudyInstanceUID" in json.loads(ran.stdout)["error"]["message"]
+    assert row["finding"] in ("NORMAL", "PNEUMONIA")
+    assert (row["error"], row["report"]) == (None, None)
+    assert "StudyInstanceUID" in row["report_error"]["message"]
+    (cells,) = csv.DictReader(predict(*arguments, "csv").stdout.splitlines())
+    assert cells["report_error_kind"] == row["report_error"]["kind"]
+    assert (cells["error_kind"], cells["finding"]) == ("", row["finding"])
     assert not out.exists()
+
+
+def test_a_film_that_vanishes_before_its_report_is_still_a_row(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.dcm").write_bytes(filed(values(number)))
+    examine = Detector.examine
+
+    def vanishing(self: Detector, films: Any, **how: Any) -> Any:
+        for finding in examine(self, films, **how):
+            Path(finding.path).unlink()
+            yield finding
+
+    monkeypatch.setattr(Detector, "examine", vanishing)
+    ran = predict(str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(tmp_path / "out"), "-f", "json")
+    rows = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert ran.exit_code == 3
+    assert [(row["error"], row["report"], row["report_error"]["kind"]) for row in rows] == [
+        (None, None, "not_found")
+    ] * 2
+
+
+def test_a_row_names_its_report(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "film.dcm").write_bytes(filed(values()))
+    Image.fromarray(drawn_film(0, 5)).save(tmp_path / "film.png")
+    ran = predict(str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(tmp_path / "out"), "-f", "json")
+    reported, other = (json.loads(line) for line in ran.stdout.splitlines())
+    assert Path(reported["report"]).is_file()
+    assert (other["report"], reported["report_error"], other["report_error"]) == (None, None, None)
+    assert ran.exit_code == 0
 
 
 def test_nothing_of_the_patient_leaves_the_report(tiny_model: Path, tmp_path: Path) -> None:

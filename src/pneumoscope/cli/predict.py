@@ -91,7 +91,8 @@ def predict(
     learnt from, has a warning.
 
     DICOM reports hold the patient and study of the film's header, so that an archive files them with the film; nothing
-    else does, and their names are their UIDs. A film whose header a report cannot refer to has an error in its row.
+    else does, and their names are their UIDs. Where a report cannot be written, the finding stays, the row says why as
+    [b]report_error[/b], and the exit status is 3.
 
     \b
     $ pneumoscope predict film.dcm
@@ -123,13 +124,16 @@ def predict(
     failed = 0
     unusual = []
     with (
-        writers.writer(output_format.value, output, with_maps=overlays is not None) as write,
+        writers.writer(
+            output_format.value, output, with_maps=overlays is not None, with_reports=reports is not None
+        ) as write,
         console.progress() as bars,
     ):
         step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
         for finding in detector.examine(films, evidence=overlays is not None):
-            if reports:
-                finding = reports.write(finding)
+            report = reports.write(finding) if reports else writers.NO_REPORT
+            if report.error is not None:
+                console.note(f"There is no report on {writers.printable(finding.path)}: {report.error}")
             place = None
             if overlays:
                 try:
@@ -137,7 +141,7 @@ def predict(
                 except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
                     console.note(f"There is no overlay of {writers.printable(finding.path)}: {error}")
                     failed += 1
-            write(finding, place)
+            write(finding, place, report)
             failed += finding.error is not None
             if finding.error is None:
                 unusual.append("unlike_training_films" in finding.warnings)
@@ -147,7 +151,7 @@ def predict(
         console.note(f"Films without a DICOM report: {reports.without.total()} ({reasons}).")
     if shift := embedding.site_shift(unusual):
         console.note(shift)
-    if failed:
+    if failed or (reports and reports.failed):
         raise typer.Exit(SOME_FAILED)
 
 
