@@ -367,7 +367,7 @@ def test_a_small_sample_without_a_mistake_proves_little() -> None:
         assert figures[name].low < 0.7
 
 
-@pytest.mark.parametrize("n", [8, 300, 4000])
+@pytest.mark.parametrize("n", [8, 300])
 @pytest.mark.parametrize("mistakes", [0, 1])
 def test_no_interval_is_degenerate_however_good_the_model_is(n: int, mistakes: int) -> None:
     labels = np.repeat([0, 1], n)

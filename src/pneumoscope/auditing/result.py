@@ -99,6 +99,7 @@ class Audit:
     Attributes:
         films: all that are listed.
         failures: those that cannot be read, with the reason.
+        rejected: those that can be read and that `predict` rejects: they show no frontal chest.
         parts: the films by split and class.
         identical: groups of films that are equal to the pixel.
         near: groups of films that are copies of one another without being equal.
@@ -111,6 +112,7 @@ class Audit:
 
     films: list[Film]
     failures: list[tuple[Film, PneumoscopeError]]
+    rejected: list[tuple[Film, PneumoscopeError]]
     parts: list[Part]
     identical: list[Group]
     near: list[Group]
@@ -139,9 +141,8 @@ class Audit:
         """Lay it out as `audit.json`; an undefined figure is null. Patients are named by their films alone."""
         return {
             "films": len(self.films),
-            "unreadable": [
-                _place(film) | {"error": {"kind": error.kind, "message": str(error)}} for film, error in self.failures
-            ],
+            "unreadable": [_failed(*failure) for failure in self.failures],
+            "rejected": [_failed(*rejection) for rejection in self.rejected],
             "faults": [vars(fault) for fault in self.faults],
             "parts": [
                 vars(part)
@@ -184,6 +185,10 @@ def _groups_as_dict(groups: Sequence[Group]) -> dict[str, Any]:
 
 def _place(film: Film) -> dict[str, Any]:
     return {"path": str(film.path), "label": LABELS[film.label], "split": film.split}
+
+
+def _failed(film: Film, error: PneumoscopeError) -> dict[str, Any]:
+    return _place(film) | {"error": {"kind": error.kind, "message": str(error)}}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:

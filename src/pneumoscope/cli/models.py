@@ -158,9 +158,9 @@ def train(
 def evaluate(
     data: DataArgument,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json, predictions.csv, report.html and the curves go.")] = Path(
-        "evaluation"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where metrics.json, predictions.csv, report.html and the curves go.")
+    ] = Path("evaluation"),
     classes: ClassesOption = None,
     other: OtherOption = None,
     labels_like: LabelsLikeOption = None,
@@ -202,7 +202,9 @@ def evaluate(
     if result.one_class:
         console.note(result.one_class)
     if split is None and "train" in result.splits and len(result.splits) > 1:
-        console.note("There is no split to test on, so all were measured, films to train on too: --split names another.")
+        console.note(
+            "There is no split to test on, so all were measured, films to train on too: --split names another."
+        )
     for figure in evaluation.HEADLINE if stress else ():
         if worst := evaluation.worst_shift(result.stressed, figure):
             console.say(f"Worst {figure} under stress: {result.stressed[worst].figures[figure]} ({worst}).")

@@ -194,20 +194,23 @@ def recalibrate(
 def _judged(
     films: Sequence[Film], detector: Detector, progress: Progress
 ) -> tuple[Decoded, list[Finding], list[tuple[Film, PneumoscopeError]]]:
-    """Read films once and judge them; those that the detector refuses are failures like those that cannot be read."""
-    read = iter(range(1, len(films) + 1))
-    decoded = splits.decode(
-        films, detector.card.input_size, lambda: progress("reading films", next(read), len(films), {})
-    )
-    failures, findings, kept = list(decoded.failures), [], []
-    for i, finding in enumerate(detector.examine(decoded.pixels)):
+    """Judge films as `predict` does, from their files, so that the same are rejected; then read those that are not."""
+    failures: list[tuple[Film, PneumoscopeError]] = []
+    accepted: list[tuple[Film, Finding]] = []
+    for i, (film, finding) in enumerate(zip(films, detector.examine(f.source for f in films), strict=True), start=1):
         if finding.error is None:
-            findings.append(finding)
-            kept.append(i)
+            accepted.append((film, finding))
         else:
-            failures.append((decoded.films[i], finding.error))
-        progress("judging films", i + 1, len(decoded.films), {})
-    return decoded.take(np.array(kept, dtype=np.int64)), findings, failures
+            failures.append((film, finding.error))
+        progress("judging films", i, len(films), {})
+    read = iter(range(1, len(accepted) + 1))
+    decoded = splits.decode(
+        [film for film, _ in accepted],
+        detector.card.input_size,
+        lambda: progress("reading films", next(read), len(accepted), {}),
+    )
+    gone = {id(film) for film, _ in decoded.failures}  # since they were judged
+    return decoded, [f for film, f in accepted if id(film) not in gone], failures + decoded.failures
 
 
 def _check_counts(labels: NDArray[np.int64], failed: int) -> None:

