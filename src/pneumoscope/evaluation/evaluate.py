@@ -88,7 +88,7 @@ class Evaluation:
 
     @property
     def measured_on(self) -> str:
-        """Say which split was measured: `of the split test`, `of the splits train (120) and val (16)`."""
+        """Say which split was measured: `of the split test`, `of the splits train (120), val (16)`."""
         match list(self.splits.items()):
             case [("none", _)]:
                 return "of a data set without splits"
