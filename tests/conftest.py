@@ -34,6 +34,10 @@ FIGURES = [
 """Every figure of the contract, in its order."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--images", type=int, default=64, help="how many images the long tests send")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder with Kermany's films: `kermany224/` and `kermany_original/`."""

@@ -67,7 +67,7 @@ def listening(
     """Have a node listen until the block ends."""
     limits = limits or Limits()
     spool = Spool(folder, limits.spool)
-    chosen = Settings(port=0, destinations=destinations, **{"first_pause": 0.1, **settings})
+    chosen = Settings(destinations=destinations, **{"port": 0, "first_pause": 0.1, **settings})
     listener = Listener(chosen, spool, worker or QuickWorker(), limits)
     try:
         listener.start()
@@ -225,7 +225,7 @@ class Program:
         self.starts += 1
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
-        until(lambda: self.told().count("Listening") == self.starts or self._process.poll() is not None, 180.0)
+        until(lambda: self.told().count("Listening:") == self.starts or self._process.poll() is not None, 180.0)
         assert self._process.poll() is None, self.told()
 
     def kill(self) -> None:

@@ -24,8 +24,8 @@ from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError,
 BATCH_BYTES = 256_000_000
 """Of images that are predicted together; one larger image goes alone."""
 
-MOST_LOSSES = 5
-"""How often an image may be alone with a process that ends before it is taken for the cause."""
+MOST_LOSSES = 3
+"""How often an image may be alone with a process that ends, or is too slow, before it is taken for the cause."""
 
 LONGEST_PAUSE = 60.0
 """Seconds between attempts while nothing can be predicted or written."""
@@ -146,10 +146,13 @@ class Predictor:
             return []
         submissions = [Submission(data, self._evidence, reports=True) for _, data in images]
         try:
-            seconds = self._seconds * (1 + (len(images) - 1) / TOGETHER)
+            # Each attempt has twice the time of the one before: a busy machine must not cost an image its report.
+            patience = 2 ** max(self._losses[image.key] for image, _ in images)
+            seconds = patience * self._seconds * (1 + (len(images) - 1) / TOGETHER)
             return list(self._worker.judge(submissions, seconds))
         except WorkerLostError as error:
             slow = isinstance(error, WorkerTooSlowError)
+            LOG.warning("worker lost", extra={"facts": {"images": len(images), "too_slow": slow}})
         self._restart()
         if self._stopping.is_set():
             return [None] * len(images)
@@ -157,7 +160,7 @@ class Predictor:
             return [row for image in images for row in self._rows([image])]
         key = images[0][0].key
         self._losses[key] += 1
-        if self._losses[key] < (1 if slow else MOST_LOSSES):
+        if self._losses[key] < MOST_LOSSES:
             return [None]
         final: PneumoscopeError = TooSlowError("") if slow else UnreadableError("")
         return [{"error": {"kind": final.kind}, "finding": None, "reports": []}]
