@@ -181,7 +181,7 @@ def _reliability(evaluation: Evaluation, palette: Palette) -> Drawing:
         axes.errorbar(mean, share.value, _arms(share), fmt="o", color=palette.pneumonia, markersize=5, linewidth=1.4)
     bars = below.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, 0.08, color=palette.ink, alpha=0.35)
     below.bar_label(bars, [f"{n:,}" for n in count], fontsize=8, padding=1)
-    below.set(xlabel="probability of pneumonia", ylabel="films", yticks=[])
+    below.set(xlabel="probability of pneumonia", ylabel="images", yticks=[])
     below.margins(y=0.4)
     _unit(axes, "", "share that shows pneumonia")
     ece = evaluation.performance.figures["ece"]
@@ -199,24 +199,24 @@ def _histogram(evaluation: Evaluation, palette: Palette) -> Drawing:
         axes.axvspan(fitted.uncertain_low, fitted.uncertain_high, color=palette.ink, alpha=0.15, linewidth=0)
         axes.axvline(fitted.threshold, color=palette.ink, linewidth=1.2)
         axes.set_title(
-            f"truth {LABELS[label]}, {counts.sum():,} films",
+            f"truth {LABELS[label]}, {counts.sum():,} images",
             color=(palette.normal, palette.pneumonia)[label],
             fontsize=10,
             loc="left",
         )
-        # A root keeps single films visible beside hundreds, and zero at the foot.
+        # A root keeps single images visible beside hundreds, and zero at the foot.
         axes.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
-        axes.set(xlim=(0, 1), ylabel="films")
+        axes.set(xlim=(0, 1), ylabel="images")
     top = panels[0].get_ylim()[1]
     panels[1].set(xlabel="probability of pneumonia", yticks=[t for t in _COUNTS if t <= top and not 0 < t < top / 40])
-    return Drawing(figure, "Histograms of the probabilities of normal films and of pneumonias.")
+    return Drawing(figure, "Histograms of the probabilities of normal images and of pneumonias.")
 
 
-def _stressed(evaluation: Evaluation, palette: Palette) -> Drawing | None:
-    """Draw sensitivity and specificity with their Wilson intervals, shift by shift."""
-    if not evaluation.stressed or not _both_classes(evaluation):
+def _corrupted(evaluation: Evaluation, palette: Palette) -> Drawing | None:
+    """Draw sensitivity and specificity with their Wilson intervals, corruption by corruption."""
+    if not evaluation.corrupted or not _both_classes(evaluation):
         return None
-    names = list(evaluation.stressed)
+    names = list(evaluation.corrupted)
     figure = Figure(figsize=(7.2, 0.3 * len(names) + 1), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(names))
@@ -224,7 +224,7 @@ def _stressed(evaluation: Evaluation, palette: Palette) -> Drawing | None:
         ("sensitivity", palette.pneumonia, "o", -0.15),
         ("specificity", palette.normal, "s", 0.15),
     ):
-        estimates = [evaluation.stressed[name].figures[figure_name] for name in names]
+        estimates = [evaluation.corrupted[name].figures[figure_name] for name in names]
         arms = np.hstack([_arms(estimate) for estimate in estimates])
         axes.errorbar(
             [estimate.value for estimate in estimates],
@@ -240,7 +240,7 @@ def _stressed(evaluation: Evaluation, palette: Palette) -> Drawing | None:
     axes.set_xlim(right=1.005)
     axes.grid(visible=False, axis="y")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    return Drawing(figure, "Sensitivity and specificity under each shift; the table below has the numbers.")
+    return Drawing(figure, "Sensitivity and specificity under each corruption; the table below has the numbers.")
 
 
 def _both_classes(evaluation: Evaluation) -> bool:
@@ -262,7 +262,7 @@ CURVES: Mapping[str, Callable[[Evaluation, Palette], Drawing | None]] = {
     "precision_recall": _precision_recall,
     "reliability": _reliability,
     "histogram": _histogram,
-    "stressed": _stressed,
+    "corrupted": _corrupted,
 }
 
 
