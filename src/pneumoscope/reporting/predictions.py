@@ -41,7 +41,7 @@ def write(evaluation: Evaluation, path: Path) -> None:
     text = io.StringIO()
     rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     rows.writeheader()
-    found = zip(evaluation.images, evaluation.findings, strict=True)
+    found = zip(evaluation.samples, evaluation.findings, strict=True)
     failed = zip(evaluation.rejected, evaluation.failures, strict=True)
     rows.writerows(_row(sample, finding) for sample, finding in chain(found, failed))
     write_text(path, text.getvalue())
