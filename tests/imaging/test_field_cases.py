@@ -15,11 +15,14 @@ from tests.conftest import ROOT
 CLOSE = 0.01
 """What the probabilities of an input and its twin may differ by."""
 
+CLOSE_REDUCED = 0.05
+"""The same of large JPEGs, which are decoded at a part of their size."""
+
 FIELD = Path(os.environ.get("PNEUMOSCOPE_FIELD", ROOT.parent / "shared" / "field"))
 with (FIELD / "cases.csv").open(encoding="utf-8") if FIELD.is_dir() else nullcontext(()) as lines:
     CASES = list(csv.DictReader(lines))
 
-NOT_YET = ("data after a whole JPEG", "whole frame without its delimiter", "free text names another part of the body")
+NOT_YET = ("free text names another part of the body",)
 
 
 @pytest.fixture(scope="module")
@@ -34,4 +37,6 @@ def test_an_input_gets_the_finding_of_its_twin(case: dict[str, str], detector: D
     found, twin = detector.examine([FIELD / case["file"], FIELD / case["twin"]])
     assert found.error is None
     assert found.finding == twin.finding
-    assert found.probability == pytest.approx(twin.probability, abs=CLOSE)
+    assert found.probability == pytest.approx(
+        twin.probability, abs=CLOSE_REDUCED if case["file"].endswith(".jpg") else CLOSE
+    )
