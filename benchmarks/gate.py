@@ -1,12 +1,12 @@
-"""How many pictures that are no chest films a model refuses, by kind, and how many chest films it takes.
+"""How many images that are no chest radiographs a model rejects, by kind, and how many chest radiographs it takes.
 
-    python benchmarks/gate.py --films chest_xray/val --films more/films
+    python benchmarks/gate.py --images chest_xray/val --images more/images
 
-The pictures are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
-every kind of `pneumoscope.ood.negatives`. The model has learnt from such strangers, though not from these draws;
-pydicom's and scikit-image's pictures and these diagrams it has not seen. Chest films are shown as they are, under each
-shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained on.
-Prints a table in Markdown; in brackets the 95 % interval.
+The images are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
+every kind of `pneumoscope.ood.negatives`. The model has learnt from such negatives, though not from these draws;
+pydicom's and scikit-image's images and these diagrams it has not seen. Chest radiographs are shown as they are, under
+each shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained
+on. Prints a table in Markdown; in brackets the 95 % interval.
 """
 
 from __future__ import annotations
@@ -32,51 +32,53 @@ from pneumoscope.ood import negatives, orientation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Pictures = list[NDArray[Any]]
+Images = list[NDArray[Any]]
 
 DRAWN = 100
-"""Pictures of each drawn kind."""
+"""Images of each drawn kind."""
 
 SMALLEST = 60
-"""Pixels a side; pydicom ships many pictures that are mere colour bars and stamps."""
+"""Pixels a side; pydicom ships many images that are mere colour bars and stamps."""
 
 STYLES = ("default", "dark_background", "ggplot", "grayscale", "bmh", "seaborn-v0_8", "Solarize_Light2")
 DOCUMENTS = ("page", "text")
 DRAWINGS = ("chessboard_GRAY", "clock_motion", "color", "horse", "logo", "phantom")
-"""Which of scikit-image's pictures are no photographs."""
+"""Which of scikit-image's images are no photographs."""
 
 
 def main() -> None:
-    """Judge all pictures and print the table."""
+    """Predict all images and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="by default the bundled one")
-    parser.add_argument("--films", type=Path, action="append", default=[], help="frontal chest films, a file or folder")
-    parser.add_argument("--others", type=Path, action="append", default=[], help="other pictures, a folder a row")
-    parser.add_argument("--most", type=int, default=200, help="films that are shown, at most")
+    parser.add_argument(
+        "--images", type=Path, action="append", default=[], help="frontal chest radiographs, a file or folder"
+    )
+    parser.add_argument("--others", type=Path, action="append", default=[], help="other images, a folder a row")
+    parser.add_argument("--most", type=int, default=200, help="images that are shown, at most")
     arguments = parser.parse_args()
 
     detector = Detector(arguments.model)
-    films = list(readable(file for folder in arguments.films for file in radiograph.files(folder)))
-    films = films[:: max(1, len(films) // arguments.most)][: arguments.most]
+    images = list(readable(file for folder in arguments.images for file in radiograph.files(folder)))
+    images = images[:: max(1, len(images) // arguments.most)][: arguments.most]
     others = {folder.name: list(readable(radiograph.files(folder))) for folder in arguments.others}
-    print("| pictures | n | refused | refused or unlike | other warnings |\n|---|---|---|---|---|")
-    for name, pictures in (of_packages() | plotted() | others | drawn(films) | shown(films)).items():
-        print(row(name, pictures, detector), flush=True)
+    print("| images | n | rejected | rejected or unlike | other warnings |\n|---|---|---|---|---|")
+    for name, shown_now in (of_packages() | plotted() | others | drawn(images) | shown(images)).items():
+        print(row(name, shown_now, detector), flush=True)
 
 
-def row(name: str, pictures: Pictures, detector: Detector) -> str:
-    """Judge pictures of one kind and lay the figures out."""
-    findings = list(detector.examine(pictures))
-    refused = [isinstance(finding.error, NotAChestRadiographError) for finding in findings]
-    unlike = ["unlike_training_films" in finding.warnings for finding in findings]
+def row(name: str, images: Images, detector: Detector) -> str:
+    """Predict images of one kind and lay the figures out."""
+    findings = list(detector.examine(images))
+    rejected = [isinstance(finding.error, NotAChestRadiographError) for finding in findings]
+    unlike = ["unlike_training_images" in finding.warnings for finding in findings]
     ways = Counter(w for finding in findings for w in finding.warnings if w in ("rotated", "inverted", "mirrored"))
-    shares = (metrics.wilson(sum(flags), len(flags)) for flags in (refused, np.logical_or(refused, unlike).tolist()))
+    shares = (metrics.wilson(sum(flags), len(flags)) for flags in (rejected, np.logical_or(rejected, unlike).tolist()))
     told = ", ".join(f"{way} {n}" for way, n in ways.items())
     return f"| {name} | {len(findings)} | {' | '.join(map(str, shares))} | {told} |"
 
 
 def readable(files: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
-    """Read the films that can be read."""
+    """Read the images that can be read."""
     for file in files:
         try:
             yield radiograph.read(file).pixels
@@ -84,10 +86,10 @@ def readable(files: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
             print(f"{file}: {error}")
 
 
-def of_packages() -> dict[str, Pictures]:
-    """Collect the pictures that pydicom and scikit-image ship; copies of one picture count once."""
-    kinds: dict[str, Pictures] = {}
-    kinds |= {f"pydicom: {modality}": pictures for modality, pictures in sorted(of_pydicom().items())}
+def of_packages() -> dict[str, Images]:
+    """Collect the images that pydicom and scikit-image ship; copies of one image count once."""
+    kinds: dict[str, Images] = {}
+    kinds |= {f"pydicom: {modality}": images for modality, images in sorted(of_pydicom().items())}
     if spec := find_spec("skimage"):
         for file in sorted(Path(str(spec.origin)).with_name("data").iterdir()):
             if file.suffix in (".png", ".jpg"):
@@ -96,12 +98,12 @@ def of_packages() -> dict[str, Pictures]:
     return kinds
 
 
-def of_pydicom() -> dict[str, Pictures]:
-    """Collect pydicom's pictures by modality, without their headers, in the brightness an export would have."""
+def of_pydicom() -> dict[str, Images]:
+    """Collect pydicom's images by modality, without their headers, in the brightness an export would have."""
     import pydicom
     from pydicom.data import get_testdata_files
 
-    kinds: dict[str, Pictures] = {}
+    kinds: dict[str, Images] = {}
     seen = set()
     for file in get_testdata_files():
         try:
@@ -114,29 +116,29 @@ def of_pydicom() -> dict[str, Pictures]:
         while pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[-1] != 3):
             pixels = pixels[0]
         low, high = np.percentile(pixels, (0.5, 99.5))
-        picture = np.clip((pixels - low) / max(high - low, 1), 0, 1).astype(np.float32)
-        key = np.round(20 * picture).astype(np.uint8).tobytes()
-        if min(picture.shape[:2]) >= SMALLEST and key not in seen:
+        image = np.clip((pixels - low) / max(high - low, 1), 0, 1).astype(np.float32)
+        key = np.round(20 * image).astype(np.uint8).tobytes()
+        if min(image.shape[:2]) >= SMALLEST and key not in seen:
             seen.add(key)
             modality = str(header.get("Modality", "OT"))
-            kinds.setdefault(modality if modality in ("CT", "MR", "US", "NM") else "other", []).append(picture)
+            kinds.setdefault(modality if modality in ("CT", "MR", "US", "NM") else "other", []).append(image)
     return kinds
 
 
-def plotted() -> dict[str, Pictures]:
+def plotted() -> dict[str, Images]:
     """Draw diagrams with Matplotlib, in its styles."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    pictures = []
+    images = []
     for i in range(DRAWN):
         with style.context(STYLES[i % len(STYLES)]):
             rng, file = np.random.default_rng(i), BytesIO()
             figure = Figure(figsize=tuple(rng.uniform(3, 8, 2)), dpi=60)
             plot(figure.add_subplot(), i, rng)
             figure.savefig(file, format="png")
-            pictures.append(radiograph.read(file.getvalue()).pixels)
-    return {"Matplotlib: diagram": pictures}
+            images.append(radiograph.read(file.getvalue()).pixels)
+    return {"Matplotlib: diagram": images}
 
 
 def plot(axes: Axes, kind: int, rng: np.random.Generator) -> None:
@@ -158,11 +160,11 @@ def plot(axes: Axes, kind: int, rng: np.random.Generator) -> None:
     axes.set_title("A diagram" if rng.random() < 0.5 else "")
 
 
-def drawn(films: Pictures) -> dict[str, Pictures]:
-    """Draw pictures of every kind; those made of films need films."""
+def drawn(images: Images) -> dict[str, Images]:
+    """Draw images of every kind; those made of images need images."""
     size = 256
-    squashed = np.stack([radiograph.resize(film, size) for film in films]) if films else np.zeros((0, size, size))
-    kinds = [kind for kind in negatives.KINDS if films or kind not in negatives.OF_FILMS]
+    squashed = np.stack([radiograph.resize(image, size) for image in images]) if images else np.zeros((0, size, size))
+    kinds = [kind for kind in negatives.KINDS if images or kind not in negatives.OF_IMAGES]
     return {
         f"drawn: {kind}": [
             negatives.draw(kind, np.random.default_rng([i, len(kind)]), size, squashed) for i in range(DRAWN)
@@ -171,19 +173,21 @@ def drawn(films: Pictures) -> dict[str, Pictures]:
     }
 
 
-def shown(films: Pictures) -> dict[str, Pictures]:
-    """Show chest films as they are, under stress, and the wrong way round."""
-    if not films:
+def shown(images: Images) -> dict[str, Images]:
+    """Show chest radiographs as they are, under corruption, and the wrong way round."""
+    if not images:
         return {}
-    shifts = [name for name in corruptions.SHIFTS if name not in corruptions.APART]
+    shifts = [name for name in corruptions.CORRUPTIONS if name not in corruptions.APART]
     rng = np.random.default_rng(0)
-    squashed = [radiograph.resize(film, 256) for film in films]
-    kinds = {"chest films": films}
-    kinds["under one kind of stress"] = [
-        corruptions.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)
+    squashed = [radiograph.resize(image, 256) for image in images]
+    kinds = {"chest radiographs": images}
+    kinds["under one corruption"] = [
+        corruptions.apply(shifts[i % len(shifts)], image) for i, image in enumerate(images)
     ]
-    kinds["changed in several ways at once"] = [orientation.varied(film, rng) for film in squashed]
-    return kinds | {way: [make(film) for film in films] for way, (remark, make) in orientation.WAYS.items() if remark}
+    kinds["changed in several ways at once"] = [orientation.varied(image, rng) for image in squashed]
+    return kinds | {
+        way: [make(image) for image in images] for way, (remark, make) in orientation.WAYS.items() if remark
+    }
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from PIL import Image
 from pneumoscope.errors import UnreadableError
 from pneumoscope.imaging.jpeg import alone
 from pneumoscope.imaging.radiograph import read
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
-IMAGE = Image.fromarray(drawn_film(1, seed=3, size=96))
+IMAGE = Image.fromarray(drawn_image(1, seed=3, size=96))
 
 
 def saved(progressive: bool = False, mode: str = "L") -> bytes:
@@ -27,7 +27,7 @@ AFTER = {
     "a cut thumbnail": THUMBNAIL[: len(THUMBNAIL) // 2],
     "a thumbnail": THUMBNAIL,
     "two thumbnails": THUMBNAIL * 2,
-    "a motion picture": b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 20,
+    "a motion image": b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 20,
     "zeros": bytes(1000),
     "markers": b"\xff\xda\xff\xd8\xff\xda",
     "a text": b"copied from the old archive",

@@ -20,22 +20,22 @@ _JPEG_LOSSLESS = 0xC3
 _JPEG_FRAMES = (0xC0, 0xC1, 0xC2, _JPEG_LOSSLESS, JPEG_LS)
 """Baseline, extended, progressive, lossless, JPEG-LS (ITU-T T.81, table B.1; ITU-T T.87, section C.1.1)."""
 
-_JPEG_OF_THE_PICTURE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
+_JPEG_OF_THE_IMAGE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
-_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within a picture, restarts and stuffed bytes are none
-_JPEG_NEXT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # also the start of another picture
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within an image, restarts and stuffed bytes are none
+_JPEG_NEXT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # also the start of another image
 _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _JPEG_ASIDE = re.compile("JFIF|ICC|Adobe")  # in what libjpeg says of metadata
 
 MAX_SCANS = 100
-"""A progressive JPEG has some ten; each is a pass over all of the picture, and thousands fit into a few bytes."""
+"""A progressive JPEG has some ten; each is a pass over all of the image, and thousands fit into a few bytes."""
 
 MOST_LEFT_OVER = 3
-"""Bytes at the end of a JPEG that say nothing; more of them are a part of the picture that was lost."""
+"""Bytes at the end of a JPEG that say nothing; more of them are a part of the image that was lost."""
 
 
 def alone(data: bytes) -> bytes:
-    r"""Give a JPEG without what follows its own end: thumbnails, a phone's motion picture, whatever a program appended.
+    r"""Give a JPEG without what follows its own end: thumbnails, a phone's motion image, whatever a program appended.
 
     Args:
         data: the bytes of a file that begins as a JPEG does.
@@ -64,21 +64,21 @@ def alone(data: bytes) -> bytes:
             at = following.start() if following else len(data)
     cut = at >= len(data) or data.startswith(START[:2], at)
     if cut or data.find(START_OF_SCAN, max(0, data.rfind(_JPEG_END))) >= 0:
-        raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
+        raise UnreadableError("The end of the image is missing: copy it again from its origin.")
     return data
 
 
 def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
-    """Give a JPEG file with nothing in it but its picture: no camera, no time, no comment, no name.
+    """Give a JPEG file with nothing in it but its image: no camera, no time, no comment, no name.
 
     Only the segments that a decoder needs are kept (ITU-T T.81, section B.2), and of JFIF's and Adobe's what says how
-    colours are stored; whatever follows the picture is dropped. What is burnt into the pixels stays.
+    colours are stored; whatever follows the image is dropped. What is burnt into the pixels stays.
 
     Args:
         data: the bytes of a file that `decode` can decode.
 
     Returns:
-        The file and the (H, W) of its picture; None where it is no JPEG, or one that stands upright only by its
+        The file and the (H, W) of its image; None where it is no JPEG, or one that stands upright only by its
         metadata, or that not every program shows alike: neither gray nor colour of 8 bits.
 
     Example:
@@ -104,7 +104,7 @@ def _bare(data: bytes) -> bytes | None:
         if marker == 0xD9:
             kept.append(_JPEG_END)
             return b"".join(kept)
-        if marker == 0xDA:  # the coded picture follows, up to the next marker
+        if marker == 0xDA:  # the coded image follows, up to the next marker
             following = _JPEG_MARKER.search(data, at)
             at = following.start() if following else len(data)
         body = data[segment.end() + 2 : segment.end() + length]
@@ -112,7 +112,7 @@ def _bare(data: bytes) -> bytes | None:
             kept.append(b"\xff\xe0\x00\x10JFIF\0\1\1" + body[7:12] + b"\0\0")  # without its thumbnail
         elif marker == 0xEE and body.startswith(b"Adobe"):
             kept.append(b"\xff\xee\x00\x0e" + body[:12])
-        elif marker in _JPEG_OF_THE_PICTURE:
+        elif marker in _JPEG_OF_THE_IMAGE:
             kept.append(data[segment.start() : at])
     return None
 
@@ -133,20 +133,20 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
         ValueError: it is damaged.
 
     Example:
-        >>> whole_jpeg(open("film.jpeg", "rb").read(), (1776, 1416), 1).shape  # doctest: +SKIP
+        >>> whole_jpeg(open("image.jpeg", "rb").read(), (1776, 1416), 1).shape  # doctest: +SKIP
         (1416, 1776)
     """
     width, height = size
     frame = jpeg_frame(data)
     if frame is None or frame[1] != 8 or (frame[0] == _JPEG_LOSSLESS and frame[2:4] != (height, width)):
-        return None  # above all what cannot be reduced: simplejpeg would write beyond the room for the reduced picture
+        return None  # above all what cannot be reduced: simplejpeg would write beyond the room for the reduced image
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, "GRAY" if channels == 1 else "RGB", min_height=height, min_width=width
         )
     except ValueError as error:
         reason = str(error)
-        if _JPEG_ASIDE.search(reason):  # only the first fault is told: the others may be in the picture
+        if _JPEG_ASIDE.search(reason):  # only the first fault is told: the others may be in the image
             bare = _bare(data)
             return None if bare in (None, data) else whole_jpeg(bare, size, channels)
         left_over = _JPEG_LEFT_OVER.search(reason)
@@ -159,7 +159,7 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
 
 
 def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
-    """Read what a JPEG says of its picture: the frame header (ITU-T T.81, section B.2.2).
+    """Read what a JPEG says of its image: the frame header (ITU-T T.81, section B.2.2).
 
     Args:
         data: the bytes of the JPEG.
@@ -169,7 +169,7 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
         up to a frame of `_JPEG_FRAMES`.
 
     Example:
-        >>> jpeg_frame(open("film.jpeg", "rb").read())  # doctest: +SKIP
+        >>> jpeg_frame(open("image.jpeg", "rb").read())  # doctest: +SKIP
         (192, 8, 1416, 1776, 1)
     """
     at = 2 if data.startswith(b"\xff\xd8") else len(data)

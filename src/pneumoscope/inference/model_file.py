@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pneumoscope.atomic import replacing
 from pneumoscope.data.layouts import LABELS
-from pneumoscope.data.splits import picture_key
+from pneumoscope.data.splits import image_key
 from pneumoscope.errors import ModelFileError, NotFoundError, PneumoscopeError
 from pneumoscope.metrics.calibration import Calibration
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import openvino
 
 METADATA_KEY = "pneumoscope"
-FORMAT = 1
+FORMAT = 2
 TOLERANCE = 1e-4
 """Largest difference between a logit of the file and of the network it was written from, per unit of logit."""
 
@@ -35,7 +35,7 @@ PROBABILITY = "probability"
 """The output that exported files have beside those of a model file; how the name of each part of it begins."""
 
 SEEN_BYTES = 5
-"""Enough that a new film is mistaken for one of 10,000 seen ones once in a hundred million."""
+"""Enough that a new image is mistaken for one of 10,000 seen ones once in a hundred million."""
 
 INTENDED_USE = (
     "Research and teaching: pneumonia or not on one frontal chest radiograph of a patient like those trained on. "
@@ -49,16 +49,16 @@ class Card:
 
     Attributes:
         architecture: its name in the registry.
-        input_size: the side of the square film it takes, in pixels.
-        calibration: how its logits become verdicts.
+        input_size: the side of the square image it takes, in pixels.
+        calibration: how its logits become findings.
         bias: the constant in `logit = bias + evidence.sum()`; None where the head is not linear.
         recipe: how it was trained.
-        data: what it was trained on: fingerprint, films, patients.
+        data: what it was trained on: fingerprint, images, patients.
         metrics: what it reached on held-out patients, with intervals.
-        seen: the films it was trained or chosen on, `SEEN_BYTES` of each film's `picture_key`, in base 64.
-        gate: what films like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
-        views: how to tell a chest film from other pictures, and an upright one from others, as `Views.as_dict` lays it
-            out; empty where it is not known.
+        seen: the images it was trained or chosen on, `SEEN_BYTES` of each image's `image_key`, in base 64.
+        gate: what images like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
+        orientation: how to tell a chest radiograph from other images, and an upright one from others, as
+            `OrientationModel.as_dict` lays it out; empty where it is not known.
         licence: of the file.
         intended_use: what it is for, and what not.
         labels: the classes, in the order of their numbers.
@@ -73,7 +73,7 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: str = ""
     gate: dict[str, Any] = field(default_factory=dict)
-    views: dict[str, Any] = field(default_factory=dict)
+    orientation: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     intended_use: str = INTENDED_USE
     labels: tuple[str, ...] = LABELS
@@ -103,14 +103,14 @@ class Card:
             raise ModelFileError(f"Expected the card of a Pneumoscope model, got something else ({error}).") from error
 
 
-def encode_seen(pictures: Iterable[NDArray[np.floating[Any]]], earlier: str = "") -> str:
-    """Write down which films a model has seen, without their pixels; `earlier` is what it had seen before."""
-    keys = [picture_key(p)[:SEEN_BYTES] for p in pictures]
+def encode_seen(images: Iterable[NDArray[np.floating[Any]]], earlier: str = "") -> str:
+    """Write down which images a model has seen, without their pixels; `earlier` is what it had seen before."""
+    keys = [image_key(p)[:SEEN_BYTES] for p in images]
     return base64.b64encode(b"".join(sorted([*keys, *(decode_seen(earlier) - set(keys))]))).decode("ascii")
 
 
 def decode_seen(text: str) -> frozenset[bytes]:
-    """Read what `encode_seen` wrote: the first `SEEN_BYTES` of each film's `picture_key`."""
+    """Read what `encode_seen` wrote: the first `SEEN_BYTES` of each image's `image_key`."""
     data = base64.b64decode(text)
     return frozenset(data[i : i + SEEN_BYTES] for i in range(0, len(data), SEEN_BYTES))
 
@@ -156,30 +156,30 @@ def write(
     network: keras.Model,
     card: Card,
     path: str | os.PathLike[str],
-    films: NDArray[np.floating[Any]],
+    images: NDArray[np.floating[Any]],
     usual: NDArray[np.floating[Any]] | None = None,
 ) -> None:
     """Write a trained network as a model file, once it is shown to say the same as the network.
 
     Args:
-        network: from films (N, S, S, 1) in [0, 1] to logits (N, 1).
+        network: from images (N, S, S, 1) in [0, 1] to logits (N, 1).
         card: what the file is to say of itself.
         path: where to; replaced in one step.
-        films: (N, S, S) in [0, 1], on which the file and the network must agree within `TOLERANCE`.
-        usual: the evidence (h, w) of a usual film, taken off as `architectures.with_evidence` does.
+        images: (N, S, S) in [0, 1], on which the file and the network must agree within `TOLERANCE`.
+        usual: the evidence (h, w) of a usual image, taken off as `architectures.with_evidence` does.
 
     Raises:
         ModelFileError: they do not; nothing is written then.
 
     Example:
-        >>> write(network, Card("cnn", 160), "model.onnx", films)  # doctest: +SKIP
+        >>> write(network, Card("cnn", 160), "model.onnx", images)  # doctest: +SKIP
     """
     import onnx
 
     from pneumoscope.networks import onnx_graph as graphs
     from pneumoscope.networks.architectures import with_evidence
 
-    batch = np.asarray(films, dtype=np.float32)[..., None]
+    batch = np.asarray(images, dtype=np.float32)[..., None]
     expected = with_evidence(network, usual).predict_on_batch(batch) | {"logit": network.predict_on_batch(batch)[:, 0]}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,14 +228,14 @@ def check_equal(expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[
     return largest
 
 
-def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[str], films: NDArray[Any]) -> None:
+def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[str], images: NDArray[Any]) -> None:
     """Write a model file again with another card, once the new file is shown to give the same logits.
 
     Args:
         source: the model file; it stays as it is.
         card: what the new file is to say of itself.
         path: where to; replaced in one step.
-        films: (N, S, S) in [0, 1], on which the logits of both files must agree within `TOLERANCE`.
+        images: (N, S, S) in [0, 1], on which the logits of both files must agree within `TOLERANCE`.
 
     Raises:
         NotFoundError: there is no file at `source`.
@@ -244,7 +244,7 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
 
     Example:
         >>> graph, card = read("model.onnx")  # doctest: +SKIP
-        >>> rewrite("model.onnx", replace(card, licence="CC BY 4.0"), "licensed.onnx", films)  # doctest: +SKIP
+        >>> rewrite("model.onnx", replace(card, licence="CC BY 4.0"), "licensed.onnx", images)  # doctest: +SKIP
     """
     import onnx
 
@@ -252,7 +252,7 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
     graph, _ = read(source)
     check_target(source, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    batch = np.asarray(films, dtype=np.float32)[..., None]
+    batch = np.asarray(images, dtype=np.float32)[..., None]
     proto = load(source)
     without_probability(proto.graph)
     onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})

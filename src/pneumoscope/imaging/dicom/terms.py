@@ -81,7 +81,7 @@ MODALITIES = {
 }
 """Modalities that make no chest radiographs (PS3.3, section C.7.3.1.1.1, some of them retired, some in mere use).
 
-CR, DX, RG, RF, OT and the like are not here, nor is anything unknown: a missing header is no reason to refuse.
+CR, DX, RG, RF, OT and the like are not here, nor is anything unknown: a missing header is no reason to reject.
 """
 
 CHEST = (
