@@ -47,8 +47,7 @@ WARNINGS = {
     "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
     "first_frame_only": "The file holds several images; only the first was read.",
     "framed": "A wide even frame lies around the image; only what is within was read.",
-    "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was "
-    "taken.",
+    "inverse_display": "The header asks for inverse display, which files mean both ways: what looks right was taken.",
     "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
     "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the image may be mirrored.",
