@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,10 @@ from pneumoscope.cli.options import (
     fetched,
     labelled,
 )
-from pneumoscope.errors import MissingExtraError
+from pneumoscope.errors import MissingExtraError, NotAChestRadiographError
+
+if TYPE_CHECKING:
+    from pneumoscope.data.samples import Sample
 
 
 class Sheet(StrEnum):
@@ -151,6 +154,8 @@ def train(
             training.assist(images, out, chosen, **common, progress=console.steps(bars))
         console.say("This host has done its part; host 0 writes the model.")
         return
+    if not resume:
+        _note_rejected([sample for sample in images if sample.split != "test"])
     from pneumoscope.training import tracking
 
     with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
@@ -196,9 +201,9 @@ def _measured_at(site: str, images: list[Any], model: Path, out: Path) -> None:
 def evaluate(
     data: DataArgument,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path(
-        "evaluation"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where metrics.json, predictions.csv, report.html and the curves go.")
+    ] = Path("evaluation"),
     classes: ClassesOption = None,
     other: OtherOption = None,
     labels_like: LabelsLikeOption = None,
@@ -228,9 +233,8 @@ def evaluate(
     from pneumoscope.reporting import evaluation_page
 
     check_folder(out)
-    images = evaluation.choose(
-        layouts.load(data, **labelled(classes, other, labels_like)), split.value if split else None
-    )
+    listed = layouts.load(data, complete=False, **labelled(classes, other, labels_like))
+    images = evaluation.choose(listed, split.value if split else None)
     detector = Detector(model)
     with console.progress() as bars:
         result = evaluation.evaluate(images, detector, console.task(bars, "predicting images", len(images)))
@@ -240,7 +244,13 @@ def evaluate(
             table = evaluation.under_corruptions(decoded, detector, shifts)
             result = replace(result, corrupted=table, localisation=evaluation.localise(decoded, detector))
     page = evaluation_page.write(result, detector, out)
-    console.print_figures(result.performance.figures, f"{len(result.samples)} images")
+    console.print_figures(result.performance.figures, f"{len(result.samples)} images {result.measured_on}")
+    if result.one_class:
+        console.note(result.one_class)
+    if split is None and "train" in result.splits and len(result.splits) > 1:
+        console.note(
+            "There is no split to test on, so all were measured, images to train on too: --split names another."
+        )
     for figure in evaluation.HEADLINE if corruptions else ():
         if worst := evaluation.worst_corruption(result.corrupted, figure):
             console.say(f"Worst {figure} on corrupted images: {result.corrupted[worst].figures[figure]} ({worst}).")
@@ -356,6 +366,25 @@ def export(
         image, reason = done.failures[0]
         console.note(f"{len(done.failures)} images were not compared, the first is {image!s}: {reason}")
         raise typer.Exit(SOME_FAILED)
+
+
+def _note_rejected(samples: Sequence[Sample]) -> None:
+    """Say how many images `predict` would reject: what is learnt from masks and the like spoils a model."""
+    from pneumoscope.inference.detector import Detector
+
+    rejected = []
+    with console.progress() as bars:
+        step = console.task(bars, "looking for chests", len(samples))
+        for sample, error in zip(samples, Detector().rejections(s.source for s in samples), strict=True):
+            if isinstance(error, NotAChestRadiographError):
+                rejected.append(sample.path)
+            step()
+    if rejected:
+        console.note(
+            f"{len(rejected):,} of {len(samples):,} images do not look like frontal chest radiographs, the first is "
+            f"{rejected[0]}. They are trained on all the same: move masks and the like away; "
+            "`pneumoscope audit` lists them."
+        )
 
 
 def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa: ANN401 - a module
