@@ -174,7 +174,8 @@ def with_cells(model: keras.Model) -> keras.Model:
 
 def with_logit(model: keras.Model) -> keras.Model:
     """Name the output of a network: from what it takes to `logit` (N, 1)."""
-    return keras.Model(model.inputs, {"logit": keras.layers.Identity(name="logit")(model.output)})
+    inputs = keras.Input(model.input_shape[1:])
+    return keras.Model(inputs, {"logit": keras.layers.Identity(name="logit")(model(inputs))})
 
 
 def evidence_side(model: keras.Model) -> int:
