@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import brightness, raster
+from pneumoscope.imaging import brightness, colour, raster
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 
@@ -218,4 +218,5 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Radiograph:
     raster.check_size(array.shape[1], array.shape[0], array[:1, :1].size, max_pixels)
     samples, bits, dark = brightness.unit(array)
     pixels = np.ascontiguousarray(brightness.brightness(samples), dtype=np.float32)
-    return Radiograph(pixels, "array", bits, pixels.shape, ("dark",) if dark else ())
+    notes = colour.remarks(samples) if samples.ndim == 3 else []
+    return Radiograph(pixels, "array", bits, pixels.shape, (*notes, "dark") if dark else tuple(notes))

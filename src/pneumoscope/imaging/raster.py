@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import jpeg
+from pneumoscope.imaging import colour, jpeg
 from pneumoscope.imaging.brightness import Scaled, brightness, unit
 
 _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
@@ -36,6 +36,12 @@ _TELLING = (OSError, SyntaxError, ValueError)
 
 _ON_THE_SIDE = (5, 6, 7, 8)
 """EXIF orientations whose rows are the columns of the file."""
+
+_EXIF, _EXPOSURE_TIME, _F_NUMBER = 0x8769, 0x829A, 0x829D
+"""Of Exif (CIPA DC-008): what cameras write, and scanners of films do not."""
+
+_SMALL = 32
+"""The least side at which the colours of a JPEG are looked at."""
 
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_STRIPS, _TIFF_PLANAR, _TIFF_TILES = 258, 259, 262, 273, 284, 324
 _TIFF_JPEG = (6, 7)
@@ -74,12 +80,14 @@ def decode(
         data = jpeg.alone(data) if data.startswith(jpeg.START) else data
         image = _open(data, max_pixels)
         width, height = image.size
+        coloured = isinstance(image, JpegImageFile) and image.mode == "RGB"
         if at_least and image.mode in ("L", "RGB") and min(width, height) >= 2 * at_least and jpeg.is_reducible(data):
             image.draft("L", (at_least, at_least))
         samples, bits, dark = _samples(image, data)
         turn = image.getexif().get(0x0112, 1)
         pixels = _upright(brightness(samples), turn)
-        noted = {"first_frame_only": _has_more(image), "dark": dark}
+        seen = _seen(image, _small(data) if coloured else samples)
+        noted = {"first_frame_only": _has_more(image), "dark": dark, **dict.fromkeys(seen, True)}
         notes = tuple(note for note, holds in noted.items() if holds)
     except PneumoscopeError:
         raise
@@ -92,6 +100,20 @@ def decode(
         ) from error
     shape = (width, height) if turn in _ON_THE_SIDE else (height, width)
     return np.ascontiguousarray(pixels, dtype=np.float32), str(image.format), bits, shape, notes
+
+
+def _seen(image: ImageFile.ImageFile, samples: NDArray[np.float32]) -> list[str]:
+    """Say what a camera's exposure and the colours tell of an image."""
+    if {_EXPOSURE_TIME, _F_NUMBER} & set(image.getexif().get_ifd(_EXIF)):
+        return ["photograph_of_screen"]
+    return colour.remarks(samples) if samples.ndim == 3 and samples.shape[2] >= 3 else []
+
+
+def _small(data: bytes) -> NDArray[np.float32]:
+    """Decode the colours of a JPEG, which may be read without them, at an eighth of its size."""
+    small = JpegImageFile(io.BytesIO(data))
+    small.draft("RGB", (_SMALL, _SMALL))
+    return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
