@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import brightness, colour, raster
+from pneumoscope.imaging import brightness, colour, formats, raster
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 
@@ -91,6 +91,7 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
         raise UnreadableError("Expected an image, got an empty file: copy it again from its origin.")
+    data = formats.unpacked(data, MAX_BYTES)
     if is_dicom(data):
         from pneumoscope.imaging.dicom import reader
 
