@@ -15,7 +15,7 @@ from pneumoscope.metrics import calibration
 from pneumoscope.data import layouts
 from pneumoscope.ood import embedding
 from pneumoscope.metrics import metrics
-from pneumoscope.inference import model_file
+from pneumoscope.inference import model_file, seen
 from pneumoscope.imaging import radiograph
 from pneumoscope.data import splits
 from pneumoscope.data.layouts import LABELS, Film
@@ -183,7 +183,7 @@ def recalibrate(
         calibration=new,
         metrics=after.as_dict(),
         data=detector.card.data | {"calibration": site},
-        seen=model_file.encode_seen(decoded.pixels, detector.card.seen),
+        seen=seen.encode(decoded.pixels, detector.card.seen),
     )
     model_file.rewrite(source, card, out, decoded.pixels[:8])
     left_out = {film.patient for film in films if film.split == "test"}
@@ -260,9 +260,9 @@ def _notes(findings: Sequence[Finding], before: Performance, after: Performance,
             f"Of the patients calibrated on, {shared} have films in the test split, too: figures on that split flatter "
             "the model. Keep a patient's films in one split."
         )
-    if seen := sum("seen_in_training" in finding.warnings for finding in findings):
+    if known := sum("seen_in_training" in finding.warnings for finding in findings):
         notes.append(
-            f"{seen} of these {len(findings)} films were used to train or tune the model: the figures flatter it, and "
+            f"{known} of these {len(findings)} films were used to train or tune the model: the figures flatter it, and "
             "what was fitted holds less on new films."
         )
     if shift := embedding.site_shift("unlike_training_films" in finding.warnings for finding in findings):

@@ -15,12 +15,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.data.splits import picture_key
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
 from pneumoscope.imaging import brightness, preprocessing, radiograph
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Source
-from pneumoscope.inference import model_file, runtimes
+from pneumoscope.inference import model_file, runtimes, seen
 from pneumoscope.ood.embedding import Gate
 from pneumoscope.ood.orientation import View, Views
 
@@ -138,7 +137,7 @@ class Detector:
         ends = fitted.logits([fitted.uncertain_low, fitted.threshold, fitted.uncertain_high])
         self._run = runtimes.start(engine, path, graph, (min(ends) - runtimes.ROUNDING, max(ends) + runtimes.ROUNDING))
         self._max_pixels, self._workers = max_pixels, workers
-        self._seen = model_file.decode_seen(self.card.seen)
+        self._seen = seen.decode(self.card.seen)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
         self._views = Views.from_dict(self.card.views) if self.card.views else None
 
@@ -278,7 +277,7 @@ class Detector:
             warnings.append("framed")
         if min(height, width) < self.card.input_size:
             warnings.append("low_resolution")
-        if picture_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
+        if seen.is_among(self._seen, pixels):
             warnings.append("seen_in_training")
         return pixels, warnings, box
 
