@@ -1,12 +1,13 @@
 """How many pictures that are no chest films a model refuses, by kind, and how many chest films it takes.
 
-    python benchmarks/gate.py --films chest_xray/val --films more/films
+    python benchmarks/gate.py --films chest_xray/val --films more/films --adults nih/films.csv
 
 The pictures are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
 every kind of `pneumoscope.ood.negatives`. The model has learnt from such strangers, though not from these draws;
 pydicom's and scikit-image's pictures and these diagrams it has not seen. Chest films are shown as they are, under each
 shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained on.
-Prints a table in Markdown; in brackets the 95 % interval.
+Of adults a second table says how many are accepted, by view, and collimated, with burnt-in text and slightly turned.
+Prints tables in Markdown; in brackets the 95 % interval.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pneumoscope import Detector
+from pneumoscope.data import layouts
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
 from pneumoscope.imaging import corruptions, radiograph
 from pneumoscope.metrics import metrics
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Pictures = list[NDArray[Any]]
+
+ADULT = 18
+"""Years from which a patient counts as an adult."""
 
 DRAWN = 100
 """Pictures of each drawn kind."""
@@ -51,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="by default the bundled one")
     parser.add_argument("--films", type=Path, action="append", default=[], help="frontal chest films, a file or folder")
+    parser.add_argument("--adults", type=Path, help="radiographs of adults, a CSV with a column view")
     parser.add_argument("--others", type=Path, action="append", default=[], help="other pictures, a folder a row")
     parser.add_argument("--most", type=int, default=200, help="films that are shown, at most")
     arguments = parser.parse_args()
@@ -62,15 +69,20 @@ def main() -> None:
     print("| pictures | n | refused | refused or unlike | other warnings |\n|---|---|---|---|---|")
     for name, pictures in (of_packages() | plotted() | others | drawn(films) | shown(films)).items():
         print(row(name, pictures, detector), flush=True)
+    if arguments.adults:
+        print("\n| adults | n | accepted | accepted and not unlike | other warnings |\n|---|---|---|---|---|")
+        for name, pictures in of_adults(arguments.adults).items():
+            print(row(name, pictures, detector, accepted=True), flush=True)
 
 
-def row(name: str, pictures: Pictures, detector: Detector) -> str:
-    """Judge pictures of one kind and lay the figures out."""
+def row(name: str, pictures: Pictures, detector: Detector, *, accepted: bool = False) -> str:
+    """Judge pictures of one kind and lay the figures out: how many are rejected, or how many are accepted."""
     findings = list(detector.examine(pictures))
-    refused = [isinstance(finding.error, NotAChestRadiographError) for finding in findings]
-    unlike = ["unlike_training_films" in finding.warnings for finding in findings]
+    refused = np.array([isinstance(finding.error, NotAChestRadiographError) for finding in findings], dtype=bool)
+    unlike = np.array(["unlike_training_films" in finding.warnings for finding in findings], dtype=bool)
     ways = Counter(w for finding in findings for w in finding.warnings if w in ("rotated", "inverted", "mirrored"))
-    shares = (metrics.wilson(sum(flags), len(flags)) for flags in (refused, np.logical_or(refused, unlike).tolist()))
+    counted = (flags != accepted for flags in (refused, refused | unlike))
+    shares = (metrics.wilson(int(flags.sum()), len(flags)) for flags in counted)
     told = ", ".join(f"{way} {n}" for way, n in ways.items())
     return f"| {name} | {len(findings)} | {' | '.join(map(str, shares))} | {told} |"
 
@@ -184,6 +196,35 @@ def shown(films: Pictures) -> dict[str, Pictures]:
     ]
     kinds["changed in several ways at once"] = [orientation.varied(film, rng) for film in squashed]
     return kinds | {way: [make(film) for film in films] for way, (remark, make) in orientation.WAYS.items() if remark}
+
+
+def of_adults(table: Path) -> dict[str, Pictures]:
+    """Read radiographs of adults by view; show them also collimated, with burnt-in text and slightly turned."""
+    by_view: dict[str, Pictures] = {}
+    for sample in layouts.load(table, complete=False, other="negative"):
+        if sample.age is None or sample.age >= ADULT:
+            by_view.setdefault(f"as they are, {sample.view or 'view unknown'}", []).extend(readable([sample.path]))
+    rng = np.random.default_rng(0)
+    whole = [image for images in by_view.values() for image in images]
+    turned = [Image.fromarray(image).rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR) for image in whole]
+    return by_view | {
+        "collimated": [collimated(image, rng) for image in whole],
+        "with burnt-in text": [corruptions.apply("letters", image) for image in whole],
+        "turned by up to 10°": [np.asarray(image) for image in turned],
+    }
+
+
+def collimated(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Blacken up to an eighth of a radiograph at each edge."""
+    height, width = image.shape
+    top, left, bottom, right = rng.uniform(0.0, 0.125, 4)
+    shown = np.zeros_like(image)
+    inner = (
+        slice(round(top * height), round((1 - bottom) * height)),
+        slice(round(left * width), round((1 - right) * width)),
+    )
+    shown[inner] = image[inner]
+    return shown
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
-from pneumoscope.imaging import brightness, preprocessing, radiograph
+from pneumoscope.imaging import ages, brightness, preprocessing, radiograph
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Source
 from pneumoscope.inference import model_file, runtimes, seen
@@ -39,10 +38,13 @@ SMALLEST_SIDE = 0.125
 """Of what the model looks at: less than the smallest films of public data sets, which have 28 pixels a side."""
 
 WARNINGS = {
-    "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
+    "adolescent_patient": "The header says that the patient is 12 to 17 years old; the model knows none such.",
+    "adult_patient": "The header says that the patient is an adult; the model knows no adults.",
+    "child_patient": "The header says that the patient is 1 to 11 years old; the model knows none so young.",
     "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
     "first_frame_only": "The file holds several pictures; only the first was read.",
     "framed": "A wide even frame lies around the film; what is within was judged.",
+    "infant_patient": "The header says that the patient is under a year old; the model knows none so young.",
     "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was taken.",
     "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
     "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
@@ -138,14 +140,10 @@ class Detector:
         self._run = runtimes.start(engine, path, graph, (min(ends) - runtimes.ROUNDING, max(ends) + runtimes.ROUNDING))
         self._max_pixels, self._workers = max_pixels, workers
         self._seen = seen.decode(self.card.seen)
+        years = (float(self.card.data.get(f"{end}_patient_years", 0)) for end in ("youngest", "oldest"))
+        self._ages_unknown = ages.not_covered(*years)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
         self._views = Views.from_dict(self.card.views) if self.card.views else None
-
-    @cached_property
-    def _of_children(self) -> bool:
-        from pneumoscope.imaging.dicom import header  # only DICOM files say how old a patient is
-
-        return 0 < int(self.card.data.get("oldest_patient_years", 0)) < header.ADULT
 
     def examine(self, sources: Iterable[Source] | Source, *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each film, in order and as soon as it is there.
@@ -267,10 +265,11 @@ class Detector:
                 pixels, view = 1.0 - pixels, other
         if view.refused:
             raise NotAChestRadiographError(
-                "Expected a frontal chest radiograph, got a picture that does not look like one: check that it is the "
-                "right file, the whole film and nothing else."
+                "Expected a frontal chest radiograph like those the model has learnt from, got an image in which it "
+                "sees none: check that it is the right file, the whole image and nothing else; if so, the model cannot "
+                "read it."
             )
-        warnings = [note for note in film.notes if note != "adult_patient" or self._of_children]
+        warnings = [note for note in film.notes if note not in ages.GROUPS or note in self._ages_unknown]
         warnings += view.warnings
         warnings += brightness.remarks(pixels)
         if box.area < 1.0:
