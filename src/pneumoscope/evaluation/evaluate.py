@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.data import layouts
-from pneumoscope.ood import embedding
-from pneumoscope.metrics import metrics
-from pneumoscope.imaging import corruptions
-from pneumoscope.evaluation import localisation
 from pneumoscope.data.layouts import Film
-from pneumoscope.inference.detector import Detector, Finding
-from pneumoscope.errors import DatasetError
-from pneumoscope.metrics.metrics import Estimate, Performance
-from pneumoscope.inference.model_file import Card
 from pneumoscope.data.splits import Decoded
+from pneumoscope.errors import DatasetError
+from pneumoscope.evaluation import boxes, groups, localisation
+from pneumoscope.evaluation.boxes import Pointing
+from pneumoscope.evaluation.groups import Group
+from pneumoscope.imaging import corruptions
+from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.model_file import Card
+from pneumoscope.metrics import metrics
+from pneumoscope.metrics.metrics import Estimate, Performance
+from pneumoscope.ood import embedding
 
 HEADLINE = ("sensitivity", "specificity")
 """The figures whose worst shift is told."""
@@ -56,6 +58,9 @@ class Evaluation:
         failures: the findings, with errors, on films that could not be read or are refused as no chest films.
         stressed: the performance under each shift of `corruptions.SHIFTS`; empty where it was not measured.
         gaze: what the verdicts owe to the surroundings of the thorax; None where it was not measured.
+        whole: of all samples, those of neither class apart; `performance` counts these as `NORMAL`.
+        parts: the same by site, view and age group, as `groups.parts` gives it.
+        pointing: whether the evidence lies in radiologists' boxes; None where there are none.
     """
 
     card: Card
@@ -66,6 +71,9 @@ class Evaluation:
     failures: list[Finding]
     stressed: dict[str, Performance] = field(default_factory=dict)
     gaze: Gaze | None = None
+    whole: Group | None = None
+    parts: dict[str, dict[str, Group]] = field(default_factory=dict)
+    pointing: Pointing | None = None
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -103,6 +111,10 @@ class Evaluation:
         return self.performance.as_dict() | {
             "uncertain": vars(metrics.wilson(uncertain, len(self.findings))),
             "subtypes": subtypes,
+            **{f"by_{by}": {name: g.as_dict() for name, g in found.items()} for by, found in self.parts.items()},
+            "others": self.whole and {"n": self.whole.others, "called_pneumonia": self.whole.others_called.as_dict()},
+            "without_others": self.whole and self.whole.as_dict(),
+            "pointing": self.pointing and self.pointing.as_dict(),
             "seen_in_training": self.seen,
             "errors": len(self.failures),
             "unlike_training_films": self.shift,
@@ -142,11 +154,15 @@ def evaluate(
     read: list[Film] = []
     findings: list[Finding] = []
     failures: list[Finding] = []
-    examined = detector.examine((film.source for film in films), evidence=evidence)
+    maps: list[NDArray[np.float32]] = []
+    boxed = any(map(boxes.opacities, films))
+    examined = detector.examine((film.source for film in films), evidence=evidence or boxed)
     for film, finding in zip(films, examined, strict=True):
         if finding.error is None:
             read.append(film)
-            findings.append(finding)
+            if boxed and finding.evidence is not None:
+                maps.append(finding.evidence)
+            findings.append(finding if evidence else replace(finding, evidence=None))
         else:
             failures.append(finding)
         progress()
@@ -162,7 +178,17 @@ def evaluate(
     for name in sorted({film.subtype for film in read if film.subtype}):
         called = probabilities[[film.subtype == name for film in read]] >= threshold
         subtypes[name] = (len(called), metrics.wilson(int(called.sum()), len(called)))
-    return Evaluation(detector.card, read, findings, performance, subtypes, failures)
+    return Evaluation(
+        detector.card,
+        read,
+        findings,
+        performance,
+        subtypes,
+        failures,
+        whole=groups.group(read, probabilities, threshold),
+        parts=groups.parts(read, probabilities, threshold),
+        pointing=boxes.pointing(read, maps) if boxed else None,
+    )
 
 
 def under_stress(

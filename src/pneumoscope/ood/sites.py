@@ -61,7 +61,7 @@ def limit(values: NDArray[np.floating[Any]], sites: NDArray[Any] | None, beyond:
     Example:
         >>> values = np.concatenate([np.arange(99.0), 10 * np.arange(99.0)])
         >>> limit(values, None, 0.1), limit(values, np.repeat(["a", "b"], 99), 0.1)
-        (780.0, 890.0)
+        (800.0, 890.0)
     """
     parts = [values]
     if sites is not None:
