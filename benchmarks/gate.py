@@ -1,13 +1,13 @@
-"""How many pictures that are no chest films a model refuses, by kind, and how many chest films it takes.
+"""How many images that are no chest radiographs a model rejects, by kind, and how many chest radiographs it takes.
 
-    python benchmarks/gate.py --films chest_xray/val --films more/films --adults nih/films.csv
+    python benchmarks/gate.py --images chest_xray/val --images more/images --adults nih/images.csv
 
-The pictures are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
-every kind of `pneumoscope.ood.negatives`. The model has learnt from such strangers, though not from these draws;
-pydicom's and scikit-image's pictures and these diagrams it has not seen. Chest films are shown as they are, under each
-shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained on.
-Of adults a second table says how many are accepted, by view, and collimated, with burnt-in text and slightly turned.
-Prints tables in Markdown; in brackets the 95 % interval.
+The images are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
+every kind of `pneumoscope.ood.negatives`. The model has learnt from such negatives, though not from these draws;
+pydicom's and scikit-image's images and these diagrams it has not seen. Chest radiographs are shown as they are, under
+each shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained
+on. Of adults a second table says how many are accepted, by view, and collimated, with burnt-in text and slightly
+turned. Prints tables in Markdown; in brackets the 95 % interval.
 """
 
 from __future__ import annotations
@@ -35,60 +35,62 @@ from pneumoscope.ood import negatives, orientation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Pictures = list[NDArray[Any]]
+Images = list[NDArray[Any]]
 
 ADULT = 18
 """Years from which a patient counts as an adult."""
 
 DRAWN = 100
-"""Pictures of each drawn kind."""
+"""Images of each drawn kind."""
 
 SMALLEST = 60
-"""Pixels a side; pydicom ships many pictures that are mere colour bars and stamps."""
+"""Pixels a side; pydicom ships many images that are mere colour bars and stamps."""
 
 STYLES = ("default", "dark_background", "ggplot", "grayscale", "bmh", "seaborn-v0_8", "Solarize_Light2")
 DOCUMENTS = ("page", "text")
 DRAWINGS = ("chessboard_GRAY", "clock_motion", "color", "horse", "logo", "phantom")
-"""Which of scikit-image's pictures are no photographs."""
+"""Which of scikit-image's images are no photographs."""
 
 
 def main() -> None:
-    """Judge all pictures and print the table."""
+    """Predict all images and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="by default the bundled one")
-    parser.add_argument("--films", type=Path, action="append", default=[], help="frontal chest films, a file or folder")
+    parser.add_argument(
+        "--images", type=Path, action="append", default=[], help="frontal chest radiographs, a file or folder"
+    )
     parser.add_argument("--adults", type=Path, help="radiographs of adults, a CSV with a column view")
-    parser.add_argument("--others", type=Path, action="append", default=[], help="other pictures, a folder a row")
-    parser.add_argument("--most", type=int, default=200, help="films that are shown, at most")
+    parser.add_argument("--others", type=Path, action="append", default=[], help="other images, a folder a row")
+    parser.add_argument("--most", type=int, default=200, help="images that are shown, at most")
     arguments = parser.parse_args()
 
     detector = Detector(arguments.model)
-    films = list(readable(file for folder in arguments.films for file in radiograph.files(folder)))
-    films = films[:: max(1, len(films) // arguments.most)][: arguments.most]
+    images = list(readable(file for folder in arguments.images for file in radiograph.files(folder)))
+    images = images[:: max(1, len(images) // arguments.most)][: arguments.most]
     others = {folder.name: list(readable(radiograph.files(folder))) for folder in arguments.others}
-    print("| pictures | n | refused | refused or unlike | other warnings |\n|---|---|---|---|---|")
-    for name, pictures in (of_packages() | plotted() | others | drawn(films) | shown(films)).items():
-        print(row(name, pictures, detector), flush=True)
+    print("| images | n | rejected | rejected or unlike | other warnings |\n|---|---|---|---|---|")
+    for name, shown_now in (of_packages() | plotted() | others | drawn(images) | shown(images)).items():
+        print(row(name, shown_now, detector), flush=True)
     if arguments.adults:
         print("\n| adults | n | accepted | accepted and not unlike | other warnings |\n|---|---|---|---|---|")
-        for name, pictures in of_adults(arguments.adults).items():
-            print(row(name, pictures, detector, accepted=True), flush=True)
+        for name, shown_now in of_adults(arguments.adults).items():
+            print(row(name, shown_now, detector, accepted=True), flush=True)
 
 
-def row(name: str, pictures: Pictures, detector: Detector, *, accepted: bool = False) -> str:
-    """Judge pictures of one kind and lay the figures out: how many are rejected, or how many are accepted."""
-    findings = list(detector.examine(pictures))
-    refused = np.array([isinstance(finding.error, NotAChestRadiographError) for finding in findings], dtype=bool)
-    unlike = np.array(["unlike_training_films" in finding.warnings for finding in findings], dtype=bool)
+def row(name: str, images: Images, detector: Detector, *, accepted: bool = False) -> str:
+    """Predict images of one kind and lay the figures out: how many are rejected, or how many are accepted."""
+    findings = list(detector.examine(images))
+    rejected = np.array([isinstance(finding.error, NotAChestRadiographError) for finding in findings], dtype=bool)
+    unlike = np.array(["unlike_training_images" in finding.warnings for finding in findings], dtype=bool)
     ways = Counter(w for finding in findings for w in finding.warnings if w in ("rotated", "inverted", "mirrored"))
-    counted = (flags != accepted for flags in (refused, refused | unlike))
+    counted = (flags != accepted for flags in (rejected, rejected | unlike))
     shares = (metrics.wilson(int(flags.sum()), len(flags)) for flags in counted)
     told = ", ".join(f"{way} {n}" for way, n in ways.items())
     return f"| {name} | {len(findings)} | {' | '.join(map(str, shares))} | {told} |"
 
 
 def readable(files: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
-    """Read the films that can be read."""
+    """Read the images that can be read."""
     for file in files:
         try:
             yield radiograph.read(file).pixels
@@ -96,10 +98,10 @@ def readable(files: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
             print(f"{file}: {error}")
 
 
-def of_packages() -> dict[str, Pictures]:
-    """Collect the pictures that pydicom and scikit-image ship; copies of one picture count once."""
-    kinds: dict[str, Pictures] = {}
-    kinds |= {f"pydicom: {modality}": pictures for modality, pictures in sorted(of_pydicom().items())}
+def of_packages() -> dict[str, Images]:
+    """Collect the images that pydicom and scikit-image ship; copies of one image count once."""
+    kinds: dict[str, Images] = {}
+    kinds |= {f"pydicom: {modality}": images for modality, images in sorted(of_pydicom().items())}
     if spec := find_spec("skimage"):
         for file in sorted(Path(str(spec.origin)).with_name("data").iterdir()):
             if file.suffix in (".png", ".jpg"):
@@ -108,12 +110,12 @@ def of_packages() -> dict[str, Pictures]:
     return kinds
 
 
-def of_pydicom() -> dict[str, Pictures]:
-    """Collect pydicom's pictures by modality, without their headers, in the brightness an export would have."""
+def of_pydicom() -> dict[str, Images]:
+    """Collect pydicom's images by modality, without their headers, in the brightness an export would have."""
     import pydicom
     from pydicom.data import get_testdata_files
 
-    kinds: dict[str, Pictures] = {}
+    kinds: dict[str, Images] = {}
     seen = set()
     for file in get_testdata_files():
         try:
@@ -126,29 +128,29 @@ def of_pydicom() -> dict[str, Pictures]:
         while pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[-1] != 3):
             pixels = pixels[0]
         low, high = np.percentile(pixels, (0.5, 99.5))
-        picture = np.clip((pixels - low) / max(high - low, 1), 0, 1).astype(np.float32)
-        key = np.round(20 * picture).astype(np.uint8).tobytes()
-        if min(picture.shape[:2]) >= SMALLEST and key not in seen:
+        image = np.clip((pixels - low) / max(high - low, 1), 0, 1).astype(np.float32)
+        key = np.round(20 * image).astype(np.uint8).tobytes()
+        if min(image.shape[:2]) >= SMALLEST and key not in seen:
             seen.add(key)
             modality = str(header.get("Modality", "OT"))
-            kinds.setdefault(modality if modality in ("CT", "MR", "US", "NM") else "other", []).append(picture)
+            kinds.setdefault(modality if modality in ("CT", "MR", "US", "NM") else "other", []).append(image)
     return kinds
 
 
-def plotted() -> dict[str, Pictures]:
+def plotted() -> dict[str, Images]:
     """Draw diagrams with Matplotlib, in its styles."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    pictures = []
+    images = []
     for i in range(DRAWN):
         with style.context(STYLES[i % len(STYLES)]):
             rng, file = np.random.default_rng(i), BytesIO()
             figure = Figure(figsize=tuple(rng.uniform(3, 8, 2)), dpi=60)
             plot(figure.add_subplot(), i, rng)
             figure.savefig(file, format="png")
-            pictures.append(radiograph.read(file.getvalue()).pixels)
-    return {"Matplotlib: diagram": pictures}
+            images.append(radiograph.read(file.getvalue()).pixels)
+    return {"Matplotlib: diagram": images}
 
 
 def plot(axes: Axes, kind: int, rng: np.random.Generator) -> None:
@@ -170,11 +172,11 @@ def plot(axes: Axes, kind: int, rng: np.random.Generator) -> None:
     axes.set_title("A diagram" if rng.random() < 0.5 else "")
 
 
-def drawn(films: Pictures) -> dict[str, Pictures]:
-    """Draw pictures of every kind; those made of films need films."""
+def drawn(images: Images) -> dict[str, Images]:
+    """Draw images of every kind; those made of images need images."""
     size = 256
-    squashed = np.stack([radiograph.resize(film, size) for film in films]) if films else np.zeros((0, size, size))
-    kinds = [kind for kind in negatives.KINDS if films or kind not in negatives.OF_FILMS]
+    squashed = np.stack([radiograph.resize(image, size) for image in images]) if images else np.zeros((0, size, size))
+    kinds = [kind for kind in negatives.KINDS if images or kind not in negatives.OF_IMAGES]
     return {
         f"drawn: {kind}": [
             negatives.draw(kind, np.random.default_rng([i, len(kind)]), size, squashed) for i in range(DRAWN)
@@ -183,24 +185,26 @@ def drawn(films: Pictures) -> dict[str, Pictures]:
     }
 
 
-def shown(films: Pictures) -> dict[str, Pictures]:
-    """Show chest films as they are, under stress, and the wrong way round."""
-    if not films:
+def shown(images: Images) -> dict[str, Images]:
+    """Show chest radiographs as they are, under corruption, and the wrong way round."""
+    if not images:
         return {}
-    shifts = [name for name in corruptions.SHIFTS if name not in corruptions.APART]
+    shifts = [name for name in corruptions.CORRUPTIONS if name not in corruptions.APART]
     rng = np.random.default_rng(0)
-    squashed = [radiograph.resize(film, 256) for film in films]
-    kinds = {"chest films": films}
-    kinds["under one kind of stress"] = [
-        corruptions.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)
+    squashed = [radiograph.resize(image, 256) for image in images]
+    kinds = {"chest radiographs": images}
+    kinds["under one corruption"] = [
+        corruptions.apply(shifts[i % len(shifts)], image) for i, image in enumerate(images)
     ]
-    kinds["changed in several ways at once"] = [orientation.varied(film, rng) for film in squashed]
-    return kinds | {way: [make(film) for film in films] for way, (remark, make) in orientation.WAYS.items() if remark}
+    kinds["changed in several ways at once"] = [orientation.varied(image, rng) for image in squashed]
+    return kinds | {
+        way: [make(image) for image in images] for way, (remark, make) in orientation.WAYS.items() if remark
+    }
 
 
-def of_adults(table: Path) -> dict[str, Pictures]:
+def of_adults(table: Path) -> dict[str, Images]:
     """Read radiographs of adults by view; show them also collimated, with burnt-in text and slightly turned."""
-    by_view: dict[str, Pictures] = {}
+    by_view: dict[str, Images] = {}
     for sample in layouts.load(table, complete=False, other="negative"):
         if sample.age is None or sample.age >= ADULT:
             by_view.setdefault(f"as they are, {sample.view or 'view unknown'}", []).extend(readable([sample.path]))

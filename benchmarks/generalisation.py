@@ -6,7 +6,7 @@ Seven trainings: five patient-grouped folds, and two imitations of a new site. K
 series, `IM-` and `NORMAL2-IM-`; a model that learns from the normals of one and from half of the patients with
 pneumonia meets the normals of the other and the other half. In each, the patients that choose the epoch, the
 temperature and the threshold are a fifth of the training patients, so that those measured on have chosen nothing. Every
-model is measured on its held-out films as they are, and on some 500 of them under each shift of
+model is measured on its held-out images as they are, and on some 500 of them under each shift of
 `pneumoscope.imaging.corruptions`.
 
 Takes a quarter of an hour a training on two cores; broken off, the same command goes on where it was. The page is
@@ -29,7 +29,7 @@ from pneumoscope import Detector
 from pneumoscope.atomic import write_text
 from pneumoscope.data import layouts, splits
 from pneumoscope.data.splits import Decoded
-from pneumoscope.evaluation.evaluate import evaluate, under_stress
+from pneumoscope.evaluation.evaluate import evaluate, under_corruptions
 from pneumoscope.imaging import corruptions
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.run import fit
@@ -37,8 +37,8 @@ from pneumoscope.training.run import fit
 ROOT = Path(__file__).parents[1]
 FOLDS = 5
 SERIES = ("IM-", "NORMAL2-IM-")
-STRESSED = 500
-"""Held-out films that go through every shift, at most: evenly spaced, so of both classes."""
+CORRUPTED = 500
+"""Held-out images that go through every shift, at most: evenly spaced, so of both classes."""
 
 FIGURES = ("auc", "sensitivity", "specificity", "balanced_accuracy", "ece")
 
@@ -64,7 +64,7 @@ def main() -> None:
     decoded = splits.decode(layouts.load(arguments.data), recipe.size)
     tables: dict[str, Table] = {}
     for name, (learnt, held_out) in held_out_parts(decoded, recipe.seed).items():
-        result = out / name / "stress.json"
+        result = out / name / "corruptions.json"
         if not result.exists() and (not arguments.only or name in arguments.only):
             measure(decoded.take(learnt), decoded.take(held_out), recipe, result)
         if result.exists():
@@ -74,31 +74,31 @@ def main() -> None:
 
 
 def held_out_parts(decoded: Decoded, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Name the splits: the positions of the films to learn from and of those to measure on."""
+    """Name the splits: the positions of the images to learn from and of those to measure on."""
     parts = {f"fold-{i}": part for i, part in enumerate(splits.folds(decoded, FOLDS, seed), start=1)}
-    names = np.array([Path(str(film.path)).name for film in decoded.films])
+    names = np.array([Path(str(image.path)).name for image in decoded.samples])
     half = np.random.default_rng(seed).random(decoded.groups.max() + 1) < 0.5
     for own, other in (SERIES, SERIES[::-1]):
         normal = np.array([name.startswith(other) for name in names])
         held_out = np.where(decoded.labels == 0, normal, half[decoded.groups] == (own == SERIES[0]))
         shared = np.intersect1d(decoded.groups[held_out], decoded.groups[~held_out])
-        held_out |= np.isin(decoded.groups, shared)  # identical films under both series
+        held_out |= np.isin(decoded.groups, shared)  # identical images under both series
         parts[f"learnt-from-{own.rstrip('-')}"] = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     return parts
 
 
 def measure(learnt: Decoded, held_out: Decoded, recipe: Recipe, result: Path) -> None:
-    """Train on some films and judge the others under every shift."""
-    run = fit(learnt.films, result.parent, recipe, resume=True, progress=report)
+    """Train on some images and predict the others under every shift."""
+    run = fit(learnt.samples, result.parent, recipe, resume=True, progress=report)
     detector = Detector(run.model)
-    some = np.arange(len(held_out.films))[:: -(-len(held_out.films) // STRESSED)]
-    table = under_stress(held_out.take(some), detector)
-    table["none"] = evaluate(held_out.films, detector).performance
+    some = np.arange(len(held_out.samples))[:: -(-len(held_out.samples) // CORRUPTED)]
+    table = under_corruptions(held_out.take(some), detector)
+    table["none"] = evaluate(held_out.samples, detector).performance
     write_text(result, json.dumps({shift: p.as_dict() for shift, p in table.items()}, indent=1))
 
 
 def check(run: Path, recipe: Recipe) -> None:
-    """Refuse to show figures of another recipe than the one asked for."""
+    """Reject to show figures of another recipe than the one asked for."""
     found = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]
     if found != asdict(recipe):
         raise SystemExit(
@@ -131,7 +131,7 @@ def page(tables: Mapping[str, Table], recipe: Recipe, source: Path) -> str:
         for shift in next(iter(tables.values()))
     )
     return f"""\
-# On patients and films that a model was not trained on
+# On patients and images that a model was not trained on
 
 Written by `python benchmarks/generalisation.py chest_xray/train`: {len(tables)} trainings of
 [`recipes/{source.name}`](../recipes/{source.name}), here of {recipe.epochs} epochs, on parts of Kermany's
@@ -139,17 +139,17 @@ training split. A fold holds a fifth of the patients out. `learnt-from-IM` has l
 `IM-` and from half of the patients with pneumonia, and is measured on the normals of `NORMAL2-IM-` and on the other
 half; `learnt-from-NORMAL2-IM` the other way round. Those measured on have chosen nothing: epoch, temperature and
 threshold come from a fifth of the patients learnt from. In brackets the 95 % interval; "worst" is the worst of
-{len(next(iter(tables.values()))) - 2} shifts, inverted films apart, on at most {STRESSED} of the films.
+{len(next(iter(tables.values()))) - 2} shifts, inverted images apart, on at most {CORRUPTED} of the images.
 
-| split | films (pneumonia) | AUC | sensitivity | specificity | balanced accuracy | ECE \
+| split | images (pneumonia) | AUC | sensitivity | specificity | balanced accuracy | ECE \
 | worst sensitivity | worst specificity |
 |---|---|---|---|---|---|---|---|---|
 {held_out}
 
 ## Shift by shift
 
-The mean over these splits, and in brackets the worst of them. "none" is all held-out films as they are, each other row
-at most {STRESSED} of a split.
+The mean over these splits, and in brackets the worst of them. "none" is all held-out images as they are, each other row
+at most {CORRUPTED} of a split.
 
 | shift | AUC | sensitivity | specificity |
 |---|---|---|---|

@@ -1,17 +1,17 @@
-"""How fast films are judged, beside the two ways that everybody would write first; all in one run.
+"""How fast images are predicted, beside the two ways that everybody would write first; all in one run.
 
     python benchmarks/predict.py chest_xray/train
 
-The sides judge the same films with the same network: (a) the ordinary Keras way, `load_img`, array and `model.predict`
-in batches of 32; (b) ONNX Runtime and Pillow in a plain loop; and this project, on each of its engines. Keras's network
-gets its weights from the model file, one trained from MobileNetV2. Every side is a process of its own. They take turns,
-several rounds of all the films, and the median round counts, so that whatever else the machine does falls on all of
-them alike. Cold start is a fresh process with one film, from start to end.
+The sides predict the same images with the same network: (a) the ordinary Keras way, `load_img`, array and
+`model.predict` in batches of 32; (b) ONNX Runtime and Pillow in a plain loop; and this project, on each of its engines.
+Keras's network gets its weights from the model file, one trained from MobileNetV2. Every side is a process of its own.
+They take turns, several rounds of all the images, and the median round counts, so that whatever else the machine does
+falls on all of them alike. Cold start is a fresh process with one image, from start to end.
 
-The machine's bound is what each stage reaches alone on all cores: reading and squashing films, and running the
+The machine's bound is what each stage reaches alone on all cores: reading and squashing images, and running the
 network. Both need the same cores, so that even a perfect program reaches only 1 / (1 / reading + 1 / network).
 
-`--memory N` judges N films instead and prints the memory in use on the way.
+`--memory N` predicts N images instead and prints the memory in use on the way.
 """
 
 from __future__ import annotations
@@ -39,56 +39,56 @@ from pneumoscope.reporting import writers
 if TYPE_CHECKING:
     import keras
 
-Judge = Callable[[list[Path]], list[float]]
-"""From films to the probability of pneumonia of each."""
+Predict = Callable[[list[Path]], list[float]]
+"""From images to the probability of pneumonia of each."""
 
 BATCH = 32
-"""Films a call of `model.predict`."""
+"""Images a call of `model.predict`."""
 
 
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("films", type=Path, help="a folder of films")
+    parser.add_argument("images", type=Path, help="a folder of images")
     parser.add_argument(
         "--model", type=Path, default=model_file.default(), help="a model file; side (a) needs a MobileNetV2"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeat", type=int, default=2, help="how often a round takes each film")
-    parser.add_argument("--memory", type=int, metavar="N", help="judge N films and print the memory in use")
+    parser.add_argument("--repeat", type=int, default=2, help="how often a round takes each image")
+    parser.add_argument("--memory", type=int, metavar="N", help="predict N images and print the memory in use")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    films = sorted(radiograph.files(arguments.films))
-    if not films:
-        raise SystemExit(f"Expected films, got none in '{arguments.films}'.")
+    images = sorted(radiograph.files(arguments.images))
+    if not images:
+        raise SystemExit(f"Expected images, got none in '{arguments.images}'.")
     if arguments.side:
-        work(SIDES[arguments.side](arguments), films)
+        work(SIDES[arguments.side](arguments), images)
     elif arguments.memory:
-        for line in memory(Detector(arguments.model), films, arguments.memory):
+        for line in memory(Detector(arguments.model), images, arguments.memory):
             print(line, flush=True)
     else:
-        print(table(*measured(films, arguments)))
+        print(table(*measured(images, arguments)))
 
 
-def keras_way(arguments: argparse.Namespace) -> Judge:
-    """Judge as a Keras notebook does."""
+def keras_way(arguments: argparse.Namespace) -> Predict:
+    """Predict as a Keras notebook does."""
     import keras
 
     network, calibration = keras_network(arguments.model), model_file.read(arguments.model)[1].calibration
     size = network.input_shape[1:3]
 
-    def judge(films: list[Path]) -> list[float]:
+    def predict(images: list[Path]) -> list[float]:
         probabilities: list[float] = []
-        for start in range(0, len(films), BATCH):
-            pictures = [
-                keras.utils.load_img(film, color_mode="grayscale", target_size=size, interpolation="bilinear")
-                for film in films[start : start + BATCH]
+        for start in range(0, len(images), BATCH):
+            loaded = [
+                keras.utils.load_img(image, color_mode="grayscale", target_size=size, interpolation="bilinear")
+                for image in images[start : start + BATCH]
             ]
-            batch = np.stack([keras.utils.img_to_array(picture) / 255 for picture in pictures])
+            batch = np.stack([keras.utils.img_to_array(one) / 255 for one in loaded])
             probabilities += calibration.probabilities(network.predict(batch, verbose=0)[:, 0]).tolist()
         return probabilities
 
-    return judge
+    return predict
 
 
 def keras_network(path: Path) -> keras.Model:
@@ -126,65 +126,65 @@ def keras_network(path: Path) -> keras.Model:
     added = reader[dense.output[0]]
     offset = weights[added.input[1]].ravel() if added.op_type == "Add" else np.zeros(1)
     network.get_layer("head").layers[-1].set_weights([weights[dense.input[1]], offset])
-    film = np.random.default_rng(0).random((1, *network.input_shape[1:]), dtype=np.float32)
-    logit = model_file.compile_graph(inference)(film)["logit"]
-    model_file.check_equal({"logit": network.predict(film, verbose=0)[:, 0]}, {"logit": logit})
+    image = np.random.default_rng(0).random((1, *network.input_shape[1:]), dtype=np.float32)
+    logit = model_file.compile_graph(inference)(image)["logit"]
+    model_file.check_equal({"logit": network.predict(image, verbose=0)[:, 0]}, {"logit": logit})
     return network
 
 
-def plain_loop(arguments: argparse.Namespace) -> Judge:
-    """Judge film by film with Pillow and ONNX Runtime."""
+def plain_loop(arguments: argparse.Namespace) -> Predict:
+    """Predict image by image with Pillow and ONNX Runtime."""
     import onnxruntime
     from PIL import Image
 
     card = model_file.read(arguments.model)[1]
     session = onnxruntime.InferenceSession(arguments.model)
 
-    def one(film: Path) -> float:
-        squashed = Image.open(film).convert("L").resize((card.input_size, card.input_size), Image.Resampling.BILINEAR)
+    def one(image: Path) -> float:
+        squashed = Image.open(image).convert("L").resize((card.input_size, card.input_size), Image.Resampling.BILINEAR)
         pixels = np.asarray(squashed, dtype=np.float32)[None, ..., None] / 255
         return float(card.calibration.probabilities(session.run(["logit"], {"image": pixels})[0])[0])
 
-    return lambda films: [one(film) for film in films]
+    return lambda images: [one(image) for image in images]
 
 
-def this_project(arguments: argparse.Namespace, engine: str = "openvino") -> Judge:
-    """Judge with the detector."""
+def this_project(arguments: argparse.Namespace, engine: str = "openvino") -> Predict:
+    """Predict with the detector."""
     detector = Detector(arguments.model, engine=engine)
-    return lambda films: [finding.probability or 0.0 for finding in detector.examine(films)]
+    return lambda images: [finding.probability or 0.0 for finding in detector.examine(images)]
 
 
-def with_overlays(arguments: argparse.Namespace) -> Judge:
-    """Judge with the detector and write each film's evidence map."""
+def with_overlays(arguments: argparse.Namespace) -> Predict:
+    """Predict with the detector and write each image's evidence map."""
     detector = Detector(arguments.model)
 
-    def judge(films: list[Path]) -> list[float]:
+    def predict(images: list[Path]) -> list[float]:
         probabilities = []
         with tempfile.TemporaryDirectory() as folder:
             overlays = writers.Overlays(Path(folder))
-            for finding in detector.examine(films, evidence=True):
+            for finding in detector.examine(images, evidence=True):
                 overlays.write(finding)
                 probabilities.append(finding.probability or 0.0)
         return probabilities
 
-    return judge
+    return predict
 
 
-def reading_alone(arguments: argparse.Namespace) -> Judge:
-    """Read and squash films on all cores, and judge none."""
+def reading_alone(arguments: argparse.Namespace) -> Predict:
+    """Read and squash images on all cores, and predict none."""
     size = model_file.read(arguments.model)[1].input_size
 
-    def judge(films: list[Path]) -> list[float]:
+    def predict(images: list[Path]) -> list[float]:
         with ThreadPoolExecutor(runtimes.WORKERS) as pool:
             squashed = pool.map(
-                lambda film: preprocessing.squash(radiograph.read(film, at_least=size).pixels, size)[0], films
+                lambda image: preprocessing.squash(radiograph.read(image, at_least=size).pixels, size)[0], images
             )
             return [float(pixels[0, 0]) for pixels in squashed]
 
-    return judge
+    return predict
 
 
-def network_alone(arguments: argparse.Namespace) -> Judge:
+def network_alone(arguments: argparse.Namespace) -> Predict:
     """Run the network on all cores, each on noise again and again."""
     import openvino
 
@@ -193,21 +193,21 @@ def network_alone(arguments: argparse.Namespace) -> Judge:
     graph.reshape(shape)
     hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(graph, "CPU", hints)
-    film = np.random.default_rng(0).random(shape, dtype=np.float32)
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
 
-    def share(films: int) -> list[float]:
+    def share(images: int) -> list[float]:
         request = compiled.create_infer_request()
-        return [float(request.infer(film)["logit"][0]) for _ in range(films)]
+        return [float(request.infer(image)["logit"][0]) for _ in range(images)]
 
-    def judge(films: list[Path]) -> list[float]:
+    def predict(images: list[Path]) -> list[float]:
         with ThreadPoolExecutor(runtimes.WORKERS) as pool:
-            outputs = pool.map(share, [len(films[i :: runtimes.WORKERS]) for i in range(runtimes.WORKERS)])
+            outputs = pool.map(share, [len(images[i :: runtimes.WORKERS]) for i in range(runtimes.WORKERS)])
             return [logit for logits in outputs for logit in logits]
 
-    return judge
+    return predict
 
 
-SIDES: dict[str, Callable[[argparse.Namespace], Judge]] = {
+SIDES: dict[str, Callable[[argparse.Namespace], Predict]] = {
     "Keras: load_img, predict": keras_way,
     "Pillow, ONNX Runtime: plain loop": plain_loop,
     "pneumoscope": this_project,
@@ -221,12 +221,12 @@ KERAS, PLAIN, OURS, REDUCED, *_ = SIDES
 READING, NETWORK = list(SIDES)[-2:]
 
 
-def work(judge: Judge, films: list[Path]) -> None:
-    """Be one side: judge as many films as each line of standard input says, and answer with one line."""
+def work(predict: Predict, images: list[Path]) -> None:
+    """Be one side: predict as many images as each line of standard input says, and answer with one line."""
     for line in sys.stdin:
-        taken = list(islice(cycle(films), int(line)))
+        taken = list(islice(cycle(images), int(line)))
         start = time.perf_counter()
-        probabilities = judge(taken)
+        probabilities = predict(taken)
         answer = {"seconds": time.perf_counter() - start, "probabilities": probabilities, "peak": peak()}
         print(json.dumps(answer), flush=True)
 
@@ -236,7 +236,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def measured(films: list[Path], arguments: argparse.Namespace) -> tuple[dict[str, Any], int, model_file.Card]:
+def measured(images: list[Path], arguments: argparse.Namespace) -> tuple[dict[str, Any], int, model_file.Card]:
     """Let all sides take turns."""
     card = model_file.read(arguments.model)[1]
     there = {KERAS: card.architecture.startswith("mobilenet_v2"), REDUCED: runtimes.has_bfloat16()}
@@ -250,18 +250,18 @@ def measured(films: list[Path], arguments: argparse.Namespace) -> tuple[dict[str
             result[side]["cold"].append(time.perf_counter() - start)
     workers = {side: process(side) for side in sides}
     try:
-        n = arguments.repeat * len(films)
+        n = arguments.repeat * len(images)
         for side in sides:
-            ask(workers[side], len(films))  # whatever is made ready only once
+            ask(workers[side], len(images))  # whatever is made ready only once
         for _ in range(arguments.rounds):
             for side in sides:
                 answer = ask(workers[side], n)
                 result[side]["rounds"].append(n / answer["seconds"])
-                result[side] |= {"probabilities": answer["probabilities"][: len(films)], "peak": answer["peak"]}
+                result[side] |= {"probabilities": answer["probabilities"][: len(images)], "peak": answer["peak"]}
     finally:
         for worker in workers.values():
             worker.communicate()
-    return result, len(films), card
+    return result, len(images), card
 
 
 def process(side: str) -> subprocess.Popen[str]:
@@ -272,7 +272,7 @@ def process(side: str) -> subprocess.Popen[str]:
 
 
 def ask(worker: subprocess.Popen[str], n: int) -> dict[str, Any]:
-    """Have a side judge some films."""
+    """Have a side predict some images."""
     assert worker.stdin
     assert worker.stdout
     worker.stdin.write(f"{n}\n")
@@ -292,8 +292,8 @@ def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
     both = 1 / (1 / speed[READING] + 1 / speed[NETWORK])
     slower = min(speed[READING], speed[NETWORK])
     rows = [
-        "| side | films/s | of (a) | of (b) | of the slower stage alone | of both stages | cold start, s | peak, MB "
-        "| other verdicts: all, sure |",
+        "| side | images/s | of (a) | of (b) | of the slower stage alone | of both stages | cold start, s | peak, MB "
+        "| other findings: all, sure |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for side, figures in result.items():
@@ -315,13 +315,13 @@ def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
     return "\n".join(rows)
 
 
-def memory(detector: Detector, films: list[Path], n: int) -> Iterator[str]:
-    """Judge many films, and say on the way how much memory is in use."""
+def memory(detector: Detector, images: list[Path], n: int) -> Iterator[str]:
+    """Predict many images, and say on the way how much memory is in use."""
     marks = sorted({min(n, mark) for mark in (100, 1_000, 5_000, 10_000, 20_000, 50_000, n)})
-    for done, _ in enumerate(detector.examine(islice(cycle(films), n)), start=1):
+    for done, _ in enumerate(detector.examine(islice(cycle(images), n)), start=1):
         if done in marks:
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-            yield f"{done:,} films: {pages * resource.getpagesize() / 1e6:.0f} MB now, {peak():.0f} MB at most"
+            yield f"{done:,} images: {pages * resource.getpagesize() / 1e6:.0f} MB now, {peak():.0f} MB at most"
 
 
 if __name__ == "__main__":

@@ -2,15 +2,16 @@
 
     python benchmarks/published.py chest_xray/train --init imagenet
 
-The first is MobileNetV2 on 176 pictures, 136 to train on and 40 to validate on, for 20 epochs (published: 99.3 %
+The first is MobileNetV2 on 176 images, 136 to train on and 40 to validate on, for 20 epochs (published: 99.3 %
 training and 95.0 % validation accuracy). The second is a plain CNN on Kermany's data (published: 74 % accuracy, calling
-nearly everybody sick). Each draw takes other patients: 176 pictures, one a patient and half of them normal, for the
-first; for the second 1,500 pictures with as many pneumonias as there are. Every network is then judged on the same
-films of a fifth of the patients whom no draw takes.
+nearly everybody sick). Each draw takes other patients: 176 images, one a patient and half of them normal, for the
+first; for the second 1,500 images with as many pneumonias as there are. Every network is then predicted on the same
+images of a fifth of the patients whom no draw takes.
 
-With 136 pictures ImageNet's features decide how good a network can get. So there is a third way to train the first
-recipe, `mobilenet-from-films`: it starts from a network that has learnt from chest films of four fifths of the patients
-(`recipes/default.toml`, 4 epochs), takes its 176 pictures from the last fifth, and is judged on the rest of that fifth.
+With 136 images ImageNet's features decide how good a network can get. So there is a third way to train the first
+recipe, `mobilenet-from-images`: it starts from a network that has learnt from chest radiographs of four fifths of the
+patients (`recipes/default.toml`, 4 epochs), takes its 176 images from the last fifth, and is predicted on the rest of
+that fifth.
 
 What the publications leave open is assumed: 224 pixels, scaling to [0, 1], Adam at 1e-3, a frozen base and random
 flips, turns and zooms for the first; 160 pixels, three convolutions, 10 epochs and no weighing of classes for the
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 from pneumoscope import Detector
 from pneumoscope.atomic import write_text
 from pneumoscope.data import layouts, splits
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
@@ -46,18 +47,18 @@ from pneumoscope.training.run import fit
 
 ROOT = Path(__file__).parents[1]
 TRAINED, VALIDATED = 68, 20
-"""Pictures of each class in the first recipe."""
+"""Images of each class in the first recipe."""
 
 LARGER = 1500
-"""Pictures in the second."""
+"""Images in the second."""
 
 START, START_EPOCHS = ROOT / "recipes" / "default.toml", 4
-"""How the network is trained that `mobilenet-from-films` starts from."""
+"""How the network is trained that `mobilenet-from-images` starts from."""
 
 Scores = dict[str, float]
 
-Drawn = tuple[list[Film], list[Film]]
-"""What a network learns from and is validated on, and films of other patients."""
+Drawn = tuple[list[Sample], list[Sample]]
+"""What a network learns from and is validated on, and images of other patients."""
 
 
 def main() -> None:
@@ -71,8 +72,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    films = layouts.load(arguments.data)
-    decoded = splits.decode(films, 64)  # small: only to know who is one patient
+    images = layouts.load(arguments.data)
+    decoded = splits.decode(images, 64)  # small: only to know who is one patient
     drawn_from, held_out = splits.folds(decoded, 5, seed=0)[0]
     pool, others = decoded.take(drawn_from), decoded.take(held_out)
     scores: dict[str, list[Scores]] = {name: [] for name in SIDES}
@@ -90,47 +91,47 @@ def main() -> None:
 
 
 def learnt(pool: Decoded, init: str, out: Path) -> str:
-    """Train the network that `mobilenet-from-films` starts from, or find it."""
+    """Train the network that `mobilenet-from-images` starts from, or find it."""
     path = out / "start" / "model.keras"
     if not path.exists():
-        fit(pool.films, path.parent, Recipe.from_toml(START, init=init, epochs=START_EPOCHS), resume=True)
+        fit(pool.samples, path.parent, Recipe.from_toml(START, init=init, epochs=START_EPOCHS), resume=True)
     return str(path)
 
 
 def drawn_elsewhere(pool: Decoded, others: Decoded, draw: int) -> Drawn:
-    """Draw the first recipe's pictures from patients whom the network to start from has not seen."""
-    films = few(others, draw)
-    paths = {film.path for film in films}
-    taken = {group for film, group in zip(others.films, others.groups, strict=True) if film.path in paths}
-    rest = zip(others.films, others.groups, strict=True)
-    return films, [film for film, group in rest if group not in taken]
+    """Draw the first recipe's images from patients whom the network to start from has not seen."""
+    samples = few(others, draw)
+    paths = {sample.path for sample in samples}
+    taken = {group for sample, group in zip(others.samples, others.groups, strict=True) if sample.path in paths}
+    rest = zip(others.samples, others.groups, strict=True)
+    return samples, [sample for sample, group in rest if group not in taken]
 
 
 def drawn_few(pool: Decoded, others: Decoded, draw: int) -> Drawn:
-    """Draw the first recipe's pictures."""
-    return few(pool, draw), others.films[::2]
+    """Draw the first recipe's images."""
+    return few(pool, draw), others.samples[::2]
 
 
 def drawn_many(pool: Decoded, others: Decoded, draw: int) -> Drawn:
-    """Draw the second recipe's pictures: patients in any order, with all their pictures, until there are enough."""
+    """Draw the second recipe's images: patients in any order, with all their images, until there are enough."""
     order = np.random.default_rng(draw).permutation(int(pool.groups.max()) + 1)
     turn = np.argsort(order[pool.groups], kind="stable")
-    return [replace(pool.films[i], split=None) for i in turn[:LARGER]], others.films[::2]
+    return [replace(pool.samples[i], split=None) for i in turn[:LARGER]], others.samples[::2]
 
 
-def few(pool: Decoded, draw: int) -> list[Film]:
-    """Draw pictures, one a patient, as many normals as pneumonias, in two splits."""
-    order = np.random.default_rng([0, draw]).permutation(len(pool.films))
+def few(pool: Decoded, draw: int) -> list[Sample]:
+    """Draw images, one a patient, as many normals as pneumonias, in two splits."""
+    order = np.random.default_rng([0, draw]).permutation(len(pool.samples))
     _, first = np.unique(pool.groups[order], return_index=True)
-    films = [pool.films[i] for i in order[np.sort(first)]]
+    samples = [pool.samples[i] for i in order[np.sort(first)]]
     chosen = []
     for label in (0, 1):
-        ours = [film for film in films if film.label == label][: TRAINED + VALIDATED]
-        chosen += [replace(film, split="train" if i < TRAINED else "val") for i, film in enumerate(ours)]
+        ours = [sample for sample in samples if sample.label == label][: TRAINED + VALIDATED]
+        chosen += [replace(sample, split="train" if i < TRAINED else "val") for i, sample in enumerate(ours)]
     return chosen
 
 
-def published_mobilenet(films: list[Film], unseen: list[Film], init: str, draw: int, run: Path) -> Scores:
+def published_mobilenet(samples: list[Sample], unseen: list[Sample], init: str, draw: int, run: Path) -> Scores:
     """Train the first recipe as it was published."""
     keras.utils.set_random_seed(draw)
     side = (224, 224, 3)
@@ -152,10 +153,10 @@ def published_mobilenet(films: list[Film], unseen: list[Film], init: str, draw: 
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
-    return fit_plainly(network, 224, 3, 20, films, unseen)
+    return fit_plainly(network, 224, 3, 20, samples, unseen)
 
 
-def published_cnn(films: list[Film], unseen: list[Film], init: str, draw: int, run: Path) -> Scores:
+def published_cnn(samples: list[Sample], unseen: list[Sample], init: str, draw: int, run: Path) -> Scores:
     """Train the second recipe as it was published."""
     keras.utils.set_random_seed(draw)
     layers: list[keras.Layer] = [
@@ -168,30 +169,30 @@ def published_cnn(films: list[Film], unseen: list[Film], init: str, draw: int, r
         layers += [keras.layers.Conv2D(filters, 3, activation="relu"), keras.layers.MaxPooling2D()]
     layers += [keras.layers.Flatten(), keras.layers.Dense(128, activation="relu"), keras.layers.Dropout(0.5)]
     network = keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])
-    return fit_plainly(network, 160, 1, 10, films, unseen)
+    return fit_plainly(network, 160, 1, 10, samples, unseen)
 
 
 def fit_plainly(
-    network: keras.Model, size: int, channels: int, epochs: int, films: list[Film], unseen: list[Film]
+    network: keras.Model, size: int, channels: int, epochs: int, samples: list[Sample], unseen: list[Sample]
 ) -> Scores:
-    """Compile, fit and judge, as a notebook does."""
+    """Compile, fit and predict, as a notebook does."""
 
-    def pictures(part: Sequence[Film]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def inputs(part: Sequence[Sample]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         decoded = splits.decode(part, size)
         return np.repeat(decoded.pixels[..., None].astype(np.float32), channels, axis=-1), decoded.labels
 
-    def judged(part: Sequence[Film]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        x, y = pictures(part)
+    def predicted(part: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        x, y = inputs(part)
         return y, network.predict(x, batch_size=32, verbose=0)[:, 0].astype(np.float64)
 
     network.compile("adam", "binary_crossentropy", metrics=["accuracy"], jit_compile=False)
-    training_films = [film for film in films if film.split != "val"]
-    network.fit(*pictures(training_films), batch_size=32, epochs=epochs, verbose=0)
-    return scores_of(films, judged, unseen, 0.5)
+    training_samples = [sample for sample in samples if sample.split != "val"]
+    network.fit(*inputs(training_samples), batch_size=32, epochs=epochs, verbose=0)
+    return scores_of(samples, predicted, unseen, 0.5)
 
 
-def our_mobilenet(films: list[Film], unseen: list[Film], init: str, draw: int, run: Path) -> Scores:
-    """Train on the first recipe's pictures as this project does with so few."""
+def our_mobilenet(samples: list[Sample], unseen: list[Sample], init: str, draw: int, run: Path) -> Scores:
+    """Train on the first recipe's images as this project does with so few."""
     recipe = Recipe(
         architecture="mobilenet_v2_short",
         init=init,
@@ -201,46 +202,46 @@ def our_mobilenet(films: list[Film], unseen: list[Film], init: str, draw: int, r
         seed=draw,
         augmentation=Augmentation(horizontal_flip=1.0),
     )
-    return fit_ours(recipe, films, unseen, run)
+    return fit_ours(recipe, samples, unseen, run)
 
 
-def our_mobilenet_from_films(films: list[Film], unseen: list[Film], init: str, draw: int, run: Path) -> Scores:
-    """Train on the first recipe's pictures a network that knows chest films."""
+def our_mobilenet_from_images(samples: list[Sample], unseen: list[Sample], init: str, draw: int, run: Path) -> Scores:
+    """Train on the first recipe's images a network that knows chest radiographs."""
     recipe = Recipe.from_toml(START, init=init, head="epochs", head_epochs=0, epochs=2, learning_rate=1e-5, seed=draw)
-    return fit_ours(recipe, films, unseen, run)
+    return fit_ours(recipe, samples, unseen, run)
 
 
-def our_cnn(films: list[Film], unseen: list[Film], init: str, draw: int, run: Path) -> Scores:
-    """Train the plain CNN on the second recipe's pictures as this project does."""
-    return fit_ours(Recipe(architecture="cnn", size=160, epochs=10, seed=draw), films, unseen, run)
+def our_cnn(samples: list[Sample], unseen: list[Sample], init: str, draw: int, run: Path) -> Scores:
+    """Train the plain CNN on the second recipe's images as this project does."""
+    return fit_ours(Recipe(architecture="cnn", size=160, epochs=10, seed=draw), samples, unseen, run)
 
 
-def fit_ours(recipe: Recipe, films: list[Film], unseen: list[Film], run: Path) -> Scores:
-    """Train with `fit` and judge with the model file."""
-    detector = Detector(fit(films, run, recipe, resume=True).model)
+def fit_ours(recipe: Recipe, samples: list[Sample], unseen: list[Sample], run: Path) -> Scores:
+    """Train with `fit` and predict with the model file."""
+    detector = Detector(fit(samples, run, recipe, resume=True).model)
 
-    def judged(part: Sequence[Film]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def predicted(part: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         decoded = splits.decode(part, recipe.size)
         return decoded.labels, detector.predict_proba(list(np.asarray(decoded.pixels, dtype=np.float32)))[:, 1]
 
-    return scores_of(films, judged, unseen, detector.card.calibration.threshold)
+    return scores_of(samples, predicted, unseen, detector.card.calibration.threshold)
 
 
 def scores_of(
-    films: Sequence[Film],
-    judged: Callable[[Sequence[Film]], tuple[NDArray[np.int64], NDArray[np.float64]]],
-    unseen: Sequence[Film],
+    samples: Sequence[Sample],
+    predicted: Callable[[Sequence[Sample]], tuple[NDArray[np.int64], NDArray[np.float64]]],
+    unseen: Sequence[Sample],
     threshold: float,
 ) -> Scores:
     """Compute the scores: accuracies at even odds as published, and at the network's own threshold."""
     scores = {}
     for split, name in (("train", "training accuracy"), ("val", "validation accuracy")):
-        if part := [film for film in films if film.split == split]:
-            y, p = judged(part)
+        if part := [sample for sample in samples if sample.split == split]:
+            y, p = predicted(part)
             scores[name] = float(((p >= 0.5) == y).mean())
             if split == "val":
                 scores[f"{name}, own threshold"] = float(((p >= threshold) == y).mean())
-    y, p = judged(unseen)
+    y, p = predicted(unseen)
     called = p >= threshold
     return scores | {
         "unseen: accuracy": float(((p >= 0.5) == y).mean()),
@@ -252,16 +253,16 @@ def scores_of(
 
 
 SIDES: dict[
-    str, tuple[Callable[[list[Film], list[Film], str, int, Path], Scores], Callable[[Decoded, Decoded, int], Drawn]]
+    str, tuple[Callable[[list[Sample], list[Sample], str, int, Path], Scores], Callable[[Decoded, Decoded, int], Drawn]]
 ]
 SIDES = {
     "mobilenet-published": (published_mobilenet, drawn_few),
     "mobilenet-ours": (our_mobilenet, drawn_few),
-    "mobilenet-from-films": (our_mobilenet_from_films, drawn_elsewhere),
+    "mobilenet-from-images": (our_mobilenet_from_images, drawn_elsewhere),
     "cnn-published": (published_cnn, drawn_many),
     "cnn-ours": (our_cnn, drawn_many),
 }
-"""Each side's training, and what draws its films."""
+"""Each side's training, and what draws its images."""
 
 
 def mean(values: Sequence[float]) -> Estimate:
@@ -293,11 +294,11 @@ def page(scores: dict[str, list[Scores]]) -> str:
 # The published recipes, side by side
 
 Written by `python benchmarks/published.py chest_xray/train`: the mean over draws of patients, with Student's 95 %
-interval of that mean. `mobilenet` learns from 136 pictures and is validated on 40, one picture a patient, half of
-them normal; `cnn` learns from {LARGER:,}. "Unseen" are films of other patients: half of those of a fifth whom no draw
-takes, the same for all; for `mobilenet-from-films`, which starts from a network that has learnt from the other four
+interval of that mean. `mobilenet` learns from 136 images and is validated on 40, one image a patient, half of
+them normal; `cnn` learns from {LARGER:,}. "Unseen" are images of other patients: half of those of a fifth whom no draw
+takes, the same for all; for `mobilenet-from-images`, which starts from a network that has learnt from the other four
 fifths, all of that fifth but the drawn patients. Where no threshold is named it is 0.5, as published; a network's own
-threshold is 0.5 for those trained as published, while this project fits it on the validation films, which flatters the
+threshold is 0.5 for those trained as published, while this project fits it on the validation images, which flatters the
 accuracy on these and not that on the unseen.
 
 | side | draws | {" | ".join(names)} |

@@ -1,16 +1,16 @@
 """What a cluster's engine costs, and how far more workers carry; all in one run.
 
-    python benchmarks/score.py chest_xray/train --films 5000
+    python benchmarks/score.py chest_xray/train --images 5000
 
-`predict` and `score` with 1, 2, ... workers judge the same films, made many by links, each in a process of its own.
+`predict` and `score` with 1, 2, ... workers predict the same images, made many by links, each in a process of its own.
 They take turns, several rounds, and the median counts, so that whatever else the machine does falls on all of them
-alike. Each also judges a few films: what that takes is its start, and the rest of its time is for films. Efficiency is
-the films a second of n workers over n times those of one; the overhead is that of as many workers as `predict` has
+alike. Each also predicts a few images: what that takes is its start, and the rest of its time is for images. Efficiency
+is the images a second of n workers over n times those of one; the overhead is that of as many workers as `predict` has
 threads.
 
-`--stages` prints the processor time of a film instead, which tells the cost on a machine that is busy with other things
-too: of `Detector.examine` on one thread, of an actor's work with its shards read, hashed and written, and of the stages
-alone.
+`--stages` prints the processor time of an image instead, which tells the cost on a machine that is busy with other
+things too: of `Detector.examine` on one thread, of an actor's work with its shards read, hashed and written, and of the
+stages alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from pneumoscope import Detector
 from pneumoscope.batch.actor import Scorer
-from pneumoscope.batch.manifest import FILMS_A_SHARD
+from pneumoscope.batch.manifest import IMAGES_A_SHARD
 from pneumoscope.batch.output import Archive
 from pneumoscope.batch.storage import Place, Reader
 from pneumoscope.imaging import preprocessing, radiograph
@@ -41,57 +41,57 @@ from pneumoscope.inference.detector import BATCH_SIZE
 
 FEW = 16
 STAGED = 1000
-"""Films whose processor time is taken."""
+"""Images whose processor time is taken."""
 PREDICT = "predict"
 
 
 def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a folder of films")
-    parser.add_argument("--films", type=int, default=5000, help="how many are judged")
+    parser.add_argument("source", type=Path, help="a folder of images")
+    parser.add_argument("--images", type=int, default=5000, help="how many are predicted")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--stages", action="store_true", help="print the processor time of a film")
+    parser.add_argument("--stages", action="store_true", help="print the processor time of an image")
     parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, runtimes.WORKERS}))
     arguments = parser.parse_args()
-    films = sorted(radiograph.files(arguments.source))
-    if not films:
-        raise SystemExit(f"Expected films, got none in '{arguments.source}'.")
+    images = sorted(radiograph.files(arguments.source))
+    if not images:
+        raise SystemExit(f"Expected images, got none in '{arguments.source}'.")
     if arguments.stages:
-        print(stages(films[:: max(1, len(films) // STAGED)][:STAGED], arguments.rounds))
+        print(stages(images[:: max(1, len(images) // STAGED)][:STAGED], arguments.rounds))
         return
     sides = [PREDICT, *(f"score --workers {n}" for n in arguments.workers)]
     with tempfile.TemporaryDirectory() as folder:
-        many, few = (linked(films, n, Path(folder, str(n))) for n in (arguments.films, FEW))
+        many, few = (linked(images, n, Path(folder, str(n))) for n in (arguments.images, FEW))
         taken = [[(seconds(side, few), seconds(side, many)) for side in sides] for _ in range(arguments.rounds)]
     starts, totals = np.median(np.array(taken), axis=0).T
     print(table(sides, arguments, starts.tolist(), totals.tolist()))
 
 
-def stages(films: list[Path], rounds: int) -> str:
-    """Take the processor time of a film, in ms, stage by stage; the median of several rounds counts."""
+def stages(images: list[Path], rounds: int) -> str:
+    """Take the processor time of an image, in ms, stage by stage; the median of several rounds counts."""
     detector = Detector(workers=1)
     size = detector.card.input_size
     blank = np.zeros((BATCH_SIZE, size, size, 1), dtype=np.float32)
     run = runtimes.start("openvino", model_file.default(), model_file.read(model_file.default())[0])
-    listed = [(os.fsencode(film), "") for film in films]
+    listed = [(os.fsencode(image), "") for image in images]
 
     def actor() -> None:
         with tempfile.TemporaryDirectory() as out:
             archive = Archive(Place.of(out))
             archive.begin({"shards": 1})
             scorer = Scorer(model_file.default().read_bytes(), "", "openvino", archive, Reader(archive.place))
-            list(scorer.judge(listed[:1]))  # the model is loaded
+            list(scorer.predict(listed[:1]))  # the model is loaded
             start = time.process_time()
-            for shard in range(0, len(listed), FILMS_A_SHARD):
-                scorer.do(shard, listed[shard : shard + FILMS_A_SHARD], careful=False)
+            for shard in range(0, len(listed), IMAGES_A_SHARD):
+                scorer.do(shard, listed[shard : shard + IMAGES_A_SHARD], careful=False)
             taken["an actor"].append(time.process_time() - start)
 
     sides: dict[str, Callable[[], object]] = {
-        "`Detector.examine`": lambda: list(detector.examine(films)),
-        "reading and squashing": lambda: [preprocessing.squash(_read(film, size), size) for film in films],
-        "network": lambda: [run(blank) for _ in range(-(-len(films) // BATCH_SIZE))],
-        "sha256": lambda: [hashlib.sha256(film.read_bytes()).digest() for film in films],
+        "`Detector.examine`": lambda: list(detector.examine(images)),
+        "reading and squashing": lambda: [preprocessing.squash(_read(image, size), size) for image in images],
+        "network": lambda: [run(blank) for _ in range(-(-len(images) // BATCH_SIZE))],
+        "sha256": lambda: [hashlib.sha256(image.read_bytes()).digest() for image in images],
     }
     taken: dict[str, list[float]] = {"an actor": [], **{side: [] for side in sides}}
     for _ in range(rounds):
@@ -100,39 +100,44 @@ def stages(films: list[Path], rounds: int) -> str:
             start = time.process_time()
             work()
             taken[side].append(time.process_time() - start)
-    kilobytes = np.mean([film.stat().st_size for film in films]) / 1e3
-    rows = [f"{len(films)} films of {kilobytes:.0f} kB", "", "| stage | ms a film | films/s a core |", "|---|---|---|"]
+    kilobytes = np.mean([image.stat().st_size for image in images]) / 1e3
+    rows = [
+        f"{len(images)} images of {kilobytes:.0f} kB",
+        "",
+        "| stage | ms an image | images/s a core |",
+        "|---|---|---|",
+    ]
     for side, times in taken.items():
-        each = float(np.median(times)) / len(films)
+        each = float(np.median(times)) / len(images)
         rows.append(f"| {side} | {1e3 * each:.2f} | {1 / each:.0f} |")
     return "\n".join(rows)
 
 
-def _read(film: Path, size: int) -> NDArray[np.float32]:
-    return radiograph.read(film, at_least=size).pixels
+def _read(image: Path, size: int) -> NDArray[np.float32]:
+    return radiograph.read(image, at_least=size).pixels
 
 
-def linked(films: list[Path], n: int, folder: Path) -> Path:
-    """Make a folder of n films: links, or copies where the file system has none."""
+def linked(images: list[Path], n: int, folder: Path) -> Path:
+    """Make a folder of n images: links, or copies where the file system has none."""
     folder.mkdir()
-    for i, film in enumerate(islice(cycle(films), n)):
-        target = folder / f"{i:07d}{film.suffix}"
+    for i, image in enumerate(islice(cycle(images), n)):
+        target = folder / f"{i:07d}{image.suffix}"
         try:
-            os.link(film, target)
+            os.link(image, target)
         except OSError:
-            shutil.copyfile(film, target)
+            shutil.copyfile(image, target)
     return folder
 
 
-def seconds(side: str, films: Path) -> float:
+def seconds(side: str, images: Path) -> float:
     """Run one side over a folder."""
     with tempfile.TemporaryDirectory() as out:
         rest = (
             ["--format", "json", "--output", f"{out}/findings.jsonl"]
             if side == PREDICT
-            else ["--out", f"{out}/verdicts"]
+            else ["--out", f"{out}/findings"]
         )
-        command = [sys.executable, "-m", "pneumoscope", *side.split(), str(films), *rest]
+        command = [sys.executable, "-m", "pneumoscope", *side.split(), str(images), *rest]
         start = time.perf_counter()
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode not in (0, 3):
@@ -142,10 +147,10 @@ def seconds(side: str, films: Path) -> float:
 
 def table(sides: list[str], arguments: argparse.Namespace, starts: list[float], totals: list[float]) -> str:
     """Lay the figures out in Markdown."""
-    n = arguments.films
+    n = arguments.images
     rates = [(n - FEW) / (total - start) for start, total in zip(starts, totals, strict=True)]
     rows = [
-        "| side | start, s | films/s after it | efficiency | overhead, start counted | overhead, start not counted |",
+        "| side | start, s | images/s after it | efficiency | overhead, start counted | overhead, start not counted |",
         "|---|---|---|---|---|---|",
     ]
     for i, side in enumerate(sides):

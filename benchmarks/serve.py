@@ -1,10 +1,10 @@
-"""The light box under load: is every film answered, with its own answer, how fast, and at what cost of memory?
+"""The light box under load: is every image answered, with its own answer, how fast, and at what cost of memory?
 
-    python benchmarks/serve.py FILMS [--clients 32] [--seconds 60]
+    python benchmarks/serve.py IMAGES [--clients 32] [--seconds 60]
 
-Three throughputs on the same films, one after the other in one run: the detector alone (as `pneumoscope predict` runs
-it), the service, and a naive endpoint: FastAPI that reads a film with Pillow and calls a Keras MobileNetV2 on it, one
-film at a time, as tutorials have it. Exit status 1 where an answer was lost, wrong or swapped.
+Three throughputs on the same images, one after the other in one run: the detector alone (as `pneumoscope predict` runs
+it), the service, and a naive endpoint: FastAPI that reads an image with Pillow and calls a Keras MobileNetV2 on it, one
+image at a time, as tutorials have it. Exit status 1 where an answer was lost, wrong or swapped.
 """
 
 import argparse
@@ -37,27 +37,27 @@ TOLERANCE = 2e-5
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("films", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    paths = list(radiograph.files(options.films))
-    films = [path.read_bytes() for path in paths]
-    size = np.median([len(film) for film in films]) / 1e3
-    print(f"{len(films)} films of {size:.0f} kB (median), {os.cpu_count()} cores")
+    paths = list(radiograph.files(options.images))
+    images = [path.read_bytes() for path in paths]
+    size = np.median([len(image) for image in images]) / 1e3
+    print(f"{len(images)} images of {size:.0f} kB (median), {os.cpu_count()} cores")
 
     alone, expected = detector_alone(paths)
-    print(f"detector alone    {alone:7.1f} films/s")
+    print(f"detector alone    {alone:7.1f} images/s")
     with command([sys.executable, "-m", "pneumoscope", "serve", "--port", "0"]) as (url, process):
-        service = asyncio.run(load(f"{url}v1/predict", films, options.clients, options.seconds, process.pid))
+        service = asyncio.run(load(f"{url}v1/predict", images, options.clients, options.seconds, process.pid))
     wrong = check(service["answers"], expected)
     print_row("service", service)
-    print(f"                  {len(service['answers'])} answers, {service['errors']} errors, {wrong} not their film's")
+    print(f"                  {len(service['answers'])} answers, {service['errors']} errors, {wrong} not their image's")
     first, last = service["memory"][len(service["memory"]) // 4], service["memory"][-1]
     print(f"                  memory {first:.0f} MB after a quarter, {last:.0f} MB at the end")
     with naive() as url:
-        tutorial = asyncio.run(load(f"{url}predict", films, options.clients, options.seconds / 2, None))
+        tutorial = asyncio.run(load(f"{url}predict", images, options.clients, options.seconds / 2, None))
     print_row("naive endpoint", tutorial)
     print(f"service / detector alone {service['rate'] / alone:.2f}")
     print(f"service / naive endpoint {service['rate'] / tutorial['rate']:.1f}")
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def detector_alone(paths: Sequence[Path]) -> tuple[float, list[float | None]]:
-    """Give films a second, and the probability of each."""
+    """Give images a second, and the probability of each."""
     detector = Detector()
     expected = [finding.probability for finding in detector.examine(paths)]
     began, n = time.perf_counter(), 0
@@ -80,15 +80,15 @@ def detector_alone(paths: Sequence[Path]) -> tuple[float, list[float | None]]:
 
 
 def check(answers: Sequence[tuple[int, float | None]], expected: Sequence[float | None]) -> int:
-    """Count the answers that are not the film's own."""
+    """Count the answers that are not the image's own."""
     return sum(
         got != expected[i] if got is None or expected[i] is None else abs(got - (expected[i] or 0.0)) > TOLERANCE
         for i, got in answers
     )
 
 
-async def load(url: str, films: Sequence[bytes], clients: int, seconds: float, pid: int | None) -> dict[str, Any]:
-    """Let clients ask as fast as they are answered; what a full queue refuses is asked again, as it says."""
+async def load(url: str, images: Sequence[bytes], clients: int, seconds: float, pid: int | None) -> dict[str, Any]:
+    """Let clients ask as fast as they are answered; what a full queue rejects is asked again, as it says."""
     answers: list[tuple[int, float | None]] = []
     waited: list[float] = []
     memory: list[float] = []
@@ -100,10 +100,10 @@ async def load(url: str, films: Sequence[bytes], clients: int, seconds: float, p
         draw = random.Random(seed)
         async with httpx.AsyncClient(timeout=120.0) as http:
             while time.perf_counter() < end:
-                i = draw.randrange(len(films))
+                i = draw.randrange(len(images))
                 began = time.perf_counter()
                 try:
-                    while (answer := await http.post(url, files={"films": films[i]})).status_code == 503:
+                    while (answer := await http.post(url, files={"images": images[i]})).status_code == 503:
                         await asyncio.sleep(float(answer.headers["Retry-After"]))
                     answers.append((i, answer.json()["findings"][0]["probability"]))
                 except (httpx.HTTPError, KeyError, ValueError):
@@ -124,7 +124,7 @@ async def load(url: str, films: Sequence[bytes], clients: int, seconds: float, p
 
 def print_row(name: str, figures: dict[str, Any]) -> None:
     """Print a throughput with its latencies."""
-    print(f"{name:17} {figures['rate']:7.1f} films/s   p50 {figures['p50']:.2f} s   p99 {figures['p99']:.2f} s")
+    print(f"{name:17} {figures['rate']:7.1f} images/s   p50 {figures['p50']:.2f} s   p99 {figures['p99']:.2f} s")
 
 
 def megabytes(pid: int) -> float:
@@ -181,7 +181,7 @@ def wait_for(url: str) -> None:
 
 
 def serve_naively(port: int) -> None:
-    """Serve a Keras model as tutorials do: one film, one `predict`."""
+    """Serve a Keras model as tutorials do: one image, one `predict`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import io
 
@@ -196,9 +196,9 @@ def serve_naively(port: int) -> None:
     app = FastAPI()
 
     @app.post("/predict")
-    async def predict(films: UploadFile) -> dict[str, Any]:
-        picture = Image.open(io.BytesIO(await films.read())).convert("RGB").resize((side, side))
-        batch = np.asarray(picture, dtype=np.float32)[None] / 255.0
+    async def predict(images: UploadFile) -> dict[str, Any]:
+        image = Image.open(io.BytesIO(await images.read())).convert("RGB").resize((side, side))
+        batch = np.asarray(image, dtype=np.float32)[None] / 255.0
         return {"findings": [{"probability": float(model.predict(batch, verbose=0)[0, 0])}]}
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")

@@ -1,8 +1,8 @@
-"""Train the model that comes with Pneumoscope, from pictures to model file and model card.
+"""Train the model that comes with Pneumoscope, from images to model file and model card.
 
     python scripts/build_default_model.py chest_xray/train --init imagenet
 
-Two trainings from one start, of which the second changes the place of films more strongly, are averaged weight by
+Two trainings from one start, of which the second changes the place of images more strongly, are averaged weight by
 weight. They take half an hour on two cores; broken off, the same command goes on where it was. The card holds the
 figures of the very file that is shipped, on patients it was not trained on.
 """
@@ -42,13 +42,13 @@ def main() -> None:
         parts.append(arguments.out / name)
         fit(arguments.data, parts[-1], recipe, resume=True, progress=report)
     run = soup(arguments.data, arguments.out / "soup", parts, progress=report)
-    held_out = [film for film in layouts.load(run.model.parent / "split.csv") if film.split == "val"]
+    held_out = [sample for sample in layouts.load(run.model.parent / "split.csv") if sample.split == "val"]
     detector = Detector(run.model)
     decoded = splits.decode(held_out, detector.card.input_size)
     measured = replace(
         evaluate.evaluate(held_out, detector),
-        stressed=evaluate.under_stress(decoded, detector),
-        gaze=evaluate.gaze(decoded, detector),
+        corrupted=evaluate.under_corruptions(decoded, detector),
+        localisation=evaluate.localise(decoded, detector),
     )
     with replacing(model_file.default()) as draft:
         shutil.copyfile(run.model, draft)
@@ -63,7 +63,7 @@ def report(what: str, done: int, total: int, figures: object) -> None:
 
 def card_text(measured: Evaluation) -> str:
     """Write the model card, after Mitchell et al. 2019, "Model Cards for Model Reporting"."""
-    card, table, gaze = measured.card, measured.stressed, measured.gaze
+    card, table, localisation = measured.card, measured.corrupted, measured.localisation
     fitted = card.calibration
     figures = "\n".join(f"| {name.replace('_', ' ')} | {e} |" for name, e in table["none"].figures.items())
     subtypes = "\n".join(f"| {name} | {n} | {e} |" for name, (n, e) in measured.subtypes.items())
@@ -74,9 +74,9 @@ def card_text(measured: Evaluation) -> str:
     headline = " and ".join(
         f"{figure} {table[shift].figures[figure]} ({shift})"
         for figure in evaluate.HEADLINE
-        if (shift := evaluate.worst_shift(table, figure))
+        if (shift := evaluate.worst_corruption(table, figure))
     )
-    assert gaze is not None
+    assert localisation is not None
     kept, held = card.data["training"], card.data["validation"]
     return f"""\
 # Model card: the model that comes with Pneumoscope
@@ -90,10 +90,10 @@ Written by `python scripts/build_default_model.py`, with the figures of the ship
 | architecture | {card.architecture}, {card.input_size} x {card.input_size} pixels, pretrained on ImageNet |
 | recipe | the mean of the weights of [`recipes/default.toml`](../recipes/default.toml) and \
 [`recipes/default-wide.toml`](../recipes/default-wide.toml) |
-| trained on | {kept["films"]:,} films ({kept["pneumonia"]:,} pneumonia) of {kept["patients"]:,} patients |
-| measured on | {held["films"]:,} films ({held["pneumonia"]:,} pneumonia) of {held["patients"]:,} other patients |
-| data | Kermany, Zhang, Goldbaum, doi:10.17632/rscbjbr9sj.2, CC BY 4.0: the training split, frontal chest films of \
-children of one to five years, Guangzhou Women and Children's Medical Center |
+| trained on | {kept["images"]:,} images ({kept["pneumonia"]:,} pneumonia) of {kept["patients"]:,} patients |
+| measured on | {held["images"]:,} images ({held["pneumonia"]:,} pneumonia) of {held["patients"]:,} other patients |
+| data | Kermany, Zhang, Goldbaum, doi:10.17632/rscbjbr9sj.2, CC BY 4.0: the training split, frontal chest radiographs \
+of children of one to five years, Guangzhou Women and Children's Medical Center |
 | threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} |
 | uncertain | from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason} |
 | temperature | {fitted.temperature:.3f} |
@@ -108,14 +108,14 @@ patients for the rest.
 |---|---|
 {figures}
 
-| subtype | films | sensitivity |
+| subtype | images | sensitivity |
 |---|---|---|
 {subtypes}
 
-## Under stress
+## On corrupted images
 
-The same films as a scanner, an exporter or a technician might have given them (`pneumoscope.imaging.corruptions`).
-At worst, inverted films apart: {headline}.
+The same images as a scanner, an exporter or a technician might have given them (`pneumoscope.imaging.corruptions`).
+At worst, inverted images apart: {headline}.
 
 | shift | AUC | sensitivity | specificity |
 |---|---|---|---|
@@ -123,30 +123,30 @@ At worst, inverted films apart: {headline}.
 
 ## Where it looks
 
-`evaluate.gaze`, on the same films. The thorax is an ellipse that touches the edges nearly; no lungs are segmented.
+`evaluate.localise`, on the same images. The thorax is an ellipse that touches the edges nearly; no lungs are segmented.
 
 | | |
 |---|---|
-| evidence for pneumonia outside the thorax | {gaze.outside}; even evidence would give {gaze.even:.3f} |
-| verdicts that change when the surroundings are hidden | {gaze.flipped} |
-| AUC when the thorax is hidden | {gaze.auc_around} |
+| evidence for pneumonia outside the thorax | {localisation.outside}; even evidence would give {localisation.even:.3f} |
+| findings that change when the surroundings are hidden | {localisation.flipped} |
+| AUC when the thorax is hidden | {localisation.auc_around} |
 
 ## Limits
 
 - The held-out patients chose the epoch, the temperature and the threshold, and they are of the hospital the model was
-  trained on: the figures flatter it. Expect less on films from elsewhere, and measure it there with
+  trained on: the figures flatter it. Expect less on images from elsewhere, and measure it there with
   `pneumoscope evaluate`.
-- All training films are of children of one to five years from one hospital. Adults, other projections and other
+- All training images are of children of one to five years from one hospital. Adults, other projections and other
   diseases were never shown; an opacity of any cause may be called pneumonia.
 - The labels are those of the collection; NORMAL means no pneumonia was labelled, not that the child was well.
-- Films turned by 8 degrees are called pneumonia too seldom, noisy ones and those cut closer too often; inverted ones
+- Images turned by 8 degrees are called pneumonia too seldom, noisy ones and those cut closer too often; inverted ones
   lose a tenth of their sensitivity.
-- The evidence is not always in the lungs: on some films it is strongest over neck or shoulder.
-- The verdict is on one frontal film alone. Photographs, drawings, sections and other pictures that are no chest
-  radiograph are refused, though not all of them; some get a verdict and a warning, few a verdict alone. Radiographs of
-  other body parts and lateral films were not there to learn from. `benchmarks/gate.py` measures it.
-- Films that are turned or inverted bring a warning and still get a verdict, which is not to be trusted; some
-  mirrored films go unnoticed.
+- The evidence is not always in the lungs: on some images it is strongest over neck or shoulder.
+- The finding is on one frontal radiograph alone. Photographs, drawings, sections and other images that are no chest
+  radiograph are rejected, though not all of them; some get a finding and a warning, few a finding alone. Radiographs of
+  other body parts and lateral radiographs were not there to learn from. `benchmarks/gate.py` measures it.
+- Images that are turned or inverted bring a warning and still get a finding, which is not to be trusted; some
+  mirrored images go unnoticed.
 """
 
 

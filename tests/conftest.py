@@ -1,4 +1,4 @@
-"""Fixtures: real films where there are some, drawn ones everywhere, and a tiny model that is really trained."""
+"""Fixtures: real images where there are some, drawn ones everywhere, and a tiny model that is really trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -40,38 +40,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder with Kermany's films: `kermany224/` and `kermany_original/`."""
+    """The folder with Kermany's images: `kermany224/` and `kermany_original/`."""
     folder = Path(os.environ.get("PNEUMOSCOPE_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "kermany224").is_dir():
-        pytest.skip(f"no real films in {folder}: set PNEUMOSCOPE_DATA")
+        pytest.skip(f"no real images in {folder}: set PNEUMOSCOPE_DATA")
     return folder
 
 
-def drawn_film(label: int, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
+def drawn_image(label: int, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
     """Draw a chest: two dark lungs in a bright body; a pneumonia has a bright patch in one lung."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    film = np.full((size, size), 0.7)
+    image = np.full((size, size), 0.7)
     for side in (-0.45, 0.45):
-        film[((x - side) / 0.3) ** 2 + (y / 0.65) ** 2 < 1] = 0.2
+        image[((x - side) / 0.3) ** 2 + (y / 0.65) ** 2 < 1] = 0.2
     if label:
         side, height = rng.choice([-0.45, 0.45]), rng.uniform(-0.3, 0.3)
-        film[((x - side) / 0.2) ** 2 + ((y - height) / 0.2) ** 2 < 1] = 0.65
-    film += rng.normal(0.0, 0.03, film.shape)
-    return np.asarray(np.clip(film, 0, 1) * 255, dtype=np.uint8)
+        image[((x - side) / 0.2) ** 2 + ((y - height) / 0.2) ** 2 < 1] = 0.65
+    image += rng.normal(0.0, 0.03, image.shape)
+    return np.asarray(np.clip(image, 0, 1) * 255, dtype=np.uint8)
 
 
 @pytest.fixture
 def draw_folder(tmp_path: Path) -> Callable[..., Path]:
     """Give a function that draws a folder of class folders."""
 
-    def draw(normal: int = 6, pneumonia: int = 6, name: str = "films", seed: int = 0) -> Path:
+    def draw(normal: int = 6, pneumonia: int = 6, name: str = "images", seed: int = 0) -> Path:
         folder = tmp_path / name
         for label, (kind, n) in enumerate((("NORMAL", normal), ("PNEUMONIA", pneumonia))):
             (folder / kind).mkdir(parents=True)
             for i in range(n):
-                picture = drawn_film(label, 1000 * seed + 2 * i + label)
-                Image.fromarray(picture).save(folder / kind / f"{kind.lower()}{i:03d}.png")
+                image = drawn_image(label, 1000 * seed + 2 * i + label)
+                Image.fromarray(image).save(folder / kind / f"{kind.lower()}{i:03d}.png")
         return folder
 
     return draw
@@ -79,33 +79,33 @@ def draw_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file of a small network trained for seconds on drawn films."""
+    """A model file of a small network trained for seconds on drawn images."""
     pytest.importorskip("keras", reason="training is not installed")
     from pneumoscope.ood import orientation
     from pneumoscope.training.augmentation import NONE
     from pneumoscope.training.recipe import Recipe
     from pneumoscope.training.run import fit
 
-    films = [
-        Film(Path(f"drawn{i}"), i % 2, f"patient{i}", pixels=drawn_film(i % 2, seed=10_000 + i)) for i in range(520)
+    images = [
+        Sample(Path(f"drawn{i}"), i % 2, f"patient{i}", pixels=drawn_image(i % 2, seed=10_000 + i)) for i in range(520)
     ]
     recipe = Recipe(
         architecture="cnn", init="none", size=SIZE, epochs=8, learning_rate=2e-3, average=0.0, augmentation=NONE
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(orientation, "MOST_FILMS", 200)  # enough for drawn films, and seconds less
-        return fit(films, tmp_path_factory.mktemp("tiny"), recipe).model
+        patch.setattr(orientation, "MOST_IMAGES", 200)  # enough for drawn images, and seconds less
+        return fit(images, tmp_path_factory.mktemp("tiny"), recipe).model
 
 
-def drawn(n: int, seed: int = 80_000) -> list[Film]:
-    """Draw labelled films that `tiny_model` has not seen: every second a pneumonia, half of those with a subtype."""
+def drawn(n: int, seed: int = 80_000) -> list[Sample]:
+    """Draw labelled images that `tiny_model` has not seen: every second a pneumonia, half of those with a subtype."""
     return [
-        Film(
+        Sample(
             Path(f"set.npz#test/{i}"),
             i % 2,
             f"p{i}",
             subtype="virus" if i % 4 == 1 else None,
-            pixels=drawn_film(i % 2, seed + i),
+            pixels=drawn_image(i % 2, seed + i),
         )
         for i in range(n)
     ]

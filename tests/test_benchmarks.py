@@ -20,7 +20,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import ModelFileError
 from pneumoscope.inference import model_file
 from pneumoscope.training.recipe import Recipe
-from tests.conftest import ROOT, drawn_film
+from tests.conftest import ROOT, drawn_image
 
 
 def script(name: str) -> ModuleType:
@@ -49,40 +49,40 @@ def predict() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Decoded:
-    """Films under Kermany's names: 120 patients of each class with two films each."""
+    """Images under Kermany's names: 120 patients of each class with two images each."""
     folder = tmp_path_factory.mktemp("pool")
     names = [(0, f"{('IM', 'NORMAL2-IM')[i % 2]}-{i:04d}-000{k}.png") for i in range(120) for k in (1, 2)]
     names += [(1, f"person{i}_virus_{k}.png") for i in range(120) for k in (1, 2)]
     for seed, (label, name) in enumerate(names):
         path = folder / layouts.LABELS[label] / name
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(drawn_film(label, seed, 32)).save(path)
+        Image.fromarray(drawn_image(label, seed, 32)).save(path)
     return splits.decode(layouts.load(folder), 32)
 
 
-def test_the_first_recipe_draws_one_film_a_patient_and_half_of_them_normal(
+def test_the_first_recipe_draws_one_image_a_patient_and_half_of_them_normal(
     published: ModuleType, pool: Decoded
 ) -> None:
-    films, _ = published.drawn_few(pool, pool, draw=0)
-    assert len({film.patient for film in films}) == len(films) == 176
+    samples, _ = published.drawn_few(pool, pool, draw=0)
+    assert len({sample.patient for sample in samples}) == len(samples) == 176
     for split, n in (("train", 136), ("val", 40)):
-        labels = [film.label for film in films if film.split == split]
+        labels = [sample.label for sample in samples if sample.split == split]
         assert (len(labels), sum(labels)) == (n, n // 2)
 
 
-def test_each_draw_takes_other_films_and_the_same_draw_the_same(published: ModuleType, pool: Decoded) -> None:
+def test_each_draw_takes_other_images_and_the_same_draw_the_same(published: ModuleType, pool: Decoded) -> None:
     for draw in (published.drawn_few, published.drawn_many):
         assert draw(pool, pool, 0) == draw(pool, pool, 0)
         assert draw(pool, pool, 0) != draw(pool, pool, 1)
 
 
-def test_those_who_start_from_films_are_judged_on_patients_they_have_not_drawn(
+def test_those_who_start_from_images_are_predicted_on_patients_they_have_not_drawn(
     published: ModuleType, pool: Decoded
 ) -> None:
-    films, unseen = published.drawn_elsewhere(pool, pool, draw=0)
-    assert len(films) == 176
+    samples, unseen = published.drawn_elsewhere(pool, pool, draw=0)
+    assert len(samples) == 176
     assert len(unseen) == 2 * (240 - 176)
-    assert not {film.patient for film in films} & {film.patient for film in unseen}
+    assert not {sample.patient for sample in samples} & {sample.patient for sample in unseen}
 
 
 def test_the_mean_over_draws_has_students_interval(published: ModuleType) -> None:
@@ -103,16 +103,18 @@ def test_no_patient_is_learnt_from_and_measured_on(generalisation: ModuleType, p
     assert len(parts) == 7
     for learnt, held_out in parts.values():
         assert not set(pool.groups[learnt]) & set(pool.groups[held_out])
-        assert len(learnt) + len(held_out) == len(pool.films)
+        assert len(learnt) + len(held_out) == len(pool.samples)
 
 
 def test_a_new_site_has_the_normals_of_the_other_series(generalisation: ModuleType, pool: Decoded) -> None:
     learnt, held_out = generalisation.held_out_parts(pool, seed=0)["learnt-from-IM"]
-    series = [{pool.films[i].path.name[:2] for i in part if pool.films[i].label == 0} for part in (learnt, held_out)]
+    series = [
+        {pool.samples[i].path.name[:2] for i in part if pool.samples[i].label == 0} for part in (learnt, held_out)
+    ]
     assert series == [{"IM"}, {"NO"}]
 
 
-def test_the_worst_shift_is_named_and_inverted_films_do_not_count(
+def test_the_worst_corruption_is_named_and_inverted_images_do_not_count(
     generalisation: ModuleType, draw_folder: Callable[..., Path]
 ) -> None:
     def shifted(value: float) -> dict[str, object]:
@@ -132,12 +134,12 @@ def test_a_lost_or_swapped_answer_of_the_service_is_counted() -> None:
     assert serve.check([(0, 0.2), (1, 0.1), (2, 0.1), (1, None)], expected) == 4
 
 
-def test_keras_judges_with_the_network_of_the_model_file(predict: ModuleType) -> None:
+def test_keras_predicts_with_the_network_of_the_model_file(predict: ModuleType) -> None:
     network = predict.keras_network(model_file.default())  # which compares both
     assert network.get_layer("features").layers[-1].get_layer("block_12_add")
 
 
-def test_a_network_that_keras_would_judge_otherwise_with_is_refused(predict: ModuleType, tmp_path: Path) -> None:
+def test_a_network_that_keras_would_predict_otherwise_with_is_rejected(predict: ModuleType, tmp_path: Path) -> None:
     graph = model_file.load(model_file.default())
     last = next(node for node in graph.graph.node if node.op_type == "MatMul")
     offset = next(node for node in graph.graph.node if last.output[0] in node.input)

@@ -24,10 +24,10 @@ def test_importing_pneumoscope_imports_no_heavy_library() -> None:
 def test_predicting_imports_no_heavy_library(tiny_model: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from tests.conftest import drawn_film
+    from tests.conftest import drawn_image
 
-    film = tmp_path / "film.png"
-    Image.fromarray(drawn_film(1, 3)).save(film)
-    arguments = ["predict", str(film), "-m", str(tiny_model)]
+    image = tmp_path / "image.png"
+    Image.fromarray(drawn_image(1, 3)).save(image)
+    arguments = ["predict", str(image), "-m", str(tiny_model)]
     call = f"from pneumoscope.cli.main import app; app({arguments!r}, standalone_mode=False)"
     assert not imported_by(call) & {*HEAVY, "pydicom", "imagecodecs", "highdicom"}

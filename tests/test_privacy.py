@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging import radiograph
-from tests.builders.dicoms import RAMP, compressed, film
+from tests.builders.dicoms import RAMP, compressed, image
 
 PLANTED = {
     **dict.fromkeys(("PN",), "Zymurgy^Quintessa"),
@@ -35,7 +35,7 @@ PLANTED = {
 MARKS = ("zymurgy", "quintessa", "7318841", "19370218", "1937")
 
 KEPT = {"PhotometricInterpretation", "SpecificCharacterSet", "TransferSyntaxUID"}
-"""Without these a film could not be read."""
+"""Without these an image could not be read."""
 
 
 def plant(data: bytes) -> bytes:
@@ -54,27 +54,27 @@ def plant(data: bytes) -> bytes:
 
 
 def files() -> dict[str, bytes]:
-    """Good films, and one for each way to fail."""
-    good = plant(film(RAMP, WindowCenter=2048, WindowWidth=4096))
+    """Good images, and one for each way to fail."""
+    good = plant(image(RAMP, WindowCenter=2048, WindowWidth=4096))
     lossless = bytes(imagecodecs.jpeg8_encode(RAMP, lossless=True, bitspersample=12))
     jpeg_2000 = bytes(imagecodecs.jpeg2k_encode(RAMP, codecformat="j2k", reversible=True, level=0))
     broken = jpeg_2000[:60] + b"\xff" * 100 + jpeg_2000[160:]
     start = good.index(b"Zymurgy")
     made = {
         "good": good,
-        "implicit": plant(film(RAMP, ImplicitVRLittleEndian)),
-        "rle": plant(film(RAMP, RLELossless)),
+        "implicit": plant(image(RAMP, ImplicitVRLittleEndian)),
+        "rle": plant(image(RAMP, RLELossless)),
         "lossless": plant(compressed(RAMP, lossless, JPEGLosslessSV1)),
         "broken jpeg": plant(compressed(RAMP, lossless[:300] + bytes(400) + lossless[700:], JPEGLosslessSV1)),
         "broken jpeg 2000": plant(compressed(RAMP, broken, JPEG2000Lossless)),
-        "no picture": plant(film(None, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")),
+        "no image": plant(image(None, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")),
         "cut": good[:-100],
         "cut in the name": good[: start + 5],
         "shifted length": good[: start - 2] + b"\x40\0" + good[start:],
         "another representation": good[: start - 4] + b"DS" + good[start - 2 :],
         "a sequence": good[: start - 4] + b"SQ" + good[start - 2 :],
-        "absurd": plant(film(RAMP, Rows=60000, Columns=60000)),
-        "no numbers": plant(film(RAMP)).replace(b"US\x02\0\x40\0", b"DS\x02\0zy"),
+        "absurd": plant(image(RAMP, Rows=60000, Columns=60000)),
+        "no numbers": plant(image(RAMP)).replace(b"US\x02\0\x40\0", b"DS\x02\0zy"),
         "headless": good[132:],
     }
     for name in ("Modality", "BodyPartExamined", "ViewPosition", "NumberOfFrames", "RescaleSlope", "WindowCenter"):
@@ -87,22 +87,22 @@ def files() -> dict[str, bytes]:
     return made
 
 
-def test_no_error_tells_whose_film_it_is(caplog: pytest.LogCaptureFixture, recwarn: Any) -> None:
+def test_no_error_tells_whose_image_it_is(caplog: pytest.LogCaptureFixture, recwarn: Any) -> None:
     failed = 0
     for name, data in files().items():
         try:
-            film = radiograph.read(data)
+            image = radiograph.read(data)
         except PneumoscopeError as error:
             failed += 1
             told = "".join(traceback.format_exception(error)).lower()
         else:
-            told = f"{film.format} {film.notes}".lower()
+            told = f"{image.format} {image.notes}".lower()
         told += caplog.text.lower()
         assert not [mark for mark in MARKS if mark in told], name
     assert failed >= 10
 
 
-def test_nothing_on_any_stream_tells_whose_film_it_is(tmp_path: Path) -> None:
+def test_nothing_on_any_stream_tells_whose_image_it_is(tmp_path: Path) -> None:
     """Codecs in C write to standard error behind Python's back; a process of its own shows it."""
     for number, data in enumerate(files().values()):
         (tmp_path / f"{number}.dcm").write_bytes(data)

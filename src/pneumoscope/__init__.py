@@ -2,7 +2,7 @@
 
 Example:
     >>> from pneumoscope import Detector  # doctest: +SKIP
-    >>> Detector().predict(["film.png"])  # doctest: +SKIP
+    >>> Detector().predict(["image.png"])  # doctest: +SKIP
     array(['NORMAL'], dtype='<U9')
 """
 

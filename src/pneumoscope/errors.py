@@ -19,7 +19,7 @@ class NotFoundError(PneumoscopeError):
 
 
 class UnreadableError(PneumoscopeError):
-    """The file is a picture, or claims to be one, and cannot be decoded: truncated, corrupt, empty, no permission."""
+    """The file is an image, or claims to be one, and cannot be decoded: truncated, corrupt, empty, no permission."""
 
     kind = "unreadable"
 
@@ -31,19 +31,19 @@ class UnsupportedError(PneumoscopeError):
 
 
 class TooLargeError(PneumoscopeError):
-    """The picture has more pixels than any radiograph, and decoding it could exhaust the memory."""
+    """The image has more pixels than any radiograph, and decoding it could exhaust the memory."""
 
     kind = "too_large"
 
 
 class TooSlowError(PneumoscopeError):
-    """The picture takes longer to read than any radiograph."""
+    """The image takes longer to read than any radiograph."""
 
     kind = "too_slow"
 
 
 class NotAChestRadiographError(PneumoscopeError):
-    """The picture can be read and cannot be a chest radiograph."""
+    """The image can be read and cannot be a chest radiograph."""
 
     kind = "not_a_chest_radiograph"
 
@@ -89,7 +89,7 @@ class MissingExtraError(PneumoscopeError):
 
 
 class StorageError(PneumoscopeError):
-    """An object store or a folder cannot be used: no credentials, no answer, or it holds another model's verdicts."""
+    """An object store or a folder cannot be used: no credentials, no answer, or it holds another model's findings."""
 
     kind = "storage"
 

@@ -40,11 +40,11 @@ from pneumoscope.errors import (
     UnsupportedError,
 )
 from pneumoscope.inference import model_file
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 MAIN = "from pneumoscope.cli.main import main; main()"
 SMALL_SHARDS = 8
-"""Films a shard in these tests, so that a few hundred films are many shards."""
+"""Images a shard in these tests, so that a few hundred images are many shards."""
 
 QUICK = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
 
@@ -63,21 +63,21 @@ def nodes() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "FILMS_A_SHARD", SMALL_SHARDS)
+    monkeypatch.setattr(manifest, "IMAGES_A_SHARD", SMALL_SHARDS)
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 films in two folders, and six files that are none."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 images in two folders, and six files that are none."""
     folder = tmp_path_factory.mktemp("archive")
     for i in range(240):
-        path = folder / f"series{i % 2}" / f"film{i:03d}.png"
+        path = folder / f"series{i % 2}" / f"image{i:03d}.png"
         path.parent.mkdir(exist_ok=True)
         if i < 60:
-            Image.fromarray(drawn_film(i % 2, 90_000 + i, size=400)).save(path)
+            Image.fromarray(drawn_image(i % 2, 90_000 + i, size=400)).save(path)
         else:
-            os.link(folder / f"series{i % 2}" / f"film{i % 60:03d}.png", path)
-    whole = (folder / "series0" / "film000.png").read_bytes()
+            os.link(folder / f"series{i % 2}" / f"image{i % 60:03d}.png", path)
+    whole = (folder / "series0" / "image000.png").read_bytes()
     broken = {"truncated.png": whole[:3000], "empty.png": b"", "note.txt": b"text", "spaces and ü.png": b"\x89PNG"}
     for name, data in broken.items():
         (folder / name).write_bytes(data)
@@ -88,9 +88,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def verdicts(films: Path, tiny_model: Path) -> dict[str, dict[str, Any]]:
-    """What `predict` says of each film."""
-    found = Detector(tiny_model).examine(os.fsdecode(name) for name, _ in manifest.films(Place.of(str(films))))
+def findings(images: Path, tiny_model: Path) -> dict[str, dict[str, Any]]:
+    """What `predict` says of each image."""
+    found = Detector(tiny_model).examine(os.fsdecode(name) for name, _ in manifest.images(Place.of(str(images))))
     return {manifest.text(os.fsencode(finding.path)): finding.as_dict() for finding in found}
 
 
@@ -108,11 +108,11 @@ def rows_in(out: Path | str) -> list[dict[str, Any]]:
     return rows
 
 
-def check(rows: list[dict[str, Any]], verdicts: dict[str, dict[str, Any]]) -> None:
-    """Each film is there once, with the verdict that `predict` gives."""
-    assert sorted(row["path"] for row in rows) == sorted(verdicts)
+def check(rows: list[dict[str, Any]], findings: dict[str, dict[str, Any]]) -> None:
+    """Each image is there once, with the finding that `predict` gives."""
+    assert sorted(row["path"] for row in rows) == sorted(findings)
     for row in rows:
-        expected = verdicts[row["path"]]
+        expected = findings[row["path"]]
         error = expected["error"] or {"kind": None, "message": None}
         assert (row["error_kind"], row["error_message"]) == (error["kind"], error["message"])
         assert (row["finding"], row["uncertain"]) == (expected["finding"], expected["uncertain"])
@@ -133,7 +133,7 @@ def once(action: Callable[[], None]) -> Callable[[int, int], None]:
 
 
 def actors() -> list[int]:
-    """The processes of the actors that judge films."""
+    """The processes of the actors that predict images."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -144,39 +144,39 @@ def actors() -> list[int]:
     return found
 
 
-def test_each_film_has_one_row_with_predicts_verdict_and_broken_ones_an_error(
-    score: Callable[..., cluster.Summary], films: Path, verdicts: dict[str, Any], tmp_path: Path
+def test_each_image_has_one_row_with_predicts_finding_and_broken_ones_an_error(
+    score: Callable[..., cluster.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
 ) -> None:
-    summary = score(films, tmp_path / "out")
+    summary = score(images, tmp_path / "out")
     rows = rows_in(tmp_path / "out")
-    check(rows, verdicts)
+    check(rows, findings)
     broken = {Path(row["path"]).name for row in rows if row["error_kind"]}
     assert broken == {"truncated.png", "empty.png", "note.txt", "spaces and ü.png", "gone.png"}
-    assert (summary.films, summary.scored, summary.skipped, summary.errors) == (246, 246, 0, 5)
+    assert (summary.images, summary.scored, summary.skipped, summary.errors) == (246, 246, 0, 5)
     assert all((row["sha256"] is None) == (row["error_kind"] == "not_found") for row in rows)
     assert {row["model"] for row in rows} == {summary.model}
     assert any(row["path"].endswith("odd\\xff.png") for row in rows)
 
 
-def test_films_judged_before_are_skipped_and_new_and_changed_ones_are_not(
-    score: Callable[..., cluster.Summary], films: Path, tmp_path: Path
+def test_images_predicted_before_are_skipped_and_new_and_changed_ones_are_not(
+    score: Callable[..., cluster.Summary], images: Path, tmp_path: Path
 ) -> None:
-    some = tmp_path / "films"
-    shutil.copytree(films / "series0", some)
+    some = tmp_path / "images"
+    shutil.copytree(images / "series0", some)
     score(some, tmp_path / "out")
     before = {row["path"]: row for row in rows_in(tmp_path / "out")}
     unchanged = score(some, tmp_path / "out", address=None)  # starts no cluster, as there is nothing to do
     assert (unchanged.scored, unchanged.skipped) == (0, 120)
-    shutil.copy(films / "series1" / "film001.png", some / "film000.png")
-    shutil.copy(films / "series1" / "film001.png", some / "new.png")
+    shutil.copy(images / "series1" / "image001.png", some / "image000.png")
+    shutil.copy(images / "series1" / "image001.png", some / "new.png")
     again = score(some, tmp_path / "out")
     assert (again.scored, again.skipped) == (2, 119)
     after = {row["path"]: row for row in rows_in(tmp_path / "out")}
     assert len(rows_in(tmp_path / "out")) == len(after) == 121
-    assert {path for path in before if before[path] != after[path]} == {str(some / "film000.png")}
+    assert {path for path in before if before[path] != after[path]} == {str(some / "image000.png")}
 
 
-def test_a_film_that_could_not_be_reached_is_tried_again() -> None:
+def test_an_image_that_could_not_be_reached_is_tried_again() -> None:
     late: archive.Row = {"path": "a.png", "version": "", "sha256": None, "error_kind": "not_found"}
     broken = late | {"path": "b.png", "sha256": "f0", "error_kind": "unreadable"}
     large = late | {"path": "c.png", "error_kind": "too_large"}
@@ -184,11 +184,11 @@ def test_a_film_that_could_not_be_reached_is_tried_again() -> None:
     assert archive.unscored(listed, {row["path"]: row for row in (late, broken, large)}) == listed[:1]
 
 
-def test_a_node_that_is_killed_costs_no_film(
+def test_a_node_that_is_killed_costs_no_image(
     nodes: Cluster,
     score: Callable[..., cluster.Summary],
-    films: Path,
-    verdicts: dict[str, Any],
+    images: Path,
+    findings: dict[str, Any],
     tmp_path: Path,
 ) -> None:
     doomed = nodes.add_node(num_cpus=2, **QUICK)
@@ -196,14 +196,14 @@ def test_a_node_that_is_killed_costs_no_film(
     def kill() -> None:
         os.kill(doomed.all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
-    summary = score(films, tmp_path / "out", progress=once(kill))
+    summary = score(images, tmp_path / "out", progress=once(kill))
     nodes.remove_node(doomed)
-    check(rows_in(tmp_path / "out"), verdicts)
+    check(rows_in(tmp_path / "out"), findings)
     assert summary.scored == 246
 
 
-def test_a_worker_that_is_killed_costs_no_film(
-    score: Callable[..., cluster.Summary], films: Path, verdicts: dict[str, Any], tmp_path: Path
+def test_a_worker_that_is_killed_costs_no_image(
+    score: Callable[..., cluster.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
 ) -> None:
     killed = []
 
@@ -211,22 +211,22 @@ def test_a_worker_that_is_killed_costs_no_film(
         killed.extend(actors()[:1])
         os.kill(killed[0], signal.SIGKILL)
 
-    score(films, tmp_path / "out", progress=once(kill))
+    score(images, tmp_path / "out", progress=once(kill))
     assert killed
-    check(rows_in(tmp_path / "out"), verdicts)
+    check(rows_in(tmp_path / "out"), findings)
 
 
 def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
     nodes: Cluster,
     score: Callable[..., cluster.Summary],
-    films: Path,
-    verdicts: dict[str, Any],
+    images: Path,
+    findings: dict[str, Any],
     tiny_model: Path,
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    program = f"from pneumoscope.batch import manifest; manifest.FILMS_A_SHARD = {SMALL_SHARDS}; {MAIN}"
-    arguments = ["score", films, "--out", out, "--model", tiny_model, "--address", nodes.address, "--workers", "1"]
+    program = f"from pneumoscope.batch import manifest; manifest.IMAGES_A_SHARD = {SMALL_SHARDS}; {MAIN}"
+    arguments = ["score", images, "--out", out, "--model", tiny_model, "--address", nodes.address, "--workers", "1"]
     with subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE) as driver:
         deadline = time.monotonic() + 60
         while len(list(out.glob("part-*"))) < 3 and time.monotonic() < deadline and driver.poll() is None:
@@ -235,21 +235,21 @@ def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
         assert driver.communicate()[0] == b""
     scored = sum(len(parquet.read_table(path)) for path in out.glob("part-*"))
     assert 0 < scored < 246
-    summary = score(films, out)
+    summary = score(images, out)
     assert summary.skipped > 0
-    check(rows_in(out), verdicts)
+    check(rows_in(out), findings)
 
 
 def test_the_command_says_in_one_line_of_json_what_came_of_it(
-    nodes: Cluster, films: Path, tiny_model: Path, tmp_path: Path
+    nodes: Cluster, images: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    arguments = ["score", films / "note.txt", "--out", tmp_path / "out", "--model", tiny_model, "--workers", "1"]
+    arguments = ["score", images / "note.txt", "--out", tmp_path / "out", "--model", tiny_model, "--workers", "1"]
     command = [sys.executable, "-m", "pneumoscope", *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # on a cluster of its own
     assert run.returncode == 3
     summary = json.loads(run.stdout)
-    assert (summary["films"], summary["scored"], summary["errors"]) == (1, 1, 1)
-    assert run.stderr == "judging films: 1 of 1\n"
+    assert (summary["images"], summary["scored"], summary["errors"]) == (1, 1, 1)
+    assert run.stderr == "predicting images: 1 of 1\n"
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
@@ -260,48 +260,50 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     assert "pip install '.[cluster]'" in run.stderr
 
 
-def test_globs_and_manifests_name_films(films: Path, tmp_path: Path) -> None:
+def test_globs_and_manifests_name_images(images: Path, tmp_path: Path) -> None:
     def names(source: Path | str) -> list[str]:
-        return sorted(os.fsdecode(name) for name, _ in manifest.films(Place.of(str(source))))
+        return sorted(os.fsdecode(name) for name, _ in manifest.images(Place.of(str(source))))
 
-    first = sorted(str(path) for path in (films / "series1").iterdir())
-    assert names(films / "series1") == names(films / "series1" / "*.png") == names(films / "**" / "film??[13579].png")
-    assert names(films / "series1") == first
+    first = sorted(str(path) for path in (images / "series1").iterdir())
+    assert (
+        names(images / "series1") == names(images / "series1" / "*.png") == names(images / "**" / "image??[13579].png")
+    )
+    assert names(images / "series1") == first
     parquet.write_table(pa.table({"path": first[:3], "version": ["a", "b", None]}), tmp_path / "some.parquet")
-    assert [version for _, version in manifest.films(Place.of(str(tmp_path / "some.parquet")))][:2] == ["a", "b"]
+    assert [version for _, version in manifest.images(Place.of(str(tmp_path / "some.parquet")))][:2] == ["a", "b"]
     assert names(tmp_path / "some.parquet") == first[:3]
-    assert names(films / "series1" / "film001.png") == first[:1]
+    assert names(images / "series1" / "image001.png") == first[:1]
 
 
-def test_a_film_stays_in_its_shard_whatever_else_is_listed(tmp_path: Path) -> None:
-    names = [f"/films/{i}.png".encode() for i in range(500)]
+def test_an_image_stays_in_its_shard_whatever_else_is_listed(tmp_path: Path) -> None:
+    names = [f"/images/{i}.png".encode() for i in range(500)]
     (tmp_path / "other").mkdir()
     one, other = manifest.Listing(tmp_path), manifest.Listing(tmp_path / "other")
     one.add((name, "") for name in names)
-    other.add((name, "") for name in [*reversed(names[::2]), b"/films/new.png", names[0]])
+    other.add((name, "") for name in [*reversed(names[::2]), b"/images/new.png", names[0]])
     assert (one.count, other.count) == (500, 251)
     shards = [{name for name, _ in one.shard(number, 16)} for number in range(16)]
     assert sum(map(len, shards)) == 500
     for number, shard in enumerate(shards):
-        assert {name for name, _ in other.shard(number, 16)} - {b"/films/new.png"} == shard & set(names[::2])
+        assert {name for name, _ in other.shard(number, 16)} - {b"/images/new.png"} == shard & set(names[::2])
 
 
-def test_a_film_that_ends_the_process_becomes_a_row_with_an_error(
-    films: Path, tiny_model: Path, tmp_path: Path
+def test_an_image_that_ends_the_process_becomes_a_row_with_an_error(
+    images: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """The third try writes each film down as lost before judging it: what the process that ended has left."""
+    """The third try writes each image down as lost before predicting it: what the process that ended has left."""
     output = Archive(Place.of(str(tmp_path / "out")))
     output.begin({"model": "f0", "shards": 1})
-    scorer = Scorer(tiny_model.read_bytes(), "f0", "openvino", output, Reader(Place.of(str(films))))
-    listed = [(os.fsencode(path), "1-1") for path in sorted((films / "series0").iterdir())[:4]]
-    judged = {row["path"]: row for row in scorer.judge(listed)}
+    scorer = Scorer(tiny_model.read_bytes(), "f0", "openvino", output, Reader(Place.of(str(images))))
+    listed = [(os.fsencode(path), "1-1") for path in sorted((images / "series0").iterdir())[:4]]
+    predicted = {row["path"]: row for row in scorer.predict(listed)}
     culprit = manifest.text(listed[1][0])
-    lost = judged[culprit] | {"sha256": None, "finding": None, "error_kind": archive.LOST, "error_message": "ended"}
+    lost = predicted[culprit] | {"sha256": None, "finding": None, "error_kind": archive.LOST, "error_message": "ended"}
     first = manifest.text(listed[0][0])
-    output.write(0, [judged[first], lost])
+    output.write(0, [predicted[first], lost])
     assert scorer.do(0, listed, careful=True) == 2
     rows = output.rows(0)
-    assert {path: row["error_kind"] for path, row in rows.items()} == dict.fromkeys(judged) | {culprit: archive.LOST}
+    assert {path: row["error_kind"] for path, row in rows.items()} == dict.fromkeys(predicted) | {culprit: archive.LOST}
     assert archive.unscored(listed, rows) == [listed[1]]  # the next run tries it again
 
 
@@ -315,10 +317,10 @@ def test_half_a_file_is_as_good_as_none(tmp_path: Path) -> None:
     assert output.rows(3) == {}
 
 
-def test_an_output_begun_with_few_films_is_cut_anew_for_many(tmp_path: Path) -> None:
+def test_an_output_begun_with_few_images_is_cut_anew_for_many(tmp_path: Path) -> None:
     output = Archive(Place.of(str(tmp_path)))
     output.begin({"shards": 2})
-    names = {f"/films/{i}.png" for i in range(50)}
+    names = {f"/images/{i}.png" for i in range(50)}
     for shard in range(2):
         output.write(shard, [{"path": name} for name in names if manifest.shard_of(name, 2) == shard])
     output.recut({"shards": 16})
@@ -329,7 +331,7 @@ def test_an_output_begun_with_few_films_is_cut_anew_for_many(tmp_path: Path) -> 
         assert set(again.rows(shard)) == {name for name in names if manifest.shard_of(name, 16) == shard}
 
 
-def test_a_recut_that_was_broken_off_leaves_no_film_twice(tmp_path: Path) -> None:
+def test_a_recut_that_was_broken_off_leaves_no_image_twice(tmp_path: Path) -> None:
     output = Archive(Place.of(str(tmp_path)))
     output.begin({"shards": 1})
     output.write(0, [{"path": "a.png"}, {"path": "b.png"}])
@@ -340,26 +342,26 @@ def test_a_recut_that_was_broken_off_leaves_no_film_twice(tmp_path: Path) -> Non
     assert sorted(row["path"] for row in rows_in(tmp_path)) == ["a.png", "b.png"]
 
 
-def test_an_output_of_another_model_is_refused_before_any_work(
-    films: Path, tiny_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
+def test_an_output_of_another_model_is_rejected_before_any_work(
+    images: Path, tiny_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / archive.SETTINGS).write_text(
         '{"format": 1, "model": "0000", "engine": "openvino", "shards": 1}'
     )
     with pytest.raises(StorageError, match="same model"):
-        score(films, tmp_path / "out", address=None)
+        score(images, tmp_path / "out", address=None)
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_an_output_of_another_engine_is_refused_and_both_are_named(
-    films: Path, tiny_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
+def test_an_output_of_another_engine_is_rejected_and_both_are_named(
+    images: Path, tiny_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
 ) -> None:
     (tmp_path / "out").mkdir()
     made = {"format": 1, "model": hashlib.sha256(tiny_model.read_bytes()).hexdigest(), "engine": "openvino-bf16"}
     (tmp_path / "out" / archive.SETTINGS).write_text(json.dumps(made | {"shards": 1}))
     with pytest.raises(StorageError, match=r"same engine .* \(openvino-bf16, not openvino\)"):
-        score(films, tmp_path / "out", address=None)
+        score(images, tmp_path / "out", address=None)
 
 
 @pytest.mark.parametrize(
@@ -367,10 +369,10 @@ def test_an_output_of_another_engine_is_refused_and_both_are_named(
     [
         ("nowhere", "out", {}, NotFoundError),
         ("empty", "out", {}, DatasetError),
-        ("empty/films.parquet", "out", {}, DatasetError),
-        ("ftp://films", "out", {}, UnsupportedError),
+        ("empty/images.parquet", "out", {}, DatasetError),
+        ("ftp://images", "out", {}, UnsupportedError),
         ("s3://", "out", {}, UnsupportedError),
-        ("s3://films?colour=red", "out", {}, UnsupportedError),
+        ("s3://images?colour=red", "out", {}, UnsupportedError),
         ("series0", "series0/out", {}, UnsupportedError),
         ("series0", "series1", {}, StorageError),
         ("series0", "note.txt", {}, UnsupportedError),
@@ -385,7 +387,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
     out: str,
     options: dict[str, Any],
     error: type[PneumoscopeError],
-    films: Path,
+    images: Path,
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -394,9 +396,9 @@ def test_what_cannot_be_done_is_said_before_any_work(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     (tmp_path / "empty").mkdir()
     for name in ("series0", "series1", "note.txt"):
-        (tmp_path / name).symlink_to(films / name)
+        (tmp_path / name).symlink_to(images / name)
     if source.endswith(".parquet"):
-        parquet.write_table(pa.table({"film": ["a.png"]}), source)
+        parquet.write_table(pa.table({"image": ["a.png"]}), source)
     with pytest.raises(error):
         cluster.score(source, out, model=tiny_model, **options)
     assert not ray.is_initialized()
@@ -405,64 +407,64 @@ def test_what_cannot_be_done_is_said_before_any_work(
 
 @pytest.fixture(scope="module")
 def bucket(nodes: Cluster) -> Iterator[str]:
-    """What comes behind the `?` of an address in an S3-compatible server on this machine with a bucket `films`."""
+    """What comes behind the `?` of an address in an S3-compatible server on this machine with a bucket `images`."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     options = f"endpoint_override=http://{host}:{port}"
-    store = Place.of(f"s3://films?{options}").filesystem()
+    store = Place.of(f"s3://images?{options}").filesystem()
     from pyarrow.fs import S3FileSystem
 
-    S3FileSystem(endpoint_override=f"{host}:{port}", scheme="http", allow_bucket_creation=True).create_dir("films")
+    S3FileSystem(endpoint_override=f"{host}:{port}", scheme="http", allow_bucket_creation=True).create_dir("images")
     assert store
     yield options
     server.stop()
 
 
-def test_films_in_a_bucket_are_judged_into_a_bucket(
-    bucket: str, score: Callable[..., cluster.Summary], films: Path, verdicts: dict[str, Any], tmp_path: Path
+def test_images_in_a_bucket_are_predicted_into_a_bucket(
+    bucket: str, score: Callable[..., cluster.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
 ) -> None:
-    store = Place.of(f"s3://films?{bucket}").filesystem()
-    there = [*sorted((films / "series0").iterdir())[:20], films / "note.txt"]
+    store = Place.of(f"s3://images?{bucket}").filesystem()
+    there = [*sorted((images / "series0").iterdir())[:20], images / "note.txt"]
     for path in there:
-        with store.open_output_stream(f"films/in/{path.name}") as stream:
+        with store.open_output_stream(f"images/in/{path.name}") as stream:
             stream.write(path.read_bytes())
-    expected = {f"s3://films/in/{path.name}": verdicts[str(path)] for path in there}
-    out = f"s3://films/out/all?{bucket}"
-    summary = score(f"s3://films/in?{bucket}", out)
+    expected = {f"s3://images/in/{path.name}": findings[str(path)] for path in there}
+    out = f"s3://images/out/all?{bucket}"
+    summary = score(f"s3://images/in?{bucket}", out)
     assert (summary.scored, summary.errors) == (21, 1)
     check(rows_in(out), expected)
-    assert score(f"s3://films/in?{bucket}", out, address=None).scored == 0
-    assert score(f"s3://films/in/film*?{bucket}", out, address=None).films == 20
+    assert score(f"s3://images/in?{bucket}", out, address=None).scored == 0
+    assert score(f"s3://images/in/image*?{bucket}", out, address=None).images == 20
 
 
-def test_a_manifest_in_a_bucket_names_films_beside_it_and_in_others(bucket: str) -> None:
-    place = Place.of(f"s3://films/films.parquet?{bucket}")
+def test_a_manifest_in_a_bucket_names_images_beside_it_and_in_others(bucket: str) -> None:
+    place = Place.of(f"s3://images/images.parquet?{bucket}")
     with place.filesystem().open_output_stream(place.path) as stream:
-        parquet.write_table(pa.table({"path": ["in/a.png", "s3://films/b?.png"]}), stream)
-    assert list(manifest.films(place)) == [(b"s3://films/in/a.png", ""), (b"s3://films/b?.png", "")]
+        parquet.write_table(pa.table({"path": ["in/a.png", "s3://images/b?.png"]}), stream)
+    assert list(manifest.images(place)) == [(b"s3://images/in/a.png", ""), (b"s3://images/b?.png", "")]
     with pytest.raises(NotFoundError, match="does not exist"):
-        Reader(place).read(b"s3://films/b?.png")
+        Reader(place).read(b"s3://images/b?.png")
     with place.filesystem().open_output_stream(place.path) as stream:
         parquet.write_table(pa.table({"path": ["s3://none/a.png"]}), stream)
     with pytest.raises(NotFoundError, match="bucket 'none'"):
-        list(manifest.films(place))
+        list(manifest.images(place))
 
 
 def test_a_bucket_that_is_not_there_is_said_before_any_work(
-    bucket: str, score: Callable[..., cluster.Summary], films: Path, tmp_path: Path
+    bucket: str, score: Callable[..., cluster.Summary], images: Path, tmp_path: Path
 ) -> None:
-    for source, out in ((f"s3://none/in?{bucket}", tmp_path / "out"), (films, f"s3://none/out?{bucket}")):
+    for source, out in ((f"s3://none/in?{bucket}", tmp_path / "out"), (images, f"s3://none/out?{bucket}")):
         with pytest.raises(NotFoundError, match="bucket 'none'"):
             score(source, out, address=None)
-    with pytest.raises(NotFoundError, match="s3://films/nothing"):
-        score(f"s3://films/nothing?{bucket}", tmp_path / "out", address=None)
+    with pytest.raises(NotFoundError, match="s3://images/nothing"):
+        score(f"s3://images/nothing?{bucket}", tmp_path / "out", address=None)
 
 
 def test_missing_credentials_are_said_before_any_work(
     bucket: str,
     score: Callable[..., cluster.Summary],
-    films: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -471,16 +473,16 @@ def test_missing_credentials_are_said_before_any_work(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(StorageError, match="credentials"):
-        score(f"s3://films/in?{bucket}", tmp_path / "out", address=None)
+        score(f"s3://images/in?{bucket}", tmp_path / "out", address=None)
     with pytest.raises(StorageError, match="credentials"):
-        score(films, f"s3://films/out?{bucket}", address=None)
+        score(images, f"s3://images/out?{bucket}", address=None)
 
 
-@pytest.mark.films
-def test_real_films_have_predicts_verdicts(data: Path, tmp_path: Path) -> None:
+@pytest.mark.images
+def test_real_images_have_predicts_findings(data: Path, tmp_path: Path) -> None:
     source = Place.of(str(data / "kermany_original" / "val"))
     model = model_file.default().read_bytes()
     scorer = Scorer(model, "f0", "openvino", Archive(Place.of(str(tmp_path))), Reader(source))
-    listed = list(manifest.films(source))
+    listed = list(manifest.images(source))
     found = Detector().examine(os.fsdecode(name) for name, _ in listed)
-    check(list(scorer.judge(listed)), {finding.path: finding.as_dict() for finding in found})
+    check(list(scorer.predict(listed)), {finding.path: finding.as_dict() for finding in found})

@@ -21,7 +21,7 @@ RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 """Every 12-bit value once."""
 
 
-def film(values: NDArray[Any] | None, syntax: str = ExplicitVRLittleEndian, **elements: Any) -> bytes:
+def image(values: NDArray[Any] | None, syntax: str = ExplicitVRLittleEndian, **elements: Any) -> bytes:
     """Write a DICOM file: 12 bits of 16 and MONOCHROME2 where the elements do not say otherwise."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -53,7 +53,7 @@ def film(values: NDArray[Any] | None, syntax: str = ExplicitVRLittleEndian, **el
 
 
 def filed(values: NDArray[Any], **elements: Any) -> bytes:
-    """Write a DICOM film as an archive has it: of a study, a series and a patient."""
+    """Write a DICOM image as an archive has it: of a study, a series and a patient."""
     usual = {
         "StudyInstanceUID": generate_uid(prefix=None),
         "SeriesInstanceUID": generate_uid(prefix=None),
@@ -68,7 +68,7 @@ def filed(values: NDArray[Any], **elements: Any) -> bytes:
         "Manufacturer": "A maker",
         "PatientOrientation": ["L", "F"],
     }
-    return film(values, **(usual | elements))
+    return image(values, **(usual | elements))
 
 
 def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") -> Sequence:
@@ -79,8 +79,8 @@ def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") ->
 
 
 def compressed(values: NDArray[Any], frame: bytes, syntax: str, **elements: Any) -> bytes:
-    """Write a DICOM file whose picture is a frame that was compressed before."""
-    return film(values, syntax, PixelData=encapsulate([frame]), **elements)
+    """Write a DICOM file whose image is a frame that was compressed before."""
+    return image(values, syntax, PixelData=encapsulate([frame]), **elements)
 
 
 VALUES = {

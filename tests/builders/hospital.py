@@ -52,7 +52,7 @@ class QuickWorker(Worker):
 
     def stop(self) -> None: ...
 
-    def judge(self, submissions: Sequence[Submission], seconds: float) -> list[Row]:
+    def predict(self, submissions: Sequence[Submission], seconds: float) -> list[Row]:
         return [self.row(submission.data) for submission in submissions]
 
     def row(self, data: bytes) -> Row:

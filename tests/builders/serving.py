@@ -26,11 +26,11 @@ from pneumoscope.service.app import create_app
 from pneumoscope.service.security import Limits
 from pneumoscope.service.server import config
 from pneumoscope.service.worker import Worker
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 MODEL_SIZE = 192
 HUGE = 75_000_000
-"""Pixels of a film that is within the limit and takes a second or more."""
+"""Pixels of an image that is within the limit and takes a second or more."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Box:
     Attributes:
         url: where it is.
         port: of `url`.
-        worker: what it judges with.
+        worker: what it predicts with.
         client: asks it.
     """
 
@@ -49,9 +49,9 @@ class Box:
     worker: Worker
     client: httpx.Client
 
-    def predict(self, *films: bytes, **options: Any) -> httpx.Response:
-        """Send films in one request, under the names 0, 1, ..."""
-        files = [("films", (str(i), film)) for i, film in enumerate(films)]
+    def predict(self, *images: bytes, **options: Any) -> httpx.Response:
+        """Send images in one request, under the names 0, 1, ..."""
+        files = [("images", (str(i), image)) for i, image in enumerate(images)]
         return self.client.post("/v1/predict", files=files, **options)
 
     def metric(self, name: str) -> float:
@@ -62,10 +62,10 @@ class Box:
 
 @cache
 def lenient() -> Path:
-    """Write the bundled model as one that judges drawn films, too, instead of refusing them."""
+    """Write the bundled model as one that predicts drawn images, too, instead of rejecting them."""
     path = Path(tempfile.mkdtemp()) / "lenient.onnx"
     card = model_file.read(model_file.default())[1]
-    model_file.rewrite(model_file.default(), replace(card, views={}), path, np.zeros((1, MODEL_SIZE, MODEL_SIZE)))
+    model_file.rewrite(model_file.default(), replace(card, orientation={}), path, np.zeros((1, MODEL_SIZE, MODEL_SIZE)))
     atexit.register(shutil.rmtree, path.parent)
     return path
 
@@ -98,9 +98,9 @@ def _served(server: uvicorn.Server, bound: socket.socket, worker: Worker) -> Ite
         thread.join()
 
 
-def film(label: int = 0, seed: int = 0) -> bytes:
-    """Draw a film as a PNG file."""
-    return png(drawn_film(label, seed, MODEL_SIZE))
+def image(label: int = 0, seed: int = 0) -> bytes:
+    """Draw an image as a PNG file."""
+    return png(drawn_image(label, seed, MODEL_SIZE))
 
 
 def png(pixels: np.ndarray[Any, Any]) -> bytes:
@@ -110,6 +110,6 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
     return file.getvalue()
 
 
-def slow_film() -> bytes:
-    """Draw a film of `HUGE` pixels, all black: small to send, slow to read, and refused as blank in the end."""
+def slow_image() -> bytes:
+    """Draw an image of `HUGE` pixels, all black: small to send, slow to read, and rejected as blank in the end."""
     return png(np.zeros((HUGE // 10_000, 10_000), dtype=np.uint8))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pneumoscope.cli.main import app
 from pneumoscope.errors import UnsupportedError
-from tests.conftest import FIGURES, SIZE, drawn_film
+from tests.conftest import FIGURES, SIZE, drawn_image
 
 KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error"]
 
@@ -42,20 +42,20 @@ def predict(model: Path, *arguments: str | Path, stdin: bytes = b"") -> subproce
 
 @pytest.fixture
 def mixed(draw_folder: Callable[..., Path]) -> Path:
-    """A folder as it really comes: good films, and a file of each kind of trouble."""
+    """A folder as it really comes: good images, and a file of each kind of trouble."""
     folder = draw_folder(3, 3)
-    film = (folder / "NORMAL" / "normal000.png").read_bytes()
-    (folder / "broken.png").write_bytes(film[: len(film) // 2])
+    image = (folder / "NORMAL" / "normal000.png").read_bytes()
+    (folder / "broken.png").write_bytes(image[: len(image) // 2])
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "notes.txt").write_text("no film")
-    (folder / "name\nwith a newline.png").write_bytes(film)
+    (folder / "notes.txt").write_text("no image")
+    (folder / "name\nwith a newline.png").write_bytes(image)
     (folder / ".DS_Store").write_bytes(b"hidden")
-    Image.fromarray(drawn_film(0, seed=99).astype(np.uint16) * 257).save(folder / "deep.png")
-    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(film)
+    Image.fromarray(drawn_image(0, seed=99).astype(np.uint16) * 257).save(folder / "deep.png")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(image)
     return folder
 
 
-def test_json_gives_one_object_a_film_and_nothing_else(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+def test_json_gives_one_object_an_image_and_nothing_else(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
     done = predict(tiny_model, draw_folder(2, 2), "--format", "json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
@@ -85,12 +85,12 @@ def test_every_file_of_a_mixed_folder_gets_a_row_and_the_status_is_3(tiny_model:
 
 
 def test_csv_holds_names_with_a_carriage_return(tiny_model: Path, tmp_path: Path) -> None:
-    film = tmp_path / "a\rb.png"
-    Image.fromarray(drawn_film(0, 1)).save(film)
-    done = run("predict", "-m", tiny_model, "--format", "csv", "--output", tmp_path / "rows.csv", film)
+    image = tmp_path / "a\rb.png"
+    Image.fromarray(drawn_image(0, 1)).save(image)
+    done = run("predict", "-m", tiny_model, "--format", "csv", "--output", tmp_path / "rows.csv", image)
     assert done.returncode == 0
     with (tmp_path / "rows.csv").open(newline="") as file:
-        assert next(csv.DictReader(file))["path"] == str(film)
+        assert next(csv.DictReader(file))["path"] == str(image)
 
 
 def test_a_name_that_is_too_long_is_a_row_like_others(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
@@ -138,9 +138,9 @@ def test_a_list_on_standard_input_is_read(tiny_model: Path, draw_folder: Callabl
     ]
 
 
-def test_a_film_named_twice_has_two_rows(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
-    film = draw_folder(1, 1) / "NORMAL" / "normal000.png"
-    rows = predict(tiny_model, film, film, "-f", "json").stdout.splitlines()
+def test_an_image_named_twice_has_two_rows(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    image = draw_folder(1, 1) / "NORMAL" / "normal000.png"
+    rows = predict(tiny_model, image, image, "-f", "json").stdout.splitlines()
     assert len(rows) == 2
     assert rows[0] == rows[1]
 
@@ -158,7 +158,7 @@ def test_an_empty_folder_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_without_films_among_others_is_remarked_on(
+def test_a_folder_without_images_among_others_is_remarked_on(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     (tmp_path / "nothing").mkdir()
@@ -170,15 +170,15 @@ def test_a_folder_without_films_among_others_is_remarked_on(
     ):
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) == 2
-        assert "There are no films in" in done.stderr
+        assert "There are no images in" in done.stderr
 
 
 @pytest.mark.parametrize("style", ["json", "csv"])
-def test_a_row_names_the_evidence_map_of_its_film(
+def test_a_row_names_the_evidence_map_of_its_image(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path, style: str
 ) -> None:
     folder = draw_folder(1, 1)
-    (folder / "text.png").write_text("no film")
+    (folder / "text.png").write_text("no image")
     done = predict(tiny_model, folder, "--evidence", tmp_path / "maps", "-f", style)
     lines = io.StringIO(done.stdout)
     rows = list(csv.DictReader(lines) if style == "csv" else map(json.loads, lines))
@@ -213,7 +213,7 @@ def test_overlays_are_written_each_under_its_own_name(
     ]
 
 
-def test_overlays_are_pictures_that_open_anywhere_where_asked_for(
+def test_overlays_are_images_that_open_anywhere_where_asked_for(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = draw_folder(1, 0)
@@ -221,7 +221,7 @@ def test_overlays_are_pictures_that_open_anywhere_where_asked_for(
     assert Image.open(tmp_path / "normal000.evidence.png").mode == "RGB"
 
 
-def test_a_film_whose_overlay_cannot_be_written_has_its_row(
+def test_an_image_whose_overlay_cannot_be_written_has_its_row(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = draw_folder(1, 1)
@@ -233,7 +233,7 @@ def test_a_film_whose_overlay_cannot_be_written_has_its_row(
     assert (tmp_path / "maps" / "pneumonia000.evidence.svg").is_file()
 
 
-def test_a_film_with_the_longest_of_names_has_its_overlay(
+def test_an_image_with_the_longest_of_names_has_its_overlay(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = draw_folder(1, 0)
@@ -242,7 +242,7 @@ def test_a_film_with_the_longest_of_names_has_its_overlay(
     assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"{'ä' * 100}.evidence.svg"]
 
 
-def test_either_engine_gives_the_same_verdicts(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+def test_either_engine_gives_the_same_findings(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
     folder = draw_folder(5, 5)
     first, second = (
         [json.loads(line) for line in predict(tiny_model, folder, "-f", "json", "--engine", engine).stdout.splitlines()]
@@ -295,8 +295,8 @@ def test_evaluate_writes_metrics_with_intervals_and_a_page(
 
 
 def test_evaluate_says_what_it_expects_of_a_folder(tiny_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "films").mkdir()
-    done = run("evaluate", tmp_path / "films", "-m", tiny_model)
+    (tmp_path / "images").mkdir()
+    done = run("evaluate", tmp_path / "images", "-m", tiny_model)
     assert done.returncode == 1
     assert "DATA/NORMAL" in done.stderr
 
@@ -304,15 +304,15 @@ def test_evaluate_says_what_it_expects_of_a_folder(tiny_model: Path, tmp_path: P
 def test_train_evaluate_and_predict_work_one_after_the_other(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f'architecture = "cnn"\ninit = "none"\nsize = {SIZE}\nlearning_rate = 2e-3\naverage = 0.0\n')
-    films = draw_folder(60, 60)
-    trained = run("train", films, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
+    images = draw_folder(60, 60)
+    trained = run("train", images, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
     assert trained.returncode == 0, trained.stderr
     assert "auc" in trained.stdout
-    again = run("train", films, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
+    again = run("train", images, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
     assert again.returncode == 1
     assert "--resume" in again.stderr
     model = tmp_path / "run" / "model.onnx"
-    assert predict(model, films / "NORMAL", "-f", "json").returncode == 0
+    assert predict(model, images / "NORMAL", "-f", "json").returncode == 0
 
 
 def test_training_without_its_extra_says_how_to_get_it(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -322,8 +322,8 @@ def test_training_without_its_extra_says_how_to_get_it(draw_folder: Callable[...
     assert "pip install '.[train]'" in done.stderr
 
 
-@pytest.mark.films
-def test_the_demo_shows_truth_beside_verdict(data: Path, tmp_path: Path) -> None:
+@pytest.mark.images
+def test_the_demo_shows_truth_beside_finding(data: Path, tmp_path: Path) -> None:
     done = run("demo", "--data", data / "kermany_original" / "val", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     assert "truth" in done.stdout
@@ -352,19 +352,19 @@ def test_a_closed_pipe_is_no_traceback(tiny_model: Path, draw_folder: Callable[.
     assert "Traceback" not in done.stderr
 
 
-def test_a_drawn_film_is_found_through_the_whole_path(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_drawn_image_is_found_through_the_whole_path(tiny_model: Path, tmp_path: Path) -> None:
     for label, name in enumerate(("normal", "pneumonia")):
-        film = Image.fromarray(drawn_film(label, seed=123)).resize((200, 200), Image.Resampling.NEAREST)
-        film.save(tmp_path / f"{name}.tiff")
+        image = Image.fromarray(drawn_image(label, seed=123)).resize((200, 200), Image.Resampling.NEAREST)
+        image.save(tmp_path / f"{name}.tiff")
     rows = [json.loads(line) for line in predict(tiny_model, tmp_path, "-f", "json").stdout.splitlines()]
     assert [row["finding"] for row in rows] == ["NORMAL", "PNEUMONIA"]
 
 
-def test_overlays_never_take_the_place_of_a_film(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+def test_overlays_never_take_the_place_of_an_image(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
     folder = draw_folder(1, 1)
-    films = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    images = {path: path.read_bytes() for path in folder.rglob("*.png")}
     assert predict(tiny_model, folder, "--evidence", folder / "NORMAL").returncode == 0
-    assert {path: path.read_bytes() for path in films} == films
+    assert {path: path.read_bytes() for path in images} == images
     assert (folder / "NORMAL" / "normal000.evidence.svg").exists()
 
 
@@ -388,7 +388,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(
         ["calibrate", "--out"],
         ["train", "--out"],
         ["demo", "--data", "gone", "--out"],
-        ["export", "--format", "onnx", "--films", "gone", "--out"],
+        ["export", "--format", "onnx", "--images", "gone", "--out"],
     ],
     ids=" ".join,
 )
@@ -413,14 +413,14 @@ def test_a_pipe_given_as_output_stays_a_pipe(
     assert pipe.is_fifo()
 
 
-def test_the_findings_never_take_the_place_of_a_film(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
-    film = draw_folder(1, 1) / "NORMAL" / "normal000.png"
-    before = film.read_bytes()
-    assert predict(tiny_model, film, "--output", film).returncode == 1
-    assert film.read_bytes() == before
+def test_the_findings_never_take_the_place_of_an_image(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    image = draw_folder(1, 1) / "NORMAL" / "normal000.png"
+    before = image.read_bytes()
+    assert predict(tiny_model, image, "--output", image).returncode == 1
+    assert image.read_bytes() == before
 
 
-def test_overlays_are_not_judged_as_films(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+def test_overlays_are_not_predicted_as_images(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
     folder = draw_folder(1, 1)
     for _ in range(2):
         done = predict(tiny_model, folder, "--evidence", folder / "overlays", "-f", "json")
@@ -430,15 +430,15 @@ def test_overlays_are_not_judged_as_films(tiny_model: Path, draw_folder: Callabl
 def test_calibrate_shows_figures_before_and_after_and_writes_a_model(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    films, out = draw_folder(25, 35, seed=40), tmp_path / "models" / "ours.onnx"
-    (films / "NORMAL" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    done = run("calibrate", films, "-m", tiny_model, "--out", out, "--sensitivity", "0.95")
+    images, out = draw_folder(25, 35, seed=40), tmp_path / "models" / "ours.onnx"
+    (images / "NORMAL" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    done = run("calibrate", images, "-m", tiny_model, "--out", out, "--sensitivity", "0.95")
     assert done.returncode == 3, done.stderr
-    for word in ("before", "after", "balanced accuracy", "uncertain", "60 films"):
+    for word in ("before", "after", "balanced accuracy", "uncertain", "60 images"):
         assert word in done.stdout
-    for word in ("broken.png", "sensitivity of at least 0.95 on 60 films", "58% of the films", str(out)):
+    for word in ("broken.png", "sensitivity of at least 0.95 on 60 images", "58% of the images", str(out)):
         assert word in done.stderr
-    rows = [json.loads(line) for line in predict(out, films / "PNEUMONIA", "-f", "json").stdout.splitlines()]
+    rows = [json.loads(line) for line in predict(out, images / "PNEUMONIA", "-f", "json").stdout.splitlines()]
     assert sum(row["finding"] == "PNEUMONIA" for row in rows) >= 0.95 * 35
     assert all("seen_in_training" in row["warnings"] for row in rows)
 
@@ -456,12 +456,12 @@ def test_calibrate_gives_one_json_object_and_nothing_else(
             assert set(printed[when][name]) == {"value", "low", "high"}
 
 
-def test_calibrate_refuses_too_few_films_in_one_line_and_writes_nothing(
+def test_calibrate_rejects_too_few_images_in_one_line_and_writes_nothing(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     done = run("calibrate", draw_folder(15, 15), "-m", tiny_model, "--out", tmp_path / "ours.onnx")
     assert done.returncode == 1
-    assert "at least 40 films" in done.stderr
+    assert "at least 40 images" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "ours.onnx").exists()
 
@@ -477,32 +477,32 @@ def test_contradictory_or_impossible_wishes_are_wrong_usage(
     assert wishes[0].strip("-") in done.stderr
 
 
-def test_evaluate_under_stress_tells_the_worst_shift_and_where_the_evidence_lies(
+def test_evaluate_under_corruptions_tells_the_worst_corruption_and_where_the_evidence_lies(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    done = run("evaluate", draw_folder(12, 12), "-m", tiny_model, "--stress", "--out", tmp_path / "out")
+    done = run("evaluate", draw_folder(12, 12), "-m", tiny_model, "--corruptions", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "Worst specificity under stress: " in done.stderr
+    assert "Worst specificity under corruption: " in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert set(metrics["worst_shift"]) == {"sensitivity", "specificity"}
-    assert metrics["stress"]["inverted"]["specificity"].keys() == {"value", "low", "high"}
-    assert 0 <= metrics["gaze"]["outside"]["value"] <= 1
+    assert set(metrics["worst_corruption"]) == {"sensitivity", "specificity"}
+    assert metrics["corruptions"]["inverted"]["specificity"].keys() == {"value", "low", "high"}
+    assert 0 <= metrics["localisation"]["outside"]["value"] <= 1
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Under stress" in page
+    assert "Under corruption" in page
     assert "Does it look at the thorax?" in page
 
 
-@pytest.mark.films
-def test_a_folder_of_unusual_films_is_remarked_on_once_and_a_usual_one_is_not(data: Path, tmp_path: Path) -> None:
+@pytest.mark.images
+def test_a_folder_of_unusual_images_is_remarked_on_once_and_a_usual_one_is_not(data: Path, tmp_path: Path) -> None:
     for path in sorted((data / "kermany224" / "train" / "NORMAL").iterdir())[:30]:
         shutil.copy(path, tmp_path)
-    assert "unlike the films" not in run("predict", tmp_path).stderr
+    assert "unlike the images" not in run("predict", tmp_path).stderr
     for path in tmp_path.iterdir():
-        with Image.open(path) as film:
-            film.rotate(90).save(path)
+        with Image.open(path) as image:
+            image.rotate(90).save(path)
     done = run("predict", "--format", "json", tmp_path)
-    assert done.stderr.count("unlike the films") == 1
-    assert all("unlike_training_films" in json.loads(row)["warnings"] for row in done.stdout.splitlines()[:5])
+    assert done.stderr.count("unlike the images") == 1
+    assert all("unlike_training_images" in json.loads(row)["warnings"] for row in done.stdout.splitlines()[:5])
 
 
 def test_a_wished_specificity_overrules_a_recipes_sensitivity(draw_folder: Callable[..., Path], tmp_path: Path) -> None:

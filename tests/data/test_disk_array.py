@@ -1,4 +1,4 @@
-"""Films too many for memory: read back as they were, in a file that leaves nothing behind."""
+"""Images too many for memory: read back as they were, in a file that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from pneumoscope.data import disk_array, splits
 from pneumoscope.data.disk_array import Stored
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.errors import TrainingError
-from tests.conftest import SIZE, drawn_film
+from tests.conftest import SIZE, drawn_image
 
 ROWS = np.random.default_rng(0).random((7, 4, 3)).astype(np.float16)
 
@@ -48,7 +48,7 @@ def test_the_file_has_no_name_so_a_killed_training_leaves_none(filled: Stored) -
     assert len(filled[:]) == 7
 
 
-def test_a_folder_without_room_is_refused_before_anything_is_decoded(
+def test_a_folder_without_room_is_rejected_before_anything_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
@@ -56,24 +56,24 @@ def test_a_folder_without_room_is_refused_before_anything_is_decoded(
         Stored(tmp_path, (10, 8, 8))
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="No such file"):
         Stored(tmp_path / "nowhere", (1, 2, 2))
 
 
-def test_films_in_a_file_are_the_films_in_memory(tmp_path: Path) -> None:
-    films = [Film(Path(f"{i}.png"), i % 2, f"p{i // 3}", pixels=drawn_film(i % 2, i)) for i in range(12)]
-    films.insert(4, Film(tmp_path / "broken.png", 0, "p9"))
-    in_memory, in_file = splits.decode(films, SIZE), splits.decode(films, SIZE, folder=tmp_path)
+def test_images_in_a_file_are_the_images_in_memory(tmp_path: Path) -> None:
+    images = [Sample(Path(f"{i}.png"), i % 2, f"p{i // 3}", pixels=drawn_image(i % 2, i)) for i in range(12)]
+    images.insert(4, Sample(tmp_path / "broken.png", 0, "p9"))
+    in_memory, in_file = splits.decode(images, SIZE), splits.decode(images, SIZE, folder=tmp_path)
     assert isinstance(in_file.pixels, Stored)
     assert np.array_equal(in_file.pixels, in_memory.pixels)
     assert np.array_equal(in_file.groups, in_memory.groups)
     assert in_file.fingerprint() == in_memory.fingerprint()
-    assert [film for film, _ in in_file.failures] == [films[4]]
+    assert [image for image, _ in in_file.failures] == [images[4]]
     chosen = np.array([8, 2])
     assert np.array_equal(in_file.take(chosen).pixels, in_memory.take(chosen).pixels)
 
 
-def test_films_are_too_many_by_what_memory_there_is() -> None:
+def test_images_are_too_many_by_what_memory_there_is() -> None:
     assert not disk_array.too_many((100, 64, 64))
     assert disk_array.too_many((10**9, 1024, 1024))

@@ -1,4 +1,4 @@
-"""`dataset`: every layout gives the same films, and a name tells the patient."""
+"""`dataset`: every layout gives the same images, and a name tells the patient."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pneumoscope.data.layouts import Box, Film, labels, load, patient_of
+from pneumoscope.data.layouts import Box, Sample, labels, load, patient_of
 from pneumoscope.data.splits import decode
 from pneumoscope.errors import DatasetError
-from tests.builders.dicoms import RAMP, film
-from tests.conftest import SIZE, drawn_film
+from tests.builders.dicoms import RAMP, image
+from tests.conftest import SIZE, drawn_image
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -30,8 +30,8 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def listed(films: list[Film], root: Path) -> list[tuple[str, int, str | None]]:
-    return [(film.path.relative_to(root).as_posix(), film.label, film.split) for film in films]
+def listed(samples: list[Sample], root: Path) -> list[tuple[str, int, str | None]]:
+    return [(sample.path.relative_to(root).as_posix(), sample.label, sample.split) for sample in samples]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_kaggle_layout_is_known_in_any_letter_case(tmp_path: Path, train: st
 
 def test_a_layout_may_lack_a_split(tmp_path: Path) -> None:
     touch(tmp_path, "train/NORMAL/a.png", "train/PNEUMONIA/b.png")
-    assert [film.split for film in load(tmp_path)] == ["train", "train"]
+    assert [sample.split for sample in load(tmp_path)] == ["train", "train"]
 
 
 def test_two_folders_of_one_split_or_class_are_both_listed(tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_two_folders_of_one_split_or_class_are_both_listed(tmp_path: Path) -> No
     touch(tmp_path, "train/normal/e.png", "train/Normal/f.png")
     if len(list(tmp_path.iterdir())) < 5:
         pytest.skip("this file system takes Val and val for one")
-    assert Counter(film.split for film in load(tmp_path)) == {"train": 2, "val": 4}
-    assert sorted(film.path.name[0] for film in load(tmp_path)) == list("abcdef")
+    assert Counter(sample.split for sample in load(tmp_path)) == {"train": 2, "val": 4}
+    assert sorted(sample.path.name[0] for sample in load(tmp_path)) == list("abcdef")
 
 
 def test_a_folder_around_the_data_set_does_not_matter(tmp_path: Path) -> None:
     touch(tmp_path, "archive/chest_xray/train/NORMAL/a.png", "archive/chest_xray/train/PNEUMONIA/b.png")
     touch(tmp_path, "archive/__MACOSX/x", "archive/.cache/y", "archive/licence.txt")
-    assert [film.path.name for film in load(tmp_path)] == ["a.png", "b.png"]
+    assert [sample.path.name for sample in load(tmp_path)] == ["a.png", "b.png"]
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
@@ -112,22 +112,22 @@ def test_an_unknown_layout_says_what_it_found_and_what_is_expected(
 def test_what_does_not_exist_or_is_no_data_set_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"Expected a data set at '.*nowhere', which does not exist"):
         load(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match=r"Got the file '.*film\.png', which is no data set\. Expected one of"):
-        load(touch(tmp_path, "film.png") / "film.png")
+    with pytest.raises(DatasetError, match=r"Got the file '.*image\.png', which is no data set\. Expected one of"):
+        load(touch(tmp_path, "image.png") / "image.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_folder_or_table_that_may_not_be_opened_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
-    touch(tmp_path, "films.csv")
-    (tmp_path / "films.csv").chmod(0)
-    for name in ("closed", "films.csv"):
+    touch(tmp_path, "images.csv")
+    (tmp_path / "images.csv").chmod(0)
+    for name in ("closed", "images.csv"):
         with pytest.raises(DatasetError, match=f"{name}' cannot be read .*check its permissions"):
             load(tmp_path / name)
 
 
 def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
-    path = folder / "films.CSV"
+    path = folder / "images.CSV"
     path.write_bytes(text.encode(encoding))
     return path
 
@@ -143,12 +143,12 @@ def test_a_table_of_paths_and_labels_is_a_data_set(tmp_path: Path, encoding: str
         f"{tmp_path}/d.png,0,,,TEST",
         "person7_virus_3.jpeg,1",
     ]
-    films = load(table(tmp_path, end.join(lines), encoding))
-    assert films == [
-        Film(tmp_path / "a.png", 0, "Müller", "train", site="films"),
-        Film(tmp_path / "sub/b, c.png", 1, "p2", "val", site="films"),
-        Film(tmp_path / "d.png", 0, str(tmp_path / "d.png"), "test", site="films"),
-        Film(tmp_path / "person7_virus_3.jpeg", 1, "person7_virus", None, "virus", site="films"),
+    images = load(table(tmp_path, end.join(lines), encoding))
+    assert images == [
+        Sample(tmp_path / "a.png", 0, "Müller", "train", site="images"),
+        Sample(tmp_path / "sub/b, c.png", 1, "p2", "val", site="images"),
+        Sample(tmp_path / "d.png", 0, str(tmp_path / "d.png"), "test", site="images"),
+        Sample(tmp_path / "person7_virus_3.jpeg", 1, "person7_virus", None, "virus", site="images"),
     ]
 
 
@@ -193,21 +193,21 @@ def archive(folder: Path, **arrays: Any) -> Path:
 
 
 def test_an_archive_of_medmnist_is_a_data_set(tmp_path: Path) -> None:
-    pictures = {split: np.stack([drawn_film(i % 2, seed) for i in range(4)]) for seed, split in enumerate("ab")}
+    arrays = {split: np.stack([drawn_image(i % 2, seed) for i in range(4)]) for seed, split in enumerate("ab")}
     path = archive(
         tmp_path,
-        test_images=pictures["b"],
+        test_images=arrays["b"],
         test_labels=np.array([[0], [1], [0], [1]], dtype=np.uint8),
-        train_images=pictures["a"],
+        train_images=arrays["a"],
         train_labels=np.array([[0], [1], [0], [1]], dtype=np.uint8),
     )
-    films = load(path)
-    assert [film.split for film in films] == ["train"] * 4 + ["test"] * 4
-    assert labels(films).tolist() == [0, 1] * 4
-    assert len({film.patient for film in films}) == 8
-    assert films[5].path == Path(f"{path}#test/1")
-    decoded = decode(films, SIZE)
-    assert np.abs(decoded.pixels[4:] - pictures["b"] / 255).max() < 0.001
+    samples = load(path)
+    assert [sample.split for sample in samples] == ["train"] * 4 + ["test"] * 4
+    assert labels(samples).tolist() == [0, 1] * 4
+    assert len({sample.patient for sample in samples}) == 8
+    assert samples[5].path == Path(f"{path}#test/1")
+    decoded = decode(samples, SIZE)
+    assert np.abs(decoded.pixels[4:] - arrays["b"] / 255).max() < 0.001
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_an_archive_of_medmnist_is_a_data_set(tmp_path: Path) -> None:
         ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.array([0, 8])}, "labels 0 and 1 .*PneumoniaMNIST"),
         ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.zeros(2)}, "got 2 of NORMAL and none of PNEUMONIA"),
         ({"train_images": np.array([None]), "train_labels": np.zeros(1)}, "got one that cannot be read .*pickle"),
-        ({"pictures": np.zeros(2)}, "Got no images"),
+        ({"images": np.zeros(2)}, "Got no images"),
     ],
 )
 def test_an_archive_of_something_else_is_said_so(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -227,8 +227,8 @@ def test_an_archive_of_something_else_is_said_so(tmp_path: Path, arrays: dict[st
 
 
 def test_a_damaged_archive_is_said_so(tmp_path: Path) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
-    path = archive(tmp_path, train_images=pictures, train_labels=np.arange(20) % 2)
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    path = archive(tmp_path, train_images=images, train_labels=np.arange(20) % 2)
     assert len(load(path)) == 20
     whole = path.read_bytes()
     for data in (b"", b"no archive", whole[: len(whole) // 2], whole[:500] + bytes(500) + whole[1000:]):
@@ -252,7 +252,7 @@ def test_a_damaged_archive_is_said_so(tmp_path: Path) -> None:
         ("VIRUS-1005021-0002.jpeg", "VIRUS-1005021", "virus"),
         ("NORMAL-1003233-0001.jpeg", "NORMAL-1003233", None),
         ("person1.jpeg", None, None),
-        ("film.png", None, None),
+        ("image.png", None, None),
         ("", None, None),
     ],
 )
@@ -260,25 +260,28 @@ def test_kermanys_names_tell_patient_and_subtype(name: str, patient: str | None,
     assert patient_of(name) == (patient, subtype)
 
 
-def test_a_film_that_names_no_patient_is_a_patient_of_its_own(tmp_path: Path) -> None:
-    films = load(touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/a.png", "PNEUMONIA/b.png"))
-    assert len({film.patient for film in films}) == 3
+def test_an_image_that_names_no_patient_is_a_patient_of_its_own(tmp_path: Path) -> None:
+    samples = load(touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/a.png", "PNEUMONIA/b.png"))
+    assert len({sample.patient for sample in samples}) == 3
 
 
-def test_dicom_films_of_one_patient_belong_together_and_nothing_tells_whose_they_are(tmp_path: Path) -> None:
+def test_dicom_images_of_one_patient_belong_together_and_nothing_tells_whose_they_are(tmp_path: Path) -> None:
     for label, identities in (("NORMAL", ("A", "B")), ("PNEUMONIA", ("A", ""))):
         (tmp_path / label).mkdir()
         for i, identity in enumerate(identities):
-            (tmp_path / label / f"IM{i}").write_bytes(film(RAMP, PatientID=identity))
+            (tmp_path / label / f"IM{i}").write_bytes(image(RAMP, PatientID=identity))
     first, second, third, unknown = (found.patient for found in load(tmp_path))
     assert first == third == f"patient of {tmp_path / 'NORMAL' / 'IM0'}"
     assert len({first, second, unknown}) == 3
     assert unknown == str(tmp_path / "PNEUMONIA" / "IM1")
 
 
-def test_a_normal_film_has_no_subtype_whatever_its_name_says(tmp_path: Path) -> None:
-    films = load(touch(tmp_path, "NORMAL/person1_virus_6.jpeg", "PNEUMONIA/person1_virus_7.jpeg"))
-    assert [(film.patient, film.subtype) for film in films] == [("person1_virus", None), ("person1_virus", "virus")]
+def test_a_normal_image_has_no_subtype_whatever_its_name_says(tmp_path: Path) -> None:
+    samples = load(touch(tmp_path, "NORMAL/person1_virus_6.jpeg", "PNEUMONIA/person1_virus_7.jpeg"))
+    assert [(sample.patient, sample.subtype) for sample in samples] == [
+        ("person1_virus", None),
+        ("person1_virus", "virus"),
+    ]
 
 
 def test_a_class_of_something_else_is_not_left_out_in_silence(tmp_path: Path) -> None:
@@ -312,7 +315,7 @@ def test_images_outside_the_known_folders_are_named_and_never_left_out(
 
 def test_an_unnamed_dicom_file_outside_the_known_folders_is_seen_by_its_mark(tmp_path: Path) -> None:
     touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png", "more/IM0", "texts/README")
-    (tmp_path / "more/IM0").write_bytes(film(RAMP))
+    (tmp_path / "more/IM0").write_bytes(image(RAMP))
     with pytest.raises(DatasetError, match=r"got images in 'more' as well"):
         load(tmp_path)
 
@@ -413,7 +416,7 @@ def test_a_table_tells_site_view_age_and_boxes(tmp_path: Path) -> None:
     assert a.boxes == (Box("opacity", 0.1, 0.2, 0.3, 0.4), Box("pleural effusion", 0.0, 0.0, 1.0, 1.0))
     assert [(s.site, s.view, s.age, len(s.boxes), s.label) for s in (a, b, c, d)] == [
         ("Bethesda", "AP", 57.0, 2, 1),
-        ("films", "PA", 0.5, 0, 0),
+        ("images", "PA", 0.5, 0, 0),
         ("Guangzhou", "", None, 0, 0),
         ("Guangzhou", "AP", None, 0, 1),
     ]
@@ -422,9 +425,9 @@ def test_a_table_tells_site_view_age_and_boxes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("separator", [";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_table_as_spreadsheets_write_it_is_read(tmp_path: Path, separator: str, encoding: str) -> None:
-    touch(tmp_path, "films/ä, 1.png", "films/b.png")
-    lines = ["path,label,patient".replace(",", separator), "films\\ä, 1.png;0;M\u00fcller".replace(";", separator)]
-    lines += [f"films\\b.png{separator}1{separator}x"]
+    touch(tmp_path, "images/ä, 1.png", "images/b.png")
+    lines = ["path,label,patient".replace(",", separator), "images\\ä, 1.png;0;M\u00fcller".replace(";", separator)]
+    lines += [f"images\\b.png{separator}1{separator}x"]
     found = load(table(tmp_path, "\r\n".join(lines), encoding))
     assert [(s.path.exists(), s.label, s.patient) for s in found] == [(True, 0, "Müller"), (True, 1, "x")]
 
@@ -444,7 +447,7 @@ def test_several_data_sets_are_several_sites(tmp_path: Path) -> None:
     lines = "path,label,patient,site\nx.png,0,7,\ny.png,1,7,Ward 3\nperson1_virus_2.png,1,,"
     rows = table(tmp_path / "b", lines)
     found = load([tmp_path / "a/chest", tmp_path / "b/chest", rows])
-    assert [sample.site for sample in found] == ["a/chest", "b/chest", "b/films", "Ward 3", "b/films"]
+    assert [sample.site for sample in found] == ["a/chest", "b/chest", "b/images", "Ward 3", "b/images"]
     x, named, seven, other, again = (sample.patient for sample in found)
     assert named == again == "person1_virus"
     assert len({x, seven, other}) == 3  # numbers of two hospitals are equal by chance
@@ -464,9 +467,9 @@ def test_a_data_set_is_named_after_its_folder(tmp_path: Path, monkeypatch: pytes
     assert {sample.site for sample in load(".")} == {"our.clinic"}
 
 
-@pytest.mark.films
+@pytest.mark.images
 def test_the_radiologists_table_of_bethesda_is_a_data_set(data: Path) -> None:
-    found = load(data / "nih" / "films.csv", other="negative")
+    found = load(data / "nih" / "images.csv", other="negative")
     assert len(found) == 2176
     assert sum(sample.other for sample in found) == 665
     assert sum(any(box.name == "opacity" for box in sample.boxes) for sample in found) == 312

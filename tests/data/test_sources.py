@@ -95,10 +95,10 @@ def archive(host: Host, add: Callable[[DataSource], str]) -> str:
 
 @pytest.fixture
 def collection(host: Host, add: Callable[[DataSource], str], tmp_path: Path) -> str:
-    """A data set that is a zip of films, without a checksum, on the server."""
+    """A data set that is a zip of images, without a checksum, on the server."""
     host.content = zipped(tmp_path / "served.zip", COLLECTION).read_bytes()
     counts = {"train/NORMAL": 2, "train/PNEUMONIA": 1}
-    return add(DataSource("films", "", "", "", "films.zip", counts, url=host.url))
+    return add(DataSource("images", "", "", "", "images.zip", counts, url=host.url))
 
 
 COLLECTION = {
@@ -125,7 +125,7 @@ def test_a_row_says_licence_citation_counts_and_manual_steps(source: DataSource,
     assert source.licence == "CC BY 4.0"
     assert "10.17632/rscbjbr9sj.2" in source.citation
     assert source.citation in source.credit
-    assert source.films == sum(source.counts.values()) > 0
+    assert source.images == sum(source.counts.values()) > 0
     assert source.bytes > 1_000_000
     assert source.url.startswith("https://") != bool(source.package)
     steps = source.steps(tmp_path)
@@ -144,11 +144,11 @@ def test_every_download_but_kermanys_has_a_checksum() -> None:
             assert re.fullmatch(rf"[0-9a-f]{{{lengths[algorithm]}}}", digits)
 
 
-def test_the_samples_are_eight_films_of_each_class_with_a_checksum_each() -> None:
-    films = SOURCES["samples"].sums
-    assert [place.split("/")[0] for place in films] == ["NORMAL"] * 8 + ["PNEUMONIA"] * 8
-    assert len(set(films.values())) == 16
-    assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in films.values())
+def test_the_samples_are_eight_images_of_each_class_with_a_checksum_each() -> None:
+    images = SOURCES["samples"].sums
+    assert [place.split("/")[0] for place in images] == ["NORMAL"] * 8 + ["PNEUMONIA"] * 8
+    assert len(set(images.values())) == 16
+    assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in images.values())
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_silent_server_is_given_up_after_the_timeout(
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])
-def test_a_refusal_of_the_server_is_named(host: Host, archive: str, tmp_path: Path, status: int) -> None:
+def test_a_rejection_of_the_server_is_named(host: Host, archive: str, tmp_path: Path, status: int) -> None:
     host.status = status
     with pytest.raises(SourceError, match=f"got 'HTTP Error {status}.*the manual steps"):
         fetch(archive, tmp_path)
@@ -339,7 +339,7 @@ def test_a_damaged_data_set_is_named_and_never_overwritten(host: Host, archive: 
     assert host.asked == []
 
 
-def test_of_a_zip_only_the_films_are_kept(host: Host, collection: str, tmp_path: Path) -> None:
+def test_of_a_zip_only_the_images_are_kept(host: Host, collection: str, tmp_path: Path) -> None:
     others = {
         "chest_xray/train/NORMAL/.DS_Store": b"",
         "__MACOSX/chest_xray/train/NORMAL/._IM-0001-0001.jpeg": b"",
@@ -348,10 +348,10 @@ def test_of_a_zip_only_the_films_are_kept(host: Host, collection: str, tmp_path:
     }
     host.content = zipped(tmp_path / "more.zip", COLLECTION | others).read_bytes()
     ready = fetch(collection, tmp_path / "data")
-    assert ready == tmp_path / "data" / "films"
+    assert ready == tmp_path / "data" / "images"
     assert {path.name for path in ready.rglob("*.*")} == {Path(name).name for name in COLLECTION}
-    assert [film.split for film in layouts.load(ready)] == ["train"] * 3
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["films"]
+    assert [image.split for image in layouts.load(ready)] == ["train"] * 3
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["images"]
     assert fetch(collection, tmp_path / "data") == ready
     assert len(host.asked) == 1
 
@@ -372,7 +372,7 @@ def test_no_member_of_a_zip_leaves_the_folder(host: Host, collection: str, tmp_p
     assert not Path("/escaped.jpeg").exists()
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(host: Host, collection: str, tmp_path: Path) -> None:
+def test_a_bomb_is_rejected_before_it_is_unpacked(host: Host, collection: str, tmp_path: Path) -> None:
     bomb = {"train/NORMAL/IM-0009-0001.jpeg": bytes(50_000_000)}
     host.content = zipped(tmp_path / "bomb.zip", COLLECTION | bomb).read_bytes()
     with pytest.raises(SourceError, match=r"got 50,009,000 bytes .* was deleted"):
@@ -380,7 +380,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(host: Host, collection: str, tm
     assert tree(tmp_path / "data") == set()
 
 
-def test_without_a_checksum_the_films_are_counted(host: Host, collection: str, tmp_path: Path) -> None:
+def test_without_a_checksum_the_images_are_counted(host: Host, collection: str, tmp_path: Path) -> None:
     members = dict(list(COLLECTION.items())[1:])
     host.content = zipped(tmp_path / "short.zip", members).read_bytes()
     with pytest.raises(SourceError, match=r"'train/NORMAL': 2.*got .*'train/NORMAL': 1"):
@@ -393,7 +393,7 @@ def test_a_damaged_zip_is_deleted_and_named(
     host: Host, collection: str, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     host.content = damage(host.content)
-    with pytest.raises(SourceError, match=r"Expected a whole zip archive, got films\.zip damaged"):
+    with pytest.raises(SourceError, match=r"Expected a whole zip archive, got images\.zip damaged"):
         fetch(collection, tmp_path / "data")
     assert tree(tmp_path / "data") == set()
 
@@ -401,17 +401,17 @@ def test_a_damaged_zip_is_deleted_and_named(
 def test_an_archive_put_there_by_hand_is_used_without_a_connection_and_kept(
     host: Host, collection: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "films.zip").write_bytes(host.content)
+    (tmp_path / "images.zip").write_bytes(host.content)
     assert len(layouts.load(fetch(collection, tmp_path))) == 3
     assert host.asked == []
-    assert (tmp_path / "films.zip").read_bytes() == host.content
+    assert (tmp_path / "images.zip").read_bytes() == host.content
 
 
 def test_a_damaged_archive_put_there_by_hand_is_named_and_kept(host: Host, collection: str, tmp_path: Path) -> None:
-    (tmp_path / "films.zip").write_bytes(host.content[:-200])
-    with pytest.raises(SourceError, match=r"damaged .*Delete '.*films\.zip' and get it again"):
+    (tmp_path / "images.zip").write_bytes(host.content[:-200])
+    with pytest.raises(SourceError, match=r"damaged .*Delete '.*images\.zip' and get it again"):
         fetch(collection, tmp_path)
-    assert tree(tmp_path) == {"films.zip", "served.zip"}
+    assert tree(tmp_path) == {"images.zip", "served.zip"}
 
 
 @pytest.fixture
@@ -431,27 +431,27 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def packaged(index: Path, add: Callable[[DataSource], str]) -> str:
-    """Two films in a wheel, whose code asks for a Python and a package that nobody has."""
-    films = {"NORMAL/IM-0001-0001.jpeg": NOISE[:3000], "PNEUMONIA/person1_virus_6.jpeg": NOISE[3000:6000]}
-    info = "some_films-1.0.dist-info"
-    members = {f"some_films/val/{Path(place).name}": content for place, content in films.items()} | {
-        "some_films/model.bin": NOISE[:50_000],
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: some-films\nVersion: 1.0\n"
+    """Two images in a wheel, whose code asks for a Python and a package that nobody has."""
+    images = {"NORMAL/IM-0001-0001.jpeg": NOISE[:3000], "PNEUMONIA/person1_virus_6.jpeg": NOISE[3000:6000]}
+    info = "some_images-1.0.dist-info"
+    members = {f"some_images/val/{Path(place).name}": content for place, content in images.items()} | {
+        "some_images/model.bin": NOISE[:50_000],
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: some-images\nVersion: 1.0\n"
         b"Requires-Python: >=99\nRequires-Dist: huge\n",
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/RECORD": b"",
     }
-    wheel = zipped(index / "some_films-1.0-py3-none-any.whl", members)
-    sums = {place: hashlib.sha256(content).hexdigest() for place, content in films.items()}
+    wheel = zipped(index / "some_images-1.0-py3-none-any.whl", members)
+    sums = {place: hashlib.sha256(content).hexdigest() for place, content in images.items()}
     checksum = f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
-    row = DataSource("wheel", "", "", "", wheel.name, {"NORMAL": 1, "PNEUMONIA": 1}, package="some-films==1.0")
+    row = DataSource("wheel", "", "", "", wheel.name, {"NORMAL": 1, "PNEUMONIA": 1}, package="some-images==1.0")
     return add(replace(row, checksum=checksum, sums=sums, bytes=wheel.stat().st_size))
 
 
-def test_pip_brings_the_wheel_and_only_the_films_stay(packaged: str, index: Path, tmp_path: Path) -> None:
+def test_pip_brings_the_wheel_and_only_the_images_stay(packaged: str, index: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     ready = fetch(packaged, tmp_path / "data", lambda done, total: seen.append((done, total)))
-    size = (index / "some_films-1.0-py3-none-any.whl").stat().st_size
+    size = (index / "some_images-1.0-py3-none-any.whl").stat().st_size
     assert seen[-1] == (size, size)
     assert tree(tmp_path / "data") == {
         "wheel",
@@ -465,23 +465,23 @@ def test_pip_brings_the_wheel_and_only_the_films_stay(packaged: str, index: Path
     assert fetch(packaged, tmp_path / "data") == ready
 
 
-def test_a_film_that_was_altered_makes_the_data_set_damaged(packaged: str, tmp_path: Path) -> None:
+def test_an_image_that_was_altered_makes_the_data_set_damaged(packaged: str, tmp_path: Path) -> None:
     ready = fetch(packaged, tmp_path)
-    (ready / "NORMAL" / "IM-0001-0001.jpeg").write_bytes(b"another film")
+    (ready / "NORMAL" / "IM-0001-0001.jpeg").write_bytes(b"another image")
     assert present(packaged, tmp_path) is None
     with pytest.raises(SourceError, match="got it damaged: delete it and fetch again"):
         fetch(packaged, tmp_path)
 
 
-def test_a_wheel_with_other_films_is_refused(packaged: str, tmp_path: Path) -> None:
+def test_a_wheel_with_other_images_is_rejected(packaged: str, tmp_path: Path) -> None:
     sums = dict.fromkeys(SOURCES[packaged].sums, "0" * 64)
     SOURCES[packaged] = replace(SOURCES[packaged], sums=sums)
-    with pytest.raises(SourceError, match="Expected 2 films of 'wheel', got 0 whole"):
+    with pytest.raises(SourceError, match="Expected 2 images of 'wheel', got 0 whole"):
         fetch(packaged, tmp_path / "data")
     assert tree(tmp_path / "data") == set()
 
 
-def test_a_wheel_with_another_checksum_is_refused(packaged: str, tmp_path: Path) -> None:
+def test_a_wheel_with_another_checksum_is_rejected(packaged: str, tmp_path: Path) -> None:
     SOURCES[packaged] = replace(SOURCES[packaged], checksum="sha256:" + "0" * 64)
     with pytest.raises(SourceError, match=r"whl with sha256:0+, got sha256:\w+\. The bad download was deleted"):
         fetch(packaged, tmp_path / "data")
@@ -491,7 +491,7 @@ def test_a_wheel_with_another_checksum_is_refused(packaged: str, tmp_path: Path)
 def test_a_wheel_that_pip_does_not_know_is_named_in_one_line(packaged: str, index: Path, tmp_path: Path) -> None:
     shutil.rmtree(index)
     index.mkdir()
-    with pytest.raises(SourceError, match=r"^Expected some-films==1\.0 from pip, got 'ERROR: .*'.*steps\.$"):
+    with pytest.raises(SourceError, match=r"^Expected some-images==1\.0 from pip, got 'ERROR: .*'.*steps\.$"):
         fetch(packaged, tmp_path / "data")
     assert tree(tmp_path / "data") == set()
 
@@ -541,5 +541,5 @@ def test_a_python_without_pip_takes_the_pip_on_path(
 @pytest.mark.skipif(os.environ.get("PNEUMOSCOPE_NETWORK") != "1", reason="downloads 83 MB: PNEUMOSCOPE_NETWORK=1")
 def test_the_samples_come_from_their_package(tmp_path: Path) -> None:
     ready = fetch("samples", tmp_path)
-    assert [film.label for film in layouts.load(ready)] == [0] * 8 + [1] * 8
+    assert [image.label for image in layouts.load(ready)] == [0] * 8 + [1] * 8
     assert {path.name for path in tmp_path.iterdir()} == {"samples"}

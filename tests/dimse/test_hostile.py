@@ -196,7 +196,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
     usual = ("-newkey", "rsa:2048", "-nodes", "-subj")
-    for name in ("ca", "stranger"):
+    for name in ("ca", "negative"):
         openssl("req", "-x509", *usual, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
     for name in ("node", "modality"):
         openssl("req", *usual, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
@@ -223,7 +223,7 @@ def test_encrypted_peers_with_a_certificate_of_the_authority_are_served_and_othe
     ):
         silent = socket.create_connection(("127.0.0.1", listener.port))  # no handshake, and nobody waits for it
         assert send(listener.port, *paths).returncode != 0
-        assert send(listener.port, *paths, options=encrypted(certificates, "stranger")).returncode != 0
+        assert send(listener.port, *paths, options=encrypted(certificates, "negative")).returncode != 0
         assert send(listener.port, *paths, options=encrypted(certificates, "modality")).returncode == 0
         assert len(archive.wait(1)) == 1
         silent.close()

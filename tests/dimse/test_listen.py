@@ -30,21 +30,21 @@ from pneumoscope.service.telemetry import JsonLines
 from pneumoscope.service.worker import WorkerLostError
 from tests.builders.dicoms import content, filed
 from tests.builders.hospital import FOUND, Archive, QuickWorker, dcmtk, free_port, listening, send, until, write
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 from tests.test_privacy import MARKS, plant
 
 pytestmark = dcmtk
 
 
 def image(seed: int = 0, **elements: Any) -> bytes:
-    return filed(drawn_film(1, seed, 64).astype(np.uint16) * 16, **elements)
+    return filed(drawn_image(1, seed, 64).astype(np.uint16) * 16, **elements)
 
 
 def header(data: bytes) -> pydicom.Dataset:
     return pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
 
 
-class WithPicture(QuickWorker):
+class WithImage(QuickWorker):
     """Has an evidence map for every image."""
 
     def __init__(self) -> None:
@@ -56,28 +56,28 @@ class WithPicture(QuickWorker):
 # --- what goes in and out
 
 
-def test_each_image_comes_back_as_a_report_and_a_picture_in_its_own_study(tmp_path: Path) -> None:
+def test_each_image_comes_back_as_a_report_and_an_image_in_its_own_study(tmp_path: Path) -> None:
     images = [image(seed) for seed in range(3)]
     with (
         Archive(tmp_path / "archive", ["+xa"]) as archive,
-        listening(tmp_path / "spool", archive.node, worker=WithPicture()) as node,
+        listening(tmp_path / "spool", archive.node, worker=WithImage()) as node,
     ):
         assert send(node.port, *write(tmp_path / "sent", *images)).returncode == 0
         kept = archive.wait(6)
     assert {one.file_meta.TransferSyntaxUID for one in kept} == {ExplicitVRLittleEndian, JPEGBaseline8Bit}
     for sent in map(header, images):
-        report, picture = sorted(
+        report, image = sorted(
             (one for one in kept if one.StudyInstanceUID == sent.StudyInstanceUID),
             key=lambda one: -len(one.SOPClassUID),
         )
-        assert (report.SOPClassUID, picture.SOPClassUID) == (ComprehensiveSRStorage, SecondaryCaptureImageStorage)
-        assert report.PatientID == picture.PatientID == sent.PatientID
+        assert (report.SOPClassUID, image.SOPClassUID) == (ComprehensiveSRStorage, SecondaryCaptureImageStorage)
+        assert report.PatientID == image.PatientID == sent.PatientID
         (source,) = content(report)["Source of Measurement"]
         assert source.ReferencedSOPInstanceUID == sent.SOPInstanceUID
 
 
-def test_an_archive_without_jpeg_gets_the_picture_uncompressed_under_the_same_uid(tmp_path: Path) -> None:
-    worker = WithPicture()
+def test_an_archive_without_jpeg_gets_the_image_uncompressed_under_the_same_uid(tmp_path: Path) -> None:
+    worker = WithImage()
     data = image()
     made = [pydicom.dcmread(io.BytesIO(report)) for report in worker.row(data)["reports"]]
     with (
@@ -87,9 +87,9 @@ def test_an_archive_without_jpeg_gets_the_picture_uncompressed_under_the_same_ui
         send(node.port, *write(tmp_path / "sent", data))
         kept = archive.wait(2)
     assert {one.SOPInstanceUID for one in kept} == {one.SOPInstanceUID for one in made}
-    (picture,) = (one for one in kept if "PixelData" in one)
-    assert not picture.file_meta.TransferSyntaxUID.is_compressed
-    assert np.abs(picture.pixel_array.astype(int) - made[1].pixel_array.astype(int)).mean() < 2.0
+    (capture,) = (one for one in kept if "PixelData" in one)
+    assert not capture.file_meta.TransferSyntaxUID.is_compressed
+    assert np.abs(capture.pixel_array.astype(int) - made[1].pixel_array.astype(int)).mean() < 2.0
 
 
 def test_without_destinations_reports_go_back_to_the_sender(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_full_spool_says_that_it_is_out_of_resources_until_there_is_room(tmp_p
         node._predictor._stopping.set()  # nothing leaves the spool
         told = send(node.port, *paths).stderr
         assert "Success" in told
-        assert "Refused: OutOfResources" in told
+        assert "Rejected: OutOfResources" in told
     with (
         Archive(tmp_path / "archive") as archive,
         listening(tmp_path / "spool", archive.node, limits=Limits(spool=paths[0].stat().st_size + 100)) as node,
@@ -224,9 +224,9 @@ def test_an_image_that_is_sent_again_has_the_same_report(tmp_path: Path) -> None
 DELIVERED = ("pneumoscope_listen_reports_total", {"outcome": "delivered"})
 
 
-@pytest.mark.parametrize("refusal", [0xA700, 0xA900, 0xC000, 0x0122, None])
-def test_a_report_that_its_destination_refuses_goes_again_and_the_others_go_on(
-    tmp_path: Path, refusal: int | None
+@pytest.mark.parametrize("rejection", [0xA700, 0xA900, 0xC000, 0x0122, None])
+def test_a_report_that_its_destination_rejects_goes_again_and_the_others_go_on(
+    tmp_path: Path, rejection: int | None
 ) -> None:
     asked: list[str] = []
 
@@ -234,9 +234,9 @@ def test_a_report_that_its_destination_refuses_goes_again_and_the_others_go_on(
         request: Any = event.request
         asked.append(str(request.AffectedSOPInstanceUID))
         if len(asked) == 1:
-            if refusal is None:
+            if rejection is None:
                 event.assoc.abort()
-            return refusal or 0
+            return rejection or 0
         return 0xB000 if len(asked) == 2 else 0  # a warning: stored all the same
 
     entity = AE("ARCHIVE")
@@ -261,10 +261,10 @@ def test_an_image_outlives_a_worker_that_ends_and_one_that_ends_every_worker_goe
     poison = header(images[1]).SOPInstanceUID.encode()
 
     class Mortal(QuickWorker):
-        def judge(self, submissions: Any, seconds: float) -> list[dict[str, Any]]:
+        def predict(self, submissions: Any, seconds: float) -> list[dict[str, Any]]:
             if any(poison in one.data for one in submissions):
                 raise WorkerLostError
-            return super().judge(submissions, seconds)
+            return super().predict(submissions, seconds)
 
     worker = Mortal()
     with (
@@ -283,10 +283,10 @@ def test_a_model_that_has_gone_costs_no_image(tmp_path: Path) -> None:
     class Without(QuickWorker):
         gone = True
 
-        def judge(self, submissions: Any, seconds: float) -> list[dict[str, Any]]:
+        def predict(self, submissions: Any, seconds: float) -> list[dict[str, Any]]:
             if self.gone:
                 return [{"error": {"kind": "model_file"}, "finding": None, "reports": []} for _ in submissions]
-            return super().judge(submissions, seconds)
+            return super().predict(submissions, seconds)
 
     worker = Without()
     with (

@@ -16,7 +16,7 @@ pytest.importorskip("highdicom", reason="DICOM reports are not installed")
 from tests.builders.dicoms import filed
 from tests.builders.hospital import Orthanc, Program, dcmtk, free_port, in_threads, orthanc, send, until, write
 from tests.builders.serving import lenient
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 pytestmark = [pytest.mark.long, dcmtk, orthanc]
 
@@ -25,7 +25,7 @@ ASSOCIATIONS = 16
 
 def test_no_image_is_lost_and_none_is_reported_twice(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     n = int(request.config.getoption("--images"))
-    drawn = [drawn_film(seed % 2, seed, 256).astype(np.uint16) * 16 for seed in range(8)]
+    drawn = [drawn_image(seed % 2, seed, 256).astype(np.uint16) * 16 for seed in range(8)]
     paths = write(tmp_path / "sent", *(filed(drawn[number % 8]) for number in range(n)))
     port = free_port()
     archive = Orthanc(tmp_path / "orthanc", port, route=False)

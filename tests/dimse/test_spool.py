@@ -36,12 +36,12 @@ def test_an_image_waits_with_its_sender_until_it_is_answered_then_its_reports_wa
     assert [(image.path.read_bytes(), image.sender) for image in waiting] == [
         (b"image%d" % number, SENDER) for number in range(3)
     ]
-    spool.answer(waiting[0], [b"report", b"picture"], [ARCHIVE, VIEWER])
+    spool.answer(waiting[0], [b"report", b"image"], [ARCHIVE, VIEWER])
     spool = reopened(spool, tmp_path / "spool")
     assert spool.waiting() == accepted[1:]
     left = spool.outbox()
     for node in (ARCHIVE, VIEWER):
-        assert [one.path.read_bytes() for one in left if one.destination == node] == [b"report", b"picture"]
+        assert [one.path.read_bytes() for one in left if one.destination == node] == [b"report", b"image"]
     for report in left:
         spool.delivered(report)
     assert reopened(spool, tmp_path / "spool").outbox() == []
@@ -70,7 +70,7 @@ def test_a_kill_before_an_image_counts_as_answered_leaves_it_waiting_and_nothing
             patch.setattr(module, "_write", write)
             patch.setattr(Spool, "_remove", remove)
             with pytest.raises(Killed):
-                spool.answer(image, [b"report", b"picture"], [ARCHIVE, VIEWER])
+                spool.answer(image, [b"report", b"image"], [ARCHIVE, VIEWER])
         spool = reopened(spool, folder)
         assert spool.waiting() == [image]
         assert spool.outbox() == []

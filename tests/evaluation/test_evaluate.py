@@ -1,4 +1,4 @@
-"""Evaluation: every labelled film counted once, and the mistakes named."""
+"""Evaluation: every labelled image counted once, and the mistakes named."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import pytest
 from PIL import Image
 
 from pneumoscope import Detector
-from pneumoscope.data import layouts
-from pneumoscope.evaluation import evaluate
-from pneumoscope.imaging import radiograph
-from pneumoscope.data import splits
-from pneumoscope.imaging import corruptions
-from pneumoscope.data.layouts import Film
-from pneumoscope.errors import DatasetError
+from pneumoscope.data import layouts, splits
+from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
-from tests.conftest import SIZE, drawn, drawn_film
+from pneumoscope.errors import DatasetError
+from pneumoscope.evaluation import evaluate
+from pneumoscope.imaging import corruptions, radiograph
+from tests.conftest import SIZE, drawn, drawn_image
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +26,11 @@ def detector(tiny_model: Path) -> Detector:
     return Detector(tiny_model)
 
 
-def decoded(films: list[Film], size: int = SIZE) -> Decoded:
-    return splits.decode(films, size)
+def decoded(samples: list[Sample], size: int = SIZE) -> Decoded:
+    return splits.decode(samples, size)
 
 
-def test_the_confusion_counts_every_film_once(detector: Detector) -> None:
+def test_the_confusion_counts_every_image_once(detector: Detector) -> None:
     result = evaluate.evaluate(drawn(60), detector)
     assert sum(result.performance.confusion.values()) == result.performance.n == 60
     assert result.performance.positives == 30
@@ -41,13 +39,15 @@ def test_the_confusion_counts_every_film_once(detector: Detector) -> None:
     assert result.performance.confusion["fp"] == int((called & (result.labels == 0)).sum())
 
 
-def test_mistakes_are_the_films_judged_wrong_the_most_confident_first(detector: Detector) -> None:
-    films = [replace(film, label=1 - film.label) for film in drawn(20)]  # turning the truth makes nearly all wrong
-    mistakes = evaluate.evaluate(films, detector).mistakes(8)
-    distances = [abs(film.label - (finding.probability or 0.0)) for film, finding in mistakes]
+def test_mistakes_are_the_images_predicted_wrong_the_most_confident_first(detector: Detector) -> None:
+    samples = [
+        replace(sample, label=1 - sample.label) for sample in drawn(20)
+    ]  # turning the truth makes nearly all wrong
+    mistakes = evaluate.evaluate(samples, detector).mistakes(8)
+    distances = [abs(sample.label - (finding.probability or 0.0)) for sample, finding in mistakes]
     assert len(mistakes) == 8
     assert distances == sorted(distances, reverse=True)
-    assert all(finding.finding != layouts.LABELS[film.label] for film, finding in mistakes)
+    assert all(finding.finding != layouts.LABELS[sample.label] for sample, finding in mistakes)
 
 
 def test_results_are_given_for_each_known_subtype(detector: Detector) -> None:
@@ -64,8 +64,8 @@ def test_evidence_is_kept_only_where_asked_for(detector: Detector) -> None:
     assert all(finding.evidence is not None for finding in kept)
 
 
-def test_films_that_cannot_be_read_are_listed_and_in_no_figure(detector: Detector, tmp_path: Path) -> None:
-    broken = Film(tmp_path / "broken.png", 1, "px")
+def test_images_that_cannot_be_read_are_listed_and_in_no_figure(detector: Detector, tmp_path: Path) -> None:
+    broken = Sample(tmp_path / "broken.png", 1, "px")
     broken.path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     result = evaluate.evaluate([*drawn(10), broken], detector)
     assert result.performance.n == 10
@@ -73,12 +73,12 @@ def test_films_that_cannot_be_read_are_listed_and_in_no_figure(detector: Detecto
     assert result.as_dict()["errors"] == 1
 
 
-def test_a_set_without_a_readable_film_is_an_error(detector: Detector, tmp_path: Path) -> None:
+def test_a_set_without_a_readable_image_is_an_error(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="none that can be read"):
-        evaluate.evaluate([Film(tmp_path / "missing.png", 1, "p")], detector)
+        evaluate.evaluate([Sample(tmp_path / "missing.png", 1, "p")], detector)
 
 
-def test_films_the_model_was_trained_on_are_counted(detector: Detector) -> None:
+def test_images_the_model_was_trained_on_are_counted(detector: Detector) -> None:
     assert evaluate.evaluate(drawn(10, seed=10_000), detector).seen == 10
     assert evaluate.evaluate(drawn(10), detector).seen == 0
 
@@ -86,35 +86,35 @@ def test_films_the_model_was_trained_on_are_counted(detector: Detector) -> None:
 def test_the_test_split_is_chosen_where_there_is_one(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
     draw_folder(3, 3, name="kaggle/train")
     draw_folder(2, 1, name="kaggle/test", seed=1)
-    films = layouts.load(tmp_path / "kaggle")
-    assert len(evaluate.choose(films)) == 3
-    assert len(evaluate.choose(films, "train")) == 6
-    assert len(evaluate.choose(films, "all")) == 9
+    images = layouts.load(tmp_path / "kaggle")
+    assert len(evaluate.choose(images)) == 3
+    assert len(evaluate.choose(images, "train")) == 6
+    assert len(evaluate.choose(images, "all")) == 9
     assert len(evaluate.choose(layouts.load(tmp_path / "kaggle" / "train"))) == 6
     with pytest.raises(DatasetError, match="test, train"):
-        evaluate.choose(films, "val")
+        evaluate.choose(images, "val")
 
 
-def test_one_path_reads_pictures_for_training_and_for_use(detector: Detector, tmp_path: Path) -> None:
-    path = tmp_path / "film.jpeg"  # much larger than the network looks at, so that it is reduced while it is decoded
-    Image.fromarray(drawn_film(1, 5, size=700)).save(path)
-    film = Film(path, 1, "p")
-    trained_on = splits.decode([film], detector.card.input_size).pixels[0]
+def test_one_path_reads_images_for_training_and_for_use(detector: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "image.jpeg"  # much larger than the network looks at, so that it is reduced while it is decoded
+    Image.fromarray(drawn_image(1, 5, size=700)).save(path)
+    image = Sample(path, 1, "p")
+    trained_on = splits.decode([image], detector.card.input_size).pixels[0]
     pixels, _, _ = detector._read(path)
     assert np.abs(pixels - trained_on.astype(np.float32)).max() < 5e-4  # half precision in the training's memory
 
 
-def test_stress_judges_the_same_films_under_every_shift(detector: Detector) -> None:
-    table = evaluate.under_stress(decoded(drawn(12)), detector)
-    assert list(table) == list(corruptions.SHIFTS)
+def test_stress_predicts_the_same_images_under_every_shift(detector: Detector) -> None:
+    table = evaluate.under_corruptions(decoded(drawn(12)), detector)
+    assert list(table) == list(corruptions.CORRUPTIONS)
     assert {performance.n for performance in table.values()} == {12}
     plain = evaluate.evaluate(drawn(12), detector).performance
     assert table["none"].confusion == plain.confusion
 
 
-def test_the_worst_shift_is_named_and_inverted_films_do_not_count(detector: Detector) -> None:
-    table = evaluate.under_stress(decoded(drawn(40)), detector)
-    worst = evaluate.worst_shift(table, "specificity")
+def test_the_worst_corruption_is_named_and_inverted_images_do_not_count(detector: Detector) -> None:
+    table = evaluate.under_corruptions(decoded(drawn(40)), detector)
+    worst = evaluate.worst_corruption(table, "specificity")
     lowest = min(table[name].figures["specificity"].value for name in table if name not in ("none", "inverted"))
     assert worst is not None
     assert table[worst].figures["specificity"].value == lowest
@@ -122,66 +122,68 @@ def test_the_worst_shift_is_named_and_inverted_films_do_not_count(detector: Dete
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_films_of_one_class_have_no_gaze_and_a_worst_shift_only_where_one_is_defined(
+def test_images_of_one_class_have_no_localisation_and_a_worst_corruption_only_where_one_is_defined(
     label: int, detector: Detector
 ) -> None:
-    films = decoded([film for film in drawn(20) if film.label == label])
-    assert evaluate.gaze(films, detector) is None
-    table = evaluate.under_stress(films, detector)
-    assert (evaluate.worst_shift(table, "sensitivity") is None) is (label == 0)
-    assert (evaluate.worst_shift(table, "specificity") is None) is (label == 1)
+    samples = decoded([sample for sample in drawn(20) if sample.label == label])
+    assert evaluate.localise(samples, detector) is None
+    table = evaluate.under_corruptions(samples, detector)
+    assert (evaluate.worst_corruption(table, "sensitivity") is None) is (label == 0)
+    assert (evaluate.worst_corruption(table, "specificity") is None) is (label == 1)
 
 
-def test_a_film_that_a_shift_makes_even_is_judged_all_the_same(detector: Detector) -> None:
+def test_an_image_that_a_shift_makes_even_is_predicted_all_the_same(detector: Detector) -> None:
     faint = [
-        replace(film, pixels=(film.pixels * 0.03).astype(np.uint8)) for film in drawn(4) if film.pixels is not None
+        replace(image, pixels=(image.pixels * 0.03).astype(np.uint8)) for image in drawn(4) if image.pixels is not None
     ]
-    films = decoded([*drawn(20), *faint])
-    assert evaluate.under_stress(films, detector)["contrast 0.6"].n == 24
-    assert evaluate.gaze(films, detector) is not None
+    images = decoded([*drawn(20), *faint])
+    assert evaluate.under_corruptions(images, detector)["contrast 0.6"].n == 24
+    assert evaluate.localise(images, detector) is not None
 
 
-def test_nothing_readable_is_said_under_stress_too(detector: Detector, tmp_path: Path) -> None:
+def test_nothing_readable_is_said_under_corruptions_too(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="none of 1"):
-        evaluate.under_stress(decoded([Film(tmp_path / "gone.png", 1, "px")]), detector)
+        evaluate.under_corruptions(decoded([Sample(tmp_path / "gone.png", 1, "px")]), detector)
 
 
-def test_films_read_once_serve_stress_and_gaze(
+def test_images_read_once_serve_corruptions_and_localisation(
     detector: Detector, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    films = decoded(layouts.load(draw_folder()))
-    shutil.rmtree(tmp_path / "films")
-    assert evaluate.under_stress(films, detector)["none"].n == 12
-    assert evaluate.gaze(films, detector) is not None
+    images = decoded(layouts.load(draw_folder()))
+    shutil.rmtree(tmp_path / "images")
+    assert evaluate.under_corruptions(images, detector)["none"].n == 12
+    assert evaluate.localise(images, detector) is not None
 
 
 def test_a_model_that_looks_at_lungs_loses_little_without_the_corners_and_all_without_the_lungs(
     detector: Detector,
 ) -> None:
-    gaze = evaluate.gaze(decoded(drawn(60)), detector)
-    assert gaze is not None
-    assert 0.0 <= gaze.outside.low <= gaze.outside.value <= gaze.outside.high <= gaze.even
-    assert gaze.flipped.value < 0.3
-    assert gaze.auc_around.value < 0.8
+    localisation = evaluate.localise(decoded(drawn(60)), detector)
+    assert localisation is not None
+    assert (
+        0.0 <= localisation.outside.low <= localisation.outside.value <= localisation.outside.high <= localisation.even
+    )
+    assert localisation.flipped.value < 0.3
+    assert localisation.auc_around.value < 0.8
 
 
-@pytest.mark.films
-def test_a_set_unlike_the_training_films_says_so(data: Path) -> None:
+@pytest.mark.images
+def test_a_set_unlike_the_training_images_says_so(data: Path) -> None:
     detector = Detector()
-    films = layouts.load(data / "kermany_original" / "train")[::3]
-    assert evaluate.evaluate(films, detector).shift is None
-    turned = [replace(film, pixels=np.rot90(radiograph.read(film.source).pixels)) for film in films]
+    samples = layouts.load(data / "kermany_original" / "train")[::3]
+    assert evaluate.evaluate(samples, detector).shift is None
+    turned = [replace(sample, pixels=np.rot90(radiograph.read(sample.source).pixels)) for sample in samples]
     shifted = evaluate.evaluate(turned, detector)
     assert shifted.shift is not None
-    assert shifted.as_dict()["unlike_training_films"] == shifted.shift
+    assert shifted.as_dict()["unlike_training_images"] == shifted.shift
 
 
-@pytest.mark.films
+@pytest.mark.images
 def test_the_bundled_model_looks_at_the_thorax(data: Path) -> None:
     detector = Detector()
-    films = decoded(layouts.load(data / "kermany_original" / "train"), detector.card.input_size)
-    gaze = evaluate.gaze(films, detector)
-    assert gaze is not None
-    assert gaze.outside.high < gaze.even
-    assert gaze.flipped.value < 0.05
-    assert gaze.auc_around.value < 0.85
+    images = decoded(layouts.load(data / "kermany_original" / "train"), detector.card.input_size)
+    localisation = evaluate.localise(images, detector)
+    assert localisation is not None
+    assert localisation.outside.high < localisation.even
+    assert localisation.flipped.value < 0.05
+    assert localisation.auc_around.value < 0.85

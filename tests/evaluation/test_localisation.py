@@ -40,15 +40,15 @@ def test_the_share_lies_between_0_and_1_whatever_the_size_of_the_evidence(eviden
 
 
 def test_hiding_leaves_one_part_as_it_is_and_the_other_even() -> None:
-    film = np.random.default_rng(0).random((64, 48)).astype(np.float32)
+    image = np.random.default_rng(0).random((64, 48)).astype(np.float32)
     mask = localisation.inside(64, 48)
-    around, alone = localisation.hide(film, thorax=True), localisation.hide(film, thorax=False)
-    np.testing.assert_array_equal(around[~mask], film[~mask])
-    np.testing.assert_array_equal(alone[mask], film[mask])
+    around, alone = localisation.hide(image, thorax=True), localisation.hide(image, thorax=False)
+    np.testing.assert_array_equal(around[~mask], image[~mask])
+    np.testing.assert_array_equal(alone[mask], image[mask])
     assert np.ptp(around[mask]) == np.ptp(alone[~mask]) == 0.0
 
 
 def test_what_is_hidden_leaves_no_trace() -> None:
-    film = np.random.default_rng(0).random((64, 64)).astype(np.float32)
-    other = np.where(localisation.inside(64, 64), film / 2, film).astype(np.float32)
-    np.testing.assert_array_equal(localisation.hide(film, thorax=True), localisation.hide(other, thorax=True))
+    image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    other = np.where(localisation.inside(64, 64), image / 2, image).astype(np.float32)
+    np.testing.assert_array_equal(localisation.hide(image, thorax=True), localisation.hide(other, thorax=True))

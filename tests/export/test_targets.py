@@ -20,10 +20,10 @@ from pneumoscope.imaging import radiograph
 from pneumoscope.inference import model_file
 from pneumoscope.inference.detector import Detector
 from tests.cli.test_main import run
-from tests.conftest import ROOT, SIZE, drawn_film
+from tests.conftest import ROOT, SIZE, drawn_image
 
-FILMS = [drawn_film(i % 2, 90_000 + i) for i in range(5)]
-OTHERS = np.asarray([drawn_film(i % 2, 91_000 + i) for i in range(3)], dtype=np.float32)[..., None] / np.float32(255)
+IMAGES = [drawn_image(i % 2, 90_000 + i) for i in range(5)]
+OTHERS = np.asarray([drawn_image(i % 2, 91_000 + i) for i in range(3)], dtype=np.float32)[..., None] / np.float32(255)
 
 every_target = pytest.mark.parametrize("target", TARGETS)
 
@@ -42,23 +42,23 @@ def name(target: str, stem: str = "model") -> str:
     return stem + TARGETS[target].suffix
 
 
-def run_elsewhere(target: str, path: Path, films: NDArray[np.float32]) -> Outputs:
+def run_elsewhere(target: str, path: Path, images: NDArray[np.float32]) -> Outputs:
     """Run a file as a program does that knows nothing of Pneumoscope."""
     if target == "onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path)
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, {"image": films}), strict=True))
+        return dict(zip(names, session.run(names, {"image": images}), strict=True))
     if target == "openvino":
         import openvino
 
         model = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return {output.any_name: values for output, values in model(films).items()}
+        return {output.any_name: values for output, values in model(images).items()}
     from ai_edge_litert.interpreter import Interpreter
 
-    judge = Interpreter(str(path)).get_signature_runner()
-    outputs = [judge(image=film[None]) for film in films]
+    predict = Interpreter(str(path)).get_signature_runner()
+    outputs = [predict(image=image[None]) for image in images]
     return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
@@ -77,11 +77,11 @@ def metadata(target: str, path: Path) -> dict[str, str]:
 
 
 @every_target
-def test_an_exported_file_gives_what_its_source_gives_on_films_it_was_not_compared_on(
+def test_an_exported_file_gives_what_its_source_gives_on_images_it_was_not_compared_on(
     target: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    done = targets.export(tiny_model, tmp_path / "deep" / name(target), target, FILMS)
-    assert (done.films, done.failures) == (5, [])
+    done = targets.export(tiny_model, tmp_path / "deep" / name(target), target, IMAGES)
+    assert (done.images, done.failures) == (5, [])
     assert done.difference <= model_file.TOLERANCE
     graph, card = model_file.read(tiny_model)
     expected = model_file.compile_graph(graph)(OTHERS)
@@ -98,7 +98,7 @@ def test_an_exported_file_gives_what_its_source_gives_on_films_it_was_not_compar
 def test_an_exported_file_holds_the_card_the_threshold_and_how_it_is_used(
     target: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    done = targets.export(tiny_model, tmp_path / name(target), target, FILMS)
+    done = targets.export(tiny_model, tmp_path / name(target), target, IMAGES)
     held = metadata(target, done.path)
     _, card = model_file.read(tiny_model)
     assert held["pneumoscope"] == card.to_json()
@@ -120,52 +120,52 @@ def test_a_file_that_came_out_different_is_not_written_and_an_earlier_one_stays(
     target: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = TARGETS[target]
-    targets.export(tiny_model, tmp_path / name(target, "earlier"), target, FILMS)
+    targets.export(tiny_model, tmp_path / name(target, "earlier"), target, IMAGES)
     before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
     monkeypatch.setitem(TARGETS, target, replace(row, write=lambda model, path: row.write(_damaged(model), path)))
     for stem in ("new", "earlier"):
         with pytest.raises(ModelFileError, match="nothing was written"):
-            targets.export(tiny_model, tmp_path / name(target, stem), target, FILMS)
+            targets.export(tiny_model, tmp_path / name(target, stem), target, IMAGES)
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
 
 @every_target
 def test_an_earlier_export_is_replaced(target: str, tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / name(target)
-    for films in (FILMS, FILMS[:1]):
-        done = targets.export(tiny_model, path, target, films)
-    assert done.films == 1
+    for images in (IMAGES, IMAGES[:1]):
+        done = targets.export(tiny_model, path, target, images)
+    assert done.images == 1
     assert run_elsewhere(target, path, OTHERS)["probability"].shape == (3,)
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_pneumoscope_reads_what_it_exported(target: str, tiny_model: Path, tmp_path: Path) -> None:
-    done = targets.export(tiny_model, tmp_path / name(target), target, FILMS)
-    films = list(OTHERS[..., 0])
-    assert Detector(done.path).predict_proba(films) == pytest.approx(Detector(tiny_model).predict_proba(films))
+    done = targets.export(tiny_model, tmp_path / name(target), target, IMAGES)
+    images = list(OTHERS[..., 0])
+    assert Detector(done.path).predict_proba(images) == pytest.approx(Detector(tiny_model).predict_proba(images))
 
 
 @pytest.mark.parametrize("target", ["onnx"])
 def test_an_exported_file_that_is_calibrated_again_gives_no_probability_of_its_old_card(
     target: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    first = targets.export(tiny_model, tmp_path / "first.onnx", target, FILMS).path
+    first = targets.export(tiny_model, tmp_path / "first.onnx", target, IMAGES).path
     _, card = model_file.read(first)
     other = replace(card, calibration=replace(card.calibration, offset=2.0, threshold=0.25))
     model_file.rewrite(first, other, tmp_path / "rewritten.onnx", OTHERS[..., 0])
     assert "probability" not in run_elsewhere(target, tmp_path / "rewritten.onnx", OTHERS)
     assert set(metadata(target, tmp_path / "rewritten.onnx")) == {"pneumoscope"}
-    again = targets.export(tmp_path / "rewritten.onnx", tmp_path / "again.onnx", target, FILMS).path
+    again = targets.export(tmp_path / "rewritten.onnx", tmp_path / "again.onnx", target, IMAGES).path
     got = run_elsewhere(target, again, OTHERS)
     assert got["probability"] == pytest.approx(other.calibration.probabilities(got["logit"]), abs=1e-5)
     assert metadata(target, again)["threshold"] == "0.25"
 
 
 def _unasked() -> Iterator[Path]:
-    yield from map(pytest.fail, ["the films were asked for"])
+    yield from map(pytest.fail, ["the images were asked for"])
 
 
-def test_a_missing_runtime_says_what_to_install_before_films_are_asked_for(
+def test_a_missing_runtime_says_what_to_install_before_images_are_asked_for(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TARGETS, "litert", replace(TARGETS["litert"], needs=("no_such_runtime",)))
@@ -173,7 +173,7 @@ def test_a_missing_runtime_says_what_to_install_before_films_are_asked_for(
         targets.export(tiny_model, tmp_path / "model.tflite", "litert", _unasked())
 
 
-def test_a_name_that_the_runtime_would_not_know_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_name_that_the_runtime_would_not_know_is_rejected(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"ends in \.xml for OpenVINO"):
         targets.export(tiny_model, tmp_path / "model.onnx", "openvino", _unasked())
 
@@ -184,7 +184,7 @@ def test_the_model_file_itself_is_not_exported_over(tiny_model: Path) -> None:
 
 
 def test_what_was_exported_to_openvino_is_no_model_file_to_start_from(tiny_model: Path, tmp_path: Path) -> None:
-    done = targets.export(tiny_model, tmp_path / "model.xml", "openvino", FILMS)
+    done = targets.export(tiny_model, tmp_path / "model.xml", "openvino", IMAGES)
     _, card = model_file.read(done.path)
     with pytest.raises(ModelFileError, match="a model as an ONNX file"):
         targets.export(done.path, tmp_path / "other.xml", "openvino", _unasked())
@@ -199,17 +199,17 @@ def test_a_file_of_somebody_else_is_not_replaced_by_the_weights(tiny_model: Path
     assert (tmp_path / "model.bin").read_bytes() == b"firmware"
 
 
-def test_without_a_film_that_can_be_read_nothing_is_written(tiny_model: Path, tmp_path: Path) -> None:
-    for films, why in (([], "got none that can be read."), ([b"", b""], "empty file")):
+def test_without_an_image_that_can_be_read_nothing_is_written(tiny_model: Path, tmp_path: Path) -> None:
+    for images, why in (([], "got none that can be read."), ([b"", b""], "empty file")):
         with pytest.raises(DatasetError, match=why):
-            targets.export(tiny_model, tmp_path / "model.xml", "openvino", films)
+            targets.export(tiny_model, tmp_path / "model.xml", "openvino", images)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_many_films_are_compared_on_an_even_choice(tiny_model: Path, tmp_path: Path) -> None:
-    films = [FILMS[0]] * 40 + [b""] * 40
-    done = targets.export(tiny_model, tmp_path / "model.xml", "openvino", films)
-    assert (done.films, len(done.failures)) == (targets.FILMS // 2, targets.FILMS // 2)
+def test_many_images_are_compared_on_an_even_choice(tiny_model: Path, tmp_path: Path) -> None:
+    images = [IMAGES[0]] * 40 + [b""] * 40
+    done = targets.export(tiny_model, tmp_path / "model.xml", "openvino", images)
+    assert (done.images, len(done.failures)) == (targets.IMAGES // 2, targets.IMAGES // 2)
 
 
 def test_an_operator_that_litert_is_not_taught_is_named(tmp_path: Path) -> None:
@@ -228,39 +228,39 @@ def test_an_operator_that_litert_is_not_taught_is_named(tmp_path: Path) -> None:
 def test_the_command_prints_the_file_and_says_how_it_is_used(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    films = draw_folder(2, 2)
-    done = run("export", tiny_model, "--format", "openvino", "--out", tmp_path / "model.xml", "--films", films)
+    images = draw_folder(2, 2)
+    done = run("export", tiny_model, "--format", "openvino", "--out", tmp_path / "model.xml", "--images", images)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'model.xml'}\n")
-    assert "The verdict is PNEUMONIA from" in done.stderr
-    assert "on 4 films" in done.stderr
-    (films / "broken.png").write_bytes(b"")
-    done = run("export", tiny_model, "--format", "openvino", "--out", tmp_path / "model.xml", "--films", films)
+    assert "The finding is PNEUMONIA from" in done.stderr
+    assert "on 4 images" in done.stderr
+    (images / "broken.png").write_bytes(b"")
+    done = run("export", tiny_model, "--format", "openvino", "--out", tmp_path / "model.xml", "--images", images)
     assert done.returncode == 3
-    assert "1 films were not compared" in done.stderr
+    assert "1 images were not compared" in done.stderr
 
 
-@pytest.mark.films
+@pytest.mark.images
 @every_target
-def test_the_bundled_model_is_exported_on_real_films(target: str, data: Path, tmp_path: Path) -> None:
-    films = radiograph.files(data / "kermany_original" / "val")
-    done = targets.export(model_file.default(), tmp_path / name(target), target, films)
-    assert (done.films, done.failures) == (16, [])
+def test_the_bundled_model_is_exported_on_real_images(target: str, data: Path, tmp_path: Path) -> None:
+    images = radiograph.files(data / "kermany_original" / "val")
+    done = targets.export(model_file.default(), tmp_path / name(target), target, images)
+    assert (done.images, done.failures) == (16, [])
 
 
-@pytest.mark.films
+@pytest.mark.images
 @pytest.mark.parametrize("target", ["onnx"])
-def test_the_program_in_the_readme_gives_the_verdict_that_predict_gives(
+def test_the_program_in_the_readme_gives_the_finding_that_predict_gives(
     target: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
-    for film in sorted(radiograph.files(data / "kermany224" / "val"))[::5]:
-        targets.export(model_file.default(), "model.onnx", target, [film])
-        Path("film.png").write_bytes(film.read_bytes())
+    for image in sorted(radiograph.files(data / "kermany224" / "val"))[::5]:
+        targets.export(model_file.default(), "model.onnx", target, [image])
+        Path("image.png").write_bytes(image.read_bytes())
         exec(program, {})
-        verdict, probability = capsys.readouterr().out.split()
-        finding = next(Detector().examine([film]))
-        assert verdict == finding.finding
+        printed, probability = capsys.readouterr().out.split()
+        finding = next(Detector().examine([image]))
+        assert printed == finding.finding
         assert float(probability) == pytest.approx(finding.probability, abs=1e-4)
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from pneumoscope.imaging.brightness import span, unit
 from pneumoscope.imaging.radiograph import read
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
-BYTES = drawn_film(1, seed=3, size=128)
+BYTES = drawn_image(1, seed=3, size=128)
 BYTES[:2, :8] = 255  # a marker of pure white, as most radiographs have one
 UNIT = BYTES / np.float32(255)
 

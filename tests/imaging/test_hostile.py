@@ -40,8 +40,8 @@ from pneumoscope import Detector
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError
 from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.raster import MAX_SCANS
-from tests.builders.dicoms import RAMP, compressed, film, table
-from tests.conftest import drawn_film
+from tests.builders.dicoms import RAMP, compressed, image, table
+from tests.conftest import drawn_image
 from tests.imaging.test_radiograph import png
 
 EXAMPLES = int(os.environ.get("PNEUMOSCOPE_FUZZ", "150"))
@@ -58,12 +58,12 @@ MOST_SECONDS = 20.0
 """Of processor time for a file of a few kilobytes: generous, for busy machines."""
 
 MOST_MEGABYTES = 700
-"""That this process may grow by: the picture of the most pixels that are read takes so much."""
+"""That this process may grow by: the image of the most pixels that are read takes so much."""
 
 
-def saved(kind: str, picture: Image.Image | None = None, **options: Any) -> bytes:
+def saved(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
     file = io.BytesIO()
-    (picture or Image.fromarray(FILM)).save(file, kind, **options)
+    (image or Image.fromarray(IMAGE)).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -72,7 +72,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
-    """A film (H, W) in every format that films come in."""
+    """An image (H, W) in every format that images come in."""
     deep, colour = (
         values.astype(np.uint16) * 16,
         Image.fromarray(np.stack([values, values // 2, 255 - values], axis=-1)),
@@ -94,12 +94,12 @@ def formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
         "TIFF LZW": saved("TIFF", colour, compression="tiff_lzw"),
         "TIFF JPEG": saved("TIFF", colour, compression="jpeg"),
         "TIFF of pages": saved("TIFF", gray, save_all=True, append_images=[colour, colour]),
-        "DICOM": film(deep, RescaleSlope=2, RescaleIntercept=-1000, PixelPaddingValue=0, **wide),
-        "DICOM implicit": film(deep, ImplicitVRLittleEndian, VOILUTSequence=table(np.arange(4096), 12)),
-        "DICOM big-endian": film(deep, ExplicitVRBigEndian, **wide),
-        "DICOM deflated": film(deep, DeflatedExplicitVRLittleEndian, **wide),
-        "DICOM RLE": film(deep, RLELossless, **wide),
-        "DICOM without preamble": film(deep, ImplicitVRLittleEndian)[132:],
+        "DICOM": image(deep, RescaleSlope=2, RescaleIntercept=-1000, PixelPaddingValue=0, **wide),
+        "DICOM implicit": image(deep, ImplicitVRLittleEndian, VOILUTSequence=table(np.arange(4096), 12)),
+        "DICOM big-endian": image(deep, ExplicitVRBigEndian, **wide),
+        "DICOM deflated": image(deep, DeflatedExplicitVRLittleEndian, **wide),
+        "DICOM RLE": image(deep, RLELossless, **wide),
+        "DICOM without preamble": image(deep, ImplicitVRLittleEndian)[132:],
         "DICOM JPEG": compressed(values, bytes(imagecodecs.jpeg8_encode(values, level=95)), JPEGBaseline8Bit),
         "DICOM JPEG extended": dicom(JPEGExtended12Bit, imagecodecs.jpeg8_encode, level=95, bitspersample=12),
         "DICOM JPEG lossless": dicom(JPEGLosslessSV1, imagecodecs.jpeg8_encode, lossless=True, bitspersample=12),
@@ -110,9 +110,9 @@ def formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
     }
 
 
-FILM = drawn_film(1, seed=3, size=64)
-DEEP = FILM.astype(np.uint16) * 16
-VICTIMS = formats(FILM)
+IMAGE = drawn_image(1, seed=3, size=64)
+DEEP = IMAGE.astype(np.uint16) * 16
+VICTIMS = formats(IMAGE)
 
 
 def megabytes() -> float:
@@ -148,7 +148,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", VICTIMS)
 @pytest.mark.filterwarnings("ignore")
-def test_a_damaged_file_gives_a_film_or_one_of_our_errors_in_bounded_time_and_memory(name: str) -> None:
+def test_a_damaged_file_gives_an_image_or_one_of_our_errors_in_bounded_time_and_memory(name: str) -> None:
     assert radiograph.read(VICTIMS[name]).pixels.shape == (64, 64)
     before = megabytes()
 
@@ -199,10 +199,10 @@ def test_a_tiff_of_a_hundred_thousand_pages_is_not_paged_through() -> None:
     size, first, n = len(page) + 4, 8 + 4096, 100_000
     pages = b"".join(page + struct.pack("<I", first + i * size if i < n else 0) for i in range(1, n + 1))
     start = time.process_time()
-    read = radiograph.read(b"II*\0" + struct.pack("<I", first) + FILM.tobytes() + pages)
+    read = radiograph.read(b"II*\0" + struct.pack("<I", first) + IMAGE.tobytes() + pages)
     assert time.process_time() - start < 5
     assert read.notes == ("first_frame_only",)
-    assert np.array_equal(read.pixels, FILM / np.float32(255))
+    assert np.array_equal(read.pixels, IMAGE / np.float32(255))
 
 
 def test_a_tiff_whose_thousands_of_strips_begin_at_one_place_is_not_read_thousands_of_times() -> None:
@@ -223,7 +223,7 @@ def test_a_tiff_whose_thousands_of_strips_begin_at_one_place_is_not_read_thousan
     assert time.process_time() - start - alone < 10 * alone
 
 
-def test_what_a_png_inflates_to_beyond_its_picture_is_never_kept() -> None:
+def test_what_a_png_inflates_to_beyond_its_image_is_never_kept() -> None:
     bomb = zlib.compress(bytes(200_000_000), 9)
     plain = saved("PNG")
     before = megabytes()
@@ -237,7 +237,7 @@ def test_what_a_png_inflates_to_beyond_its_picture_is_never_kept() -> None:
 
 
 def test_a_deflated_dicom_bomb_is_too_large_before_it_is_inflated() -> None:
-    data = film(DEEP, DeflatedExplicitVRLittleEndian)
+    data = image(DEEP, DeflatedExplicitVRLittleEndian)
     start = 144 + int.from_bytes(data[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = b"".join(packer.compress(bytes(10_000_000)) for _ in range(50)) + packer.flush()
@@ -247,9 +247,9 @@ def test_a_deflated_dicom_bomb_is_too_large_before_it_is_inflated() -> None:
     assert megabytes() - before < MOST_MEGABYTES
 
 
-def test_a_colour_picture_is_too_large_where_its_samples_are() -> None:
+def test_a_colour_image_is_too_large_where_its_samples_are() -> None:
     wide = np.broadcast_to(np.uint8(0), (8000, 8000, 3))
-    file = film(np.zeros((8, 8, 3), np.uint8), PhotometricInterpretation="RGB", Rows=8000, Columns=8000)
+    file = image(np.zeros((8, 8, 3), np.uint8), PhotometricInterpretation="RGB", Rows=8000, Columns=8000)
     for source in (wide, file):
         with pytest.raises(TooLargeError, match="at most 53,333,333 pixels, got 8000 x 8000"):
             radiograph.read(source)
@@ -257,7 +257,7 @@ def test_a_colour_picture_is_too_large_where_its_samples_are() -> None:
 
 @pytest.mark.parametrize("kind", ["elements", "items", "items of a known length", "sequences in sequences"])
 def test_a_dicom_header_of_millions_of_parts_is_not_read_to_its_end(kind: str) -> None:
-    plain = film(DEEP, Modality="DX")
+    plain = image(DEEP, Modality="DX")
     start = plain.index(b"\x08\0\x60\0CS")
     sequence, item = b"\x08\0\x18\x22SQ\0\0", b"\xfe\xff\0\xe0"
     endless, n = b"\xff" * 4, 1_500_000
@@ -298,7 +298,7 @@ def test_a_jpeg_2000_with_precincts_of_a_pixel_is_too_large() -> None:
         radiograph.read(compressed(DEEP, frame[: at + 2] + style + frame[at + 2 + length :], JPEG2000Lossless))
 
 
-def test_run_lengths_never_grow_beyond_their_picture() -> None:
+def test_run_lengths_never_grow_beyond_their_image() -> None:
     header = struct.pack("<16I", 2, 64, 64 + 2_000_000, *[0] * 13)
     before = megabytes()
     assert radiograph.read(compressed(RAMP, header + b"\x81\0" * 2_000_000, RLELossless)).pixels.shape == RAMP.shape
@@ -310,10 +310,10 @@ def test_run_lengths_never_grow_beyond_their_picture() -> None:
 
 @pytest.fixture
 def trouble(tmp_path: Path) -> tuple[Path, int]:
-    """A folder with 3 films under names that break tables, and a file of each kind of trouble; and how many files."""
-    folder = tmp_path / "films"
+    """A folder with 3 images under names that break tables, and a file of each kind of trouble; and how many files."""
+    folder = tmp_path / "images"
     (folder / "deep").mkdir(parents=True)
-    good = saved("PNG", Image.fromarray(drawn_film(0, 5)))
+    good = saved("PNG", Image.fromarray(drawn_image(0, 5)))
     for name in (
         b'=1+1",;\t\r\n.png',
         b"\xff\xfe\x1b[31mred\x1b[0m.png",
@@ -324,9 +324,9 @@ def trouble(tmp_path: Path) -> tuple[Path, int]:
     (folder / "empty.dcm").touch()
     (folder / "cut.png").write_bytes(good[: len(good) // 2])
     (folder / "bomb.jpg").write_bytes(scans(saved("JPEG", progressive=True), 5000))
-    (folder / "absurd.dcm").write_bytes(film(RAMP, Rows=60000, Columns=60000))
-    (folder / "ct.dcm").write_bytes(film(RAMP, Modality="CT"))
-    (folder / "report.dcm").write_bytes(film(None, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"))
+    (folder / "absurd.dcm").write_bytes(image(RAMP, Rows=60000, Columns=60000))
+    (folder / "ct.dcm").write_bytes(image(RAMP, Modality="CT"))
+    (folder / "report.dcm").write_bytes(image(None, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"))
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     (folder / "itself.png").symlink_to(folder / "itself.png")
     (folder / "deep" / "loop").symlink_to(folder)
@@ -370,17 +370,17 @@ def predict(model: Path, folder: Path, style: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def real_film(data: Path) -> dict[str, bytes]:
+def real_image(data: Path) -> dict[str, bytes]:
     path = min((data / "kermany_original" / "val" / "PNEUMONIA").iterdir())
     return formats(np.asarray(Image.open(path).convert("L").resize((640, 480))))
 
 
-@pytest.mark.films
+@pytest.mark.images
 @pytest.mark.parametrize("name", VICTIMS)
-def test_a_real_film_with_a_flipped_bit_is_refused_or_gets_the_verdict_it_would_have(
-    name: str, real_film: dict[str, bytes]
+def test_a_real_image_with_a_flipped_bit_is_rejected_or_gets_the_finding_it_would_have(
+    name: str, real_image: dict[str, bytes]
 ) -> None:
-    whole = real_film[name]
+    whole = real_image[name]
     rng, detector = np.random.default_rng(0), Detector()
     flipped = []
     for place in rng.integers(len(whole) // 10, len(whole), 12):  # beyond the header
@@ -393,7 +393,7 @@ def test_a_real_film_with_a_flipped_bit_is_refused_or_gets_the_verdict_it_would_
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_every_trouble_has_its_row_and_every_film_its_verdict(tiny_model: Path, trouble: tuple[Path, int]) -> None:
+def test_every_trouble_has_its_row_and_every_image_its_finding(tiny_model: Path, trouble: tuple[Path, int]) -> None:
     folder, n = trouble
     lines = predict(tiny_model, folder, "json").split("\n")
     rows = [json.loads(line) for line in lines if line]

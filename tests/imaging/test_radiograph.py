@@ -1,4 +1,4 @@
-"""`radiograph`: whatever a film comes as, the same pixels; whatever is no film, one of the few errors."""
+"""`radiograph`: whatever an image comes as, the same pixels; whatever is no image, one of the few errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.brightness import LUMA
 from pneumoscope.imaging.radiograph import MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
 from pneumoscope.imaging.raster import MOST_LEFT_OVER
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -110,9 +110,9 @@ def tiff(
     return head + data + struct.pack(f"{order}H", len(fields)) + entries + bytes(4) + beyond
 
 
-def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -138,18 +138,18 @@ def brightness(values: NDArray[Any], bits: int) -> NDArray[Any]:
     return np.asarray(gray * unit[..., -1] if unit.shape[-1] in (2, 4) else gray)
 
 
-FILM = drawn_film(1, seed=3, size=48)
-COLOUR = np.stack([FILM, FILM // 2, 255 - FILM], axis=-1)
+IMAGE = drawn_image(1, seed=3, size=48)
+COLOUR = np.stack([IMAGE, IMAGE // 2, 255 - IMAGE], axis=-1)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_is_read_in_gray_in_colour_and_in_print_colours(mode: str, progressive: bool) -> None:
-    picture = Image.fromarray(FILM).convert(mode)
-    film = read(saved(picture, "JPEG", quality=95, subsampling=0, progressive=progressive))
-    assert (film.format, film.bits, film.notes) == ("JPEG", 8, ())
-    assert film.pixels.dtype == np.float32
-    assert np.abs(film.pixels - FILM / 255).max() < 0.03
+    original = Image.fromarray(IMAGE).convert(mode)
+    image = read(saved(original, "JPEG", quality=95, subsampling=0, progressive=progressive))
+    assert (image.format, image.bits, image.notes) == ("JPEG", 8, ())
+    assert image.pixels.dtype == np.float32
+    assert np.abs(image.pixels - IMAGE / 255).max() < 0.03
 
 
 def test_colour_is_weighed_to_brightness() -> None:
@@ -160,20 +160,20 @@ def test_colour_is_weighed_to_brightness() -> None:
         assert np.allclose(read(saved(Image.fromarray(one), "PNG")).pixels, weight, atol=EXACT)
 
 
-def test_of_a_camera_s_several_pictures_the_first_is_read() -> None:
-    one, two = Image.fromarray(FILM), Image.fromarray(255 - FILM)
-    film = read(saved(one, "MPO", save_all=True, append_images=[two], quality=95))
-    assert film.format == "JPEG"
-    assert np.abs(film.pixels - FILM / 255).max() < 0.03
+def test_of_a_camera_s_several_images_the_first_is_read() -> None:
+    one, two = Image.fromarray(IMAGE), Image.fromarray(255 - IMAGE)
+    image = read(saved(one, "MPO", save_all=True, append_images=[two], quality=95))
+    assert image.format == "JPEG"
+    assert np.abs(image.pixels - IMAGE / 255).max() < 0.03
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
 def test_a_gray_png_of_every_depth_is_read_exactly(depth: int, interlaced: bool) -> None:
     values = noise(13, 11, bits=depth)
-    film = read(png(values, depth, interlaced=interlaced))
-    assert (film.format, film.bits) == ("PNG", depth if depth in (1, 16) else 8)
-    assert np.abs(film.pixels - brightness(values, depth)).max() < EXACT
+    image = read(png(values, depth, interlaced=interlaced))
+    assert (image.format, image.bits) == ("PNG", depth if depth in (1, 16) else 8)
+    assert np.abs(image.pixels - brightness(values, depth)).max() < EXACT
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -181,24 +181,24 @@ def test_a_gray_png_of_every_depth_is_read_exactly(depth: int, interlaced: bool)
 @pytest.mark.parametrize("channels", [2, 3, 4], ids=["LA", "RGB", "RGBA"])
 def test_a_png_in_colour_or_with_transparency_keeps_its_depth(channels: int, depth: int, interlaced: bool) -> None:
     values = noise(13, 11, channels, bits=depth)
-    film = read(png(values, depth, interlaced=interlaced))
-    assert (film.format, film.bits) == ("PNG", depth)
-    assert np.abs(film.pixels - brightness(values, depth)).max() < EXACT
+    image = read(png(values, depth, interlaced=interlaced))
+    assert (image.format, image.bits) == ("PNG", depth)
+    assert np.abs(image.pixels - brightness(values, depth)).max() < EXACT
 
 
 def test_a_palette_is_looked_up() -> None:
-    picture = Image.fromarray(COLOUR).quantize(64)
-    expected = brightness(np.asarray(picture.convert("RGB")), 8)
-    assert np.abs(read(saved(picture, "PNG")).pixels - expected).max() < EXACT
-    assert np.abs(read(saved(picture, "TIFF")).pixels - expected).max() < EXACT
+    image = Image.fromarray(COLOUR).quantize(64)
+    expected = brightness(np.asarray(image.convert("RGB")), 8)
+    assert np.abs(read(saved(image, "PNG")).pixels - expected).max() < EXACT
+    assert np.abs(read(saved(image, "TIFF")).pixels - expected).max() < EXACT
 
 
 def test_transparency_in_a_palette_is_laid_over_black() -> None:
-    picture = Image.fromarray(COLOUR).quantize(64)
+    original = Image.fromarray(COLOUR).quantize(64)
     alphas = np.linspace(0, 255, 64).astype(np.uint8)
-    film = read(saved(picture, "PNG", transparency=alphas.tobytes()))
-    opaque = brightness(np.asarray(picture.convert("RGB")), 8)
-    assert np.abs(film.pixels - opaque * alphas[np.asarray(picture)] / 255).max() < EXACT
+    image = read(saved(original, "PNG", transparency=alphas.tobytes()))
+    opaque = brightness(np.asarray(original.convert("RGB")), 8)
+    assert np.abs(image.pixels - opaque * alphas[np.asarray(original)] / 255).max() < EXACT
 
 
 @pytest.mark.parametrize("depth", [8, 16])
@@ -206,11 +206,11 @@ def test_transparency_in_a_palette_is_laid_over_black() -> None:
 def test_the_one_transparent_colour_of_a_png_is_black(depth: int, channels: int) -> None:
     values = noise(7, 5, channels, bits=depth)
     key = struct.pack(f">{channels}H", *values[3, 2])
-    film = read(png(values[..., 0] if channels == 1 else values, depth, (b"tRNS", key)))
+    image = read(png(values[..., 0] if channels == 1 else values, depth, (b"tRNS", key)))
     expected = brightness(values[..., 0] if channels == 1 else values, depth)
     assert expected[3, 2] > 0
     expected[3, 2] = 0
-    assert np.abs(film.pixels - expected).max() < EXACT
+    assert np.abs(image.pixels - expected).max() < EXACT
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -219,9 +219,9 @@ def test_a_gray_tiff_is_read_exactly(dtype: str, deflated: bool) -> None:
     bits = np.iinfo(dtype).bits
     values = noise(6, 9, bits=bits).astype(dtype)
     for order in "<>":
-        film = read(tiff(values, 1, order=order, deflated=deflated))
-        assert (film.format, film.bits) == ("TIFF", bits)
-        assert np.abs(film.pixels - brightness(values, bits)).max() < EXACT
+        image = read(tiff(values, 1, order=order, deflated=deflated))
+        assert (image.format, image.bits) == ("TIFF", bits)
+        assert np.abs(image.pixels - brightness(values, bits)).max() < EXACT
 
 
 @pytest.mark.parametrize("values", [noise(6, 9, bits=8).astype(np.uint8), noise(6, 9), noise(6, 9) / np.float32(65535)])
@@ -237,16 +237,16 @@ def test_a_tiff_that_is_white_where_it_is_zero_is_turned_round(values: NDArray[A
 @pytest.mark.parametrize(("channels", "extra"), [(3, None), (4, 0), (4, 2)], ids=["RGB", "RGBX", "RGBA"])
 def test_a_tiff_in_16_bit_colour_keeps_its_depth(channels: int, extra: int | None, order: str, deflated: bool) -> None:
     values = noise(6, 9, channels)
-    film = read(tiff(values, 2, order=order, deflated=deflated, tags={} if extra is None else {338: extra}))
+    image = read(tiff(values, 2, order=order, deflated=deflated, tags={} if extra is None else {338: extra}))
     expected = brightness(values if extra else values[..., :3], 16)
-    assert (film.format, film.bits) == ("TIFF", 16)
-    assert np.abs(film.pixels - expected).max() < EXACT
+    assert (image.format, image.bits) == ("TIFF", 16)
+    assert np.abs(image.pixels - expected).max() < EXACT
 
 
 def test_a_tiff_stored_as_differences_is_added_up() -> None:
     values = noise(6, 9, 3)
-    film = read(tiff(values, 2, deflated=True, predicted=True))
-    assert np.abs(film.pixels - brightness(values, 16)).max() < EXACT
+    image = read(tiff(values, 2, deflated=True, predicted=True))
+    assert np.abs(image.pixels - brightness(values, 16)).max() < EXACT
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
@@ -254,17 +254,17 @@ def test_a_tiff_stored_as_differences_is_added_up() -> None:
 def test_a_packed_tiff_is_read_exactly(compression: str, dtype: str) -> None:
     bits = np.iinfo(dtype).bits
     values = noise(16, 16, bits=bits).astype(dtype)
-    film = read(saved(Image.fromarray(values), "TIFF", compression=compression))
-    assert np.abs(film.pixels - brightness(values, bits)).max() < EXACT
+    image = read(saved(Image.fromarray(values), "TIFF", compression=compression))
+    assert np.abs(image.pixels - brightness(values, bits)).max() < EXACT
 
 
 @pytest.mark.parametrize("deflated", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_floating_point_tiff_is_taken_as_it_is(order: str, deflated: bool) -> None:
     values = np.random.default_rng(0).random((6, 9), dtype=np.float32)
-    film = read(tiff(values, 1, order=order, deflated=deflated))
-    assert film.bits == 0
-    assert np.array_equal(film.pixels, values)
+    image = read(tiff(values, 1, order=order, deflated=deflated))
+    assert image.bits == 0
+    assert np.array_equal(image.pixels, values)
 
 
 @pytest.mark.parametrize("dtype", ["uint32", "int32", "int16"])
@@ -272,15 +272,15 @@ def test_a_tiff_of_other_integers_keeps_the_order_of_its_levels(dtype: str) -> N
     info = np.iinfo(dtype)
     values = np.linspace(info.min, info.max, 48).astype(dtype).reshape(6, 8)
     for deflated in (False, True):
-        film = read(tiff(values, 1, deflated=deflated))
-        assert np.abs(film.pixels - np.linspace(0, 1, 48).reshape(6, 8)).max() < 1e-4
+        image = read(tiff(values, 1, deflated=deflated))
+        assert np.abs(image.pixels - np.linspace(0, 1, 48).reshape(6, 8)).max() < 1e-4
 
 
 @pytest.mark.parametrize(
     ("photometric", "tags"), [(2, {284: 2}), (2, {338: 1}), (5, {})], ids=["plane by plane", "premultiplied", "CMYK"]
 )
 @pytest.mark.parametrize("deflated", [False, True])
-def test_16_bit_colour_that_would_lose_its_depth_is_refused(
+def test_16_bit_colour_that_would_lose_its_depth_is_rejected(
     photometric: int, tags: dict[int, int], deflated: bool
 ) -> None:
     values = noise(6, 9, 3 if 284 in tags else 4)
@@ -289,13 +289,13 @@ def test_16_bit_colour_that_would_lose_its_depth_is_refused(
 
 
 def test_of_several_pages_the_first_is_read_and_a_note_says_so() -> None:
-    pages = [Image.fromarray(FILM), Image.fromarray(255 - FILM)]
-    film = read(saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
-    assert film.notes == ("first_frame_only",)
-    assert np.abs(film.pixels - FILM / 255).max() < EXACT
-    film = read(saved(pages[0], "PNG", save_all=True, append_images=pages[1:]))
-    assert film.notes == ("first_frame_only",)
-    assert np.abs(film.pixels - FILM / 255).max() < EXACT
+    pages = [Image.fromarray(IMAGE), Image.fromarray(255 - IMAGE)]
+    image = read(saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    assert image.notes == ("first_frame_only",)
+    assert np.abs(image.pixels - IMAGE / 255).max() < EXACT
+    image = read(saved(pages[0], "PNG", save_all=True, append_images=pages[1:]))
+    assert image.notes == ("first_frame_only",)
+    assert np.abs(image.pixels - IMAGE / 255).max() < EXACT
 
 
 # 16 bits are never clipped to 8
@@ -323,23 +323,23 @@ def test_two_neighbouring_16_bit_levels_stay_two(level: int) -> None:
         assert abs(light - dark) * 65535 == pytest.approx(1, abs=0.02)
 
 
-def test_a_12_bit_film_in_a_16_bit_file_fills_the_range() -> None:
-    film = read(png(noise(6, 9, bits=12), 16))
-    assert film.bits == 12
-    assert film.pixels.max() == 1.0
+def test_a_12_bit_image_in_a_16_bit_file_fills_the_range() -> None:
+    image = read(png(noise(6, 9, bits=12), 16))
+    assert image.bits == 12
+    assert image.pixels.max() == 1.0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_a_film_is_turned_upright_as_pillow_turns_it(kind: str, orientation: int) -> None:
+def test_an_image_is_turned_upright_as_pillow_turns_it(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = saved(Image.fromarray(drawn_film(1, seed=3)[:, :20]), kind, exif=exif)
+    data = saved(Image.fromarray(drawn_image(1, seed=3)[:, :20]), kind, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))) / 255
     assert expected.shape == ((20, 32) if orientation > 4 else (32, 20))
-    film = read(data)
-    assert film.pixels.shape == expected.shape
-    assert np.abs(film.pixels - expected).max() < EXACT
+    image = read(data)
+    assert image.pixels.shape == expected.shape
+    assert np.abs(image.pixels - expected).max() < EXACT
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -362,9 +362,9 @@ def test_16_bit_colour_is_turned_upright_once(orientation: int) -> None:
         tiff(values, 2, tags={274: orientation}),
         tiff(values, 2, tags={274: orientation}, deflated=True),
     ):
-        film = read(data)
-        assert film.pixels.shape == upright.shape[:2]
-        assert np.abs(film.pixels - brightness(upright, 16)).max() < EXACT
+        image = read(data)
+        assert image.pixels.shape == upright.shape[:2]
+        assert np.abs(image.pixels - brightness(upright, 16)).max() < EXACT
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
@@ -373,32 +373,32 @@ def test_an_array_of_unsigned_integers_is_scaled_by_its_depth(dtype: str, shape:
     bits = np.iinfo(dtype).bits
     values = (np.random.default_rng(0).random(shape) * np.iinfo(dtype).max).astype(dtype)
     values.flat[0] = np.iinfo(dtype).max
-    film = read(values)
-    assert (film.format, film.bits, film.notes) == ("array", bits, ())
+    image = read(values)
+    assert (image.format, image.bits, image.notes) == ("array", bits, ())
     expected = brightness(values[..., 0] if shape[-1] == 1 else values, bits)
-    assert np.abs(film.pixels - expected).max() < EXACT
+    assert np.abs(image.pixels - expected).max() < EXACT
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
 def test_an_array_of_signed_integers_fills_the_range_from_its_smallest(dtype: str) -> None:
     info = np.iinfo(dtype)
-    film = read(np.array([[info.min, 0, info.max]], dtype=dtype))
-    assert film.bits == info.bits
-    assert film.pixels[0] == pytest.approx([0.0, 0.5, 1.0], abs=0.003)
+    image = read(np.array([[info.min, 0, info.max]], dtype=dtype))
+    assert image.bits == info.bits
+    assert image.pixels[0] == pytest.approx([0.0, 0.5, 1.0], abs=0.003)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble"])
 def test_an_array_of_floats_in_0_to_1_is_taken_as_it_is_and_any_other_is_stretched(dtype: str) -> None:
-    film = read(np.array([[0.25, 0.5, 0.75]], dtype=dtype))
-    assert film.bits == 0
-    assert film.pixels.tolist() == [[0.25, 0.5, 0.75]]
+    image = read(np.array([[0.25, 0.5, 0.75]], dtype=dtype))
+    assert image.bits == 0
+    assert image.pixels.tolist() == [[0.25, 0.5, 0.75]]
     assert read(np.array([[-10, 0, 10]], dtype=dtype)).pixels.tolist() == [[0.0, 0.5, 1.0]]
     assert read(np.array([[7, 7]], dtype=dtype)).pixels.tolist() == [[0.0, 0.0]]
 
 
 def test_an_array_of_booleans_is_black_and_white() -> None:
-    film = read(np.array([[True, False]]))
-    assert (film.bits, film.pixels.tolist()) == (1, [[1.0, 0.0]])
+    image = read(np.array([[True, False]]))
+    assert (image.bits, image.pixels.tolist()) == (1, [[1.0, 0.0]])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -416,12 +416,12 @@ def test_an_array_with_a_value_that_is_no_number_is_unreadable(value: float) -> 
         np.zeros((2, 5, 5, 3)),
         np.array(0.5),
         np.zeros((5, 5), dtype=complex),
-        np.array([["film"]]),
+        np.array([["image"]]),
         np.array([[None]]),
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
-def test_an_array_that_is_no_picture_is_unsupported(array: NDArray[Any]) -> None:
+def test_an_array_that_is_no_image_is_unsupported(array: NDArray[Any]) -> None:
     with pytest.raises(UnsupportedError, match=r"Expected an array .*, got "):
         read(array)
 
@@ -460,39 +460,39 @@ def test_the_same_pixels_come_through_a_path_bytes_and_an_array(
 ) -> None:
     values = noise(*shape, bits=depth)
     data = png(values, depth)
-    (tmp_path / "film.png").write_bytes(data)
+    (tmp_path / "image.png").write_bytes(data)
     array = read(values if depth == 16 else values.astype(np.uint8)).pixels
-    for source in (tmp_path / "film.png", str(tmp_path / "film.png"), data):
+    for source in (tmp_path / "image.png", str(tmp_path / "image.png"), data):
         assert np.array_equal(read(source).pixels, array)
 
 
-@pytest.mark.parametrize("name", ["film", "film.txt", "film.jpg", "film\n.png", "-", "日本.png", "film\udcff.png"])
+@pytest.mark.parametrize("name", ["image", "image.txt", "image.jpg", "image\n.png", "-", "日本.png", "image\udcff.png"])
 def test_the_name_of_a_file_does_not_matter(tmp_path: Path, name: str) -> None:
     try:
-        (tmp_path / name).write_bytes(png(FILM, 8))
+        (tmp_path / name).write_bytes(png(IMAGE, 8))
     except (OSError, UnicodeEncodeError):
-        pytest.skip("this file system refuses the name")
-    assert np.abs(read(tmp_path / name).pixels - FILM / 255).max() < EXACT
+        pytest.skip("this file system rejects the name")
+    assert np.abs(read(tmp_path / name).pixels - IMAGE / 255).max() < EXACT
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
-    for path in (tmp_path / "film.png", tmp_path / "no" / "film.png", "film\0.png"):
+    for path in (tmp_path / "image.png", tmp_path / "no" / "image.png", "image\0.png"):
         with pytest.raises(NotFoundError, match="Expected "):
             read(path)
 
 
 def test_an_empty_file_is_unreadable(tmp_path: Path) -> None:
-    (tmp_path / "film.png").touch()
-    for source in (tmp_path / "film.png", b""):
+    (tmp_path / "image.png").touch()
+    for source in (tmp_path / "image.png", b""):
         with pytest.raises(UnreadableError, match="empty file: copy it again"):
             read(source)
 
 
 @pytest.mark.parametrize("data", [b"Patient has pneumonia.", b"%PDF-1.7", b"GIF89a", b"BM", b"\0" * 1000, b"\x89PN"])
-def test_what_is_no_picture_is_unsupported_whatever_its_name(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "film.png").write_bytes(data)
+def test_what_is_no_image_is_unsupported_whatever_its_name(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "image.png").write_bytes(data)
     with pytest.raises(UnsupportedError, match="Expected a JPEG, PNG, TIFF or DICOM file, got something else"):
-        read(tmp_path / "film.png")
+        read(tmp_path / "image.png")
 
 
 def test_a_folder_is_unsupported(tmp_path: Path) -> None:
@@ -502,35 +502,35 @@ def test_a_folder_is_unsupported(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_is_unsupported_and_never_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "film.png")
+    os.mkfifo(tmp_path / "image.png")
     with pytest.raises(UnsupportedError, match="got a pipe"):
-        read(tmp_path / "film.png")
+        read(tmp_path / "image.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_file_that_may_not_be_read_is_unreadable(tmp_path: Path) -> None:
-    (tmp_path / "film.png").write_bytes(png(FILM, 8))
-    (tmp_path / "film.png").chmod(0)
+    (tmp_path / "image.png").write_bytes(png(IMAGE, 8))
+    (tmp_path / "image.png").chmod(0)
     with pytest.raises(UnreadableError, match=r"Permission denied.*check its permissions"):
-        read(tmp_path / "film.png")
+        read(tmp_path / "image.png")
 
 
 def test_a_link_to_itself_is_unreadable_and_permissions_are_not_blamed(tmp_path: Path) -> None:
-    (tmp_path / "film.png").symlink_to(tmp_path / "film.png")
+    (tmp_path / "image.png").symlink_to(tmp_path / "image.png")
     with pytest.raises(UnreadableError, match="check its links"):
-        read(tmp_path / "film.png")
+        read(tmp_path / "image.png")
 
 
 def test_an_enormous_file_is_too_large_and_never_read(tmp_path: Path) -> None:
-    with (tmp_path / "film.png").open("wb") as file:
+    with (tmp_path / "image.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # takes no room
     with pytest.raises(TooLargeError, match=r"at most 1,000,000,000 bytes, got 1,000,000,001"):
-        read(tmp_path / "film.png")
+        read(tmp_path / "image.png")
 
 
 def header(kind: str, side: int) -> bytes:
-    """A picture that claims to be enormous and holds next to nothing."""
-    data = {"PNG": png(FILM, 8), "JPEG": saved(Image.fromarray(FILM), "JPEG"), "TIFF": tiff(FILM, 1)}[kind]
+    """An image that claims to be enormous and holds next to nothing."""
+    data = {"PNG": png(IMAGE, 8), "JPEG": saved(Image.fromarray(IMAGE), "JPEG"), "TIFF": tiff(IMAGE, 1)}[kind]
     if kind == "PNG":
         head = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
         return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
@@ -541,7 +541,7 @@ def header(kind: str, side: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 @pytest.mark.parametrize("side", [9_000, 60_000])
-def test_an_enormous_picture_is_too_large_before_it_is_decoded(kind: str, side: int) -> None:
+def test_an_enormous_image_is_too_large_before_it_is_decoded(kind: str, side: int) -> None:
     start = time.perf_counter()
     with pytest.raises(TooLargeError, match=f"at most {MAX_PIXELS:,} pixels, got {side} x {side}"):
         read(header(kind, side))
@@ -554,9 +554,9 @@ def test_an_enormous_array_is_too_large() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "progressive JPEG", "colour JPEG"])
-def test_a_jpeg_without_its_end_is_never_a_half_gray_film(kind: str) -> None:
-    picture = Image.fromarray(COLOUR if "colour" in kind else FILM)
-    data = saved(picture, "JPEG", progressive="progressive" in kind)
+def test_a_jpeg_without_its_end_is_never_a_half_gray_image(kind: str) -> None:
+    image = Image.fromarray(COLOUR if "colour" in kind else IMAGE)
+    data = saved(image, "JPEG", progressive="progressive" in kind)
     for cut in range(3, len(data)):
         with pytest.raises(UnreadableError):
             read(data[:cut])
@@ -565,8 +565,8 @@ def test_a_jpeg_without_its_end_is_never_a_half_gray_film(kind: str) -> None:
 @pytest.mark.parametrize("size", [None, 16])
 @pytest.mark.parametrize("damage", ["cut", "zeroed", "shifted"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_jpeg_with_damage_that_decoders_pass_over_is_refused(mode: str, damage: str, size: int | None) -> None:
-    whole = saved(Image.fromarray(drawn_film(1, 3, 64)).convert(mode), "JPEG")
+def test_a_jpeg_with_damage_that_decoders_pass_over_is_rejected(mode: str, damage: str, size: int | None) -> None:
+    whole = saved(Image.fromarray(drawn_image(1, 3, 64)).convert(mode), "JPEG")
     half = len(whole) // 2 + 100
     rest = {"cut": b"", "zeroed": bytes(len(whole) - half - 2), "shifted": whole[half + 200 : -2]}[damage]
     assert read(whole, at_least=size).pixels.size
@@ -574,11 +574,11 @@ def test_a_jpeg_with_damage_that_decoders_pass_over_is_refused(mode: str, damage
         read(whole[:half] + rest + whole[-2:], at_least=size)
 
 
-@pytest.mark.parametrize("picture", [FILM, COLOUR], ids=["gray", "colour"])
+@pytest.mark.parametrize("image", [IMAGE, COLOUR], ids=["gray", "colour"])
 def test_a_jpeg_with_a_few_bytes_too_many_at_its_end_is_read_and_one_with_more_is_damaged(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
 ) -> None:
-    whole = saved(Image.fromarray(picture), "JPEG")
+    whole = saved(Image.fromarray(image), "JPEG")
     found = read(whole[:-2] + bytes(MOST_LEFT_OVER) + whole[-2:])
     assert np.array_equal(found.pixels, read(whole).pixels)
     with pytest.raises(UnreadableError, match="cannot be decoded"):
@@ -593,8 +593,8 @@ def zeroed(jpeg: bytes) -> bytes:
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_harmless_fault_of_a_jpeg_does_not_hide_damage(mode: str) -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 128), dtype=np.uint8)).convert(mode)
-    whole = saved(picture, "JPEG", quality=90, restart_marker_rows=1)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 128), dtype=np.uint8)).convert(mode)
+    whole = saved(image, "JPEG", quality=90, restart_marker_rows=1)
     assert whole[6:13] == b"JFIF\0\1\1"
     unknown = whole[:11] + b"\2" + whole[12:]  # a revision that libjpeg remarks on
     assert np.array_equal(read(unknown).pixels, read(whole).pixels)
@@ -622,67 +622,69 @@ def test_colours_of_any_sampling_are_read(sampling: str) -> None:
 
 
 @pytest.mark.parametrize("values", [np.uint16(4095), np.int32(70_000), np.float32(300.0)])
-def test_a_film_of_many_pixels_is_scaled_throughout(values: np.generic) -> None:
-    film = (np.linspace(0, 1, 300 * 301).reshape(300, 301) * float(values)).astype(values.dtype)
-    assert read(film).pixels == pytest.approx(film / values, abs=2e-4)
+def test_an_image_of_many_pixels_is_scaled_throughout(values: np.generic) -> None:
+    image = (np.linspace(0, 1, 300 * 301).reshape(300, 301) * float(values)).astype(values.dtype)
+    assert read(image).pixels == pytest.approx(image / values, abs=2e-4)
 
 
 @pytest.mark.parametrize(
-    "source", [None, 3, io.BytesIO(b"film"), Image.fromarray(FILM)], ids=lambda it: type(it).__name__
+    "source", [None, 3, io.BytesIO(b"image"), Image.fromarray(IMAGE)], ids=lambda it: type(it).__name__
 )
 def test_what_is_no_source_is_unsupported(source: object) -> None:
     with pytest.raises(UnsupportedError, match="Expected a path, the bytes of a file or an array, got"):
         read(source)  # type: ignore[arg-type]
 
 
-def test_a_jpeg_without_its_end_is_refused_even_where_pillow_was_told_to_take_it(
+def test_a_jpeg_without_its_end_is_rejected_even_where_pillow_was_told_to_take_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    data = saved(Image.fromarray(FILM), "JPEG")
+    data = saved(Image.fromarray(IMAGE), "JPEG")
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    with pytest.raises(UnreadableError, match="The end of the picture is missing: copy it again"):
+    with pytest.raises(UnreadableError, match="The end of the image is missing: copy it again"):
         read(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        png(FILM, 8),
+        png(IMAGE, 8),
         png(noise(9, 9, 3), 16),
-        tiff(FILM, 1),
+        tiff(IMAGE, 1),
         tiff(noise(9, 9, 3), 2, deflated=True),
-        saved(Image.fromarray(FILM), "TIFF", compression="tiff_lzw"),
+        saved(Image.fromarray(IMAGE), "TIFF", compression="tiff_lzw"),
     ],
     ids=["PNG", "PNG 16", "TIFF", "TIFF deflated", "TIFF LZW"],
 )
-def test_a_picture_cut_anywhere_is_unreadable_or_whole(data: bytes) -> None:
+def test_an_image_cut_anywhere_is_unreadable_or_whole(data: bytes) -> None:
     whole = read(data).pixels
-    refused = 0
+    rejected = 0
     for cut in range(8, len(data), 7):
         found = outcome(data[:cut])
         if isinstance(found, Radiograph):
             assert np.array_equal(found.pixels, whole)
         else:
             assert isinstance(found, UnreadableError)
-            refused += 1
-    assert refused > 0.9 * (len(data) - 8) / 7
+            rejected += 1
+    assert rejected > 0.9 * (len(data) - 8) / 7
 
 
 VICTIMS = (
     saved(Image.fromarray(COLOUR), "JPEG"),
     saved(
-        Image.fromarray(FILM), "JPEG", progressive=True, exif=bytes.fromhex("45786966000049492a0008000000010012010300")
+        Image.fromarray(IMAGE), "JPEG", progressive=True, exif=bytes.fromhex("45786966000049492a0008000000010012010300")
     ),
-    png(FILM, 8),
+    png(IMAGE, 8),
     png(noise(9, 9, 2), 16, interlaced=True),
     png(noise(9, 9, 3), 16, (b"tRNS", bytes(6))),
     saved(Image.fromarray(COLOUR).quantize(64), "PNG", transparency=bytes(range(64))),
-    saved(Image.fromarray(FILM), "PNG", save_all=True, append_images=[Image.fromarray(255 - FILM)]),
-    tiff(FILM, 1),
+    saved(Image.fromarray(IMAGE), "PNG", save_all=True, append_images=[Image.fromarray(255 - IMAGE)]),
+    tiff(IMAGE, 1),
     tiff(noise(9, 9, 3), 2, order=">"),
     tiff(noise(9, 9, 4), 2, deflated=True, tags={338: 2, 274: 6}),
     tiff(noise(9, 9) / np.float32(65535), 0, deflated=True, order=">"),
-    saved(Image.fromarray(FILM), "TIFF", compression="tiff_lzw", save_all=True, append_images=[Image.fromarray(FILM)]),
+    saved(
+        Image.fromarray(IMAGE), "TIFF", compression="tiff_lzw", save_all=True, append_images=[Image.fromarray(IMAGE)]
+    ),
     saved(Image.fromarray(COLOUR), "TIFF", compression="jpeg"),
 )
 
@@ -694,7 +696,7 @@ VICTIMS = (
 )
 @settings(CALM, max_examples=600)
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
-def test_a_damaged_picture_gives_a_film_or_one_of_our_errors(
+def test_a_damaged_image_gives_an_image_or_one_of_our_errors(
     data: bytes, flips: list[tuple[float, int]], keep: float
 ) -> None:
     damaged = bytearray(data)
@@ -713,7 +715,7 @@ def test_a_damaged_picture_gives_a_film_or_one_of_our_errors(
 def test_reading_in_threads_leaves_the_filters_of_warnings_alone() -> None:
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(read, [png(FILM, 8), saved(Image.fromarray(FILM), "JPEG")] * 100))
+        list(pool.map(read, [png(IMAGE, 8), saved(Image.fromarray(IMAGE), "JPEG")] * 100))
     assert list(warnings.filters) == before
 
 
@@ -721,18 +723,18 @@ def test_pillow_s_own_limit_lies_above_ours(monkeypatch: pytest.MonkeyPatch) -> 
     assert Image.MAX_IMAGE_PIXELS is not None
     assert Image.MAX_IMAGE_PIXELS > MAX_PIXELS
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # as if another library had set it
-    for data in (png(FILM, 8), saved(Image.fromarray(FILM), "JPEG")):
-        assert read(data).pixels.shape == FILM.shape
+    for data in (png(IMAGE, 8), saved(Image.fromarray(IMAGE), "JPEG")):
+        assert read(data).pixels.shape == IMAGE.shape
 
 
 def test_pillow_s_remarks_on_metadata_are_not_shown(tmp_path: Path) -> None:
-    data = tiff(FILM, 1, tags={274: 1})
+    data = tiff(IMAGE, 1, tags={274: 1})
     entry = data.rindex(struct.pack("<HHI", 274, 3, 1))
-    (tmp_path / "film.tif").write_bytes(data[:entry] + struct.pack("<HHII", 274, 3, 9, 2**31) + data[entry + 12 :])
+    (tmp_path / "image.tif").write_bytes(data[:entry] + struct.pack("<HHII", 274, 3, 9, 2**31) + data[entry + 12 :])
     with pytest.warns(UserWarning, match="."):  # the remark is really made; only this test's filter shows it
-        read(tmp_path / "film.tif")
+        read(tmp_path / "image.tif")
     program = "import sys; from pneumoscope.imaging import radiograph; radiograph.read(sys.argv[1])"
-    ran = subprocess.run([sys.executable, "-c", program, str(tmp_path / "film.tif")], capture_output=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", program, str(tmp_path / "image.tif")], capture_output=True, check=True)
     assert ran.stderr == b""
 
 
@@ -741,7 +743,7 @@ def test_pillow_s_remarks_on_metadata_are_not_shown(tmp_path: Path) -> None:
     st.integers(1, 40),
 )
 @settings(CALM, max_examples=200)
-def test_a_squashed_film_is_a_square_and_never_darker_or_brighter_than_the_film(
+def test_a_squashed_image_is_a_square_and_never_darker_or_brighter_than_the_image(
     pixels: NDArray[np.float32], size: int
 ) -> None:
     squashed = resize(pixels, size)
@@ -763,7 +765,7 @@ def test_a_squashed_film_is_a_square_and_never_darker_or_brighter_than_the_film(
     st.integers(16, 64),
 )
 @settings(CALM, max_examples=100)
-def test_a_squashed_film_keeps_its_mean_brightness(pixels: NDArray[np.float32], size: int) -> None:
+def test_a_squashed_image_keeps_its_mean_brightness(pixels: NDArray[np.float32], size: int) -> None:
     assert resize(pixels, size).mean() == pytest.approx(pixels.mean(), abs=0.03)
 
 
@@ -772,18 +774,18 @@ def test_shrinking_averages_every_pixel() -> None:
     assert np.abs(resize(checkerboard, 8) - 0.5).max() < 0.02
 
 
-def test_a_wide_film_is_squashed_not_cut() -> None:
-    film = np.zeros((20, 80), dtype=np.float32)
-    film[:, 40:] = 1
-    squashed = resize(film, 10)
+def test_a_wide_image_is_squashed_not_cut() -> None:
+    image = np.zeros((20, 80), dtype=np.float32)
+    image[:, 40:] = 1
+    squashed = resize(image, 10)
     assert np.all(squashed[:, :4] == 0)
     assert np.all(squashed[:, 6:] == 1)
     assert np.ptp(squashed, axis=0).max() == 0
 
 
-def test_a_film_of_the_right_size_stays_as_it_is() -> None:
-    film = read(FILM).pixels
-    assert np.array_equal(resize(film, 48), film)
+def test_an_image_of_the_right_size_stays_as_it_is() -> None:
+    image = read(IMAGE).pixels
+    assert np.array_equal(resize(image, 48), image)
 
 
 def test_files_below_a_folder_are_listed_in_order_without_the_hidden_ones(tmp_path: Path) -> None:
@@ -808,22 +810,22 @@ def test_a_folder_that_may_not_be_opened_is_listed_so_that_reading_it_tells(tmp_
         read(tmp_path / "closed")
 
 
-@pytest.mark.films
-def test_every_real_film_is_read_as_pillow_reads_it(data: Path) -> None:
-    films = sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
-    assert len(films) == 16
-    for path in films:
-        film = read(path)
+@pytest.mark.images
+def test_every_real_image_is_read_as_pillow_reads_it(data: Path) -> None:
+    images = sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
+    assert len(images) == 16
+    for path in images:
+        image = read(path)
         expected = np.asarray(Image.open(path).convert("L")) / 255
-        assert (film.format, film.bits, film.notes) == ("JPEG", 8, ())
-        assert np.abs(film.pixels - expected).max() < 0.003
+        assert (image.format, image.bits, image.notes) == ("JPEG", 8, ())
+        assert np.abs(image.pixels - expected).max() < 0.003
 
 
-def test_films_behind_links_are_listed_and_a_loop_ends(tmp_path: Path) -> None:
-    (tmp_path / "films" / "deep").mkdir(parents=True)
+def test_images_behind_links_are_listed_and_a_loop_ends(tmp_path: Path) -> None:
+    (tmp_path / "images" / "deep").mkdir(parents=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "linked.png").touch()
-    (tmp_path / "films" / "own.png").touch()
-    (tmp_path / "films" / "link").symlink_to(tmp_path / "other")
-    (tmp_path / "films" / "deep" / "loop").symlink_to(tmp_path / "films")
-    assert sorted(path.name for path in radiograph.files(tmp_path / "films")) == ["linked.png", "own.png"]
+    (tmp_path / "images" / "own.png").touch()
+    (tmp_path / "images" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "images" / "deep" / "loop").symlink_to(tmp_path / "images")
+    assert sorted(path.name for path in radiograph.files(tmp_path / "images")) == ["linked.png", "own.png"]

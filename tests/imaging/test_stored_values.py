@@ -14,10 +14,10 @@ from PIL import Image
 from pneumoscope.errors import UnreadableError
 from pneumoscope.imaging import radiograph, stored_values
 from pneumoscope.imaging.stored_values import StoredValues, Window
-from tests.builders.dicoms import film, table
-from tests.conftest import drawn_film
+from tests.builders.dicoms import image, table
+from tests.conftest import drawn_image
 
-CHEST = drawn_film(1, 5, 96).astype(np.uint16) * 16 + 3
+CHEST = drawn_image(1, 5, 96).astype(np.uint16) * 16 + 3
 
 
 def values(stored: StoredValues) -> NDArray[np.float64]:
@@ -43,7 +43,7 @@ def shown(stored: StoredValues) -> NDArray[np.float64]:
     ids=str,
 )
 def test_dicom_values_are_exact_and_shown_as_the_detector_sees_them(header: dict[str, Any]) -> None:
-    data = film(CHEST, **header)
+    data = image(CHEST, **header)
     stored = stored_values.read(data)
     expected = CHEST * float(header.get("RescaleSlope", 1)) + float(header.get("RescaleIntercept", 0))
     np.testing.assert_allclose(values(stored), expected, atol=1e-6)
@@ -54,10 +54,10 @@ def test_dicom_values_are_exact_and_shown_as_the_detector_sees_them(header: dict
 
 def test_windows_and_spacing_are_the_headers() -> None:
     header = {"WindowCenter": [1500, 900], "WindowWidth": [900, 0], "WindowCenterWidthExplanation": ["SOFT", "NONE"]}
-    stored = stored_values.read(film(CHEST, **header, ImagerPixelSpacing=[0.143, 0.139]))
+    stored = stored_values.read(image(CHEST, **header, ImagerPixelSpacing=[0.143, 0.139]))
     assert stored.windows == (Window("SOFT", 1500.0, 900.0),)
     assert stored.spacing == (0.143, 0.139)
-    assert stored_values.read(film(CHEST)).spacing is None
+    assert stored_values.read(image(CHEST)).spacing is None
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -72,24 +72,24 @@ def test_a_gray_image_of_16_bits_keeps_them_all(kind: str) -> None:
 
 def test_an_image_of_8_bits_has_the_brightness_that_is_read() -> None:
     file = io.BytesIO()
-    Image.fromarray(drawn_film(0, 1, 64)).save(file, "PNG")
+    Image.fromarray(drawn_image(0, 1, 64)).save(file, "PNG")
     stored = stored_values.read(file.getvalue())
     np.testing.assert_allclose(values(stored), radiograph.read(file.getvalue()).pixels, atol=1e-4)
 
 
 def test_a_huge_image_is_thinned_out_and_its_spacing_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_values, "MOST_PIXELS", 96 * 96 // 4)
-    stored = stored_values.read(film(CHEST, PixelSpacing=[0.1, 0.2]))
+    stored = stored_values.read(image(CHEST, PixelSpacing=[0.1, 0.2]))
     np.testing.assert_array_equal(values(stored), CHEST[::2, ::2])
     assert stored.spacing == (0.2, 0.4)
 
 
 def test_what_cannot_be_read_is_an_error() -> None:
     with pytest.raises(UnreadableError):
-        stored_values.read(film(CHEST)[:-100])
+        stored_values.read(image(CHEST)[:-100])
 
 
-@pytest.mark.films
+@pytest.mark.images
 def test_a_real_radiograph_is_shown_as_it_is_read(data: Path) -> None:
     file = next((data / "kermany_original" / "val" / "NORMAL").glob("*.jpeg")).read_bytes()
     np.testing.assert_allclose(shown(stored_values.read(file)), radiograph.read(file).pixels, atol=0.01)

@@ -1,4 +1,4 @@
-"""The detector: one finding for each film, in order, whatever the films are."""
+"""The detector: one finding for each image, in order, whatever the images are."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pneumoscope import Detector
 from pneumoscope.errors import NotAChestRadiographError, UnreadableError, UnsupportedError
 from pneumoscope.imaging import radiograph
 from pneumoscope.inference import model_file, runtimes
-from pneumoscope.inference.detector import FILMS_AHEAD, WARNINGS
-from tests.conftest import ROOT, SIZE, drawn_film
+from pneumoscope.inference.detector import IMAGES_AHEAD, WARNINGS
+from tests.conftest import ROOT, SIZE, drawn_image
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def detector(tiny_model: Path) -> Detector:
 
 
 def unseen(n: int) -> list[NDArray[np.uint8]]:
-    return [drawn_film(i % 2, seed=50_000 + i) for i in range(n)]
+    return [drawn_image(i % 2, seed=50_000 + i) for i in range(n)]
 
 
 def test_it_tells_drawn_pneumonias_from_drawn_normals(detector: Detector) -> None:
@@ -43,15 +43,15 @@ def test_probabilities_of_both_classes_sum_to_one(detector: Detector) -> None:
     assert np.allclose(probabilities.sum(axis=1), 1.0)
 
 
-def test_an_array_of_films_is_judged_like_the_films(detector: Detector) -> None:
-    films = unseen(3)
-    assert np.array_equal(detector.predict_proba(np.stack(films)), detector.predict_proba(films))
+def test_an_array_of_images_is_predicted_like_the_images(detector: Detector) -> None:
+    images = unseen(3)
+    assert np.array_equal(detector.predict_proba(np.stack(images)), detector.predict_proba(images))
 
 
-def test_a_film_gets_the_same_probability_alone_and_in_a_crowd(detector: Detector) -> None:
-    films = unseen(25)
-    together = detector.predict_proba(films)
-    alone = np.concatenate([detector.predict_proba([film]) for film in films])
+def test_an_image_gets_the_same_probability_alone_and_in_a_crowd(detector: Detector) -> None:
+    images = unseen(25)
+    together = detector.predict_proba(images)
+    alone = np.concatenate([detector.predict_proba([image]) for image in images])
     assert np.abs(together - alone).max() < 1e-5
 
 
@@ -60,7 +60,7 @@ def test_every_file_has_a_finding_in_order_and_the_bad_ones_have_an_error(
 ) -> None:
     folder = draw_folder(20, 20)
     (folder / "NORMAL" / "broken.png").write_bytes((folder / "NORMAL" / "normal000.png").read_bytes()[:100])
-    (folder / "notes.txt").write_text("not a film")
+    (folder / "notes.txt").write_text("not an image")
     files = list(radiograph.files(folder))
     findings = list(detector.examine(files))
     assert [finding.path for finding in findings] == [str(file) for file in files]
@@ -72,12 +72,12 @@ def test_every_file_has_a_finding_in_order_and_the_bad_ones_have_an_error(
         assert (finding.finding is None) == (finding.error is not None)
 
 
-def test_predict_raises_the_error_of_a_film_that_cannot_be_read(detector: Detector) -> None:
+def test_predict_raises_the_error_of_an_image_that_cannot_be_read(detector: Detector) -> None:
     with pytest.raises(UnreadableError, match="empty"):
-        detector.predict([drawn_film(0, 1), b""])
+        detector.predict([drawn_image(0, 1), b""])
 
 
-def test_films_are_read_only_a_few_batches_ahead(detector: Detector) -> None:
+def test_images_are_read_only_a_few_batches_ahead(detector: Detector) -> None:
     asked = 0
     lock = threading.Lock()
 
@@ -86,47 +86,47 @@ def test_films_are_read_only_a_few_batches_ahead(detector: Detector) -> None:
         while True:
             with lock:
                 asked += 1
-            yield drawn_film(0, asked)
+            yield drawn_image(0, asked)
 
     findings = detector.examine(endless())
     for _ in range(10):
         next(findings)
-    assert asked <= 10 + FILMS_AHEAD * runtimes.WORKERS
+    assert asked <= 10 + IMAGES_AHEAD * runtimes.WORKERS
 
 
-def test_a_film_it_was_trained_on_is_named_as_such(detector: Detector) -> None:
-    trained, new = detector.examine([drawn_film(0, seed=10_000), drawn_film(0, seed=99_999)])
+def test_an_image_it_was_trained_on_is_named_as_such(detector: Detector) -> None:
+    trained, new = detector.examine([drawn_image(0, seed=10_000), drawn_image(0, seed=99_999)])
     assert "seen_in_training" in trained.warnings
     assert "seen_in_training" not in new.warnings
 
 
-def test_a_film_smaller_than_the_network_looks_at_is_warned_about(detector: Detector) -> None:
-    small, large = detector.examine([drawn_film(0, 1, size=SIZE // 2), drawn_film(0, 1, size=2 * SIZE)])
+def test_an_image_smaller_than_the_network_looks_at_is_warned_about(detector: Detector) -> None:
+    small, large = detector.examine([drawn_image(0, 1, size=SIZE // 2), drawn_image(0, 1, size=2 * SIZE)])
     assert "low_resolution" in small.warnings
     assert "low_resolution" not in large.warnings
 
 
 @pytest.mark.parametrize("shape", [(SIZE // 10, SIZE // 10), (SIZE, 4 * SIZE + 1), (4 * SIZE + 1, SIZE)])
 def test_a_strip_and_a_stamp_are_no_chest_radiographs(detector: Detector, shape: tuple[int, int]) -> None:
-    film = np.asarray(Image.fromarray(drawn_film(0, 1, size=SIZE)).resize(shape[::-1]))
-    (finding,) = detector.examine([film])
+    image = np.asarray(Image.fromarray(drawn_image(0, 1, size=SIZE)).resize(shape[::-1]))
+    (finding,) = detector.examine([image])
     assert isinstance(finding.error, NotAChestRadiographError)
-    assert f"got {shape[1]} x {shape[0]} pixels: give the whole film" in str(finding.error)
+    assert f"got {shape[1]} x {shape[0]} pixels: give the whole image" in str(finding.error)
 
 
 @pytest.mark.parametrize("shape", [(SIZE // 4, SIZE // 4), (SIZE, 4 * SIZE)])
-def test_a_small_film_and_a_long_one_are_judged(detector: Detector, shape: tuple[int, int]) -> None:
-    film = np.asarray(Image.fromarray(drawn_film(0, 1, size=SIZE)).resize(shape[::-1]))
-    (finding,) = detector.examine([film])
-    assert "pixels: give the whole film" not in str(finding.error)
+def test_a_small_image_and_a_long_one_are_predicted(detector: Detector, shape: tuple[int, int]) -> None:
+    image = np.asarray(Image.fromarray(drawn_image(0, 1, size=SIZE)).resize(shape[::-1]))
+    (finding,) = detector.examine([image])
+    assert "pixels: give the whole image" not in str(finding.error)
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
-def test_a_film_in_a_wide_even_frame_is_warned_of(detector: Detector, shade: int) -> None:
-    film = drawn_film(0, seed=10_000)
-    film[[0, -1], ::2] = film[::2, [0, -1]] = 90  # no frame of its own
-    framed = np.pad(film, ((SIZE // 4, 0), (SIZE // 4, SIZE // 4)), constant_values=shade)
-    bare, whole = detector.examine([film, framed], evidence=True)
+def test_an_image_in_a_wide_even_frame_is_warned_of(detector: Detector, shade: int) -> None:
+    image = drawn_image(0, seed=10_000)
+    image[[0, -1], ::2] = image[::2, [0, -1]] = 90  # no frame of its own
+    framed = np.pad(image, ((SIZE // 4, 0), (SIZE // 4, SIZE // 4)), constant_values=shade)
+    bare, whole = detector.examine([image, framed], evidence=True)
     assert "framed" not in bare.warnings
     assert "framed" in whole.warnings
     assert whole.finding == bare.finding
@@ -136,42 +136,42 @@ def test_a_film_in_a_wide_even_frame_is_warned_of(detector: Detector, shade: int
     assert whole.evidence.shape == (2 * height, 2 * width)
 
 
-@pytest.mark.films
-def test_a_real_film_made_square_keeps_its_verdict(data: Path) -> None:
-    films = [radiograph.read(path).pixels for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))]
+@pytest.mark.images
+def test_a_real_image_made_square_keeps_its_finding(data: Path) -> None:
+    images = [radiograph.read(path).pixels for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))]
     detector = Detector()
     squares = [
-        np.pad(film, [(side // 2, side - side // 2) for side in max(film.shape) - np.array(film.shape)])
-        for film in films
+        np.pad(image, [(side // 2, side - side // 2) for side in max(image.shape) - np.array(image.shape)])
+        for image in images
     ]
-    pairs = list(zip(detector.examine(films), detector.examine(squares), strict=True))
+    pairs = list(zip(detector.examine(images), detector.examine(squares), strict=True))
     assert sum("framed" in square.warnings for _, square in pairs) >= 15
-    assert [square.finding for _, square in pairs] == [film.finding for film, _ in pairs]
+    assert [square.finding for _, square in pairs] == [image.finding for image, _ in pairs]
 
 
-def test_one_film_may_be_an_array_alone(detector: Detector) -> None:
-    film = drawn_film(0, seed=10_000)
-    assert [finding.finding for finding in detector.examine(film)] == [next(detector.examine([film])).finding]
+def test_one_image_may_be_an_array_alone(detector: Detector) -> None:
+    image = drawn_image(0, seed=10_000)
+    assert [finding.finding for finding in detector.examine(image)] == [next(detector.examine([image])).finding]
 
 
-@pytest.mark.parametrize("source", [None, 7, io.BytesIO(b"film")], ids=lambda it: type(it).__name__)
-def test_what_is_no_film_is_one_finding_with_an_error(detector: Detector, source: Any) -> None:
+@pytest.mark.parametrize("source", [None, 7, io.BytesIO(b"image")], ids=lambda it: type(it).__name__)
+def test_what_is_no_image_is_one_finding_with_an_error(detector: Detector, source: Any) -> None:
     (alone,) = detector.examine(source)
-    first, film = detector.examine([source, drawn_film(0, seed=10_000)])
+    first, image = detector.examine([source, drawn_image(0, seed=10_000)])
     assert isinstance(alone.error, UnsupportedError)
     assert isinstance(first.error, UnsupportedError)
-    assert film.error is None
+    assert image.error is None
 
 
 def test_warnings_stand_in_the_order_of_the_alphabet(detector: Detector) -> None:
-    small = np.rot90(drawn_film(0, seed=10_000, size=SIZE // 2))
+    small = np.rot90(drawn_image(0, seed=10_000, size=SIZE // 2))
     (finding,) = detector.examine([small])
     assert len(finding.warnings) > 1
     assert list(finding.warnings) == sorted(finding.warnings)
 
 
 def test_every_warning_is_explained(detector: Detector) -> None:
-    for finding in detector.examine([drawn_film(0, seed=10_000), drawn_film(0, 1, size=SIZE // 2)]):
+    for finding in detector.examine([drawn_image(0, seed=10_000), drawn_image(0, 1, size=SIZE // 2)]):
         assert set(finding.warnings) <= set(WARNINGS)
 
 
@@ -182,16 +182,16 @@ def test_the_readme_explains_every_warning_in_the_same_words() -> None:
 
 
 def test_evidence_comes_only_when_asked_for(detector: Detector) -> None:
-    film = drawn_film(1, 7)
-    (without,) = detector.examine([film])
-    (with_evidence,) = detector.examine([film], evidence=True)
+    image = drawn_image(1, 7)
+    (without,) = detector.examine([image])
+    (with_evidence,) = detector.examine([image], evidence=True)
     assert without.evidence is None
     assert with_evidence.evidence is not None
     assert with_evidence.evidence.ndim == 2
     assert with_evidence == without
 
 
-def test_a_verdict_inside_the_band_is_uncertain(detector: Detector) -> None:
+def test_a_finding_inside_the_band_is_uncertain(detector: Detector) -> None:
     fitted = detector.card.calibration
     for finding in detector.examine(unseen(64)):
         assert finding.probability is not None
@@ -200,8 +200,8 @@ def test_a_verdict_inside_the_band_is_uncertain(detector: Detector) -> None:
         assert (finding.finding == "PNEUMONIA") == (finding.probability >= fitted.threshold)
 
 
-@pytest.mark.films
-def test_the_default_model_reads_real_films_it_was_not_trained_on(data: Path) -> None:
+@pytest.mark.images
+def test_the_default_model_reads_real_images_it_was_not_trained_on(data: Path) -> None:
     folder = data / "kermany_original" / "val"
     findings = list(Detector().examine(radiograph.files(folder)))
     right = [finding.finding == Path(finding.path).parent.name for finding in findings]
@@ -210,10 +210,10 @@ def test_the_default_model_reads_real_films_it_was_not_trained_on(data: Path) ->
     assert not any("seen_in_training" in finding.warnings for finding in findings)
 
 
-@pytest.mark.films
-def test_a_squashed_copy_of_a_film_gets_nearly_the_same_probability_as_the_original(data: Path) -> None:
+@pytest.mark.images
+def test_a_squashed_copy_of_an_image_gets_nearly_the_same_probability_as_the_original(data: Path) -> None:
     originals = sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
-    copies = [Path(str(film).replace("kermany_original", "kermany224")) for film in originals]
+    copies = [Path(str(image).replace("kermany_original", "kermany224")) for image in originals]
     detector = Detector()
     gap = np.abs(detector.predict_proba(originals) - detector.predict_proba(copies))[:, 1]
     assert np.median(gap) < 0.03
@@ -223,7 +223,7 @@ def test_the_default_model_is_at_most_12_megabytes() -> None:
     assert model_file.default().stat().st_size <= 12_000_000
 
 
-def test_a_blank_picture_gets_no_verdict(detector: Detector) -> None:
+def test_a_blank_image_gets_no_finding(detector: Detector) -> None:
     blank = [np.full((100, 80), level, dtype=np.uint8) for level in (0, 128, 255)]
     for finding in detector.examine(blank):
         assert finding.finding is None
@@ -248,21 +248,21 @@ def test_a_blank_picture_gets_no_verdict(detector: Detector) -> None:
 def test_patients_of_an_age_that_the_card_does_not_cover_are_warned_of(
     learnt: dict[str, int], age: str, warned: set[str], tiny_model: Path, tmp_path: Path
 ) -> None:
-    from tests.builders.dicoms import film
+    from tests.builders.dicoms import image
 
     card = model_file.read(tiny_model)[1]
-    pixels = np.stack([drawn_film(i % 2, i) for i in range(2)]).astype(np.float32) / 255
+    pixels = np.stack([drawn_image(i % 2, i) for i in range(2)]).astype(np.float32) / 255
     theirs = replace(card, data={key: n for key, n in card.data.items() if "patient_years" not in key} | learnt)
     model_file.rewrite(tiny_model, theirs, tmp_path / "model.onnx", pixels)
-    (finding,) = Detector(tmp_path / "model.onnx").examine([film(drawn_film(1, 3), PatientAge=age)])
+    (finding,) = Detector(tmp_path / "model.onnx").examine([image(drawn_image(1, 3), PatientAge=age)])
     assert {name for name in finding.warnings if name.endswith("_patient")} == warned
 
 
-def test_a_few_films_are_shared_by_all_threads(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
-    """Each film lets itself be read only once all threads have one."""
+def test_a_few_images_are_shared_by_all_threads(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    """Each image lets itself be read only once all threads have one."""
     together = threading.Barrier(runtimes.WORKERS)
 
-    class Film(os.PathLike[str]):
+    class Sample(os.PathLike[str]):
         def __init__(self, path: Path) -> None:
             self.path = path
             self.met = False
@@ -273,6 +273,6 @@ def test_a_few_films_are_shared_by_all_threads(tiny_model: Path, draw_folder: Ca
             self.met = True
             return str(self.path)
 
-    films = [Film(path) for path in radiograph.files(draw_folder(runtimes.WORKERS, 0))]
-    findings = list(Detector(tiny_model).examine(films))
+    images = [Sample(path) for path in radiograph.files(draw_folder(runtimes.WORKERS, 0))]
+    findings = list(Detector(tiny_model).examine(images))
     assert [finding.error for finding in findings] == [None] * runtimes.WORKERS

@@ -1,4 +1,4 @@
-"""The model file: one file, complete, verified as it is written, refused when it is not ours."""
+"""The model file: one file, complete, verified as it is written, rejected when it is not ours."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pneumoscope.errors import ModelFileError, NotFoundError
 from pneumoscope.inference import model_file
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import calibration
-from tests.conftest import ROOT, SIZE, drawn_film
+from tests.conftest import ROOT, SIZE, drawn_image
 
 
-def films(n: int) -> NDArray[np.float32]:
-    return np.asarray([drawn_film(i % 2, 70_000 + i) for i in range(n)], dtype=np.float32) / np.float32(255)
+def images(n: int) -> NDArray[np.float32]:
+    return np.asarray([drawn_image(i % 2, 70_000 + i) for i in range(n)], dtype=np.float32) / np.float32(255)
 
 
 def test_a_card_survives_writing_and_reading() -> None:
@@ -27,8 +27,8 @@ def test_a_card_survives_writing_and_reading() -> None:
     assert Card.from_json(card.to_json()) == card
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"format": 1}', '{"format": 1, "architecture": 3}'])
-def test_a_card_that_is_none_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"format": 2}', '{"format": 2, "architecture": 3}'])
+def test_a_card_that_is_none_is_rejected(text: str) -> None:
     with pytest.raises(ModelFileError, match="Expected"):
         Card.from_json(text)
 
@@ -43,7 +43,7 @@ def test_the_file_says_how_it_was_made(tiny_model: Path) -> None:
     _, card = model_file.read(tiny_model)
     assert card.architecture == "cnn"
     assert card.input_size == SIZE
-    assert card.data["training"]["films"] + card.data["validation"]["films"] == 520
+    assert card.data["training"]["images"] + card.data["validation"]["images"] == 520
     assert card.recipe["epochs"] == 8
     assert card.metrics["auc"]["low"] <= card.metrics["auc"]["value"] <= card.metrics["auc"]["high"]
     assert "Not a medical device" in card.intended_use
@@ -57,7 +57,7 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"this is no model" * 100, b"\xff\xd8\xff\xe0", b"\x08\x07 cut", b""], ids=range(4)
 )
-def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_model_is_rejected(content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=r"Expected an ONNX model .* or is damaged|without its card"):
@@ -65,14 +65,14 @@ def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path, capf
     assert not capfd.readouterr().err
 
 
-def test_a_truncated_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_truncated_model_is_rejected(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(tiny_model.read_bytes()[:-5000])
     with pytest.raises(ModelFileError):
         model_file.read(path)
 
 
-def test_an_onnx_model_of_somebody_else_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_onnx_model_of_somebody_else_is_rejected(tiny_model: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     proto = onnx.load(tiny_model)
     del proto.metadata_props[:]
@@ -106,8 +106,8 @@ def test_the_file_says_the_same_as_the_network_and_its_evidence_sums_to_the_logi
     assert [entry.name for entry in path.parent.iterdir()] == ["model.onnx"]
 
 
-@pytest.mark.films
-def test_the_evidence_of_the_default_model_sums_to_its_logit_on_real_films(data: Path) -> None:
+@pytest.mark.images
+def test_the_evidence_of_the_default_model_sums_to_its_logit_on_real_images(data: Path) -> None:
     from pneumoscope.imaging import radiograph
 
     graph, card = model_file.read(model_file.default())
@@ -129,10 +129,10 @@ def test_a_card_without_what_was_added_later_is_read() -> None:
 def test_a_model_is_written_again_with_another_card(tiny_model: Path, tmp_path: Path) -> None:
     _, card = model_file.read(tiny_model)
     path = tmp_path / "deep" / "licensed.onnx"
-    model_file.rewrite(tiny_model, replace(card, licence="CC0"), path, films(3))
+    model_file.rewrite(tiny_model, replace(card, licence="CC0"), path, images(3))
     graph, found = model_file.read(path)
     assert found == replace(card, licence="CC0")
-    got, expected = (model_file.compile_graph(g)(films(3)[..., None]) for g in (graph, model_file.read(tiny_model)[0]))
+    got, expected = (model_file.compile_graph(g)(images(3)[..., None]) for g in (graph, model_file.read(tiny_model)[0]))
     assert np.array_equal(got["logit"], expected["logit"])
     assert [entry.name for entry in path.parent.iterdir()] == ["licensed.onnx"]
 
@@ -151,11 +151,11 @@ def test_a_file_that_came_out_damaged_takes_nothing_s_place(
     monkeypatch.setattr(onnx, "save", damaging)
     _, card = model_file.read(tiny_model)
     with pytest.raises(ModelFileError, match="nothing was written"):
-        model_file.rewrite(tiny_model, card, tmp_path / "new.onnx", films(3))
+        model_file.rewrite(tiny_model, card, tmp_path / "new.onnx", images(3))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_bundled_model_says_whom_it_was_trained_on_and_what_its_films_look_like() -> None:
+def test_the_bundled_model_says_whom_it_was_trained_on_and_what_its_images_look_like() -> None:
     _, card = model_file.read(model_file.default())
     assert card.data["oldest_patient_years"] == 5
     assert set(card.gate) == {"mean", "components", "scale", "limit"}

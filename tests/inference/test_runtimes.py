@@ -1,4 +1,4 @@
-"""The engines: each gives every output, to several threads at once; a film reduced while decoded keeps its verdict."""
+"""The engines: each gives every output, to several threads at once; images reduced while decoded keep their finding."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pneumoscope.errors import MissingExtraError, ModelFileError
 from pneumoscope.imaging import corruptions, radiograph
 from pneumoscope.inference import model_file, runtimes
 from pneumoscope.metrics import metrics
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 Outputs = Mapping[str, NDArray[np.float32]]
 
 
 def batch(n: int, seed: int = 0) -> NDArray[np.float32]:
-    films = np.stack([drawn_film(i % 2, seed + i) for i in range(n)])
-    return films[..., None].astype(np.float32) / np.float32(255)
+    images = np.stack([drawn_image(i % 2, seed + i) for i in range(n)])
+    return images[..., None].astype(np.float32) / np.float32(255)
 
 
 BFLOAT16 = pytest.mark.skipif(not runtimes.has_bfloat16(), reason="this processor has no bfloat16 units")
@@ -43,14 +43,14 @@ def test_an_engine_gives_every_output_of_the_graph(run: runtimes.Engine) -> None
 
 def test_an_engine_serves_several_threads_at_once(run: runtimes.Engine) -> None:
     batches = [batch(i % 4 + 1, seed=10 * i) for i in range(24)]
-    alone = [run(films)["logit"].copy() for films in batches]
+    alone = [run(images)["logit"].copy() for images in batches]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda films: run(films)["logit"].copy(), batches))
+        together = list(pool.map(lambda images: run(images)["logit"].copy(), batches))
     for one, other in zip(alone, together, strict=True):
         assert np.allclose(one, other, atol=1e-3)
 
 
-def test_threads_whose_first_films_come_at_once_do_not_wait_for_each_other() -> None:
+def test_threads_whose_first_images_come_at_once_do_not_wait_for_each_other() -> None:
     """OpenVINO's binding deadlocks there in about a third of all processes, unless it was used before."""
     program = """
 import faulthandler, sys, threading
@@ -60,10 +60,10 @@ faulthandler.dump_traceback_later(30, exit=True)
 path = model_file.default()
 graph, card = model_file.read(path)
 run = runtimes.start("openvino", path, graph)
-film = np.zeros((1, card.input_size, card.input_size, 1), np.float32)
+image = np.zeros((1, card.input_size, card.input_size, 1), np.float32)
 sys.setswitchinterval(1e-6)
 begin = threading.Barrier(8)
-threads = [threading.Thread(target=lambda: (begin.wait(), run(film))) for _ in range(8)]
+threads = [threading.Thread(target=lambda: (begin.wait(), run(image))) for _ in range(8)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -87,18 +87,18 @@ def test_an_engine_that_is_not_there_is_named(tiny_model: Path, monkeypatch: pyt
         Detector(tiny_model, engine="onnxruntime")
 
 
-def test_onnx_runtime_refuses_what_is_no_onnx_model(tiny_model: Path, tmp_path: Path) -> None:
+def test_onnx_runtime_rejects_what_is_no_onnx_model(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "model.xml").write_text("<net/>")
     with pytest.raises(ModelFileError, match="in ONNX"):
         runtimes.start("onnxruntime", tmp_path / "model.xml", model_file.read(tiny_model)[0])
 
 
-def test_an_unknown_engine_is_refused(tiny_model: Path) -> None:
+def test_an_unknown_engine_is_rejected(tiny_model: Path) -> None:
     with pytest.raises(ModelFileError, match="openvino, openvino-bf16, onnxruntime"):
         Detector(tiny_model, engine="abacus")
 
 
-def test_fewer_bits_are_refused_where_the_processor_has_no_units_for_them(
+def test_fewer_bits_are_rejected_where_the_processor_has_no_units_for_them(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
@@ -107,17 +107,17 @@ def test_fewer_bits_are_refused_where_the_processor_has_no_units_for_them(
 
 
 @BFLOAT16
-@pytest.mark.films
-def test_fewer_bits_change_no_verdict_and_not_the_order_of_films(data: Path) -> None:
-    """The bundled model, on every eighth film of the training split as it is and under one kind of stress each."""
+@pytest.mark.images
+def test_fewer_bits_change_no_finding_and_not_the_order_of_images(data: Path) -> None:
+    """The bundled model, on every eighth image of the training split as it is and under one corruption each."""
     paths = sorted((data / "kermany224" / "train").rglob("*.jpeg"))[::8]
     full, reduced = (Detector(engine=engine) for engine in ("openvino", "openvino-bf16"))
     size, fitted = full.card.input_size, full.card.calibration
-    films = [radiograph.resize(radiograph.read(path).pixels, size) for path in paths]
-    shifts = [name for name in corruptions.SHIFTS if name not in corruptions.APART]
-    films += [corruptions.apply(shifts[i % len(shifts)], film) for i, film in enumerate(films)]
+    images = [radiograph.resize(radiograph.read(path).pixels, size) for path in paths]
+    shifts = [name for name in corruptions.CORRUPTIONS if name not in corruptions.APART]
+    images += [corruptions.apply(shifts[i % len(shifts)], image) for i, image in enumerate(images)]
     labels = np.array([path.parent.name == "PNEUMONIA" for path in paths] * 2)
-    one, other = (detector.judge(films)[0] for detector in (full, reduced))
+    one, other = (detector.predict_pixels(images)[0] for detector in (full, reduced))
     assert 0.0 < np.abs(one - other).max() < 0.1
     assert np.array_equal(one >= fitted.threshold, other >= fitted.threshold)
     assert [fitted.is_uncertain(float(p)) for p in one] == [fitted.is_uncertain(float(p)) for p in other]
@@ -126,28 +126,28 @@ def test_fewer_bits_change_no_verdict_and_not_the_order_of_films(data: Path) -> 
 
 
 @BFLOAT16
-def test_a_film_in_doubt_is_judged_in_full_precision(tiny_model: Path) -> None:
-    graph, films = model_file.read(tiny_model)[0], batch(12)
-    full, reduced = (runtimes.start(name, tiny_model, graph)(films)["logit"] for name in ("openvino", "openvino-bf16"))
+def test_an_image_in_doubt_is_predicted_in_full_precision(tiny_model: Path) -> None:
+    graph, images = model_file.read(tiny_model)[0], batch(12)
+    full, reduced = (runtimes.start(name, tiny_model, graph)(images)["logit"] for name in ("openvino", "openvino-bf16"))
     middle = float(np.median(reduced))
-    both = runtimes.start("openvino-bf16", tiny_model, graph, (middle, np.inf))(films)["logit"]
+    both = runtimes.start("openvino-bf16", tiny_model, graph, (middle, np.inf))(images)["logit"]
     assert not np.array_equal(full, reduced)
     assert np.array_equal(both, np.where(reduced > middle, full, reduced))
 
 
-@pytest.mark.films
-def test_a_film_reduced_while_it_is_decoded_gets_the_verdict_of_the_whole_one(data: Path) -> None:
+@pytest.mark.images
+def test_an_image_reduced_while_it_is_decoded_gets_the_finding_of_the_whole_one(data: Path) -> None:
     paths = sorted((data / "kermany_original").rglob("*.jpeg"))
     detector = Detector()
     whole = [radiograph.resize(radiograph.read(path).pixels, detector.card.input_size) for path in paths]
-    from_whole, _ = detector.judge(whole)
+    from_whole, _ = detector.predict_pixels(whole)
     reduced = detector.predict_proba(paths)[:, 1]
     assert np.median(np.abs(from_whole - reduced)) < 0.01
     assert not flipped_while_sure(from_whole, reduced)
 
 
 def flipped_while_sure(one: NDArray[np.float64], other: NDArray[np.float64]) -> int:
-    """Count the films that change their verdict though the first was outside the uncertain band."""
+    """Count the images that change their finding though the first was outside the uncertain band."""
     fitted = Detector().card.calibration
     sure = np.array([not fitted.is_uncertain(float(p)) for p in one])
     return int((sure & ((one >= fitted.threshold) != (other >= fitted.threshold))).sum())

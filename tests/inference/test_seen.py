@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pneumoscope import Detector
 from pneumoscope.imaging import preprocessing, radiograph
 from pneumoscope.inference import seen
-from tests.conftest import SIZE, drawn_film
+from tests.conftest import SIZE, drawn_image
 
 
 def images(n: int, size: int = SIZE) -> list[NDArray[np.float32]]:
-    return [(drawn_film(i % 2, 70_000 + i, size) / 255).astype(np.float32) for i in range(n)]
+    return [(drawn_image(i % 2, 70_000 + i, size) / 255).astype(np.float32) for i in range(n)]
 
 
 def distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> int:
@@ -37,7 +37,7 @@ def test_images_seen_earlier_are_not_forgotten() -> None:
 def test_an_image_is_found_again_and_another_is_not() -> None:
     signatures = seen.decode(seen.encode(images(200)))
     assert all(seen.is_among(signatures, image) for image in images(200))
-    assert not any(seen.is_among(signatures, (drawn_film(i % 2, i) / 255)) for i in range(100))
+    assert not any(seen.is_among(signatures, (drawn_image(i % 2, i) / 255)) for i in range(100))
 
 
 def test_another_rounding_of_the_last_bit_hides_no_image() -> None:
@@ -55,7 +55,7 @@ def test_what_version_0_1_wrote_gives_no_image() -> None:
     assert not seen.is_among(seen.decode(""), images(1)[0])
 
 
-@pytest.mark.films
+@pytest.mark.images
 def test_the_default_model_finds_the_images_it_was_trained_on(data: Path) -> None:
     detector = Detector()
     some = sorted((data / "kermany224" / "train").rglob("*.jpeg"))[::60]
@@ -63,7 +63,7 @@ def test_the_default_model_finds_the_images_it_was_trained_on(data: Path) -> Non
     assert sum(found) == len(some)
 
 
-@pytest.mark.films
+@pytest.mark.images
 def test_most_originals_of_small_copies_are_found_and_no_other_image(data: Path) -> None:
     def squashed(path: Path) -> NDArray[np.float32]:
         return preprocessing.squash(radiograph.read(path, at_least=192).pixels, 192)[0]

@@ -28,13 +28,13 @@ pytestmark = pytest.mark.filterwarnings("error")
 CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """The same examples every time, on a busy machine too."""
 
-Films = tuple[NDArray[np.int64], NDArray[np.float64]]
+Images = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def drawn(
     normals: int = 400, pneumonias: int = 400, temperature: float = 1.0, distance: float = 3.0, seed: int = 0
-) -> Films:
-    """Films whose logits mean what they say once they are divided by the temperature.
+) -> Images:
+    """Images whose logits mean what they say once they are divided by the temperature.
 
     Of two normal distributions `distance` apart with unit deviation, the logit is `distance` times the place.
     """
@@ -84,7 +84,7 @@ def test_the_temperature_does_not_depend_on_how_common_pneumonia_is() -> None:
     assert fit_temperature(np.repeat(y, copies), np.repeat(z, copies)) == pytest.approx(fit_temperature(y, z), rel=0.01)
 
 
-def test_of_many_films_the_fitted_temperature_has_the_least_cross_entropy() -> None:
+def test_of_many_images_the_fitted_temperature_has_the_least_cross_entropy() -> None:
     y, z = drawn(5000, 5000, temperature=2.5)
 
     def cross_entropy(temperature: float) -> float:
@@ -100,7 +100,7 @@ def test_logits_that_contradict_the_truth_are_taken_for_noise() -> None:
 
 
 @pytest.mark.parametrize("n", [10, 50, 1000])
-def test_films_told_apart_without_a_mistake_do_not_make_it_certain(n: int) -> None:
+def test_images_told_apart_without_a_mistake_do_not_make_it_certain(n: int) -> None:
     y, z = drawn(n, n, distance=12.0)
     assert (z[y == 1].min() > 0) & (z[y == 0].max() < 0)
     calibration = fit(y, z)
@@ -122,7 +122,7 @@ def test_sensitivity_and_specificity_are_equal_at_the_threshold(shift: float) ->
 
 @pytest.mark.parametrize(("n", "alpha"), [(60, 0.02), (60, 0.1), (333, 0.02)])
 @pytest.mark.parametrize("distance", [0.5, 2.0, 6.0])
-def test_on_fresh_films_the_band_keeps_its_guarantee(n: int, alpha: float, distance: float) -> None:
+def test_on_fresh_images_the_band_keeps_its_guarantee(n: int, alpha: float, distance: float) -> None:
     """The share of each class beyond the band on the wrong side, over many fits, is at most alpha."""
     above, below = [], []
     for seed in range(300):
@@ -134,7 +134,7 @@ def test_on_fresh_films_the_band_keeps_its_guarantee(n: int, alpha: float, dista
         below.append(np.mean(p[fresh == 1] < low))
     for share in (above, below):
         assert np.mean(share) < alpha + 3 * np.std(share) / np.sqrt(len(share))
-    # It promises no less than it could: where the classes overlap, both bounds are quantiles of n films.
+    # It promises no less than it could: where the classes overlap, both bounds are quantiles of n images.
     if distance < 1:
         assert np.mean(above) > alpha - 1.5 / n
         assert np.mean(below) > alpha - 1.5 / n
@@ -168,13 +168,13 @@ def test_the_band_contains_the_threshold(
     assert calibration.is_uncertain(calibration.threshold)
 
 
-def test_a_verdict_is_uncertain_from_end_to_end_of_the_band() -> None:
+def test_a_finding_is_uncertain_from_end_to_end_of_the_band() -> None:
     calibration = Calibration(uncertain_low=0.3, uncertain_high=0.7)
     found = [calibration.is_uncertain(p) for p in (0.29, 0.3, 0.5, 0.7, 0.71)]
     assert found == [False, True, True, True, False]
 
 
-def test_with_too_few_films_for_the_guarantee_the_band_reaches_to_certainty() -> None:
+def test_with_too_few_images_for_the_guarantee_the_band_reaches_to_certainty() -> None:
     y, z = drawn(48, 49)  # 1 / 0.02 - 1 are needed
     low, high = conformal_band(y, Calibration().probabilities(z), 0.02)
     assert low > 0
@@ -182,19 +182,19 @@ def test_with_too_few_films_for_the_guarantee_the_band_reaches_to_certainty() ->
 
 
 @pytest.mark.parametrize(("normals", "pneumonias", "short"), [(9, 500, 0), (500, 9, 1), (0, 500, 0)])
-def test_too_few_films_of_a_class_are_an_error(normals: int, pneumonias: int, short: int) -> None:
+def test_too_few_images_of_a_class_are_an_error(normals: int, pneumonias: int, short: int) -> None:
     found = (normals, pneumonias)[short]
-    with pytest.raises(ValueError, match=f"Expected at least {MIN_PER_CLASS} films of class {short}, got {found}"):
+    with pytest.raises(ValueError, match=f"Expected at least {MIN_PER_CLASS} images of class {short}, got {found}"):
         fit(*drawn(normals, pneumonias))
 
 
-def test_the_reasons_say_what_was_fitted_on_how_many_films() -> None:
-    calibration = fit(*drawn(120, 80), alpha=0.05, films="films of our clinic")
-    assert calibration.threshold_reason == "Sensitivity and specificity are equal on 200 films of our clinic."
+def test_the_reasons_say_what_was_fitted_on_how_many_images() -> None:
+    calibration = fit(*drawn(120, 80), alpha=0.05, images="images of our clinic")
+    assert calibration.threshold_reason == "Sensitivity and specificity are equal on 200 images of our clinic."
     assert "like those 200, on average at most 5% of the normals lie above the band" in calibration.uncertain_reason
 
 
-def test_films_in_another_order_give_the_same_calibration() -> None:
+def test_images_in_another_order_give_the_same_calibration() -> None:
     y, z = drawn()
     order = np.random.default_rng(1).permutation(len(y))
     one, other = fit(y, z), fit(y[order], z[order])
@@ -210,7 +210,7 @@ def test_without_a_fit_it_is_even_odds_and_says_so() -> None:
     assert not calibration.is_uncertain(0.51)
 
 
-def test_copies_of_a_film_count_as_one_for_the_band() -> None:
+def test_copies_of_an_image_count_as_one_for_the_band() -> None:
     y, p = np.repeat([0, 1], 50), np.linspace(0.0, 1.0, 100)
     assert conformal_band(np.repeat(y, 5), np.repeat(p, 5), 0.1, copies=5) == conformal_band(y, p, 0.1)
 
@@ -237,7 +237,7 @@ def test_a_known_offset_and_temperature_are_found(offset: float, temperature: fl
     assert found == pytest.approx(offset, abs=0.3 * temperature)
 
 
-def test_of_many_films_no_other_line_has_less_cross_entropy() -> None:
+def test_of_many_images_no_other_line_has_less_cross_entropy() -> None:
     y, z = drawn(3000, 1000, temperature=3.0, distance=2.0)
     z += 4
 
@@ -289,21 +289,21 @@ def test_a_refit_of_logits_that_contradict_the_truth_keeps_their_order() -> None
     assert refit(1 - y, z).temperature == pytest.approx(20, rel=0.01)
 
 
-def test_films_told_apart_without_a_mistake_do_not_make_a_refit_certain() -> None:
+def test_images_told_apart_without_a_mistake_do_not_make_a_refit_certain() -> None:
     y, z = drawn(50, 50, distance=12.0)
     p = refit(y, z + 5).probabilities(z + 5)
     assert 0.3 / 50 < np.mean(1 - p[y == 1]) < 1.5 / 50
 
 
 @pytest.mark.parametrize(("smaller", "alpha"), [(10, 0.10), (20, 0.05), (48, 0.03), (49, 0.02), (1000, ALPHA)])
-def test_the_band_of_a_refit_promises_what_its_films_allow(smaller: int, alpha: float) -> None:
+def test_the_band_of_a_refit_promises_what_its_images_allow(smaller: int, alpha: float) -> None:
     y, z = drawn(smaller, 1200, distance=1.0)
     fitted = refit(y, z)
     assert f"at most {alpha:.0%} of the normals" in fitted.uncertain_reason
     assert fitted.uncertain_high < 1.0
 
 
-def test_on_fresh_films_the_band_of_a_refit_keeps_its_guarantee() -> None:
+def test_on_fresh_images_the_band_of_a_refit_keeps_its_guarantee() -> None:
     wrong = []
     for seed in range(100):
         fitted = refit(*drawn(20, 60, temperature=2.0, seed=2 * seed))
@@ -313,10 +313,10 @@ def test_on_fresh_films_the_band_of_a_refit_keeps_its_guarantee() -> None:
     assert np.mean(wrong, axis=0).max() < 0.05 + 0.01
 
 
-def test_a_refit_says_for_which_films_its_probabilities_hold() -> None:
-    fitted = refit(*drawn(150, 50), films="films of our clinic")
-    assert "200 films of our clinic" in fitted.probability_reason
-    assert "25% of the films" in fitted.probability_reason
+def test_a_refit_says_for_which_images_its_probabilities_hold() -> None:
+    fitted = refit(*drawn(150, 50), images="images of our clinic")
+    assert "200 images of our clinic" in fitted.probability_reason
+    assert "25% of the images" in fitted.probability_reason
 
 
 def test_a_refit_on_one_class_is_an_error() -> None:
@@ -327,17 +327,17 @@ def test_a_refit_on_one_class_is_an_error() -> None:
 @pytest.mark.parametrize("make", [fit, refit])
 def test_the_threshold_is_chosen_as_asked_and_the_reason_says_so(make: Callable[..., Calibration]) -> None:
     y, z = drawn(200, 100, distance=1.0)
-    fitted = make(y, z, films="films", point=OperatingPoint(sensitivity=0.95))
+    fitted = make(y, z, images="images", point=OperatingPoint(sensitivity=0.95))
     called = fitted.probabilities(z) >= fitted.threshold
     assert called[y == 1].mean() == 0.95
-    assert fitted.threshold_reason == "The highest threshold with a sensitivity of at least 0.95 on 300 films."
+    assert fitted.threshold_reason == "The highest threshold with a sensitivity of at least 0.95 on 300 images."
     assert make(y, z, point=OperatingPoint(threshold=0.4)).threshold == 0.4
 
 
-def test_copies_of_a_film_count_as_one_in_the_reasons() -> None:
+def test_copies_of_an_image_count_as_one_in_the_reasons() -> None:
     y, z = drawn(100, 100)
-    copied = fit(np.tile(y, 5), np.tile(z, 5), copies=5, films="films", point=OperatingPoint(specificity=0.9))
-    assert copied.threshold_reason == "The lowest threshold with a specificity of at least 0.9 on 200 films."
+    copied = fit(np.tile(y, 5), np.tile(z, 5), copies=5, images="images", point=OperatingPoint(specificity=0.9))
+    assert copied.threshold_reason == "The lowest threshold with a specificity of at least 0.9 on 200 images."
     assert copied.threshold == pytest.approx(fit(y, z, point=OperatingPoint(specificity=0.9)).threshold, rel=0.01)
 
 

@@ -92,7 +92,7 @@ def test_a_probability_at_the_threshold_is_called_pneumonia() -> None:
 
 @pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("label", [0, 1])
-def test_with_films_of_one_class_what_needs_both_is_undefined(label: int) -> None:
+def test_with_images_of_one_class_what_needs_both_is_undefined(label: int) -> None:
     found = performance([label] * 4, [0.1, 0.3, 0.6, 0.9], 0.5)
     undefined = {name for name, estimate in found.figures.items() if np.isnan(estimate.value)}
     assert undefined == {"auc", "average_precision", "balanced_accuracy", "specificity" if label else "sensitivity"}
@@ -146,10 +146,10 @@ def test_an_estimate_is_written_with_its_interval() -> None:
         ([0, 1], [0.5, 1.1], None, r"probabilities in \[0, 1\]"),
         ([0, 1], [-0.1, 0.5], None, r"probabilities in \[0, 1\]"),
         ([0, 1], [0.5, np.nan], None, r"probabilities in \[0, 1\]"),
-        ([0, 1], [0.5, 0.5], ["a"], "a patient for each film"),
+        ([0, 1], [0.5, 0.5], ["a"], "a patient for each image"),
     ],
 )
-def test_what_are_no_labels_probabilities_or_patients_is_refused(
+def test_what_are_no_labels_probabilities_or_patients_is_rejected(
     y: list[float], p: list[float], patients: list[str] | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -209,7 +209,7 @@ def test_wilsons_interval_covers_the_truth_in_19_of_20_samples() -> None:
         assert min(covered) > 0.83
 
 
-def test_of_no_films_no_share_is_known() -> None:
+def test_of_no_images_no_share_is_known() -> None:
     assert str(wilson(0, 0)) == "undefined"
 
 
@@ -274,7 +274,7 @@ def test_the_area_depends_on_ranks_only_and_mirrors(scores: NDArray[np.float64],
     assert found.value == pytest.approx(sklearn.metrics.roc_auc_score(y, scores))
 
 
-def test_films_without_a_mistake_do_not_prove_that_there_are_none() -> None:
+def test_images_without_a_mistake_do_not_prove_that_there_are_none() -> None:
     few, many = (delong([0] * n + [1] * n, range(2 * n)) for n in (8, 800))
     assert few.value == many.value == few.high == 1
     assert few.low == pytest.approx(wilson(8, 8).low)
@@ -312,18 +312,18 @@ def test_the_bootstrap_of_a_mean_is_the_normal_interval() -> None:
 
 
 @pytest.mark.usefixtures("few_resamples")
-def test_the_bootstrap_draws_patients_because_their_films_resemble_each_other() -> None:
-    """Of 30 patients with 4 nearly equal films each, an interval over films would claim twice what is known."""
+def test_the_bootstrap_draws_patients_because_their_images_resemble_each_other() -> None:
+    """Of 30 patients with 4 nearly equal images each, an interval over images would claim twice what is known."""
     rng = np.random.default_rng(0)
-    covered: dict[str, list[bool]] = {"patients": [], "films": []}
+    covered: dict[str, list[bool]] = {"patients": [], "images": []}
     for _ in range(150):
         p = np.repeat(rng.normal(0.5, 0.1, 30), 4) + rng.normal(0, 0.01, 120)
         y = np.repeat(np.arange(30) % 2, 4)
-        for name, groups in (("patients", np.repeat(np.arange(30), 4)), ("films", np.arange(120))):
+        for name, groups in (("patients", np.repeat(np.arange(30), 4)), ("images", np.arange(120))):
             found = bootstrap(mean, y, p, groups)
             covered[name].append(found.low <= 0.5 <= found.high)
     assert np.mean(covered["patients"]) > 0.88
-    assert np.mean(covered["films"]) < 0.75
+    assert np.mean(covered["images"]) < 0.75
 
 
 def test_every_draw_holds_both_classes() -> None:
@@ -356,7 +356,7 @@ def test_an_undefined_figure_has_no_interval(
     assert str(found) == "undefined"
 
 
-def test_one_film_of_a_class_gives_a_wide_interval() -> None:
+def test_one_image_of_a_class_gives_a_wide_interval() -> None:
     estimate = delong([1] + [0] * 200, [0.725, *np.linspace(0, 1, 200)])
     assert estimate.high - estimate.low > 0.5
 

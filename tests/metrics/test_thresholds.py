@@ -18,12 +18,12 @@ from pneumoscope.metrics.thresholds import (
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-Films = tuple[NDArray[np.int64], NDArray[np.float64]]
+Images = tuple[NDArray[np.int64], NDArray[np.float64]]
 CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-FILMS = st.lists(st.tuples(st.integers(0, 1), st.floats(-25, 25)), min_size=1, max_size=30).map(
-    lambda films: tuple(np.array(column) for column in zip((0, -1.0), (1, 1.0), *films, strict=True))
+IMAGES = st.lists(st.tuples(st.integers(0, 1), st.floats(-25, 25)), min_size=1, max_size=30).map(
+    lambda images: tuple(np.array(column) for column in zip((0, -1.0), (1, 1.0), *images, strict=True))
 )
-"""Labels and logits of films of both classes."""
+"""Labels and logits of images of both classes."""
 
 
 def test_of_classes_apart_the_threshold_is_in_the_middle_of_the_gap() -> None:
@@ -40,12 +40,12 @@ def test_of_equally_balanced_thresholds_the_one_that_errs_least_is_taken() -> No
 
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30).map(
-        lambda films: [(0, 0.3), (1, 0.6), *films]
+        lambda images: [(0, 0.3), (1, 0.6), *images]
     )
 )
 @settings(CALM, max_examples=200)
-def test_no_other_threshold_balances_better(films: list[tuple[int, float]]) -> None:
-    y, p = (np.array(column) for column in zip(*films, strict=True))
+def test_no_other_threshold_balances_better(images: list[tuple[int, float]]) -> None:
+    y, p = (np.array(column) for column in zip(*images, strict=True))
 
     def gap(threshold: float) -> float:
         return abs(float((p[y == 1] >= threshold).mean()) - float((p[y == 0] < threshold).mean()))
@@ -57,31 +57,31 @@ def test_no_other_threshold_balances_better(films: list[tuple[int, float]]) -> N
     assert gap(threshold) <= min(gap(other) for other in others) + 1e-9
 
 
-@given(FILMS, st.floats(0.01, 1.0))
+@given(IMAGES, st.floats(0.01, 1.0))
 @settings(CALM, max_examples=200)
 def test_the_sensitivity_asked_for_is_reached_and_no_more_normals_are_called_than_it_takes(
-    films: Films, least: float
+    images: Images, least: float
 ) -> None:
-    y, p = films[0], sigmoid(films[1])
+    y, p = images[0], sigmoid(images[1])
     threshold = sensitive_threshold(y, p, least)
     assert 0 < threshold < 1
     assert (p[y == 1] >= threshold).mean() >= least - 1e-9
     assert (p[y == 1] > p[p >= threshold].min()).mean() < least
 
 
-@given(FILMS, st.floats(0.01, 1.0))
+@given(IMAGES, st.floats(0.01, 1.0))
 @settings(CALM, max_examples=200)
 def test_the_specificity_asked_for_is_reached_and_no_more_pneumonias_are_missed_than_it_takes(
-    films: Films, least: float
+    images: Images, least: float
 ) -> None:
-    y, p = films[0], sigmoid(films[1])
+    y, p = images[0], sigmoid(images[1])
     threshold = specific_threshold(y, p, least)
     assert 0 < threshold < 1
     assert (p[y == 0] < threshold).mean() >= least - 1e-9
     assert (p[y == 0] < p[p < threshold].max()).mean() < least
 
 
-def test_between_two_films_the_middle_is_taken() -> None:
+def test_between_two_images_the_middle_is_taken() -> None:
     y, p = np.array([0, 0, 1, 1]), sigmoid([-3.0, -1.0, 1.0, 3.0])
     assert sensitive_threshold(y, p, 1.0) == pytest.approx(0.5)
     assert specific_threshold(y, p, 1.0) == pytest.approx(0.5)
@@ -92,7 +92,7 @@ def test_without_a_wish_sensitivity_and_specificity_are_equal() -> None:
     assert OperatingPoint().choose(y, p) == equal_error_threshold(y, p)
 
 
-def test_a_threshold_that_is_given_is_taken_whatever_the_films() -> None:
+def test_a_threshold_that_is_given_is_taken_whatever_the_images() -> None:
     assert OperatingPoint(threshold=0.4).choose([0, 1], [0.7, 0.9]) == 0.4
 
 
@@ -115,7 +115,7 @@ def test_wishes_exclude_each_other() -> None:
 
 def test_each_way_states_its_reason() -> None:
     reasons = [
-        point.reason("200 films of our clinic")
+        point.reason("200 images of our clinic")
         for point in (
             OperatingPoint(),
             OperatingPoint(sensitivity=0.95),
@@ -124,6 +124,6 @@ def test_each_way_states_its_reason() -> None:
         )
     ]
     assert len(set(reasons)) == 4
-    assert all("200 films of our clinic." in reason for reason in reasons)
+    assert all("200 images of our clinic." in reason for reason in reasons)
     assert "at least 0.95" in reasons[1]
     assert "Given by the user" in reasons[3]

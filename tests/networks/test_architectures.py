@@ -15,7 +15,7 @@ from pneumoscope.inference.model_file import Card
 from pneumoscope.networks import architectures
 
 
-def films(n: int, size: int = 64) -> np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]:
+def images(n: int, size: int = 64) -> np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]:
     return np.random.default_rng(n).random((n, size, size, 1)).astype(np.float32)
 
 
@@ -31,7 +31,7 @@ def test_every_network_of_the_registry_becomes_a_model_file(name: str, tmp_path:
     keras.utils.set_random_seed(3)
     network = architectures.build(name, 96, pooling="average")
     path = tmp_path / "model.onnx"
-    model_file.write(network, Card(name, 96, bias=architectures.bias(network)), path, films(2, 96)[..., 0])
+    model_file.write(network, Card(name, 96, bias=architectures.bias(network)), path, images(2, 96)[..., 0])
     assert model_file.read(path)[1].architecture == name
 
 
@@ -41,7 +41,7 @@ def test_a_model_file_sees_gray_once_and_gives_what_three_equal_colours_gave(nam
     inference = architectures.with_evidence(network)
     channels = [w.shape[2] for w in inference.get_layer("features").weights if w.shape[:2] == (3, 3)]
     assert channels[0] == 1
-    batch = films(3, 96)
+    batch = images(3, 96)
     assert np.allclose(inference.predict_on_batch(batch)["logit"], network.predict_on_batch(batch)[:, 0], atol=1e-4)
 
 
@@ -55,11 +55,11 @@ def test_colours_scaled_each_on_its_own_stay_three() -> None:
 @pytest.mark.parametrize(
     ("module", "scaling"), [("mobilenet_v2", "tf"), ("densenet", "torch"), ("resnet", "caffe"), ("mobilenet_v3", "raw")]
 )
-def test_films_are_scaled_as_keras_scales_pictures_for_that_network(module: str, scaling: str) -> None:
-    picture = films(1, 8)
+def test_images_are_scaled_as_keras_scales_images_for_that_network(module: str, scaling: str) -> None:
+    image = images(1, 8)
     inputs = keras.Input((8, 8, 1))
-    ours = keras.Model(inputs, architectures._rescaled(inputs, scaling)).predict_on_batch(picture)
-    colour = np.repeat(picture, 3, axis=-1) * 255
+    ours = keras.Model(inputs, architectures._rescaled(inputs, scaling)).predict_on_batch(image)
+    colour = np.repeat(image, 3, axis=-1) * 255
     theirs = getattr(keras.applications, module).preprocess_input(colour.copy())
     assert np.abs(ours - np.asarray(theirs)).max() < 1e-3
 
@@ -83,18 +83,18 @@ def test_the_plain_cnn_is_built_as_published() -> None:
 def test_evidence_of_a_linear_head_sums_to_the_logit(pooling: str) -> None:
     keras.utils.set_random_seed(1)
     network = architectures.build("mobilenet_v2", 96, pooling=pooling)
-    outputs = architectures.with_evidence(network).predict_on_batch(films(4, 96))
+    outputs = architectures.with_evidence(network).predict_on_batch(images(4, 96))
     bias = architectures.bias(network)
     assert bias is not None
     assert np.abs(bias + outputs["evidence"].sum(axis=(1, 2)) - outputs["logit"]).max() < 1e-4
 
 
 @pytest.mark.parametrize("pooling", architectures.POOLINGS)
-def test_evidence_says_where_a_film_differs_from_usual_ones(pooling: str) -> None:
+def test_evidence_says_where_an_image_differs_from_usual_ones(pooling: str) -> None:
     keras.utils.set_random_seed(1)
     network = architectures.build("mobilenet_v2", 96, pooling=pooling)
-    usual = architectures.with_evidence(network).predict_on_batch(films(4, 96))["evidence"].mean(axis=0)
-    outputs = architectures.with_evidence(network, usual).predict_on_batch(films(4, 96))
+    usual = architectures.with_evidence(network).predict_on_batch(images(4, 96))["evidence"].mean(axis=0)
+    outputs = architectures.with_evidence(network, usual).predict_on_batch(images(4, 96))
     bias = architectures.bias(network, usual)
     assert bias is not None
     assert np.abs(bias + outputs["evidence"].sum(axis=(1, 2)) - outputs["logit"]).max() < 1e-4
@@ -104,7 +104,7 @@ def test_evidence_says_where_a_film_differs_from_usual_ones(pooling: str) -> Non
 def test_evidence_of_the_cnn_is_gradient_times_activation() -> None:
     keras.utils.set_random_seed(1)
     network = architectures.build("cnn", 64)
-    batch = films(3)
+    batch = images(3)
     maps = network.get_layer("features").predict_on_batch(batch)
     head = network.get_layer("head")
     logits, step = head.predict_on_batch(maps)[:, 0], 1e-3
@@ -118,7 +118,7 @@ def test_evidence_of_the_cnn_is_gradient_times_activation() -> None:
 
 def test_the_head_of_a_registered_network_follows_a_line_not_a_module() -> None:
     network = architectures.build("mobilenet_v3_small", 64, pooling="average")
-    assert network.predict_on_batch(films(2)).shape == (2, 1)
+    assert network.predict_on_batch(images(2)).shape == (2, 1)
 
 
 def test_an_unknown_architecture_lists_the_known_ones() -> None:
@@ -137,13 +137,13 @@ def test_weights_that_do_not_exist_or_fit_are_said_so(tmp_path: Path) -> None:
         architectures.build("mobilenet_v2", 64, init="weights.zip")
 
 
-@pytest.mark.films
+@pytest.mark.images
 def test_the_imagenet_weights_load(data: Path) -> None:
     path = data.parent / "weights" / "mobilenet_v2_imagenet_notop.weights.h5"
     if not path.exists():
         pytest.skip(f"no ImageNet weights at {path}")
     random, pretrained = (
-        architectures.build("mobilenet_v2", 96, init=init).get_layer("features").predict_on_batch(films(2, 96))
+        architectures.build("mobilenet_v2", 96, init=init).get_layer("features").predict_on_batch(images(2, 96))
         for init in ("none", str(path))
     )
     assert not np.allclose(random, pretrained)
@@ -153,7 +153,7 @@ def test_a_pretrained_network_normalises_alike_in_training_and_in_use(tmp_path: 
     base = architectures.build("mobilenet_v2", 64).get_layer("features").layers[-1]
     base.save_weights(tmp_path / "base.weights.h5")
     pretrained = architectures.build("mobilenet_v2", 64, init=str(tmp_path / "base.weights.h5"))
-    batch = films(4)
+    batch = images(4)
     assert np.allclose(pretrained(batch, training=True), pretrained(batch, training=False), atol=1e-5)
     random = architectures.build("mobilenet_v2", 64)
     assert not np.allclose(random(batch, training=True), random(batch, training=False), atol=1e-3)

@@ -20,7 +20,7 @@ from pneumoscope.networks import onnx_graph
 Node = tuple[str, str, str]
 """What it does, the tensor it reads and the one it gives."""
 
-FILMS = np.random.default_rng(7).random((4, 8, 8, 1), dtype=np.float32)
+IMAGES = np.random.default_rng(7).random((4, 8, 8, 1), dtype=np.float32)
 
 
 def written(path: Path, nodes: list[Node], *outputs: str) -> Path:
@@ -31,14 +31,14 @@ def written(path: Path, nodes: list[Node], *outputs: str) -> Path:
     """
     rng = np.random.default_rng(3)
     weights: dict[str, NDArray[np.float32]] = {}
-    made = [helper.make_node("Transpose", ["image"], ["film"], perm=[0, 3, 1, 2])]
+    made = [helper.make_node("Transpose", ["image"], ["image"], perm=[0, 3, 1, 2])]
     for kind, read, result in nodes:
         if kind in ("Relu", "Add"):
             made.append(helper.make_node(kind, [read] * (1 + (kind == "Add")), [result]))
             continue
         side, groups = int(kind[0]), 1 + ("grouped" in kind)
         bias = "bias" if "shared" in kind else f"{result}.bias"
-        inputs = 1 if read == "film" else 2 // groups
+        inputs = 1 if read == "image" else 2 // groups
         weights[f"{result}.kernel"] = rng.normal(5.0, 1.0, (2, inputs, side, side)).astype(np.float32)
         weights[bias] = rng.normal(5.0, 1.0, 2).astype(np.float32)
         pads = [int("padded" in kind)] * 4
@@ -55,16 +55,16 @@ def given(path: Path, *names: str) -> list[NDArray[np.float32]]:
     model = openvino.Core().read_model(path)
     there = {name for output in model.outputs for name in output.names}
     model.add_outputs([name for name in names if name not in there])
-    outputs = model_file.compile_graph(model)(FILMS)
+    outputs = model_file.compile_graph(model)(IMAGES)
     return [outputs[name] for name in names]
 
 
 def test_what_only_pointwise_convolutions_see_is_centred_and_the_outputs_stay(tmp_path: Path) -> None:
-    nodes = [("3x3 padded", "film", "a"), ("1x1", "a", "b"), ("1x1", "a", "c"), ("Relu", "b", "d"), ("Relu", "c", "e")]
+    nodes = [("3x3 padded", "image", "a"), ("1x1", "a", "b"), ("1x1", "a", "c"), ("Relu", "b", "d"), ("Relu", "c", "e")]
     path = written(tmp_path / "graph.onnx", nodes, "d", "e")
     before = given(path, "d", "e")
     assert np.abs(given(path, "a")[0].mean(axis=(0, 2, 3))).min() > 1.0
-    onnx_graph.centre(path, FILMS)
+    onnx_graph.centre(path, IMAGES)
     for one, other in zip(before, given(path, "d", "e"), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4)
     np.testing.assert_allclose(given(path, "a")[0].mean(axis=(0, 2, 3)), 0.0, atol=1e-3)
@@ -76,29 +76,29 @@ def test_what_only_pointwise_convolutions_see_is_centred_and_the_outputs_stay(tm
     ids=["a wide convolution", "zeros beyond the edge", "a convolution of groups", "an activation", "a sum"],
 )
 def test_what_anything_else_sees_too_is_left_as_it_is(tmp_path: Path, reader: str) -> None:
-    path = written(tmp_path / "graph.onnx", [("1x1", "film", "a"), (reader, "a", "b"), ("1x1", "a", "c")], "b", "c")
+    path = written(tmp_path / "graph.onnx", [("1x1", "image", "a"), (reader, "a", "b"), ("1x1", "a", "c")], "b", "c")
     before = path.read_bytes()
-    onnx_graph.centre(path, FILMS)
+    onnx_graph.centre(path, IMAGES)
     assert path.read_bytes() == before
 
 
 def test_an_output_is_left_as_it_is(tmp_path: Path) -> None:
-    path = written(tmp_path / "graph.onnx", [("1x1", "film", "a"), ("1x1", "a", "b")], "a", "b")
+    path = written(tmp_path / "graph.onnx", [("1x1", "image", "a"), ("1x1", "a", "b")], "a", "b")
     before = path.read_bytes()
-    onnx_graph.centre(path, FILMS)
+    onnx_graph.centre(path, IMAGES)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "nodes",
     [
-        [("1x1 shared", "film", "a"), ("1x1", "a", "b"), ("Relu", "b", "c"), ("1x1 shared", "c", "d")],
-        [("1x1", "film", "a"), ("1x1 shared", "a", "b"), ("Relu", "b", "c"), ("1x1 shared", "c", "d")],
+        [("1x1 shared", "image", "a"), ("1x1", "a", "b"), ("Relu", "b", "c"), ("1x1 shared", "c", "d")],
+        [("1x1", "image", "a"), ("1x1 shared", "a", "b"), ("Relu", "b", "c"), ("1x1 shared", "c", "d")],
     ],
     ids=["of what is seen", "of what sees it"],
 )
 def test_a_bias_that_others_use_is_left_as_it_is(tmp_path: Path, nodes: list[Node]) -> None:
     path = written(tmp_path / "graph.onnx", nodes, "d")
     before = path.read_bytes()
-    onnx_graph.centre(path, FILMS)
+    onnx_graph.centre(path, IMAGES)
     assert path.read_bytes() == before

@@ -1,4 +1,4 @@
-"""The gate: films unlike those learnt from are told of, one by one and as a site."""
+"""The gate: images unlike those learnt from are told of, one by one and as a site."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def fitted() -> Gate:
     return embedding.fit(embeddings(2000, 0), embeddings(1000, 1))
 
 
-def test_one_film_in_a_hundred_of_other_patients_lies_beyond_the_limit(fitted: Gate) -> None:
+def test_one_image_in_a_hundred_of_other_patients_lies_beyond_the_limit(fitted: Gate) -> None:
     beyond = fitted.distances(embeddings(10_000, 2)) > fitted.limit
     assert 0.002 < beyond.mean() < 0.03
 
 
 @pytest.mark.parametrize("held_out", [100, 300])
-def test_the_limit_keeps_its_promise_with_few_held_out_films(held_out: int) -> None:
+def test_the_limit_keeps_its_promise_with_few_held_out_images(held_out: int) -> None:
     spread = tuple(np.linspace(9.0, 0.5, 100))
     training, new = embeddings(3000, 0, spread), embeddings(4000, 1, spread)
     beyond = []
@@ -41,7 +41,7 @@ def test_the_limit_keeps_its_promise_with_few_held_out_films(held_out: int) -> N
     assert np.mean(beyond) < 0.02
 
 
-def test_a_film_far_off_the_usual_directions_lies_beyond_the_limit() -> None:
+def test_an_image_far_off_the_usual_directions_lies_beyond_the_limit() -> None:
     usual = embeddings(500, 0, (5.0,) * 32 + (0.1,) * 68)
     fitted = embedding.fit(usual, embeddings(500, 1, (5.0,) * 32 + (0.1,) * 68))
     odd = usual[:1].copy()
@@ -51,8 +51,8 @@ def test_a_film_far_off_the_usual_directions_lies_beyond_the_limit() -> None:
 
 def test_it_comes_back_from_the_model_files_card_as_it_was(fitted: Gate) -> None:
     back = Gate.from_dict(fitted.as_dict())
-    films = embeddings(50, 3)
-    np.testing.assert_array_equal(back.distances(films), fitted.distances(films))
+    images = embeddings(50, 3)
+    np.testing.assert_array_equal(back.distances(images), fitted.distances(images))
     assert back.limit == fitted.limit
 
 
@@ -71,19 +71,19 @@ def test_a_site_is_warned_of_only_where_the_excess_is_certain(n: int, share: flo
         assert warning is None
     if n >= embedding.FEW and share > 0.5:
         assert warning is not None
-        assert f"{unusual} of {n} films" in warning
+        assert f"{unusual} of {n} images" in warning
 
 
-@pytest.mark.films
-def test_real_films_pass_and_films_on_their_side_do_not(data: Path) -> None:
+@pytest.mark.images
+def test_real_images_pass_and_images_on_their_side_do_not(data: Path) -> None:
     from pneumoscope.imaging import radiograph
 
     pixels = [radiograph.read(path).pixels for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))]
     detector = Detector()
 
-    def unlike(pictures: list[np.ndarray]) -> int:
-        return sum("unlike_training_films" in finding.warnings for finding in detector.examine(pictures))
+    def unlike(images: list[np.ndarray]) -> int:
+        return sum("unlike_training_images" in finding.warnings for finding in detector.examine(images))
 
     assert unlike(pixels) <= 1
-    assert unlike([np.rot90(film) for film in pixels]) >= 14
-    assert unlike([corruptions.apply("contrast 0.6", film) for film in pixels]) <= 2
+    assert unlike([np.rot90(image) for image in pixels]) >= 14
+    assert unlike([corruptions.apply("contrast 0.6", image) for image in pixels]) <= 2

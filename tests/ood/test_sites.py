@@ -7,7 +7,7 @@ import pytest
 
 from pneumoscope.ood import hog, orientation, sites
 from pneumoscope.ood.embedding import fit
-from pneumoscope.ood.orientation import Views
+from pneumoscope.ood.orientation import OrientationModel
 
 LARGE, SMALL = np.repeat("children", 900), np.repeat("adults", 100)
 BOTH = np.concatenate([LARGE, SMALL])
@@ -64,13 +64,13 @@ def test_the_limit_of_the_embedding_holds_at_each_site() -> None:
 
 def test_no_more_than_the_stated_share_of_a_site_is_rejected() -> None:
     rng = np.random.default_rng(0)
-    weights = Views(
+    weights = OrientationModel(
         rng.normal(size=(hog.LENGTH + 1, 4)).astype(np.float32),
         rng.normal(size=(5, len(orientation.WAYS) + 1)).astype(np.float32),
     )
     held_out = rng.normal(size=(1000, hog.LENGTH)).astype(np.float32) * np.where(BOTH == "adults", 4, 1)[:, None]
     changed = np.repeat(held_out, 2, axis=0)
     fitted = orientation._limited(weights, held_out.astype(np.float32), changed.astype(np.float32), BOTH)
-    rejected = orientation.stranger_odds(fitted.logits(held_out)) > fitted.refusal
+    rejected = orientation.negative_odds(fitted.logits(held_out)) > fitted.rejection
     for site in ("children", "adults"):
-        assert rejected[site == BOTH].mean() <= orientation.REFUSED_CHANGED
+        assert rejected[site == BOTH].mean() <= orientation.REJECTED_CHANGED

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pneumoscope import Detector
 from pneumoscope.data import layouts
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.evaluation.evaluate import Evaluation, evaluate
 from pneumoscope.reporting import evaluation_page
 from tests.conftest import drawn
@@ -56,13 +56,13 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
-    def pictures(self) -> list[str]:
+    def images(self) -> list[str]:
         return [image["src"] or "" for image in self.all("img")]
 
 
-def turned(films: list[Film]) -> list[Film]:
+def turned(samples: list[Sample]) -> list[Sample]:
     """Swap the truth, so that a good detector errs."""
-    return [replace(film, label=1 - film.label) for film in films]
+    return [replace(sample, label=1 - sample.label) for sample in samples]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def detector(tiny_model: Path) -> Detector:
 
 @pytest.fixture(scope="module")
 def result(detector: Detector) -> Evaluation:
-    films = drawn(60)
-    return evaluate(turned(films[:8]) + films[8:], detector)
+    images = drawn(60)
+    return evaluate(turned(images[:8]) + images[8:], detector)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +86,8 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def page_of(films: list[Film], detector: Detector) -> Page:
-    return Page(evaluation_page.render(evaluate(films, detector), detector))
+def page_of(samples: list[Sample], detector: Detector) -> Page:
+    return Page(evaluation_page.render(evaluate(samples, detector), detector))
 
 
 def test_the_folder_holds_the_page_and_the_numbers(result: Evaluation, detector: Detector, tmp_path: Path) -> None:
@@ -159,11 +159,11 @@ def test_no_two_elements_share_an_id(page: Page) -> None:
 def test_the_worst_mistakes_stand_beside_their_evidence(page: Page, result: Evaluation) -> None:
     wrong = result.mistakes(1000)
     assert 0 < len(wrong) <= 12
-    assert len(page.pictures) == 2 * len(wrong)
-    for film, finding in wrong:
-        assert str(film.path).partition("#")[2] in page.text
+    assert len(page.images) == 2 * len(wrong)
+    for sample, finding in wrong:
+        assert str(sample.path).partition("#")[2] in page.text
         assert f"{finding.probability:.3f}" in page.text
-    plain, tinted = (Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in page.pictures[:2])
+    plain, tinted = (Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in page.images[:2])
     assert plain.size == tinted.size
     assert plain.tobytes() != tinted.tobytes()
     assert not plain.getexif()
@@ -171,37 +171,37 @@ def test_the_worst_mistakes_stand_beside_their_evidence(page: Page, result: Eval
 
 def test_at_most_twelve_mistakes_are_shown(detector: Detector) -> None:
     page = page_of(turned(drawn(40)), detector)
-    assert len(page.pictures) == 24
+    assert len(page.images) == 24
     assert "the 12 most confident are shown" in page.text
 
 
 def test_a_set_without_a_mistake_says_so(detector: Detector, result: Evaluation) -> None:
-    wrong = {id(film) for film, _ in result.mistakes(1000)}
-    films = [film for film in result.films if id(film) not in wrong]
-    page = page_of(films, detector)
-    assert f"every verdict on these {len(films)} films is right" in page.text
-    assert page.pictures == []
+    wrong = {id(image) for image, _ in result.mistakes(1000)}
+    images = [image for image in result.samples if id(image) not in wrong]
+    page = page_of(images, detector)
+    assert f"every finding on these {len(images)} images is right" in page.text
+    assert page.images == []
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_films_of_one_class_leave_what_needs_both_undefined(detector: Detector, label: int, tmp_path: Path) -> None:
-    films = [film for film in drawn(20) if film.label == label]
-    result = evaluate(films, detector)
+def test_images_of_one_class_leave_what_needs_both_undefined(detector: Detector, label: int, tmp_path: Path) -> None:
+    samples = [sample for sample in drawn(20) if sample.label == label]
+    result = evaluate(samples, detector)
     page = Page(evaluation_page.write(result, detector, tmp_path).read_text(encoding="utf-8"))
-    assert "All films are of one class" in page.text
+    assert "All images are of one class" in page.text
     assert "undefined" in page.text
     assert len(page.all("svg")) == 2
     assert "nan" not in page.text.lower().split()
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["auc"]["value"] is None
 
 
-def test_a_single_film_makes_a_report(detector: Detector) -> None:
-    assert "on 1 film of 1 patient" in " ".join(page_of(drawn(1), detector).text.split())
+def test_a_single_image_makes_a_report(detector: Detector) -> None:
+    assert "on 1 image of 1 patient" in " ".join(page_of(drawn(1), detector).text.split())
 
 
-def test_films_the_model_was_trained_on_bring_a_warning(detector: Detector, page: Page) -> None:
+def test_images_the_model_was_trained_on_bring_a_warning(detector: Detector, page: Page) -> None:
     assert "used to train or tune" not in page.text
-    assert "10 films of 10 were used to train or tune this model" in page_of(drawn(10, seed=10_000), detector).text
+    assert "10 images of 10 were used to train or tune this model" in page_of(drawn(10, seed=10_000), detector).text
 
 
 def test_names_may_hold_html_and_folders_are_not_told(
@@ -211,18 +211,18 @@ def test_names_may_hold_html_and_folders_are_not_told(
     for path in sorted(folder.glob("*/*.png")):
         path.rename(path.with_name(f"<script>alert('{path.stem}') & co.png"))
     page = page_of(turned(layouts.load(folder)), detector)
-    assert page.pictures
+    assert page.images
     assert "<script>alert('normal000') & co.png" in page.text
     assert "Jane Doe" not in page.text
     assert not page.all("script")
 
 
-def test_unreadable_films_are_listed_with_their_reasons(detector: Detector, tmp_path: Path) -> None:
+def test_unreadable_images_are_listed_with_their_reasons(detector: Detector, tmp_path: Path) -> None:
     broken, empty = tmp_path / "broken.png", tmp_path / "empty.jpeg"
     broken.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     empty.write_bytes(b"")
-    films = [*drawn(10), Film(broken, 1, "a"), Film(empty, 0, "b")]
-    result = evaluate(films, detector)
+    images = [*drawn(10), Sample(broken, 1, "a"), Sample(empty, 0, "b")]
+    result = evaluate(images, detector)
     page = Page(evaluation_page.render(result, detector))
     for failure in result.failures:
         assert failure.error is not None
@@ -231,15 +231,15 @@ def test_unreadable_films_are_listed_with_their_reasons(detector: Detector, tmp_
     assert str(tmp_path) not in page.text
 
 
-def test_a_film_that_has_gone_since_is_still_named(detector: Detector, draw_folder: Callable[..., Path]) -> None:
-    films = turned(layouts.load(draw_folder(4, 4)))
-    result = evaluate(films, detector)
+def test_an_image_that_has_gone_since_is_still_named(detector: Detector, draw_folder: Callable[..., Path]) -> None:
+    images = turned(layouts.load(draw_folder(4, 4)))
+    result = evaluate(images, detector)
     gone = result.mistakes()[0][0].path
     gone.unlink()
     page = Page(evaluation_page.render(result, detector))
     assert gone.name in page.text
     assert "can no longer be read" in page.text
-    assert len(page.pictures) == 2 * (len(result.mistakes()) - 1)
+    assert len(page.images) == 2 * (len(result.mistakes()) - 1)
 
 
 def test_results_by_subtype_are_told(page: Page, result: Evaluation) -> None:
@@ -255,7 +255,7 @@ def test_the_models_card_is_told(page: Page, result: Evaluation) -> None:
         card.calibration.uncertain_reason,
         card.licence,
         card.intended_use,
-        f"{card.data['training']['films']} films of {card.data['training']['patients']} patients",
+        f"{card.data['training']['images']} images of {card.data['training']['patients']} patients",
         card.data["fingerprint"][:16],
     ):
         assert said in page.text

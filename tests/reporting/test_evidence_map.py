@@ -1,4 +1,4 @@
-"""Overlays: the film stays readable, the colour says the sign, and noise is not blown up."""
+"""Overlays: the image stays readable, the colour says the sign, and noise is not blown up."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from PIL import Image
 
 from pneumoscope.imaging.radiograph import Radiograph
 from pneumoscope.reporting import evidence_map
-from tests.conftest import drawn_film
+from tests.conftest import drawn_image
 
 
-def film(height: int = 120, width: int = 160) -> NDArray[np.float32]:
-    drawn = Image.fromarray(drawn_film(1, seed=3, size=64)).resize((width, height))
+def image(height: int = 120, width: int = 160) -> NDArray[np.float32]:
+    drawn = Image.fromarray(drawn_image(1, seed=3, size=64)).resize((width, height))
     return np.asarray(drawn, dtype=np.float32) / np.float32(255.0)
 
 
@@ -28,56 +28,56 @@ def cells(*rows: tuple[float, ...]) -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 
 
-def channels(picture: Image.Image) -> NDArray[np.int64]:
-    return np.asarray(picture, dtype=np.int64)
+def channels(image: Image.Image) -> NDArray[np.int64]:
+    return np.asarray(image, dtype=np.int64)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (120, 160), (301, 97), (900, 1300)])
-def test_the_film_keeps_its_size_and_the_legend_stands_below(size: tuple[int, int]) -> None:
+def test_the_image_keeps_its_size_and_the_legend_stands_below(size: tuple[int, int]) -> None:
     evidence = cells((1.0, -1.0), (0.5, 0.0))
-    picture = evidence_map.draw(film(*size), evidence)
-    bare = evidence_map.draw(film(*size), evidence, legend=False)
+    drawn = evidence_map.draw(image(*size), evidence)
+    bare = evidence_map.draw(image(*size), evidence, legend=False)
     assert bare.size == (size[1], size[0])
-    assert picture.width == size[1]
-    assert picture.height > size[0]
-    assert channels(picture.crop((0, 0, *bare.size))).tolist() == channels(bare).tolist()
+    assert drawn.width == size[1]
+    assert drawn.height > size[0]
+    assert channels(drawn.crop((0, 0, *bare.size))).tolist() == channels(bare).tolist()
 
 
 def test_a_radiograph_is_drawn_like_its_pixels() -> None:
     evidence = cells((1.0, -1.0))
-    drawn = evidence_map.draw(Radiograph(film(), "PNG", 8, (120, 160)), evidence)
-    assert channels(drawn).tolist() == channels(evidence_map.draw(film(), evidence)).tolist()
+    drawn = evidence_map.draw(Radiograph(image(), "PNG", 8, (120, 160)), evidence)
+    assert channels(drawn).tolist() == channels(evidence_map.draw(image(), evidence)).tolist()
 
 
 def test_orange_speaks_for_pneumonia_and_blue_against_it() -> None:
-    picture = channels(evidence_map.draw(film(), cells((1.0, -1.0)), legend=False))
-    left, right = picture[:, :40].mean((0, 1)), picture[:, -40:].mean((0, 1))
+    drawn = channels(evidence_map.draw(image(), cells((1.0, -1.0)), legend=False))
+    left, right = drawn[:, :40].mean((0, 1)), drawn[:, -40:].mean((0, 1))
     assert left[0] > left[1] > left[2]
     assert right[0] < right[1] < right[2]
 
 
 def test_a_place_that_says_nothing_is_not_tinted() -> None:
-    picture = channels(evidence_map.draw(film(), np.zeros((4, 4), dtype=np.float32), legend=False))
-    assert np.abs(picture - np.rint(film() * 255)[..., None]).max() <= 1
+    drawn = channels(evidence_map.draw(image(), np.zeros((4, 4), dtype=np.float32), legend=False))
+    assert np.abs(drawn - np.rint(image() * 255)[..., None]).max() <= 1
 
 
 def test_no_place_gets_the_colour_of_the_other_sign() -> None:
     evidence = np.zeros((5, 5), dtype=np.float32)
     evidence[2, 2] = 3.0
-    picture = channels(evidence_map.draw(film(), evidence, legend=False))
-    assert (picture[..., 0] >= picture[..., 2]).all()
+    drawn = channels(evidence_map.draw(image(), evidence, legend=False))
+    assert (drawn[..., 0] >= drawn[..., 2]).all()
 
 
-def test_the_film_shows_through_the_strongest_evidence() -> None:
-    picture = channels(evidence_map.draw(film(), cells((5.0,)), legend=False)).mean(axis=2)
-    assert np.corrcoef(picture.ravel(), film().ravel())[0, 1] > 0.99
-    assert picture.std() > 0.3 * 255 * film().std()
+def test_the_image_shows_through_the_strongest_evidence() -> None:
+    drawn = channels(evidence_map.draw(image(), cells((5.0,)), legend=False)).mean(axis=2)
+    assert np.corrcoef(drawn.ravel(), image().ravel())[0, 1] > 0.99
+    assert drawn.std() > 0.3 * 255 * image().std()
 
 
 def test_noise_stays_pale() -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(0.0, 1.0, (6, 6)).astype(np.float32)
-    faint, loud = (channels(evidence_map.draw(film(), size * noise, legend=False)) for size in (0.002, 1.0))
+    faint, loud = (channels(evidence_map.draw(image(), size * noise, legend=False)) for size in (0.002, 1.0))
     assert np.ptp(faint, axis=2).max() < 15 < np.ptp(loud, axis=2).max()
 
 
@@ -87,24 +87,24 @@ def test_the_scale_is_the_largest_contribution_above_a_floor() -> None:
     assert evidence_map.scale_of(np.stack([np.full((2, 2), 1.5), np.full((2, 2), -2.5)])) == 2.5
 
 
-def test_a_shared_scale_makes_films_comparable() -> None:
+def test_a_shared_scale_makes_images_comparable() -> None:
     weak, strong = (
-        channels(evidence_map.draw(film(), cells((value,)), scale=4.0, legend=False)) for value in (1.0, 4.0)
+        channels(evidence_map.draw(image(), cells((value,)), scale=4.0, legend=False)) for value in (1.0, 4.0)
     )
     assert np.ptp(weak, axis=2).mean() * 2 < np.ptp(strong, axis=2).mean()
 
 
 def test_a_thumbnail_is_shrunk_and_never_enlarged() -> None:
     evidence = cells((1.0, 0.0))
-    assert evidence_map.draw(film(300, 400), evidence, max_side=100, legend=False).size == (100, 75)
-    assert evidence_map.draw(film(30, 40), evidence, max_side=100, legend=False).size == (40, 30)
+    assert evidence_map.draw(image(300, 400), evidence, max_side=100, legend=False).size == (100, 75)
+    assert evidence_map.draw(image(30, 40), evidence, max_side=100, legend=False).size == (40, 30)
 
 
-def test_the_legend_grows_with_the_film_and_has_words_at_any_size() -> None:
+def test_the_legend_grows_with_the_image_and_has_words_at_any_size() -> None:
     heights = []
     for side in (224, 2000):
-        picture = evidence_map.draw(film(side, side), cells((1.0, -1.0)))
-        strip = channels(picture.crop((0, side, *picture.size)))
+        drawn = evidence_map.draw(image(side, side), cells((1.0, -1.0)))
+        strip = channels(drawn.crop((0, side, *drawn.size)))
         left, right = strip[: strip.shape[0] // 4, : side // 2], strip[: strip.shape[0] // 4, side // 2 :]
         assert left.max() > 200  # "towards normal"
         assert right.max() > 200  # "towards pneumonia"
@@ -124,17 +124,17 @@ def test_both_colours_are_equally_light() -> None:
 
 
 def test_a_saved_overlay_holds_nothing_but_pixels(tmp_path: Path) -> None:
-    picture = evidence_map.draw(film(), cells((1.0, -1.0)))
-    picture.info = {"icc_profile": b"x" * 200, "dpi": (72, 72), "Author": "Dr A"}
-    path = tmp_path / "film.png"
-    evidence_map.save(picture, path)
+    drawn = evidence_map.draw(image(), cells((1.0, -1.0)))
+    drawn.info = {"icc_profile": b"x" * 200, "dpi": (72, 72), "Author": "Dr A"}
+    path = tmp_path / "image.png"
+    evidence_map.save(drawn, path)
     data, kinds, position = path.read_bytes(), set(), 8
     while position < len(data):
         (length,) = struct.unpack(">I", data[position : position + 4])
         kinds.add(data[position + 4 : position + 8])
         position += 12 + length
     assert kinds == {b"IHDR", b"IDAT", b"IEND"}
-    assert channels(Image.open(path)).tolist() == channels(picture).tolist()
+    assert channels(Image.open(path)).tolist() == channels(drawn).tolist()
 
 
 @pytest.mark.parametrize(
@@ -146,32 +146,32 @@ def test_a_saved_overlay_holds_nothing_but_pixels(tmp_path: Path) -> None:
         ((9, 9), (2, 2), float("nan"), "above 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
+def test_what_cannot_be_drawn_is_rejected(
     shape: tuple[int, ...], cell_shape: tuple[int, ...], scale: float | None, said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
         evidence_map.draw(np.zeros(shape, np.float32), np.zeros(cell_shape, np.float32), scale=scale)
 
 
-def test_even_the_narrowest_film_has_an_overlay() -> None:
+def test_even_the_narrowest_image_has_an_overlay() -> None:
     for width in (1, 2, 5, 9, 12):
-        film = np.linspace(0, 1, 200 * width, dtype=np.float32).reshape(200, width)
-        assert evidence_map.draw(film, np.ones((3, 3), dtype=np.float32)).width == width
+        image = np.linspace(0, 1, 200 * width, dtype=np.float32).reshape(200, width)
+        assert evidence_map.draw(image, np.ones((3, 3), dtype=np.float32)).width == width
 
 
-def svg_pictures(svg: str) -> list[Image.Image]:
+def svg_images(svg: str) -> list[Image.Image]:
     found = re.findall(r"base64,([A-Za-z0-9+/=]+)", svg)
     return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
 
 
 def saved_jpeg(path: Path, **options: object) -> Path:
-    Image.fromarray((film() * 255).astype(np.uint8)).save(path, "JPEG", **options)
+    Image.fromarray((image() * 255).astype(np.uint8)).save(path, "JPEG", **options)
     return path
 
 
-def test_the_layers_are_the_very_film_and_a_map_as_strong_as_it_is_opaque(tmp_path: Path) -> None:
-    path = saved_jpeg(tmp_path / "film.jpeg")
-    below, above = svg_pictures(evidence_map.layers(path, cells((2.0, -1.0))))
+def test_the_layers_are_the_very_image_and_a_map_as_strong_as_it_is_opaque(tmp_path: Path) -> None:
+    path = saved_jpeg(tmp_path / "image.jpeg")
+    below, above = svg_images(evidence_map.layers(path, cells((2.0, -1.0))))
     assert np.array_equal(np.asarray(below), np.asarray(Image.open(path)))
     tint = np.asarray(above.convert("RGBA"), dtype=np.int64)
     assert tuple(tint[0, 0]) == (*evidence_map.TOWARDS_PNEUMONIA, round(255 * evidence_map.MAX_ALPHA))
@@ -179,8 +179,8 @@ def test_the_layers_are_the_very_film_and_a_map_as_strong_as_it_is_opaque(tmp_pa
     assert tint[0, -1, 3] == pytest.approx(255 * evidence_map.MAX_ALPHA / 2, abs=2)
 
 
-def test_the_layers_keep_the_films_size_and_say_the_sign(tmp_path: Path) -> None:
-    svg = evidence_map.layers(saved_jpeg(tmp_path / "film.jpeg"), cells((1.0, -1.0)))
+def test_the_layers_keep_the_images_size_and_say_the_sign(tmp_path: Path) -> None:
+    svg = evidence_map.layers(saved_jpeg(tmp_path / "image.jpeg"), cells((1.0, -1.0)))
     root = ElementTree.fromstring(svg)
     sizes = {(image.get("width"), image.get("height")) for image in root.iter("{http://www.w3.org/2000/svg}image")}
     assert sizes == {("160", "120")}
@@ -188,18 +188,18 @@ def test_the_layers_keep_the_films_size_and_say_the_sign(tmp_path: Path) -> None
         assert words in svg
 
 
-@pytest.mark.parametrize("name", ["film.png", "film.tiff"])
-def test_a_film_that_browsers_may_not_show_is_laid_below_as_jpeg(tmp_path: Path, name: str) -> None:
-    Image.fromarray((film() * 65535).astype(np.uint16)).save(tmp_path / name)
-    below, _ = svg_pictures(evidence_map.layers(tmp_path / name, cells((1.0, -1.0))))
+@pytest.mark.parametrize("name", ["image.png", "image.tiff"])
+def test_an_image_that_browsers_may_not_show_is_laid_below_as_jpeg(tmp_path: Path, name: str) -> None:
+    Image.fromarray((image() * 65535).astype(np.uint16)).save(tmp_path / name)
+    below, _ = svg_images(evidence_map.layers(tmp_path / name, cells((1.0, -1.0))))
     assert below.format == "JPEG"
-    assert np.abs(np.asarray(below) / 255 - film()).mean() < 0.02
+    assert np.abs(np.asarray(below) / 255 - image()).mean() < 0.02
 
 
-def test_a_film_that_lies_on_its_side_stands_upright_below_its_map(tmp_path: Path) -> None:
+def test_an_image_that_lies_on_its_side_stands_upright_below_its_map(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
-    below, _ = svg_pictures(evidence_map.layers(saved_jpeg(tmp_path / "film.jpeg", exif=turned), cells((1.0, -1.0))))
+    below, _ = svg_images(evidence_map.layers(saved_jpeg(tmp_path / "image.jpeg", exif=turned), cells((1.0, -1.0))))
     assert below.size == (120, 160)
 
 
@@ -207,7 +207,7 @@ def test_a_film_that_lies_on_its_side_stands_upright_below_its_map(tmp_path: Pat
 def test_nobodys_name_travels_from_a_jpeg_into_its_overlay(tmp_path: Path, progressive: bool) -> None:
     exif = Image.Exif()
     exif[0x010E] = "DOE^JANE"
-    path = saved_jpeg(tmp_path / "film.jpeg", exif=exif, comment=b"DOE^JANE", xmp=b"DOE^JANE", progressive=progressive)
+    path = saved_jpeg(tmp_path / "image.jpeg", exif=exif, comment=b"DOE^JANE", xmp=b"DOE^JANE", progressive=progressive)
     hidden = b"".join(b"\xff" + bytes([kind]) + b"\x00\x14" + tag + b"DOE^JANE" + bytes(5) for kind, tag in (
         (0xE0, b"JFXX\0"), (0xE0, b"NAME\0"), (0xEE, b"NAME\0"), (0xE2, b"NAME\0")))  # fmt: skip
     path.write_bytes(path.read_bytes()[:2] + hidden + path.read_bytes()[2:] + b"DOE^JANE")
@@ -215,18 +215,18 @@ def test_nobodys_name_travels_from_a_jpeg_into_its_overlay(tmp_path: Path, progr
     (first, _) = re.findall(r"base64,([A-Za-z0-9+/=]+)", svg)
     assert b"DOE^JANE" in path.read_bytes()
     assert b"DOE^JANE" not in base64.b64decode(first)
-    assert np.array_equal(np.asarray(svg_pictures(svg)[0]), np.asarray(Image.open(path)))
+    assert np.array_equal(np.asarray(svg_images(svg)[0]), np.asarray(Image.open(path)))
 
 
-@pytest.mark.films
-def test_a_real_film_is_laid_below_untouched(data: Path) -> None:
+@pytest.mark.images
+def test_a_real_image_is_laid_below_untouched(data: Path) -> None:
     for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg")):
-        below, _ = svg_pictures(evidence_map.layers(path, cells((1.0, -1.0))))
+        below, _ = svg_images(evidence_map.layers(path, cells((1.0, -1.0))))
         assert np.array_equal(np.asarray(below), np.asarray(Image.open(path)))
 
 
-def test_an_address_holds_the_picture_itself() -> None:
-    drawn = evidence_map.draw(film(), cells((1.0, -1.0)))
+def test_an_address_holds_the_image_itself() -> None:
+    drawn = evidence_map.draw(image(), cells((1.0, -1.0)))
     kind, _, data = evidence_map.data_address(drawn).partition(",")
     held = Image.open(io.BytesIO(base64.b64decode(data)))
     assert kind == "data:image/jpeg;base64"

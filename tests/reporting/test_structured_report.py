@@ -1,4 +1,4 @@
-"""A finding as DICOM: a report and a picture that archives file with the film, and that tell of nobody elsewhere."""
+"""A finding as DICOM: a report and an image that archives file with the image, and that tell of nobody elsewhere."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.dicom import reader
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import structured_report
-from tests.builders.dicoms import DIGITAL_XRAY, content, filed, film
-from tests.conftest import drawn_film
+from tests.builders.dicoms import DIGITAL_XRAY, content, filed, image
+from tests.conftest import drawn_image
 from tests.test_privacy import MARKS, plant
 
 CARD = Card("cnn", 32)
 EVIDENCE = np.linspace(-1.0, 1.0, 36, dtype=np.float32).reshape(6, 6)
 PNEUMONIA = Finding(
-    "", 0.75, "PNEUMONIA", True, 0.4, ("rotated", "unlike_training_films"), evidence=EVIDENCE
+    "", 0.75, "PNEUMONIA", True, 0.4, ("rotated", "unlike_training_images"), evidence=EVIDENCE
 )  # fmt: skip
 NORMAL = Finding("", 0.125, "NORMAL", False, 0.4)
 
 
 def values(seed: int = 0, size: int = 64) -> NDArray[np.uint16]:
-    return drawn_film(1, seed, size).astype(np.uint16) * 16
+    return drawn_image(1, seed, size).astype(np.uint16) * 16
 
 
 def reread(made: pydicom.Dataset) -> pydicom.Dataset:
@@ -69,23 +69,23 @@ def test_a_report_says_what_the_finding_says() -> None:
         "Pneumonia",
     )
     assert said["Probability in the uncertain band"][0].CodeMeaning == "Yes"
-    assert [code.CodeMeaning for code in said["Warning"]] == ["rotated", "unlike training films"]
+    assert [code.CodeMeaning for code in said["Warning"]] == ["rotated", "unlike training images"]
     assert any("Not a medical device" in text for text in said["Comment"])
     assert any("turn it upright" in text for text in said["Comment"])
 
 
-def test_a_normal_film_is_called_normal_and_certain() -> None:
+def test_a_normal_image_is_called_normal_and_certain() -> None:
     said = content(report_on(NORMAL))
     assert said["Finding"][0].CodeValue == "17621005"
     assert said["Probability in the uncertain band"][0].CodeMeaning == "No"
     assert "Warning" not in said
 
 
-def test_a_report_says_which_program_and_which_model_judged() -> None:
+def test_a_report_says_which_program_and_which_model_predicted() -> None:
     said = content(report_on(NORMAL))
     assert said["Algorithm Name"] == ["Pneumoscope"]
     assert structured_report.fingerprint(CARD) in said["Algorithm Parameters"][1]
-    assert structured_report.fingerprint(CARD) != structured_report.fingerprint(replace(CARD, data={"films": 3}))
+    assert structured_report.fingerprint(CARD) != structured_report.fingerprint(replace(CARD, data={"images": 3}))
 
 
 def test_a_report_is_not_verified_and_not_final() -> None:
@@ -97,7 +97,7 @@ def test_a_report_is_not_verified_and_not_final() -> None:
     )
 
 
-def test_report_and_picture_refer_to_the_film_and_belong_to_its_study() -> None:
+def test_report_and_image_refer_to_the_image_and_belong_to_its_study() -> None:
     data = filed(values())
     header = reader.header(data, 10**6)
     report, capture = map(reread, structured_report.objects(PNEUMONIA, data, CARD))
@@ -125,7 +125,7 @@ def test_one_image_and_model_always_give_the_same_uids_and_others_never() -> Non
     assert len(set(once)) == 4
     assert uids(data) == once
     assert all(pydicom.uid.UID(value).is_valid for value in once)
-    for others in (uids(filed(values())), uids(data, replace(CARD, data={"films": 3}))):
+    for others in (uids(filed(values())), uids(data, replace(CARD, data={"images": 3}))):
         assert not set(others) & set(once)
 
 
@@ -136,7 +136,7 @@ def test_the_first_of_several_frames_is_referred_to() -> None:
     assert source.ReferencedFrameNumber == 1
 
 
-def test_the_picture_is_the_film_with_its_evidence_map() -> None:
+def test_the_image_is_the_image_with_its_evidence_map() -> None:
     _, capture = structured_report.objects(PNEUMONIA, filed(values(size=256)), CARD)
     pixels = reread(capture).pixel_array.astype(int)
     assert capture.SOPClassUID == SecondaryCaptureImageStorage
@@ -145,7 +145,7 @@ def test_the_picture_is_the_film_with_its_evidence_map() -> None:
     assert (pixels[5:50, 5:50, 0] - pixels[5:50, 5:50, 2]).mean() < -30
 
 
-def test_without_evidence_there_is_no_picture_and_without_a_verdict_nothing() -> None:
+def test_without_evidence_there_is_no_image_and_without_a_finding_nothing() -> None:
     assert len(structured_report.objects(NORMAL, filed(values()), CARD)) == 1
     assert structured_report.objects(Finding("", error=TooLargeError("")), filed(values()), CARD) == []
 
@@ -163,7 +163,7 @@ def test_highdicom_reads_it_back(finding: Finding) -> None:
 
 @pytest.fixture
 def written(tmp_path: Path) -> list[Path]:
-    """A report and a picture, of a film with a full header and of one with the bare minimum."""
+    """A report and an image, of an image with a full header and of one with the bare minimum."""
     paths = []
     minimal = dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "PatientSex"))
     for elements in ({}, minimal | {"AccessionNumber": None, "StudyDate": None, "PatientOrientation": None}):
@@ -200,16 +200,16 @@ def test_dciodvfy_finds_no_error(written: list[Path]) -> None:
         assert ("ComprehensiveSR" if path in written[::2] else "SCImage") in ran.stderr
 
 
-@pytest.mark.films
-def test_a_real_film_is_reported_on(data: Path) -> None:
+@pytest.mark.images
+def test_a_real_image_is_reported_on(data: Path) -> None:
     path = sorted((data / "kermany_original" / "val" / "PNEUMONIA").iterdir())[0]
-    film = filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16)
+    image = filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16)
     detector = Detector()
-    (finding,) = detector.examine([film], evidence=True)
-    report, capture = map(reread, structured_report.objects(finding, film, detector.card))
+    (finding,) = detector.examine([image], evidence=True)
+    report, capture = map(reread, structured_report.objects(finding, image, detector.card))
     assert content(report)["Finding"][0].CodeMeaning == "Pneumonia"
     assert content(report)["Probability of pneumonia"][0].NumericValue == round(float(finding.probability or 0), 6)
-    read = radiograph.read(film).pixels
+    read = radiograph.read(image).pixels
     assert capture.pixel_array.shape[1] == read.shape[1]
 
 
@@ -260,7 +260,7 @@ def test_a_header_that_a_report_cannot_refer_to_is_an_error_that_says_what_is_mi
         structured_report.structured_report(NORMAL, header, CARD)
 
 
-def test_a_header_that_takes_hours_to_copy_is_refused() -> None:
+def test_a_header_that_takes_hours_to_copy_is_rejected() -> None:
     item = pydicom.Dataset()
     item.PatientID = "x" * 60
     bomb = filed(values(), OtherPatientIDsSequence=[item] * 150_000)
@@ -270,16 +270,16 @@ def test_a_header_that_takes_hours_to_copy_is_refused() -> None:
 
 def test_what_is_no_dicom_file_has_no_report() -> None:
     with pytest.raises(UnsupportedError, match="Expected a DICOM file"):
-        structured_report.objects(NORMAL, b"no film", CARD)
+        structured_report.objects(NORMAL, b"no image", CARD)
 
 
-def test_no_error_log_or_warning_tells_whose_film_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_error_log_or_warning_tells_whose_image_it_is(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     planted = plant(filed(values()))
     told = ""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        for data in (planted, plant(film(values())), planted[:-4000], filed(values(), StudyInstanceUID="ZYMURGY")):
+        for data in (planted, plant(image(values())), planted[:-4000], filed(values(), StudyInstanceUID="ZYMURGY")):
             try:
                 for made in structured_report.objects(PNEUMONIA, data, CARD):
                     structured_report.encode(made)
@@ -297,28 +297,28 @@ def predict(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["predict", *arguments])
 
 
-def test_predict_writes_a_report_for_each_dicom_film_and_says_which_got_none(tiny_model: Path, tmp_path: Path) -> None:
-    films, out = tmp_path / "films", tmp_path / "out"
-    films.mkdir()
+def test_predict_writes_a_report_for_each_dicom_image_and_says_which_got_none(tiny_model: Path, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
     for number in range(3):
-        (films / f"{number}.dcm").write_bytes(filed(values(number)))
-    Image.fromarray(drawn_film(0, 5)).save(films / "3.png")
-    (films / "4.txt").write_text("no film")
-    ran = predict(str(films), "-m", str(tiny_model), "--dicom-out", str(out), "--format", "json")
+        (images / f"{number}.dcm").write_bytes(filed(values(number)))
+    Image.fromarray(drawn_image(0, 5)).save(images / "3.png")
+    (images / "4.txt").write_text("no image")
+    ran = predict(str(images), "-m", str(tiny_model), "--dicom-out", str(out), "--format", "json")
     rows = [json.loads(line) for line in ran.stdout.splitlines()]
     reports = [pydicom.dcmread(path) for path in out.iterdir()]
     assert ran.exit_code == 3
     assert [row["error"] is None for row in rows] == [True, True, True, True, False]
-    assert "without a DICOM report: 2 (1 no DICOM files, 1 not judged)" in ran.stderr
+    assert "without a DICOM report: 2 (1 no DICOM files, 1 not predicted)" in ran.stderr
     assert {path.name for path in out.iterdir()} == {f"{report.SOPInstanceUID}.report.dcm" for report in reports}
     said = sorted(float(content(report)["Probability of pneumonia"][0].NumericValue) for report in reports)
     assert said == pytest.approx(sorted(row["probability"] for row in rows[:3]))
 
 
-def test_with_evidence_predict_writes_the_picture_too_and_takes_neither_for_a_film(
+def test_with_evidence_predict_writes_the_image_too_and_takes_neither_for_an_image(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "film.dcm").write_bytes(filed(values()))
+    (tmp_path / "image.dcm").write_bytes(filed(values()))
     arguments = [str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(tmp_path), "--evidence", str(tmp_path)]
     for _ in range(2):
         assert predict(*arguments, "-f", "json").stdout.count("\n") == 1
@@ -326,10 +326,10 @@ def test_with_evidence_predict_writes_the_picture_too_and_takes_neither_for_a_fi
     assert sorted(made) == ["OT", "OT", "SR", "SR"]
 
 
-def test_a_film_that_a_report_cannot_refer_to_has_an_error_in_its_row(tiny_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "film.dcm").write_bytes(film(values()))
+def test_an_image_that_a_report_cannot_refer_to_has_an_error_in_its_row(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "image.dcm").write_bytes(image(values()))
     out = tmp_path / "out"
-    ran = predict(str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(out), "-f", "json")
+    ran = predict(str(tmp_path / "image.dcm"), "-m", str(tiny_model), "--dicom-out", str(out), "-f", "json")
     assert ran.exit_code == 3
     assert "StudyInstanceUID" in json.loads(ran.stdout)["error"]["message"]
     assert not out.exists()
@@ -353,7 +353,7 @@ def test_without_highdicom_predict_says_what_to_install(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    (tmp_path / "film.dcm").write_bytes(filed(values()))
-    ran = predict(str(tmp_path / "film.dcm"), "-m", str(tiny_model), "--dicom-out", str(tmp_path / "out"))
+    (tmp_path / "image.dcm").write_bytes(filed(values()))
+    ran = predict(str(tmp_path / "image.dcm"), "-m", str(tiny_model), "--dicom-out", str(tmp_path / "out"))
     assert isinstance(ran.exception, MissingExtraError)
     assert ".[dicom]" in str(ran.exception)

@@ -27,9 +27,9 @@ from pneumoscope import Detector
 from pneumoscope.service.dicomweb import wants_reports
 from pneumoscope.service.security import Limits, Refusal
 from tests.builders.dicoms import REPORT, content, filed
-from tests.builders.dicoms import film as unfiled
-from tests.builders.serving import MODEL_SIZE, Box, film, lenient, light_box
-from tests.conftest import drawn_film
+from tests.builders.dicoms import image as unfiled
+from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box
+from tests.conftest import drawn_image
 
 STUDIES = "/dicom-web/studies"
 RELATED = 'multipart/related; type="application/dicom"'
@@ -44,12 +44,12 @@ def box() -> Iterator[Box]:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Box]:
-    with light_box(Limits(body=2_000_000, films=3, idle_seconds=0.5)) as box:
+    with light_box(Limits(body=2_000_000, images=3, idle_seconds=0.5)) as box:
         yield box
 
 
 def instance(seed: int = 0, **elements: Any) -> bytes:
-    return filed(drawn_film(seed % 2, seed, MODEL_SIZE).astype(np.uint16) * 16, **elements)
+    return filed(drawn_image(seed % 2, seed, MODEL_SIZE).astype(np.uint16) * 16, **elements)
 
 
 def related(*files: bytes, kind: str = "application/dicom") -> bytes:
@@ -89,23 +89,23 @@ def told(answer: httpx.Response) -> pydicom.Dataset:
 # --- answers
 
 
-def test_each_film_gets_a_report_with_the_detectors_finding(box: Box) -> None:
-    films = [instance(seed) for seed in range(5)]
-    expected = Detector(lenient()).predict_proba(films)[:, 1]
-    answer = store(box, *films)
+def test_each_image_gets_a_report_with_the_detectors_finding(box: Box) -> None:
+    images = [instance(seed) for seed in range(5)]
+    expected = Detector(lenient()).predict_proba(images)[:, 1]
+    answer = store(box, *images)
     assert answer.status_code == 200
-    for data, report, probability in zip(films, reports(answer), expected, strict=True):
-        film = pydicom.dcmread(io.BytesIO(data))
+    for data, report, probability in zip(images, reports(answer), expected, strict=True):
+        image = pydicom.dcmread(io.BytesIO(data))
         assert report.Modality == "SR"
-        assert report.StudyInstanceUID == film.StudyInstanceUID
-        assert report.PatientID == film.PatientID == "MARKER-ID"
+        assert report.StudyInstanceUID == image.StudyInstanceUID
+        assert report.PatientID == image.PatientID == "MARKER-ID"
         (value,) = content(report)["Probability of pneumonia"]
         assert float(value.NumericValue) == pytest.approx(probability, abs=2e-5)
     referenced = [item.ReferencedSOPInstanceUID for item in told(answer).ReferencedSOPSequence]
-    assert referenced == [pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID for data in films]
+    assert referenced == [pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID for data in images]
 
 
-def test_with_evidence_a_picture_comes_beside_each_report(box: Box) -> None:
+def test_with_evidence_an_image_comes_beside_each_report(box: Box) -> None:
     answer = store(box, instance(0), instance(1), params={"evidence": "true"})
     assert [report.Modality for report in reports(answer)] == ["SR", "OT", "SR", "OT"]
 
@@ -146,7 +146,7 @@ def test_a_client_that_takes_neither_is_told_so(box: Box, accept: str) -> None:
 
 def test_what_failed_is_named_beside_the_reports_on_the_others(box: Box) -> None:
     ct = instance(3, Modality="CT")
-    answer = store(box, instance(1), ct, b"no film", instance(2))
+    answer = store(box, instance(1), ct, b"no image", instance(2))
     assert answer.status_code == 202
     assert len(reports(answer)) == 2
     (failed,) = told(answer).FailedSOPSequence
@@ -159,17 +159,17 @@ def test_what_failed_is_named_beside_the_reports_on_the_others(box: Box) -> None
 @pytest.mark.parametrize(
     ("data", "reason", "kind"),
     [
-        (b"no film", 0x0122, "unsupported"),
-        (film(1), 0x0122, "unsupported"),  # a PNG
+        (b"no image", 0x0122, "unsupported"),
+        (image(1), 0x0122, "unsupported"),  # a PNG
         (b"", 0xC000, "unreadable"),
         (instance()[:-9000], 0xC000, "unreadable"),
         (unfiled(None, SOPClassUID=REPORT, StudyInstanceUID=STUDY), 0x0122, "unsupported"),
         (instance(SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), 0x0110, "not_a_chest_radiograph"),
-        (unfiled(drawn_film(1, 0, MODEL_SIZE).astype(np.uint16)), 0x0122, "unsupported"),  # without a study
+        (unfiled(drawn_image(1, 0, MODEL_SIZE).astype(np.uint16)), 0x0122, "unsupported"),  # without a study
     ],
     ids=["text", "png", "empty", "cut", "a report", "ct", "no uids"],
 )
-def test_where_no_film_can_be_judged_the_status_and_the_reason_say_so(
+def test_where_no_image_can_be_predicted_the_status_and_the_reason_say_so(
     box: Box, data: bytes, reason: int, kind: str
 ) -> None:
     answer = store(box, data)
@@ -188,13 +188,13 @@ def test_an_instance_of_another_study_than_the_address_names_fails(box: Box) -> 
     assert store(box, instance(2), to=f"{STUDIES}/{STUDY}").status_code == 409
 
 
-@pytest.mark.films
-def test_real_films_are_reported_on(box: Box, data: Path) -> None:
+@pytest.mark.images
+def test_real_images_are_reported_on(box: Box, data: Path) -> None:
     paths = sorted((data / "kermany_original" / "val").glob("*/*"))[::5]
-    films = [filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16) for path in paths]
-    made = reports(store(box, *films, params={"evidence": "true"}))
-    assert [one.Modality for one in made] == ["SR", "OT"] * len(films)
-    findings = Detector(lenient()).predict(films)
+    images = [filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16) for path in paths]
+    made = reports(store(box, *images, params={"evidence": "true"}))
+    assert [one.Modality for one in made] == ["SR", "OT"] * len(images)
+    findings = Detector(lenient()).predict(images)
     for report, finding in zip(made[::2], findings, strict=True):
         assert content(report)["Finding"][0].CodeMeaning.upper() == finding
 
@@ -206,11 +206,11 @@ def test_real_films_are_reported_on(box: Box, data: Path) -> None:
 def test_dicomweb_client_stores_instances(box: Box, accept: str | None) -> None:
     api = pytest.importorskip("dicomweb_client.api")
     client = api.DICOMwebClient(f"{box.url}/dicom-web", headers={"Accept": accept} if accept else None)
-    films = [pydicom.dcmread(io.BytesIO(instance(seed, StudyInstanceUID=STUDY))) for seed in range(2)]
-    answer = client.store_instances(films, study_instance_uid=STUDY)
+    images = [pydicom.dcmread(io.BytesIO(instance(seed, StudyInstanceUID=STUDY))) for seed in range(2)]
+    answer = client.store_instances(images, study_instance_uid=STUDY)
     if accept:
         assert [item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence] == [
-            one.SOPInstanceUID for one in films
+            one.SOPInstanceUID for one in images
         ]
 
 
@@ -268,10 +268,15 @@ def test_no_identity_reaches_the_log() -> None:
             address = re.search(r"http://\S+", process.stderr.readline())
             assert address
             headers = {"Content-Type": f"{RELATED}; boundary=x"}
-            films = [instance(1), instance(2, PatientName="MARKER"), instance(3, StudyDate="1903"), instance(1)[:-5000]]
+            images = [
+                instance(1),
+                instance(2, PatientName="MARKER"),
+                instance(3, StudyDate="1903"),
+                instance(1)[:-5000],
+            ]
             with httpx.Client(base_url=address[0], transport=httpx.HTTPTransport(retries=20), timeout=60) as client:
                 for to in (STUDIES, f"{STUDIES}/1.2.3.MARKER"):
-                    client.post(to, content=related(*films), headers=headers, params={"evidence": "true"})
+                    client.post(to, content=related(*images), headers=headers, params={"evidence": "true"})
         finally:
             process.terminate()
         log = process.stderr.read()

@@ -23,10 +23,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pneumoscope import Detector
 from pneumoscope.reporting.writers import COLUMNS
-from tests.builders.dicoms import film as dicom_film
+from tests.builders.dicoms import image as dicom_image
 from tests.builders.dicoms import table
-from tests.builders.serving import Box, film, lenient, light_box, png
-from tests.conftest import ROOT, drawn_film
+from tests.builders.serving import Box, image, lenient, light_box, png
+from tests.conftest import ROOT, drawn_image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
@@ -43,7 +43,7 @@ _DROP = """([files]) => {
     for (const type of ["dragenter", "drop"])
         document.body.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
-_PIXEL = """() => { const c = document.getElementById("film");
+_PIXEL = """() => { const c = document.getElementById("image");
     return [...c.getContext("2d").getImageData(c.width / 2, c.height / 2, 1, 1).data][0]; }"""
 
 
@@ -77,18 +77,18 @@ def page(browser: Browser, box: Box) -> Iterator[Page]:
     assert [url for url in asked if not url.startswith((box.url, "blob:"))] == []
 
 
-def drop(page: Page, **films: bytes) -> None:
+def drop(page: Page, **images: bytes) -> None:
     """Drop files onto the page; their names are given with `_` for the dot."""
-    files = [[re.sub("_(?=[a-z]+$)", ".", name), base64.b64encode(data).decode()] for name, data in films.items()]
+    files = [[re.sub("_(?=[a-z]+$)", ".", name), base64.b64encode(data).decode()] for name, data in images.items()]
     page.evaluate(_DROP, [files])
 
 
-def judged(page: Page, n: int) -> None:
-    """Wait until so many films, which are all, are judged."""
-    expect(page.locator("#tally")).to_contain_text(re.compile(rf"^{n} films?\b"), timeout=60_000)
+def predicted(page: Page, n: int) -> None:
+    """Wait until so many images, which are all, are predicted."""
+    expect(page.locator("#tally")).to_contain_text(re.compile(rf"^{n} images?\b"), timeout=60_000)
 
 
-def picture(page: Page, name: str) -> None:
+def screenshot(page: Page, name: str) -> None:
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=ARTEFACTS / f"{name}.png")
 
@@ -103,67 +103,67 @@ def serious(page: Page) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
 
 
-# --- films come in
+# --- images come in
 
 
 def test_an_empty_room_says_what_to_do_and_what_it_is_not(page: Page) -> None:
-    expect(page.get_by_role("heading", name="Drop chest films here")).to_be_visible()
+    expect(page.get_by_role("heading", name="Drop chest radiographs here")).to_be_visible()
     expect(page.get_by_text("Not a medical device")).to_be_visible()
     expect(page.locator("#learnt")).to_contain_text("Children of one to five years")
-    picture(page, "empty")
+    screenshot(page, "empty")
 
 
-@pytest.mark.films
-def test_real_films_that_are_dropped_get_their_verdicts(page: Page, data: Path) -> None:
+@pytest.mark.images
+def test_real_images_that_are_dropped_get_their_findings(page: Page, data: Path) -> None:
     paths = sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
     findings = {Path(finding.path).name: finding for finding in Detector(lenient()).examine(paths)}
-    drop(page, **{path.name.replace(".jpeg", "_jpeg"): path.read_bytes() for path in paths}, notes_txt=b"no film")
-    expect(page.locator("#films li")).to_have_count(17)  # at once, judged or not
-    judged(page, 17)
-    rows = page.locator("#films li").all()
+    drop(page, **{path.name.replace(".jpeg", "_jpeg"): path.read_bytes() for path in paths}, notes_txt=b"no image")
+    expect(page.locator("#images li")).to_have_count(17)  # at once, predicted or not
+    predicted(page, 17)
+    rows = page.locator("#images li").all()
     names = [row.locator(".name").get_attribute("title") or "" for row in rows]
-    assert names[0] == "notes.txt"  # the one that nobody has judged
+    assert names[0] == "notes.txt"  # the one that nobody has predicted
     assert names[1:] == sorted(findings, key=lambda name: -(findings[name].probability or 0))
     for name, row in zip(names[1:], rows[1:], strict=True):
         expect(row.locator(".number")).to_have_text(f"{findings[name].probability:.2f}")
         expect(row.locator(".short")).to_contain_text(str(findings[name].finding).capitalize())
     rows[1].click()
     fitted = Detector(lenient()).card.calibration
-    expect(page.locator("#verdict .word")).to_have_text("Pneumonia")
-    expect(page.locator("#verdict .scale")).to_have_attribute(
+    expect(page.locator("#finding .word")).to_have_text("Pneumonia")
+    expect(page.locator("#finding .scale")).to_have_attribute(
         "aria-label", re.compile(f"threshold {fitted.threshold:.2f}; uncertain from")
     )
-    picture(page, "dark")
+    screenshot(page, "dark")
     rows[0].click()
-    expect(page.locator("#verdict")).to_contain_text("Expected a JPEG, PNG, TIFF or DICOM file")
-    picture(page, "refusal")
+    expect(page.locator("#finding")).to_contain_text("Expected a JPEG, PNG, TIFF or DICOM file")
+    screenshot(page, "refusal")
 
 
-def test_a_film_shows_how_far_it_has_come(page: Page) -> None:
+def test_an_image_shows_how_far_it_has_come(page: Page) -> None:
     page.route("**/v1/predict*", lambda route: None)  # on its way for ever
-    drop(page, slow_png=film(1))
-    expect(page.locator("#films li .short")).to_have_text(re.compile("Waiting its turn|On its way|Being judged"))
-    expect(page.locator("#verdict progress")).to_be_visible()
-    expect(page.locator("#stage #film")).to_be_visible()  # the browser shows it meanwhile
-    expect(page.locator("#tally")).to_contain_text("0 of 1 judged")
+    drop(page, slow_png=image(1))
+    expect(page.locator("#images li .short")).to_have_text(re.compile("Waiting its turn|On its way|Being predicted"))
+    expect(page.locator("#finding progress")).to_be_visible()
+    expect(page.locator("#stage #image")).to_be_visible()  # the browser shows it meanwhile
+    expect(page.locator("#tally")).to_contain_text("0 of 1 predicted")
 
 
-def test_a_dicom_film_is_shown_as_the_service_reads_it(page: Page) -> None:
-    values = drawn_film(1, 5, 256).astype(np.uint16) * 16
-    drop(page, study_dcm=dicom_film(values, VOILUTSequence=table(np.arange(4096) * 16, 16), PatientAge="045Y"))
-    judged(page, 1)
-    expect(page.locator("#film")).to_be_visible()
-    expect(page.locator("#verdict .alert").first).to_contain_text("adult")
-    picture(page, "dicom")
+def test_a_dicom_image_is_shown_as_the_service_reads_it(page: Page) -> None:
+    values = drawn_image(1, 5, 256).astype(np.uint16) * 16
+    drop(page, study_dcm=dicom_image(values, VOILUTSequence=table(np.arange(4096) * 16, 16), PatientAge="045Y"))
+    predicted(page, 1)
+    expect(page.locator("#image")).to_be_visible()
+    expect(page.locator("#finding .alert").first).to_contain_text("adult")
+    screenshot(page, "dicom")
 
 
 def test_a_service_that_has_gone_is_told_and_asked_again(page: Page) -> None:
     page.route("**/v1/predict*", lambda route: route.abort())
-    drop(page, film_png=film(1))
-    expect(page.locator("#verdict")).to_contain_text("Is it still running?")
+    drop(page, image_png=image(1))
+    expect(page.locator("#finding")).to_contain_text("Is it still running?")
     page.unroute("**/v1/predict*")
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#verdict .probability")).to_be_visible()
+    expect(page.locator("#finding .probability")).to_be_visible()
 
 
 def test_a_full_queue_makes_the_page_wait_and_try_again(page: Page) -> None:
@@ -173,29 +173,29 @@ def test_a_full_queue_makes_the_page_wait_and_try_again(page: Page) -> None:
         "**/v1/predict*",
         lambda route: route.fulfill(**answer) if (answer := next(refusals, None)) else route.continue_(),
     )
-    drop(page, film_png=film(1))
-    judged(page, 1)
-    expect(page.locator("#verdict .probability")).to_be_visible()
+    drop(page, image_png=image(1))
+    predicted(page, 1)
+    expect(page.locator("#finding .probability")).to_be_visible()
 
 
 def test_no_name_leaves_the_page(page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     with page.expect_response("**/v1/predict*") as answer:
-        drop(page, JaneDoe1970_png=film(1))
-    assert answer.value.json()["findings"][0]["path"] == "film"  # the name that the service was given
+        drop(page, JaneDoe1970_png=image(1))
+    assert answer.value.json()["findings"][0]["path"] == "image"  # the name that the service was given
     assert not any("Jane" in url for url in asked)
 
 
-# --- the film
+# --- the image
 
 
 @pytest.fixture
 def shown(page: Page) -> Page:
-    """The page with one film, judged."""
-    drop(page, film_png=film(1, 9))
-    judged(page, 1)
-    expect(page.locator("#verdict .probability")).to_be_visible()
+    """The page with one image, predicted."""
+    drop(page, image_png=image(1, 9))
+    predicted(page, 1)
+    expect(page.locator("#finding .probability")).to_be_visible()
     return page
 
 
@@ -254,7 +254,7 @@ def test_the_wheel_zooms_at_the_pointer_and_a_right_drag_moves(shown: Page) -> N
     expect(shown.locator("#corner-window")).to_contain_text("1.0 ×")
 
 
-def test_the_evidence_lies_over_the_film_as_strongly_as_wished(shown: Page) -> None:
+def test_the_evidence_lies_over_the_image_as_strongly_as_wished(shown: Page) -> None:
     evidence = shown.locator("#evidence")
     expect(evidence).to_be_visible()
     slide(shown, "opacity", 80)
@@ -268,17 +268,17 @@ def test_the_evidence_lies_over_the_film_as_strongly_as_wished(shown: Page) -> N
 
 
 def test_keys_alone_are_enough(page: Page) -> None:
-    drop(page, one_png=film(0, 1), two_png=film(1, 2), three_png=film(1, 3))
-    judged(page, 3)
+    drop(page, one_png=image(0, 1), two_png=image(1, 2), three_png=image(1, 3))
+    predicted(page, 3)
     page.locator("#order").focus()
     page.keyboard.press("Tab")
-    expect(page.locator("#films")).to_be_focused()
+    expect(page.locator("#images")).to_be_focused()
     page.keyboard.press("Home")
-    first = page.locator("#verdict h2").inner_text()
+    first = page.locator("#finding h2").inner_text()
     page.keyboard.press("ArrowDown")
-    expect(page.locator("#verdict h2")).not_to_have_text(first)
+    expect(page.locator("#finding h2")).not_to_have_text(first)
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#verdict h2")).to_have_text(first)
+    expect(page.locator("#finding h2")).to_have_text(first)
     page.locator("#stage").focus()
     for key in ("i", "+", "Shift+ArrowUp"):
         page.keyboard.press(key)
@@ -286,37 +286,37 @@ def test_keys_alone_are_enough(page: Page) -> None:
     page.keyboard.press("r")
     expect(page.locator("#corner-window")).to_have_text(re.compile(r"L 128.*1\.0 ×$"))
     page.keyboard.press("j")
-    expect(page.locator("#verdict h2")).not_to_have_text(first)
+    expect(page.locator("#finding h2")).not_to_have_text(first)
     page.keyboard.press("?")
     expect(page.get_by_role("heading", name="Keys and mouse")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("heading", name="Keys and mouse")).to_be_hidden()
 
 
-# --- many films
+# --- many images
 
 
 @pytest.fixture
 def several(page: Page) -> Page:
-    drop(page, **{f"film{i}_png": film(i % 2, i) for i in range(9)}, **{"-evil_png": b"no film"})
-    judged(page, 10)
+    drop(page, **{f"image{i}_png": image(i % 2, i) for i in range(9)}, **{"-evil_png": b"no image"})
+    predicted(page, 10)
     return page
 
 
 def test_the_list_is_filtered_and_sorted(several: Page) -> None:
-    rows = several.locator("#films li")
+    rows = several.locator("#images li")
     numbers = [float(text) for text in rows.locator(".number").all_inner_texts() if text]
     assert numbers == sorted(numbers, reverse=True)
     several.locator("#show").select_option("refused")
     expect(rows).to_have_count(1)
     expect(several.locator("#tally")).to_contain_text("1 shown")
     several.locator("#show").select_option("all")
-    several.locator("#search").fill("film3")
+    several.locator("#search").fill("image3")
     expect(rows).to_have_count(1)
     several.locator("#search").fill("")
     several.locator("#order").select_option("name")
-    expect(rows.locator(".name")).to_have_text(["-evil.png", *(f"film{i}.png" for i in range(9))])
-    picture(several, "many")
+    expect(rows.locator(".name")).to_have_text(["-evil.png", *(f"image{i}.png" for i in range(9))])
+    screenshot(several, "many")
 
 
 def test_the_csv_is_what_the_command_writes(several: Page) -> None:
@@ -328,8 +328,8 @@ def test_the_csv_is_what_the_command_writes(several: Page) -> None:
     assert len(rows) == 10
     bad = next(row for row in rows if row["error_kind"])
     assert bad["path"] == "'-evil.png"  # no spreadsheet takes it for a formula
-    (expected,) = Detector(lenient()).examine([film(1, 3)])
-    good = next(row for row in rows if row["path"] == "film3.png")
+    (expected,) = Detector(lenient()).examine([image(1, 3)])
+    good = next(row for row in rows if row["path"] == "image3.png")
     assert float(good["probability"]) == pytest.approx(expected.probability, abs=2e-5)
     assert good["finding"] == expected.finding
     assert good["uncertain"] == str(expected.uncertain)
@@ -347,25 +347,25 @@ def test_the_json_says_what_it_rests_on(several: Page) -> None:
     assert all(tuple(row) == keys for row in content["findings"])
 
 
-def test_a_site_unlike_the_training_films_is_told(page: Page) -> None:
+def test_a_site_unlike_the_training_images_is_told(page: Page) -> None:
     rng = np.random.default_rng(0)
     noise = [png(rng.integers(0, 255, (192, 192), dtype=np.uint8)) for _ in range(20)]
     drop(page, **{f"noise{i}_png": data for i, data in enumerate(noise)})
-    judged(page, 20)
-    expect(page.locator("#site")).to_contain_text("of 20 films are unlike those the model has learnt from")
+    predicted(page, 20)
+    expect(page.locator("#site")).to_contain_text("of 20 images are unlike those the model has learnt from")
 
 
 # --- on paper, on a phone, for everybody
 
 
-def test_the_report_holds_the_film_the_verdict_the_card_and_the_limits(shown: Page, tmp_path: Path) -> None:
+def test_the_report_holds_the_image_the_finding_the_card_and_the_limits(shown: Page, tmp_path: Path) -> None:
     shown.get_by_role("button", name="Report").click()
     paper = shown.locator("#paper")
     auc = Detector(lenient()).card.metrics["auc"]["value"]
-    for said in ("Not a medical device", "film.png", "probability of pneumonia", "With its evidence map",
+    for said in ("Not a medical device", "image.png", "probability of pneumonia", "With its evidence map",
                  f"AUC {auc:.3f}", "Guangzhou", "not for diagnosis"):  # fmt: skip
         expect(paper).to_contain_text(said)
-    picture(shown, "report")
+    screenshot(shown, "report")
     shown.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
     assert len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "report.pdf").read_bytes())) == 1
 
@@ -376,7 +376,7 @@ def test_axe_finds_no_serious_fault(several: Page, theme: str) -> None:
         several.get_by_role("button", name="Light room").click()
     expect(several.locator("html")).to_have_attribute("data-theme", theme)
     assert serious(several) == []
-    several.locator("#films li.refused").click()
+    several.locator("#images li.refused").click()
     several.get_by_text("The model and its limits").click()
     assert serious(several) == []
     several.get_by_role("button", name="Report").click()
@@ -395,25 +395,25 @@ def test_the_light_room_is_remembered(page: Page) -> None:
     page.get_by_role("button", name="Light room").click()
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
-    picture(page, "light")
+    screenshot(page, "light")
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(several: Page) -> None:
     several.set_viewport_size(PHONE)  # type: ignore[arg-type]
     assert several.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    for part in ("#stage", "#tools", "#verdict", "#films", "#csv"):
+    for part in ("#stage", "#tools", "#finding", "#images", "#csv"):
         several.locator(part).scroll_into_view_if_needed()
         expect(several.locator(part)).to_be_in_viewport()
-    several.locator("#films li").last.click()
+    several.locator("#images li").last.click()
     expect(several.locator("#stage")).to_be_in_viewport()
-    picture(several, "phone")
+    screenshot(several, "phone")
 
 
 def test_the_services_own_page_is_there_without_another_host(page: Page, box: Box) -> None:
     page.goto(f"{box.url}/docs")
     expect(page.get_by_role("heading", name="/v1/predict/stream")).to_be_visible()
     assert serious(page) == []
-    picture(page, "docs")
+    screenshot(page, "docs")
 
 
 def test_a_locked_service_asks_for_the_token_or_takes_it_from_the_address(browser: Browser) -> None:
@@ -431,6 +431,6 @@ def test_a_locked_service_asks_for_the_token_or_takes_it_from_the_address(browse
         page.goto(f"{locked.url}/#token={TOKEN.replace(' ', '%20')}")
         expect(page.locator("#learnt")).to_contain_text("Children")
         assert "token" not in page.url
-        drop(page, film_png=film(1))
-        judged(page, 1)
+        drop(page, image_png=image(1))
+        predicted(page, 1)
         page.close()

@@ -1,4 +1,4 @@
-"""The service as programs meet it: every film answered, its own answer, within limits, and nothing given away."""
+"""The service as programs meet it: every image answered, its own answer, within limits, and nothing given away."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from pneumoscope.errors import UnsupportedError
 from pneumoscope.service.security import Limits, check_address
 from pneumoscope.service.worker import Submission, Worker
 from tests.builders.dicoms import RAMP
-from tests.builders.dicoms import film as dicom_film
-from tests.builders.serving import Box, film, lenient, light_box, slow_film
+from tests.builders.dicoms import image as dicom_image
+from tests.builders.serving import Box, image, lenient, light_box, slow_image
 
 TOKEN = "correct horse battery staple"
-QUICK = Limits(body=3_000_000, films=3, queue=4, film_seconds=0.5, idle_seconds=0.5)
+QUICK = Limits(body=3_000_000, images=3, queue=4, image_seconds=0.5, idle_seconds=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def strict() -> Iterator[Box]:
 @pytest.fixture(scope="module")
 def locked() -> Iterator[Box]:
     """A service that asks for a token and lets one other site ask."""
-    with light_box(token=TOKEN, origins=["https://films.example"]) as box:
+    with light_box(token=TOKEN, origins=["https://images.example"]) as box:
         yield box
 
 
 @pytest.fixture(scope="module")
 def huge() -> bytes:
-    return slow_film()
+    return slow_image()
 
 
 def in_background(work: Callable[[], httpx.Response]) -> Callable[[], httpx.Response]:
@@ -88,8 +88,8 @@ def raw(box: Box, request: bytes) -> bytes:
 
 
 def upload(body: bytes, length: int | None = None) -> bytes:
-    """Write a request of one film as it goes over the wire, with a length that may lie."""
-    head = b'--x\r\nContent-Disposition: form-data; name="films"; filename="f"\r\n\r\n'
+    """Write a request of one image as it goes over the wire, with a length that may lie."""
+    head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="f"\r\n\r\n'
     body = head + body + b"\r\n--x--\r\n"
     return (
         f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length or len(body)}\r\n"
@@ -100,41 +100,41 @@ def upload(body: bytes, length: int | None = None) -> bytes:
 # --- answers
 
 
-def test_a_film_gets_what_the_command_line_says_of_it(box: Box) -> None:
-    picture = film(1, 7)
-    (finding,) = Detector(lenient()).examine([picture])
-    answer = box.predict(picture)
+def test_an_image_gets_what_the_command_line_says_of_it(box: Box) -> None:
+    sent = image(1, 7)
+    (finding,) = Detector(lenient()).examine([sent])
+    answer = box.predict(sent)
     assert answer.status_code == 200
     assert answer.json() == {"findings": [{"index": 0} | finding.as_dict() | {"path": "0"}]}
 
 
-def test_each_answer_belongs_to_its_film_however_many_ask_at_once(box: Box) -> None:
-    films = [film(i % 2, 100 + i) for i in range(48)]
-    expected = [round(float(p), 6) for p in Detector(lenient()).predict_proba(films)[:, 1]]
+def test_each_answer_belongs_to_its_image_however_many_ask_at_once(box: Box) -> None:
+    images = [image(i % 2, 100 + i) for i in range(48)]
+    expected = [round(float(p), 6) for p in Detector(lenient()).predict_proba(images)[:, 1]]
     assert len(set(expected)) > 40
     with ThreadPoolExecutor(16) as clients:
-        answers = list(clients.map(box.predict, films))
+        answers = list(clients.map(box.predict, images))
     got = [answer.json()["findings"][0]["probability"] for answer in answers]
     assert got == pytest.approx(expected, abs=2e-5)
 
 
 def test_concurrent_requests_share_batches(box: Box) -> None:
-    batches, films = box.metric("pneumoscope_batch_films_count"), box.metric("pneumoscope_batch_films_sum")
+    batches, images = box.metric("pneumoscope_batch_images_count"), box.metric("pneumoscope_batch_images_sum")
     with ThreadPoolExecutor(16) as clients:
-        list(clients.map(box.predict, [film(0, i) for i in range(32)]))
-    assert box.metric("pneumoscope_batch_films_sum") - films == 32
-    assert box.metric("pneumoscope_batch_films_count") - batches < 24
+        list(clients.map(box.predict, [image(0, i) for i in range(32)]))
+    assert box.metric("pneumoscope_batch_images_sum") - images == 32
+    assert box.metric("pneumoscope_batch_images_count") - batches < 24
 
 
-def test_a_bad_film_is_a_row_with_an_error_and_the_others_are_answered(box: Box) -> None:
-    answer = box.predict(film(0), b"no film", film(1)[:2000])
+def test_a_bad_image_is_a_row_with_an_error_and_the_others_are_answered(box: Box) -> None:
+    answer = box.predict(image(0), b"no image", image(1)[:2000])
     assert answer.status_code == 200
     kinds = [row["error"] and row["error"]["kind"] for row in answer.json()["findings"]]
     assert kinds == [None, "unsupported", "unreadable"]
 
 
-@pytest.mark.parametrize(("data", "status", "kind"), [(b"no film", 415, "unsupported"), (b"", 422, "unreadable")])
-def test_where_no_film_can_be_judged_the_status_says_why(box: Box, data: bytes, status: int, kind: str) -> None:
+@pytest.mark.parametrize(("data", "status", "kind"), [(b"no image", 415, "unsupported"), (b"", 422, "unreadable")])
+def test_where_no_image_can_be_predicted_the_status_says_why(box: Box, data: bytes, status: int, kind: str) -> None:
     answer = box.predict(data)
     assert answer.status_code == status
     assert answer.json()["findings"][0]["error"]["kind"] == kind
@@ -142,15 +142,15 @@ def test_where_no_film_can_be_judged_the_status_says_why(box: Box, data: bytes, 
 
 @pytest.mark.parametrize("how", ["params", "data"])
 def test_evidence_and_preview_come_where_asked_for(box: Box, how: str) -> None:
-    (row,) = box.predict(film(1), **{how: {"evidence": "true", "preview": "true"}}).json()["findings"]
+    (row,) = box.predict(image(1), **{how: {"evidence": "true", "preview": "true"}}).json()["findings"]
     assert len(row["evidence"]["cells"]) == len(row["evidence"]["cells"][0]) > 1
     assert row["evidence"]["scale"] > 0
     assert (row["preview"]["width"], row["preview"]["height"]) == (192, 192)
-    assert "evidence" not in box.predict(film(1)).json()["findings"][0]
+    assert "evidence" not in box.predict(image(1)).json()["findings"][0]
 
 
-def test_a_stream_gives_a_line_for_each_film(box: Box) -> None:
-    files = [("films", (f"{i}.png", film(i % 2, i))) for i in range(20)] + [("films", ("notes.txt", b"no film"))]
+def test_a_stream_gives_a_line_for_each_image(box: Box) -> None:
+    files = [("images", (f"{i}.png", image(i % 2, i))) for i in range(20)] + [("images", ("notes.txt", b"no image"))]
     with box.client.stream("POST", "/v1/predict/stream", files=files) as answer:
         rows = [json.loads(line) for line in answer.iter_lines()]
     assert answer.headers["content-type"].startswith("application/x-ndjson")
@@ -160,11 +160,11 @@ def test_a_stream_gives_a_line_for_each_film(box: Box) -> None:
         assert (row["error"] is None) == (row["index"] < 20)
 
 
-def form(*films: bytes, **fields: str) -> bytes:
-    """Write the beginning of a form with films, without its end."""
+def form(*images: bytes, **fields: str) -> bytes:
+    """Write the beginning of a form with images, without its end."""
     head = "--x\r\nContent-Disposition: form-data; name="
     parts = [f'{head}"{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
-    parts += [f'{head}"films"; filename="f"\r\n\r\n'.encode() + film + b"\r\n" for film in films]
+    parts += [f'{head}"images"; filename="f"\r\n\r\n'.encode() + image + b"\r\n" for image in images]
     return b"".join(parts)
 
 
@@ -187,45 +187,45 @@ def streaming(box: Box) -> Iterator[tuple[Callable[[bytes], None], Callable[[], 
         yield send, line
 
 
-def test_a_stream_answers_while_later_films_still_arrive(box: Box) -> None:
+def test_a_stream_answers_while_later_images_still_arrive(box: Box) -> None:
     with streaming(box) as (send, line):
-        send(form(film(0)))
+        send(form(image(0)))
         for i in range(3):
-            send(form(film(1, i)))  # its boundary is the end of the film before
+            send(form(image(1, i)))  # its boundary is the end of the image before
             assert line()["index"] == i
         send(b"--x--\r\n")
         assert line()["index"] == 3
 
 
-def test_what_is_asked_for_in_a_stream_counts_for_the_films_after_it(box: Box) -> None:
+def test_what_is_asked_for_in_a_stream_counts_for_the_images_after_it(box: Box) -> None:
     with streaming(box) as (send, line):
-        send(form(film(0)) + form(film(1), evidence="true") + b"--x--\r\n")
+        send(form(image(0)) + form(image(1), evidence="true") + b"--x--\r\n")
         rows = sorted((line(), line()), key=lambda row: row["index"])
     assert ["evidence" in row for row in rows] == [False, True]
 
 
 def test_a_refusal_amid_a_stream_is_its_last_line(strict: Box) -> None:
     with streaming(strict) as (send, line):
-        send(form(film(0), film(1)))
+        send(form(image(0), image(1)))
         assert line()["index"] == 0
-        send(form(*[film(1)] * 4))
+        send(form(*[image(1)] * 4))
         assert [line().get("index"), line().get("index")] == [1, 2]
         assert line()["error"]["kind"] == "too_large"
 
 
-def test_a_client_that_stops_amid_a_stream_gets_what_was_judged_and_is_sent_away(strict: Box) -> None:
+def test_a_client_that_stops_amid_a_stream_gets_what_was_predicted_and_is_sent_away(strict: Box) -> None:
     with streaming(strict) as (send, line):
-        send(form(film(0), film(1)))
+        send(form(image(0), image(1)))
         assert line()["index"] == 0
         assert line()["error"]["kind"] == "too_slow"
 
 
 def test_a_client_that_hangs_up_amid_a_stream_leaves_nothing_behind(box: Box, huge: bytes) -> None:
     with streaming(box) as (send, line):
-        send(form(film(0), huge, film(1)))
+        send(form(image(0), huge, image(1)))
         assert line()["index"] == 0
-    until(lambda: box.metric("pneumoscope_films_accepted") == 0)
-    assert box.predict(film(1)).status_code == 200
+    until(lambda: box.metric("pneumoscope_images_accepted") == 0)
+    assert box.predict(image(1)).status_code == 200
 
 
 def test_the_model_tells_its_card_without_what_programs_alone_read(box: Box) -> None:
@@ -261,14 +261,16 @@ def test_a_body_that_turns_out_too_large_is_refused(strict: Box) -> None:
     assert answer.json()["error"]["kind"] == "too_large"
 
 
-def test_more_films_than_allowed_are_refused(strict: Box) -> None:
-    answer = strict.predict(*[film()] * 4)
+def test_more_images_than_allowed_are_refused(strict: Box) -> None:
+    answer = strict.predict(*[image()] * 4)
     assert answer.status_code == 413
-    assert "at most 3 films" in answer.json()["error"]["message"]
+    assert "at most 3 images" in answer.json()["error"]["message"]
 
 
-def test_a_film_that_takes_too_long_is_refused_and_the_others_beside_it_are_answered(strict: Box, huge: bytes) -> None:
-    answer = strict.predict(film(0), huge, film(1))
+def test_an_image_that_takes_too_long_is_refused_and_the_others_beside_it_are_answered(
+    strict: Box, huge: bytes
+) -> None:
+    answer = strict.predict(image(0), huge, image(1))
     kinds = [row["error"] and row["error"]["kind"] for row in answer.json()["findings"]]
     assert kinds == [None, "too_slow", None]
 
@@ -296,11 +298,11 @@ def test_a_head_of_any_size_is_not_taken(strict: Box) -> None:
 
 
 def test_a_full_queue_says_so_at_once_and_what_was_accepted_is_answered(huge: bytes) -> None:
-    with light_box(Limits(queue=2, films=2)) as box:
-        first = in_background(lambda: box.predict(huge, film(1)))
-        until(lambda: box.metric("pneumoscope_films_accepted") == 2)
-        refused = box.predict(film(0))
-        assert box.metric("pneumoscope_films_accepted") == 2  # the others are still under way
+    with light_box(Limits(queue=2, images=2)) as box:
+        first = in_background(lambda: box.predict(huge, image(1)))
+        until(lambda: box.metric("pneumoscope_images_accepted") == 2)
+        refused = box.predict(image(0))
+        assert box.metric("pneumoscope_images_accepted") == 2  # the others are still under way
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) >= 1
         rows = first().json()["findings"]
@@ -321,7 +323,7 @@ def test_a_full_queue_says_so_at_once_and_what_was_accepted_is_answered(huge: by
         (b"--x\r\nContent-Disposition: form-data\r\n\r\nb\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
     ],
 )
-def test_what_is_no_form_with_films_is_refused(box: Box, content: bytes, kind: str, status: int) -> None:
+def test_what_is_no_form_with_images_is_refused(box: Box, content: bytes, kind: str, status: int) -> None:
     answer = box.client.post("/v1/predict", content=content, headers={"Content-Type": kind})
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"kind", "message"}
@@ -330,10 +332,10 @@ def test_what_is_no_form_with_films_is_refused(box: Box, content: bytes, kind: s
 # --- faults
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_films_are_answered(box: Box, huge: bytes) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_its_images_are_answered(box: Box, huge: bytes) -> None:
     starts = box.worker.starts
-    answer = in_background(lambda: box.predict(huge, film(1)))
-    until(lambda: box.metric("pneumoscope_films_accepted") == 2)
+    answer = in_background(lambda: box.predict(huge, image(1)))
+    until(lambda: box.metric("pneumoscope_images_accepted") == 2)
     assert box.worker.pid
     os.kill(box.worker.pid, signal.SIGKILL)
     rows = answer().json()["findings"]
@@ -345,13 +347,13 @@ def test_a_worker_that_is_killed_is_replaced_and_its_films_are_answered(box: Box
 def test_a_client_that_hangs_up_takes_no_other_with_it(box: Box, huge: bytes) -> None:
     with socket.create_connection(("127.0.0.1", box.port)) as connection:
         connection.sendall(upload(huge))
-        until(lambda: box.metric("pneumoscope_films_accepted") == 1)
-    assert box.predict(film(1)).status_code == 200
-    until(lambda: box.metric("pneumoscope_films_accepted") == 0)
+        until(lambda: box.metric("pneumoscope_images_accepted") == 1)
+    assert box.predict(image(1)).status_code == 200
+    until(lambda: box.metric("pneumoscope_images_accepted") == 0)
 
 
 def test_a_bomb_takes_no_more_memory_than_it_may_and_the_others_are_answered() -> None:
-    header = dicom_film(RAMP, DeflatedExplicitVRLittleEndian)
+    header = dicom_image(RAMP, DeflatedExplicitVRLittleEndian)
     header = header[: 144 + int.from_bytes(header[140:144], "little")]  # up to the end of the file meta information
     squeezer = zlib.compressobj(1, zlib.DEFLATED, -15)
     element = b"\x09\x00\x01\x10OB\0\0\xfe\xff\xff\xff"  # 4 gigabytes in a private element
@@ -363,7 +365,7 @@ def test_a_bomb_takes_no_more_memory_than_it_may_and_the_others_are_answered() -
     worker = Worker(lenient(), memory=1_000_000_000)
     worker.start()
     try:
-        rows = worker.judge([Submission(header + bomb), Submission(film(1))], seconds=60)
+        rows = worker.predict([Submission(header + bomb), Submission(image(1))], seconds=60)
     finally:
         worker.stop()
     assert rows[0]["error"]["kind"] == "too_large"
@@ -373,7 +375,7 @@ def test_a_bomb_takes_no_more_memory_than_it_may_and_the_others_are_answered() -
 # --- who may ask
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "films.example"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "images.example"])
 def test_an_address_that_others_reach_demands_a_token(host: str) -> None:
     with pytest.raises(UnsupportedError, match="PNEUMOSCOPE_TOKEN"):
         check_address(host, None)
@@ -400,25 +402,25 @@ def test_without_the_token_nothing_is_told(locked: Box, path: str, given: str | 
 def test_with_the_token_it_answers_and_the_page_is_there_for_all(locked: Box) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert locked.client.get("/v1/model", headers=headers).status_code == 200
-    assert locked.predict(film(1), headers=headers).status_code == 200
+    assert locked.predict(image(1), headers=headers).status_code == 200
     for path in ("/", "/app.js", "/healthz", "/readyz", "/openapi.json"):
         assert locked.client.get(path).status_code == 200
 
 
 def test_no_other_site_may_ask_unless_it_is_named(box: Box, locked: Box) -> None:
-    theirs = {"Origin": "https://films.example"}
-    assert box.predict(film(), headers=theirs).status_code == 403
-    assert box.predict(film(), headers={"Origin": box.url}).status_code == 200
+    theirs = {"Origin": "https://images.example"}
+    assert box.predict(image(), headers=theirs).status_code == 403
+    assert box.predict(image(), headers={"Origin": box.url}).status_code == 200
     assert "access-control-allow-origin" not in box.client.get("/v1/model").headers
-    answer = locked.predict(film(), headers=theirs | {"Authorization": f"Bearer {TOKEN}"})
+    answer = locked.predict(image(), headers=theirs | {"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == theirs["Origin"]
     other = {"Origin": "https://others.example", "Authorization": f"Bearer {TOKEN}"}
-    assert locked.predict(film(), headers=other).status_code == 403
+    assert locked.predict(image(), headers=other).status_code == 403
 
 
 def test_a_name_that_was_made_to_lead_here_is_refused(box: Box) -> None:
-    for host in ("films.example", "127.0.0.1.films.example", "[", ""):
+    for host in ("images.example", "127.0.0.1.images.example", "[", ""):
         assert box.client.get("/v1/model", headers={"Host": host}).status_code == 421
     for host in ("localhost:99", "127.0.0.1", "[::1]:8000"):
         assert box.client.get("/v1/model", headers={"Host": host}).status_code == 200
@@ -462,16 +464,16 @@ def test_no_path_leads_out_of_the_page(box: Box, path: str) -> None:
 # --- what is kept and told
 
 
-def test_no_film_touches_a_disk(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_touches_a_disk(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # the service runs in this process
-    assert box.predict(film(1) + bytes(5_000_000)).status_code == 200
+    assert box.predict(image(1) + bytes(5_000_000)).status_code == 200
 
 
 def test_counters_count(box: Box) -> None:
-    series = 'pneumoscope_films_total{outcome="unsupported"}'
-    box.predict(b"no film")
+    series = 'pneumoscope_images_total{outcome="unsupported"}'
+    box.predict(b"no image")
     before = box.metric(series)
-    box.predict(b"no film", b"no film either")
+    box.predict(b"no image", b"no image either")
     assert box.metric(series) == before + 2
 
 
@@ -494,15 +496,15 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_limits_are_options() -> None:
-    options = ["--max-megabytes", "1", "--max-films", "2", "--max-pixels", "20000", "--max-seconds", "7"]
+    options = ["--max-megabytes", "1", "--max-images", "2", "--max-pixels", "20000", "--max-seconds", "7"]
     with started(*options) as (_, address):
         limits = httpx.get(f"{address}v1/model").json()["limits"]
-        assert limits == {"bytes": 1_000_000, "films": 2, "pixels": 20_000, "seconds": 7.0}
-        too_large = httpx.post(f"{address}v1/predict", files={"films": film(1)})
+        assert limits == {"bytes": 1_000_000, "images": 2, "pixels": 20_000, "seconds": 7.0}
+        too_large = httpx.post(f"{address}v1/predict", files={"images": image(1)})
         assert too_large.json()["findings"][0]["error"]["kind"] == "too_large"
         assert too_large.status_code == 413
-        assert httpx.post(f"{address}v1/predict", files=[("films", b"")] * 3).status_code == 413
-        assert httpx.post(f"{address}v1/predict", files={"films": bytes(1_100_000)}).status_code == 413
+        assert httpx.post(f"{address}v1/predict", files=[("images", b"")] * 3).status_code == 413
+        assert httpx.post(f"{address}v1/predict", files={"images": bytes(1_100_000)}).status_code == 413
 
 
 @pytest.fixture
@@ -517,9 +519,9 @@ def test_what_was_accepted_is_answered_before_it_stops(
     command: tuple[subprocess.Popen[str], str], huge: bytes, number: signal.Signals
 ) -> None:
     process, address = command
-    files = [("films", ("0", huge)), ("films", ("1", film(1)))]
+    files = [("images", ("0", huge)), ("images", ("1", image(1)))]
     answer = in_background(lambda: httpx.post(f"{address}v1/predict", files=files, timeout=60))
-    until(lambda: "pneumoscope_films_accepted 2.0" in httpx.get(f"{address}metrics").text)
+    until(lambda: "pneumoscope_images_accepted 2.0" in httpx.get(f"{address}metrics").text)
     process.send_signal(number)
     rows = answer().json()["findings"]
     assert rows[1]["error"] is None
@@ -528,9 +530,9 @@ def test_what_was_accepted_is_answered_before_it_stops(
 
 def test_no_name_reaches_the_log(command: tuple[subprocess.Popen[str], str]) -> None:
     process, address = command
-    httpx.post(f"{address}v1/predict?patient=Jane", files=[("films", ("Jane Doe 1970.png", film()))])
+    httpx.post(f"{address}v1/predict?patient=Jane", files=[("images", ("Jane Doe 1970.png", image()))])
     httpx.post(f"{address}v1/predict", content=b"Jane", headers={"Content-Type": "multipart/form-data; boundary=Jane"})
-    httpx.get(f"{address}films/Jane%20Doe", headers={"User-Agent": "Jane", "X-Request-Id": "Jane"})
+    httpx.get(f"{address}images/Jane%20Doe", headers={"User-Agent": "Jane", "X-Request-Id": "Jane"})
     httpx.request("JANE", f"{address}v1/predict")
     process.terminate()
     assert process.stderr
@@ -543,7 +545,7 @@ def test_no_name_reaches_the_log(command: tuple[subprocess.Popen[str], str]) -> 
         ("GET", "other", 404),
         ("OTHER", "/v1/predict", 405),
     ]
-    assert sum(rows[0]["films"].values()) == 1
+    assert sum(rows[0]["images"].values()) == 1
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(box: Box) -> None:
@@ -574,7 +576,7 @@ def test_many_slow_clients_do_not_keep_a_quick_one_waiting(box: Box) -> None:
     for thread in slow:
         thread.start()
     try:
-        assert box.predict(film(1)).status_code == 200
+        assert box.predict(image(1)).status_code == 200
         assert all(thread.is_alive() for thread in slow)
     finally:
         stop.set()

@@ -19,7 +19,7 @@ from pneumoscope import Detector
 from pneumoscope.errors import TrainingError
 from pneumoscope.training import distributed
 from pneumoscope.training.distributed import Share
-from tests.conftest import SIZE, drawn_film
+from tests.conftest import SIZE, drawn_image
 
 
 def free_port() -> int:
@@ -40,18 +40,18 @@ def test_hosts_share_a_batch_in_equal_parts_and_in_its_order(hosts: int, each: i
     assert set(np.concatenate(parts)[n:]) <= {100}
 
 
-def test_films_repeated_to_fill_a_batch_do_not_change_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_repeated_to_fill_a_batch_do_not_change_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("keras", reason="training is not installed")
     from pneumoscope.training.loop import Batches
 
     rng = np.random.default_rng(0)
-    y, films, losses = rng.integers(0, 2, 9), rng.random((9, 4, 4)).astype(np.float16), rng.random(9)
+    y, images, losses = rng.integers(0, 2, 9), rng.random((9, 4, 4)).astype(np.float16), rng.random(9)
     order, class_weights = rng.permutation(9), np.array([0.7, 1.9])
     expected = (class_weights[y[order]] * losses[order]).mean()
     rows = []
     for host in (0, 1):
         monkeypatch.setattr(distributed, "share", partial(Share, host, 2, 4))
-        inputs, labels, weights = Batches(films, y, class_weights, [order])[0]
+        inputs, labels, weights = Batches(images, y, class_weights, [order])[0]
         assert inputs.shape == (6, 4, 4, 1)
         assert labels.shape == (6, 1)
         rows.append(weights * losses[Share(host, 2, 4).own(Share(devices=4).padded(order))])
@@ -68,7 +68,7 @@ def test_films_repeated_to_fill_a_batch_do_not_change_its_loss(monkeypatch: pyte
         (["a:1", "a:1"], 0, "one twice"),
     ],
 )
-def test_hosts_that_cannot_be_are_refused(hosts: list[str], host: int, reason: str) -> None:
+def test_hosts_that_cannot_be_are_rejected(hosts: list[str], host: int, reason: str) -> None:
     with pytest.raises(TrainingError, match=reason):
         distributed.use(1, hosts, host)
 
@@ -113,13 +113,13 @@ def test_two_processes_train_the_model_that_one_trains(draw_folder: Callable[...
     pytest.importorskip("jax", reason="training on several devices is not installed")
     from pneumoscope.training.augmentation import NONE
 
-    films = draw_folder(32, 31)
+    images = draw_folder(32, 31)
     calm = "\n".join(f"{name} = 0" for name in vars(NONE) if name not in ("share", "noise", "brightness"))
     recipe = f'size = {SIZE}\nbatch_size = 16\narchitecture = "cnn"\nepochs = 2\n[augmentation]\n{calm}\n'
     (tmp_path / "recipe.toml").write_text(recipe)
 
     def started(out: str, *arguments: str) -> subprocess.Popen[str]:
-        command = ["train", str(films), "--out", str(tmp_path / out), "--recipe", str(tmp_path / "recipe.toml")]
+        command = ["train", str(images), "--out", str(tmp_path / out), "--recipe", str(tmp_path / "recipe.toml")]
         return subprocess.Popen(
             [sys.executable, "-m", "pneumoscope", *command, *arguments], text=True, stderr=subprocess.PIPE
         )
@@ -140,6 +140,6 @@ def test_two_processes_train_the_model_that_one_trains(draw_folder: Callable[...
     for one, two in zip(*curves, strict=True):
         for name in ("learning_rate", "loss", "val_loss", "val_auc"):
             assert float(two[name]) == pytest.approx(float(one[name]), rel=2e-3), name
-    sample = [drawn_film(i % 2, 900 + i) for i in range(8)]
+    sample = [drawn_image(i % 2, 900 + i) for i in range(8)]
     one, two = (Detector(tmp_path / out / "model.onnx").predict_proba(sample) for out in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=0.01)

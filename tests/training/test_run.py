@@ -22,7 +22,7 @@ pytest.importorskip("keras", reason="training is not installed")
 
 from pneumoscope import Detector
 from pneumoscope.data import disk_array, layouts, splits
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
 from pneumoscope.inference import model_file
@@ -31,7 +31,7 @@ from pneumoscope.training import loop, recipe
 from pneumoscope.training.augmentation import NONE, Augmentation
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.run import fit, soup
-from tests.conftest import ROOT, SIZE, drawn_film
+from tests.conftest import ROOT, SIZE, drawn_image
 
 QUICK = Recipe(
     architecture="cnn",
@@ -60,16 +60,16 @@ def kill_in(epoch: str) -> Callable[[str, int, int, Mapping[str, float]], None]:
     return progress
 
 
-def decoded_films(labels: list[int], patients: list[str], named: Sequence[str | None] | None = None) -> Decoded:
-    films = [
-        Film(Path(f"{i}.png"), label, patient, split, pixels=drawn_film(label, i))
+def decoded_images(labels: list[int], patients: list[str], named: Sequence[str | None] | None = None) -> Decoded:
+    images = [
+        Sample(Path(f"{i}.png"), label, patient, split, pixels=drawn_image(label, i))
         for i, (label, patient, split) in enumerate(zip(labels, patients, named or [None] * len(labels), strict=True))
     ]
-    return splits.decode(films, SIZE)
+    return splits.decode(images, SIZE)
 
 
 @pytest.fixture
-def films(draw_folder: Callable[..., Path]) -> Path:
+def images(draw_folder: Callable[..., Path]) -> Path:
     return draw_folder(30, 60)
 
 
@@ -84,9 +84,9 @@ def base_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_run_leaves_everything_one_needs(films: Path, tmp_path: Path) -> None:
+def test_a_run_leaves_everything_one_needs(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run = fit(films, out, QUICK)
+    run = fit(images, out, QUICK)
     assert {path.name for path in out.iterdir()} == {
         "checkpoint.npz", "curves.png", "history.csv", "model.keras", "model.onnx", "recipe.json", "split.csv",
         "validation.json",
@@ -98,88 +98,88 @@ def test_a_run_leaves_everything_one_needs(films: Path, tmp_path: Path) -> None:
     assert not {f.patient for f in split if f.split == "train"} & {f.patient for f in split if f.split == "val"}
 
 
-def test_equal_seeds_give_equal_models_and_others_do_not(films: Path, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_models_and_others_do_not(images: Path, tmp_path: Path) -> None:
     first, second, other = (
-        fit(films, tmp_path / name, replace(QUICK, epochs=2, seed=seed))
+        fit(images, tmp_path / name, replace(QUICK, epochs=2, seed=seed))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert history(tmp_path / "a") == history(tmp_path / "b")
     assert history(tmp_path / "a") != history(tmp_path / "c")
-    sample = [drawn_film(i % 2, 900 + i) for i in range(8)]
+    sample = [drawn_image(i % 2, 900 + i) for i in range(8)]
     probabilities = [Detector(run.model).predict_proba(sample) for run in (first, second, other)]
     assert np.array_equal(probabilities[0], probabilities[1])
     assert not np.array_equal(probabilities[0], probabilities[2])
 
 
 @pytest.mark.parametrize("epoch", ["network 1/4", "network 3/4"])
-def test_a_killed_run_resumes_to_the_same_result_as_an_unbroken_one(epoch: str, films: Path, tmp_path: Path) -> None:
-    whole = fit(films, tmp_path / "whole", QUICK)
+def test_a_killed_run_resumes_to_the_same_result_as_an_unbroken_one(epoch: str, images: Path, tmp_path: Path) -> None:
+    whole = fit(images, tmp_path / "whole", QUICK)
     with pytest.raises(Killed):
-        fit(films, tmp_path / "broken", QUICK, progress=kill_in(epoch))
-    resumed = fit(films, tmp_path / "broken", QUICK, resume=True)
+        fit(images, tmp_path / "broken", QUICK, progress=kill_in(epoch))
+    resumed = fit(images, tmp_path / "broken", QUICK, resume=True)
     assert history(tmp_path / "whole") == history(tmp_path / "broken")
-    sample = [drawn_film(i % 2, 900 + i) for i in range(8)]
+    sample = [drawn_image(i % 2, 900 + i) for i in range(8)]
     assert np.array_equal(Detector(whole.model).predict_proba(sample), Detector(resumed.model).predict_proba(sample))
 
 
-def test_films_in_a_file_train_the_same_model(films: Path, base_weights: Path, tmp_path: Path) -> None:
+def test_images_in_a_file_train_the_same_model(images: Path, base_weights: Path, tmp_path: Path) -> None:
     import keras
 
     recipe = replace(QUICK, architecture="mobilenet_v2_short", init=str(base_weights), head_epochs=1, epochs=0)
     (tmp_path / "cache").mkdir()
-    fit(films, tmp_path / "memory", recipe)
-    fit(films, tmp_path / "file", recipe, cache=tmp_path / "cache")
+    fit(images, tmp_path / "memory", recipe)
+    fit(images, tmp_path / "file", recipe, cache=tmp_path / "cache")
     assert history(tmp_path / "memory") == history(tmp_path / "file")
     one, other = (keras.saving.load_model(tmp_path / out / "model.keras").get_weights() for out in ("memory", "file"))
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_films_too_many_for_memory_are_kept_in_the_runs_folder(
-    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_too_many_for_memory_are_kept_in_the_runs_folder(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Path | None] = []
     decode = splits.decode
 
-    def watched(films: Sequence[Film], size: int, progress: Callable[[], object], folder: Path | None) -> Decoded:
+    def watched(samples: Sequence[Sample], size: int, progress: Callable[[], object], folder: Path | None) -> Decoded:
         asked.append(folder)
-        return decode(films, size, progress, folder)
+        return decode(samples, size, progress, folder)
 
     monkeypatch.setattr(splits, "decode", watched)
-    fit(films, tmp_path / "memory", replace(QUICK, epochs=1))
+    fit(samples, tmp_path / "memory", replace(QUICK, epochs=1))
     monkeypatch.setattr(disk_array, "SHARE", 1e-9)
-    fit(films, tmp_path / "run", replace(QUICK, epochs=1))
+    fit(samples, tmp_path / "run", replace(QUICK, epochs=1))
     assert asked == [None, tmp_path / "run"]
     assert history(tmp_path / "memory") == history(tmp_path / "run")
 
 
-def test_resuming_a_finished_run_gives_it_again(films: Path, tmp_path: Path) -> None:
-    first = fit(films, tmp_path / "run", QUICK)
-    again = fit(films, tmp_path / "run", QUICK, resume=True)
+def test_resuming_a_finished_run_gives_it_again(images: Path, tmp_path: Path) -> None:
+    first = fit(images, tmp_path / "run", QUICK)
+    again = fit(images, tmp_path / "run", QUICK, resume=True)
     assert again.validation == first.validation
 
 
-def test_a_folder_with_a_run_in_it_is_not_overwritten(films: Path, tmp_path: Path) -> None:
+def test_a_folder_with_a_run_in_it_is_not_overwritten(images: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        fit(films, tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
+        fit(images, tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
     with pytest.raises(TrainingError, match="--resume"):
-        fit(films, tmp_path / "run", QUICK)
+        fit(images, tmp_path / "run", QUICK)
 
 
-def test_a_run_is_not_resumed_with_another_recipe_or_other_films(
-    films: Path, tmp_path: Path, draw_folder: Callable[..., Path]
+def test_a_run_is_not_resumed_with_another_recipe_or_other_images(
+    images: Path, tmp_path: Path, draw_folder: Callable[..., Path]
 ) -> None:
     with pytest.raises(Killed):
-        fit(films, tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
+        fit(images, tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
     with pytest.raises(TrainingError, match="label_smoothing"):
-        fit(films, tmp_path / "run", replace(QUICK, label_smoothing=0.1), resume=True)
-    with pytest.raises(TrainingError, match="films"):
+        fit(images, tmp_path / "run", replace(QUICK, label_smoothing=0.1), resume=True)
+    with pytest.raises(TrainingError, match="images"):
         fit(draw_folder(30, 50, name="others", seed=5), tmp_path / "run", QUICK, resume=True)
 
 
 @pytest.mark.parametrize("imbalance", recipe.IMBALANCES)
-def test_every_way_of_balancing_trains(imbalance: str, films: Path, tmp_path: Path) -> None:
-    run = fit(films, tmp_path / "run", replace(QUICK, epochs=1, imbalance=imbalance))
+def test_every_way_of_balancing_trains(imbalance: str, images: Path, tmp_path: Path) -> None:
+    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1, imbalance=imbalance))
     assert 0.0 <= run.validation.figures["auc"].value <= 1.0
 
 
@@ -210,9 +210,9 @@ def test_the_learning_rate_falls_when_nothing_improves_and_training_stops() -> N
     assert loop.should_stop(rows + [{"val_loss": 0.4}] * 2, recipe)
 
 
-def test_the_best_epoch_is_kept_not_the_last(films: Path, tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept_not_the_last(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run = fit(films, out, replace(QUICK, epochs=6, learning_rate=0.02, average=0.0, reduce_after=9))
+    run = fit(images, out, replace(QUICK, epochs=6, learning_rate=0.02, average=0.0, reduce_after=9))
     rows = history(out)
     best = min(rows, key=lambda row: float(row["val_loss"]))
     assert run.validation.figures["auc"].value == pytest.approx(float(best["val_auc"]), abs=1e-6)
@@ -221,82 +221,82 @@ def test_the_best_epoch_is_kept_not_the_last(films: Path, tmp_path: Path) -> Non
 def test_a_sufficient_validation_split_of_the_data_set_is_used() -> None:
     n = preparation.MIN_VALIDATION
     labels = [0, 1] * n + [0, 1] * n
-    decoded = decoded_films(labels, [f"p{i}" for i in range(4 * n)], ["train"] * 2 * n + ["val"] * 2 * n)
+    decoded = decoded_images(labels, [f"p{i}" for i in range(4 * n)], ["train"] * 2 * n + ["val"] * 2 * n)
     kept, held_out, notes = preparation.partition(decoded, QUICK)
-    assert {film.split for film in kept.films} == {"train"}
-    assert {film.split for film in held_out.films} == {"val"}
+    assert {sample.split for sample in kept.samples} == {"train"}
+    assert {sample.split for sample in held_out.samples} == {"val"}
     assert notes == []
 
 
-def test_a_validation_split_of_sixteen_films_is_not_trusted() -> None:
-    decoded = decoded_films([0, 1] * 58, [f"p{i}" for i in range(116)], ["train"] * 100 + ["val"] * 16)
+def test_a_validation_split_of_sixteen_images_is_not_trusted() -> None:
+    decoded = decoded_images([0, 1] * 58, [f"p{i}" for i in range(116)], ["train"] * 100 + ["val"] * 16)
     _, held_out, notes = preparation.partition(decoded, QUICK)
-    assert len(held_out.films) > 16
+    assert len(held_out.samples) > 16
     assert "8 + 8" in notes[0]
 
 
 def test_a_validation_split_that_shares_patients_is_not_trusted() -> None:
     n = preparation.MIN_VALIDATION
     patients = [f"p{i}" for i in range(2 * n)] * 2
-    decoded = decoded_films([0, 1] * 2 * n, patients, ["train"] * 2 * n + ["val"] * 2 * n)
+    decoded = decoded_images([0, 1] * 2 * n, patients, ["train"] * 2 * n + ["val"] * 2 * n)
     kept, held_out, notes = preparation.partition(decoded, QUICK)
-    assert not {film.patient for film in kept.films} & {film.patient for film in held_out.films}
+    assert not {sample.patient for sample in kept.samples} & {sample.patient for sample in held_out.samples}
     assert f"{2 * n} patients" in notes[0]
 
 
-def test_test_films_are_never_read(tmp_path: Path, draw_folder: Callable[..., Path]) -> None:
+def test_test_images_are_never_read(tmp_path: Path, draw_folder: Callable[..., Path]) -> None:
     root = tmp_path / "kaggle"
     draw_folder(30, 30, name="kaggle/train")
     draw_folder(5, 5, name="kaggle/test", seed=9)
-    for film in (root / "test").rglob("*.png"):
-        film.write_bytes(b"reading this would fail")
+    for image in (root / "test").rglob("*.png"):
+        image.write_bytes(b"reading this would fail")
     run = fit(root, tmp_path / "run", replace(QUICK, epochs=1))
-    assert model_file.read(run.model)[1].data["training"]["films"] == 48
+    assert model_file.read(run.model)[1].data["training"]["images"] == 48
 
 
-def test_unreadable_films_are_named_before_training_starts(films: Path, tmp_path: Path) -> None:
-    (films / "NORMAL" / "normal003.png").write_bytes(b"broken")
+def test_unreadable_images_are_named_before_training_starts(images: Path, tmp_path: Path) -> None:
+    (images / "NORMAL" / "normal003.png").write_bytes(b"broken")
     with pytest.raises(DatasetError, match=r"1 of 90[\s\S]*normal003\.png"):
-        fit(films, tmp_path / "run", QUICK)
+        fit(images, tmp_path / "run", QUICK)
     assert not (tmp_path / "run").exists()
-    run = fit(films, tmp_path / "run", replace(QUICK, epochs=1), skip_unreadable=True)
+    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1), skip_unreadable=True)
     assert run.model.exists()
 
 
 def test_a_pretrained_network_trains_its_head_first_on_features_computed_once(
-    films: Path, base_weights: Path, tmp_path: Path
+    images: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     steps: list[tuple[str, int]] = []
     recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=2, epochs=1)
-    fit(films, tmp_path / "run", recipe, progress=lambda what, done, *_: steps.append((what, done)))
+    fit(images, tmp_path / "run", recipe, progress=lambda what, done, *_: steps.append((what, done)))
     assert [row["phase"] for row in history(tmp_path / "run")] == ["head", "head", "network"]
     assert [done for what, done in steps if what == "computing features"] == [64, 72, 18]
 
 
 def test_a_run_killed_between_and_within_its_phases_resumes_to_the_same_result(
-    films: Path, base_weights: Path, tmp_path: Path
+    images: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=2, epochs=2)
-    fit(films, tmp_path / "whole", recipe)
+    fit(images, tmp_path / "whole", recipe)
     for epoch in ("head 2/2", "network 1/2", "network 2/2"):
         with pytest.raises(Killed):
-            fit(films, tmp_path / "broken", recipe, resume=True, progress=kill_in(epoch))
-    fit(films, tmp_path / "broken", recipe, resume=True)
+            fit(images, tmp_path / "broken", recipe, resume=True, progress=kill_in(epoch))
+    fit(images, tmp_path / "broken", recipe, resume=True)
     assert history(tmp_path / "whole") == history(tmp_path / "broken")
 
 
-def test_mixed_precision_gives_a_float32_model_file(films: Path, tmp_path: Path) -> None:
-    run = fit(films, tmp_path / "run", replace(QUICK, epochs=1, precision="mixed_bfloat16"))
+def test_mixed_precision_gives_a_float32_model_file(images: Path, tmp_path: Path) -> None:
+    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1, precision="mixed_bfloat16"))
     graph, _ = model_file.read(run.model)
     assert graph.output("logit").get_element_type().to_dtype() == np.float32
     assert not [op for op in graph.get_ops() if op.get_output_element_type(0).get_type_name() in ("bf16", "f16")]
 
 
-def test_a_trained_network_can_be_trained_further(films: Path, tmp_path: Path) -> None:
-    first = fit(films, tmp_path / "first", QUICK)
+def test_a_trained_network_can_be_trained_further(images: Path, tmp_path: Path) -> None:
+    first = fit(images, tmp_path / "first", QUICK)
     more = replace(QUICK, init=str(tmp_path / "first" / "model.keras"), epochs=1, learning_rate=1e-9)
-    second = fit(films, tmp_path / "second", more)
-    sample = [drawn_film(i % 2, 900 + i) for i in range(8)]
+    second = fit(images, tmp_path / "second", more)
+    sample = [drawn_image(i % 2, 900 + i) for i in range(8)]
     graphs = [model_file.compile_graph(model_file.read(run.model)[0]) for run in (first, second)]
     batch: NDArray[Any] = np.stack(sample)[..., None].astype(np.float32) / 255
     assert np.abs(graphs[0](batch)["logit"] - graphs[1](batch)["logit"]).max() < 1e-3
@@ -321,7 +321,7 @@ def test_a_recipe_in_toml_says_what_it_does_not_know(tmp_path: Path) -> None:
     "change",
     [{"imbalance": "magic"}, {"precision": "int3"}, {"pooling": "min"}, {"epochs": 0}, {"dropout": 1.5}],
 )
-def test_a_recipe_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+def test_a_recipe_that_cannot_be_is_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="Expected"):
         replace(QUICK, **change)
 
@@ -333,11 +333,11 @@ def test_the_recipe_of_the_default_model_is_a_recipe() -> None:
 
 
 @pytest.mark.training
-def test_a_run_killed_by_the_system_resumes(films: Path, tmp_path: Path) -> None:
+def test_a_run_killed_by_the_system_resumes(images: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(f'size = {SIZE}\nbatch_size = 16\narchitecture = "cnn"\ninit = "none"\n')
 
     def command(out: str, *options: str) -> list[str]:
-        return [sys.executable, "-m", "pneumoscope", "train", str(films), "--out", str(tmp_path / out), *options]
+        return [sys.executable, "-m", "pneumoscope", "train", str(images), "--out", str(tmp_path / out), *options]
 
     recipe = ("--recipe", str(tmp_path / "recipe.toml"), "--epochs", "15")
     broken = subprocess.Popen(command("broken", *recipe), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -355,13 +355,13 @@ def test_a_run_killed_by_the_system_resumes(films: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.training
-@pytest.mark.films
-def test_a_network_trained_for_minutes_on_real_films_finds_pneumonia_in_other_patients(
+@pytest.mark.images
+def test_a_network_trained_for_minutes_on_real_images_finds_pneumonia_in_other_patients(
     data: Path, tmp_path: Path
 ) -> None:
-    films = layouts.load(data / "kermany224" / "train")
-    normal = [film for film in films if film.label == 0][::3]
-    pneumonia = [film for film in films if film.label == 1][::6]
+    samples = layouts.load(data / "kermany224" / "train")
+    normal = [sample for sample in samples if sample.label == 0][::3]
+    pneumonia = [sample for sample in samples if sample.label == 1][::6]
     start = data.parent / "weights" / "mobilenet_v2_imagenet_notop.weights.h5"
     if not start.exists():
         pytest.skip(f"no ImageNet weights at {start}")
@@ -381,37 +381,37 @@ def test_what_a_recipe_leaves_open_follows_the_architecture() -> None:
 
 
 def test_the_list_of_who_was_held_out_can_be_evaluated_on_from_anywhere(
-    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(films.parent)
-    fit(films.name, tmp_path / "run", replace(QUICK, epochs=1))
+    monkeypatch.chdir(images.parent)
+    fit(images.name, tmp_path / "run", replace(QUICK, epochs=1))
     monkeypatch.chdir("/")
-    assert all(film.path.exists() for film in layouts.load(tmp_path / "run" / "split.csv"))
+    assert all(sample.path.exists() for sample in layouts.load(tmp_path / "run" / "split.csv"))
 
 
 def test_a_run_is_not_resumed_with_other_patients(tmp_path: Path) -> None:
-    def drawn(patients: int) -> list[Film]:
-        return [Film(Path(f"{i}.png"), i % 2, f"p{i % patients}", pixels=drawn_film(i % 2, i)) for i in range(80)]
+    def drawn(patients: int) -> list[Sample]:
+        return [Sample(Path(f"{i}.png"), i % 2, f"p{i % patients}", pixels=drawn_image(i % 2, i)) for i in range(80)]
 
     with pytest.raises(Killed):
         fit(drawn(80), tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
-    with pytest.raises(TrainingError, match="films"):
+    with pytest.raises(TrainingError, match="images"):
         fit(drawn(40), tmp_path / "run", QUICK, resume=True)
 
 
 def test_patients_shared_with_the_test_split_are_told_of(tmp_path: Path) -> None:
-    films = [Film(Path(f"{i}.png"), i % 2, f"p{i}", "train", pixels=drawn_film(i % 2, i)) for i in range(80)]
-    films += [replace(film, split="test") for film in films[:3]]
-    run = fit(films, tmp_path / "run", replace(QUICK, epochs=1))
+    images = [Sample(Path(f"{i}.png"), i % 2, f"p{i}", "train", pixels=drawn_image(i % 2, i)) for i in range(80)]
+    images += [replace(image, split="test") for image in images[:3]]
+    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1))
     assert any("3 patients of the test split" in note for note in run.notes)
 
 
-def test_training_films_of_one_class_only_are_refused(tmp_path: Path) -> None:
+def test_training_images_of_one_class_only_are_rejected(tmp_path: Path) -> None:
     n = 2 * preparation.MIN_VALIDATION
-    films = [Film(Path(f"v{i}.png"), i % 2, f"v{i}", "val", pixels=drawn_film(i % 2, i)) for i in range(n)]
-    films += [Film(Path(f"t{i}.png"), 1, f"t{i}", "train", pixels=drawn_film(1, 500 + i)) for i in range(20)]
+    images = [Sample(Path(f"v{i}.png"), i % 2, f"v{i}", "val", pixels=drawn_image(i % 2, i)) for i in range(n)]
+    images += [Sample(Path(f"t{i}.png"), 1, f"t{i}", "train", pixels=drawn_image(1, 500 + i)) for i in range(20)]
     with pytest.raises(DatasetError, match="both classes to train on"):
-        fit(films, tmp_path / "run", QUICK)
+        fit(images, tmp_path / "run", QUICK)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_training_films_of_one_class_only_are_refused(tmp_path: Path) -> None:
     [{"stop_after": 0}, {"epochs": 2.5}, {"learning_rate": -1}, {"seed": -1}, {"augmentation": 3}, {"size": "big"},
      {"augmentation": {"horizontal_flip": 0.1}}, {"augmentation": {"blur": "much"}}],
 )  # fmt: skip
-def test_a_recipe_of_wrong_values_is_refused(values: dict[str, Any]) -> None:
+def test_a_recipe_of_wrong_values_is_rejected(values: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="Expected"):
         Recipe.from_dict(values)
 
@@ -434,13 +434,13 @@ def test_the_plain_cnn_is_not_given_weights_it_cannot_have() -> None:
     assert Recipe(architecture="cnn", dropout=0.0).dropout == 0.0
 
 
-def test_the_soup_of_two_runs_has_the_mean_of_their_weights(films: Path, tmp_path: Path) -> None:
+def test_the_soup_of_two_runs_has_the_mean_of_their_weights(images: Path, tmp_path: Path) -> None:
     import keras
 
     runs = [tmp_path / "calm", tmp_path / "noisy"]
     for run, noise in zip(runs, (0.0, 0.2), strict=True):
-        fit(films, run, replace(QUICK, augmentation=replace(NONE, noise=noise, share=1.0)))
-    souped = soup(films, tmp_path / "soup", runs)
+        fit(images, run, replace(QUICK, augmentation=replace(NONE, noise=noise, share=1.0)))
+    souped = soup(images, tmp_path / "soup", runs)
     first, second, mean = (
         keras.saving.load_model(path / "model.keras").get_weights() for path in (*runs, tmp_path / "soup")
     )
@@ -451,24 +451,24 @@ def test_the_soup_of_two_runs_has_the_mean_of_their_weights(films: Path, tmp_pat
     assert Detector(souped.model).card.data["training"] == Detector(runs[0] / "model.onnx").card.data["training"]
 
 
-def test_the_soup_of_one_run_is_that_run(films: Path, tmp_path: Path) -> None:
-    run = fit(films, tmp_path / "run", QUICK)
-    souped = soup(films, tmp_path / "soup", [tmp_path / "run"])
+def test_the_soup_of_one_run_is_that_run(images: Path, tmp_path: Path) -> None:
+    run = fit(images, tmp_path / "run", QUICK)
+    souped = soup(images, tmp_path / "soup", [tmp_path / "run"])
     assert Detector(souped.model).card == Detector(run.model).card
 
 
-def test_runs_that_held_out_other_patients_make_no_soup(films: Path, tmp_path: Path) -> None:
+def test_runs_that_held_out_other_patients_make_no_soup(images: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
-        fit(films, tmp_path / str(seed), replace(QUICK, seed=seed))
+        fit(images, tmp_path / str(seed), replace(QUICK, seed=seed))
     with pytest.raises(TrainingError, match="same patients"):
-        soup(films, tmp_path / "soup", [tmp_path / "0", tmp_path / "1"])
+        soup(images, tmp_path / "soup", [tmp_path / "0", tmp_path / "1"])
     with pytest.raises(TrainingError, match="folder of a training"):
-        soup(films, tmp_path / "soup", [tmp_path / "nowhere"])
+        soup(images, tmp_path / "soup", [tmp_path / "nowhere"])
     (tmp_path / "1" / "model.keras").unlink()
     with pytest.raises(TrainingError, match="broken-off"):
-        soup(films, tmp_path / "soup", [tmp_path / "1"])
+        soup(images, tmp_path / "soup", [tmp_path / "1"])
     with pytest.raises(TrainingError, match="got none"):
-        soup(films, tmp_path / "soup", [])
+        soup(images, tmp_path / "soup", [])
     assert not (tmp_path / "soup").exists()
 
 
@@ -482,7 +482,7 @@ def test_the_threshold_keeps_the_sensitivity_that_was_asked_for(
 
 
 def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
-    films: Path, base_weights: Path, tmp_path: Path
+    images: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     import keras
     from sklearn.linear_model import LogisticRegression
@@ -497,11 +497,11 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
         epochs=0,
         augmentation=replace(NONE, horizontal_flip=1.0),
     )
-    run = fit(films, tmp_path / "run", recipe)
+    run = fit(images, tmp_path / "run", recipe)
     network = keras.saving.load_model(tmp_path / "run" / "model.keras")
-    parts = {"train": [], "val": []}  # type: dict[str, list[Film]]
-    for film in layouts.load(tmp_path / "run" / "split.csv"):
-        parts[str(film.split)].append(film)
+    parts = {"train": [], "val": []}  # type: dict[str, list[Sample]]
+    for sample in layouts.load(tmp_path / "run" / "split.csv"):
+        parts[str(sample.split)].append(sample)
     learnt, held_out = (splits.decode(part, SIZE) for part in parts.values())
 
     def pooled(pixels: Any) -> NDArray[np.float32]:

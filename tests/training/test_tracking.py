@@ -82,7 +82,7 @@ def test_a_training_outlives_its_tracker(store: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["nonsense://somewhere", "http://127.0.0.1:9"])
-def test_a_place_that_keeps_no_runs_is_refused_before_any_work(
+def test_a_place_that_keeps_no_runs_is_rejected_before_any_work(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow", reason="tracking is not installed")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pneumoscope.auditing import duplicates, issues, shortcuts
 from pneumoscope.auditing.result import Audit, Group, Part
 from pneumoscope.data import layouts, splits
-from pneumoscope.data.layouts import SPLITS, Film
+from pneumoscope.data.layouts import SPLITS, Sample
 from pneumoscope.errors import PneumoscopeError, UnreadableError
 from pneumoscope.imaging import radiograph
 
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], object]
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of a film: its place in the list, a name of its pixels, thumbnails and features."""
+    """What is kept of an image: its place in the list, a name of its pixels, thumbnails and features."""
 
     position: int
     key: tuple[tuple[int, ...], bytes]
@@ -31,11 +31,11 @@ class _Seen:
     features: dict[str, float]
 
 
-def audit(films: Sequence[Film], progress: Progress = lambda *_: None) -> Audit:
-    """Look a data set over: each film is read once, and little of it is kept.
+def audit(samples: Sequence[Sample], progress: Progress = lambda *_: None) -> Audit:
+    """Look a data set over: each image is read once, and little of it is kept.
 
     Args:
-        films: what `layouts.load(data, complete=False)` gave.
+        samples: what `layouts.load(data, complete=False)` gave.
         progress: called now and then.
 
     Returns:
@@ -46,69 +46,69 @@ def audit(films: Sequence[Film], progress: Progress = lambda *_: None) -> Audit:
         >>> [fault.kind for fault in found.faults]  # doctest: +SKIP
         ['identical_across_splits', 'small_split']
     """
-    seen, failures = _read(films, progress)
-    labels = layouts.labels(films[one.position] for one in seen)
+    seen, failures = _read(samples, progress)
+    labels = layouts.labels(samples[one.position] for one in seen)
     unique: dict[object, list[int]] = defaultdict(list)
     for one in seen:
         unique[one.key].append(one.position)
     first = {positions[0]: positions for positions in unique.values()}
     found = Audit(
-        films=list(films),
+        samples=list(samples),
         failures=failures,
-        parts=_parts(films, [film for film, _ in failures]),
-        identical=[Group(tuple(films[i] for i in group)) for group in first.values() if len(group) > 1],
-        near=_near(films, [one for one in seen if one.position in first], first, progress),
+        parts=_parts(samples, [sample for sample, _ in failures]),
+        identical=[Group(tuple(samples[i] for i in group)) for group in first.values() if len(group) > 1],
+        near=_near(samples, [one for one in seen if one.position in first], first, progress),
         compared=sum(bool(one.thumbnails) for one in seen),
-        patients_across_splits=_patients(films, lambda film: film.split),
-        patients_across_labels=_patients(films, lambda film: film.label),
+        patients_across_splits=_patients(samples, lambda sample: sample.split),
+        patients_across_labels=_patients(samples, lambda sample: sample.label),
         shortcuts=shortcuts.find(labels, [one.features for one in seen]),
     )
     return replace(found, faults=issues.find(found))
 
 
-def _read(films: Sequence[Film], progress: Progress) -> tuple[list[_Seen], list[tuple[Film, PneumoscopeError]]]:
+def _read(samples: Sequence[Sample], progress: Progress) -> tuple[list[_Seen], list[tuple[Sample, PneumoscopeError]]]:
     def one(position: int) -> _Seen | PneumoscopeError:
-        film = films[position]
+        sample = samples[position]
         try:
-            read = radiograph.read(film.source)
-            key = (read.pixels.shape, splits.picture_key(read.pixels))
-            return _Seen(position, key, duplicates.thumbnails(read.pixels), shortcuts.measure(film, read))
+            read = radiograph.read(sample.source)
+            key = (read.pixels.shape, splits.image_key(read.pixels))
+            return _Seen(position, key, duplicates.thumbnails(read.pixels), shortcuts.measure(sample, read))
         except PneumoscopeError as error:
             return error
         except OSError as error:  # the file has gone since
             return UnreadableError(f"The file cannot be read ({error.strerror}): check its disk and permissions.")
 
     seen: list[_Seen] = []
-    failures: list[tuple[Film, PneumoscopeError]] = []
+    failures: list[tuple[Sample, PneumoscopeError]] = []
     with ThreadPoolExecutor() as pool:
-        for position, result in enumerate(pool.map(one, range(len(films)))):
+        for position, result in enumerate(pool.map(one, range(len(samples)))):
             if isinstance(result, PneumoscopeError):
-                failures.append((films[position], result))
+                failures.append((samples[position], result))
             else:
                 seen.append(result)
-            progress("reading films", position + 1, len(films))
+            progress("reading images", position + 1, len(samples))
     return seen, failures
 
 
-def _parts(films: Iterable[Film], unreadable: Iterable[Film]) -> list[Part]:
-    def place(film: Film) -> tuple[str | None, int]:
-        return film.split, film.label
+def _parts(samples: Iterable[Sample], unreadable: Iterable[Sample]) -> list[Part]:
+    def place(sample: Sample) -> tuple[str | None, int]:
+        return sample.split, sample.label
 
     failed = Counter(map(place, unreadable))
     patients: dict[tuple[str | None, int], Counter[str]] = defaultdict(Counter)
-    for film in films:
-        patients[place(film)][film.patient] += 1
+    for sample in samples:
+        patients[place(sample)][sample.patient] += 1
     order = sorted(patients, key=lambda at: (SPLITS.index(at[0]) if at[0] else len(SPLITS), at[1]))
     return [Part(*at, patients[at].total(), failed[at], len(patients[at]), max(patients[at].values())) for at in order]
 
 
 def _near(
-    films: Sequence[Film], seen: Sequence[_Seen], identical: dict[int, list[int]], progress: Progress
+    samples: Sequence[Sample], seen: Sequence[_Seen], identical: dict[int, list[int]], progress: Progress
 ) -> list[Group]:
-    """Group the films that are copies; `seen` holds one of each set of identical ones, and the others join it."""
+    """Group the images that are copies; `seen` holds one of each set of identical ones, and the others join it."""
     owners = np.array([i for i, one in enumerate(seen) for _ in one.thumbnails], dtype=np.int64)
-    pictures = [picture for one in seen for picture in one.thumbnails]
-    pairs = duplicates.near(np.array(pictures, dtype=np.uint8), owners, progress)
+    thumbnails = [thumbnail for one in seen for thumbnail in one.thumbnails]
+    pairs = duplicates.near(np.array(thumbnails, dtype=np.uint8), owners, progress)
     if not pairs:
         return []
     component = splits.connected([(pair.first, pair.second) for pair in pairs], len(seen))
@@ -124,13 +124,13 @@ def _near(
             duplicates.Pair(at[seen[p.first].position], at[seen[p.second].position], p.similarity, p.mirrored)
             for p in members
         )
-        groups.append(Group(tuple(films[i] for i in everywhere), linked))
+        groups.append(Group(tuple(samples[i] for i in everywhere), linked))
     return groups
 
 
-def _patients(films: Iterable[Film], what: Callable[[Film], object]) -> list[list[Film]]:
-    """Give the films of each patient whose films differ in something."""
-    theirs: dict[str, list[Film]] = defaultdict(list)
-    for film in films:
-        theirs[film.patient].append(film)
-    return [found for found in theirs.values() if len({what(film) for film in found}) > 1]
+def _patients(samples: Iterable[Sample], what: Callable[[Sample], object]) -> list[list[Sample]]:
+    """Give the images of each patient whose images differ in something."""
+    theirs: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        theirs[sample.patient].append(sample)
+    return [found for found in theirs.values() if len({what(sample) for sample in found}) > 1]

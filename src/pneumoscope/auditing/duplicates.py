@@ -1,4 +1,4 @@
-"""Films that are there twice: copies that were re-encoded, resized, cropped, turned, brightened, padded or mirrored."""
+"""Images that are there twice: re-encoded, resized, cropped, turned, brightened, padded or mirrored."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from PIL import Image
 from pneumoscope.imaging import radiograph
 
 SIDE = 64
-"""Side of the thumbnails that are compared, in pixels; smaller films are not compared at all.
+"""Side of the thumbnails that are compared, in pixels; smaller images are not compared at all.
 
-Of 5,190 films squashed to 28 x 28, as in the smallest MedMNIST archives, 8 pairs of different ones exceed `LIMIT`.
+Of 5,190 images squashed to 28 x 28, as in the smallest MedMNIST archives, 8 pairs of different ones exceed `LIMIT`.
 """
 
 LIMIT = 0.93
-"""From this correlation on two films are copies.
+"""From this correlation on two images are copies.
 
-Measured on 5,190 films of children at 64 x 64 to 224 x 224: the most alike different films, two exposures of one child,
-reach 0.91, and those of two children 0.89. Of copies cropped by 3 % at each side 99 % lie above 0.95, of ones turned by
-2 degrees above 0.97, of re-encoded, resized or brightened ones above 0.98; of those cropped by 5 % some 93 % are found.
+Measured on 5,190 images of children at 64 x 64 to 224 x 224: the most alike different images, two exposures of one
+child, reach 0.91, and those of two children 0.89. Of copies cropped by 3 % at each side 99 % lie above 0.95, of ones
+turned by 2 degrees above 0.97, of re-encoded, resized or brightened ones above 0.98; of those cropped by 5 % some 93 %
+are found.
 """
 
 _COARSE = 16
@@ -37,10 +38,10 @@ _DARK = 0.04
 
 @dataclass(frozen=True)
 class Pair:
-    """Two films that are copies of one.
+    """Two images that are copies of one.
 
     Attributes:
-        first: position of the one film.
+        first: position of the one image.
         second: position of the other, larger than `first`.
         similarity: their correlation once aligned, from `LIMIT` to 1.
         mirrored: whether left and right are exchanged in one of them.
@@ -53,14 +54,14 @@ class Pair:
 
 
 def thumbnails(pixels: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
-    """Squash a film to what is compared; a film in a border is given with it and without, for the copies it has.
+    """Squash an image to what is compared; an image in a border is given with it and without, for the copies it has.
 
     Args:
         pixels: float32 (H, W) in [0, 1].
 
     Returns:
-        One or two arrays uint8 (SIDE, SIDE), stretched to the film's own range of brightness; none for a film that is
-        smaller than that, or blank.
+        One or two arrays uint8 (SIDE, SIDE), stretched to the image's own range of brightness; none for an image that
+        is smaller than that, or blank.
 
     Example:
         >>> len(thumbnails(np.random.default_rng(0).random((80, 100), dtype=np.float32)))
@@ -68,24 +69,24 @@ def thumbnails(pixels: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
     """
     if min(pixels.shape) < SIDE:
         return []
-    pictures = [pixels]
+    images = [pixels]
     for white in (False, True):
         share, inside = border(pixels, white)
         if 0.02 < share < 0.75 and min(pixels[inside].shape) >= SIDE // 2:
-            pictures.append(pixels[inside])
-    squashed = (radiograph.resize(np.ascontiguousarray(picture), SIDE) for picture in pictures)
-    return [_stretched(picture) for picture in squashed if np.ptp(picture) > 0]
+            images.append(pixels[inside])
+    squashed = (radiograph.resize(np.ascontiguousarray(image), SIDE) for image in images)
+    return [_stretched(image) for image in squashed if np.ptp(image) > 0]
 
 
 def border(pixels: NDArray[np.float32], white: bool = False) -> tuple[float, tuple[slice, slice]]:
-    """Find the even frame around a film, black or white: outer rows and columns with hardly a pixel of another tone.
+    """Find the even frame around an image, black or white: outer rows and columns with hardly a pixel of another tone.
 
     Args:
         pixels: float32 (H, W) in [0, 1].
         white: look for white instead of black.
 
     Returns:
-        The share of the film that it takes, in [0, 1], and the rows and columns inside; all where the film is blank.
+        The share of the image that it takes, in [0, 1], and the rows and columns inside; all where the image is blank.
 
     Example:
         >>> border(np.pad(np.full((8, 8), 0.5, dtype=np.float32), 1))[0]
@@ -100,40 +101,40 @@ def border(pixels: NDArray[np.float32], white: bool = False) -> tuple[float, tup
 
 
 def near(
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     owners: NDArray[np.int64],
     progress: Callable[[str, int, int], object] = lambda *_: None,
 ) -> list[Pair]:
-    """Find the pairs of films that are copies of one another.
+    """Find the pairs of images that are copies of one another.
 
-    Chest films resemble each other so much that no hash or thumbnail tells a cropped copy from another child. So it
-    takes two steps: small descriptors name each film's nearest neighbours, also mirrored and cropped; each of these
-    is then laid over the film and their locally normalised thumbnails are correlated. Memory grows with the number of
-    films, not with that of their pairs.
+    Chest radiographs resemble each other so much that no hash or thumbnail tells a cropped copy from another child. So
+    it takes two steps: small descriptors name each image's nearest neighbours, also mirrored and cropped; each of these
+    is then laid over the image and their locally normalised thumbnails are correlated. Memory grows with the number of
+    images, not with that of their pairs.
 
     Args:
-        pictures: (M, SIDE, SIDE), what `thumbnails` gave.
-        owners: (M,), the film that each of them shows.
+        images: (M, SIDE, SIDE), what `thumbnails` gave.
+        owners: (M,), the image that each of them shows.
         progress: called with what is done, the steps done and all of them.
 
     Returns:
-        The pairs, each once, the most alike first. Of a film with many copies not every pair is named, but enough to
+        The pairs, each once, the most alike first. Of an image with many copies not every pair is named, but enough to
         connect them all.
 
     Example:
-        >>> films = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE), dtype=np.uint8)
-        >>> films = np.concatenate([films, films[:1, :, ::-1]])
-        >>> [(pair.first, pair.second, pair.mirrored) for pair in near(films, np.arange(3))]
+        >>> images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE), dtype=np.uint8)
+        >>> images = np.concatenate([images, images[:1, :, ::-1]])
+        >>> [(pair.first, pair.second, pair.mirrored) for pair in near(images, np.arange(3))]
         [(0, 2, True)]
     """
-    if len(pictures) < 2:
+    if len(images) < 2:
         return []
-    candidates = _candidates(pictures, owners, progress)
+    candidates = _candidates(images, owners, progress)
     best: dict[tuple[int, int], Pair] = {}
     for start in range(0, len(candidates), _PAIRS_AT_ONCE):
         first, second, mirrored = candidates[start : start + _PAIRS_AT_ONCE].T
-        turned = np.where(mirrored[:, None, None] == 1, pictures[first][:, :, ::-1], pictures[first])
-        similarity = _aligned_correlation(_detail(turned, 4), _detail(pictures[second], 4))
+        turned = np.where(mirrored[:, None, None] == 1, images[first][:, :, ::-1], images[first])
+        similarity = _aligned_correlation(_detail(turned, 4), _detail(images[second], 4))
         for i in np.flatnonzero(similarity >= LIMIT):
             a, b = sorted((int(owners[first[i]]), int(owners[second[i]])))
             if (a, b) not in best or similarity[i] > best[a, b].similarity:
@@ -143,19 +144,19 @@ def near(
 
 
 def _candidates(
-    pictures: NDArray[np.uint8], owners: NDArray[np.int64], progress: Callable[[str, int, int], object]
+    images: NDArray[np.uint8], owners: NDArray[np.int64], progress: Callable[[str, int, int], object]
 ) -> NDArray[np.int64]:
-    """Give the pairs that are worth a closer look: (K, 3), two positions in `pictures` and whether one is mirrored."""
+    """Give the pairs that are worth a closer look: (K, 3), two positions in `images` and whether one is mirrored."""
     from sklearn.neighbors import NearestNeighbors
 
-    n = len(pictures)
+    n = len(images)
     blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
     index = NearestNeighbors(n_neighbors=min(_NEIGHBOURS + 1, n), algorithm="brute")
-    index.fit(np.concatenate([_descriptors(pictures[block]) for block in blocks]))
+    index.fit(np.concatenate([_descriptors(images[block]) for block in blocks]))
     found: list[NDArray[np.int64]] = []
     passes = [(block, crop, mirrored) for block in blocks for crop in _CROPS for mirrored in (False, True)]
     for step, (block, crop, mirrored) in enumerate(passes, start=1):
-        distances, neighbours = index.kneighbors(_descriptors(pictures[block], crop, mirrored))
+        distances, neighbours = index.kneighbors(_descriptors(images[block], crop, mirrored))
         rows, ranks = np.nonzero(distances**2 < 2 - 2 * _CANDIDATE)  # of unit vectors
         a, b = rows + (block.start or 0), neighbours[rows, ranks]
         pairs = np.stack([np.minimum(a, b), np.maximum(a, b), np.full(len(a), mirrored)], axis=1)
@@ -164,36 +165,36 @@ def _candidates(
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _descriptors(pictures: NDArray[np.uint8], crop: int = 0, mirrored: bool = False) -> NDArray[np.float32]:
-    """Describe pictures (N, SIDE, SIDE), less `crop` pixels at each side, by unit vectors (N, 256)."""
+def _descriptors(images: NDArray[np.uint8], crop: int = 0, mirrored: bool = False) -> NDArray[np.float32]:
+    """Describe images (N, SIDE, SIDE), less `crop` pixels at each side, by unit vectors (N, 256)."""
     eye = Image.fromarray(np.eye(SIDE, dtype=np.float32))
     average = np.asarray(eye.resize((SIDE, _COARSE), Image.Resampling.BOX, (0, crop, SIDE, SIDE - crop)))
-    turned = pictures[:, :, ::-1] if mirrored else pictures
-    flat = _detail(average @ turned.astype(np.float32) @ average.T, 3).reshape(len(pictures), -1)
+    turned = images[:, :, ::-1] if mirrored else images
+    flat = _detail(average @ turned.astype(np.float32) @ average.T, 3).reshape(len(images), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     return np.asarray(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6), dtype=np.float32)
 
 
-def _detail(pictures: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def _detail(images: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Level brightness and contrast over each neighbourhood, so that what is left is the anatomy's fine detail.
 
     Args:
-        pictures: (N, H, W), from 0 to 255.
+        images: (N, H, W), from 0 to 255.
         sigma: the size of a neighbourhood, in pixels.
     """
     from scipy.ndimage import gaussian_filter
 
-    values = pictures / np.float32(255)
+    values = images / np.float32(255)
     values -= gaussian_filter(values, sigma, axes=(1, 2), truncate=2.0)
     spread = np.sqrt(gaussian_filter(values**2, sigma, axes=(1, 2), truncate=2.0))
     return np.asarray(values / (spread + 0.02), dtype=np.float32)
 
 
 def _aligned_correlation(moving: NDArray[np.float32], fixed: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Lay each picture over its partner by an affine map, and correlate what they share; 0 where that is too little.
+    """Lay each image over its partner by an affine map, and correlate what they share; 0 where that is too little.
 
     The map is found by the inverse compositional algorithm (Baker & Matthews 2004, Int J Comput Vis 56:221, section
-    3.2), on halved pictures first. Places are in [-1, 1], whatever the size.
+    3.2), on halved images first. Places are in [-1, 1], whatever the size.
 
     Args:
         moving: (B, SIDE, SIDE), from `_detail`.
@@ -226,13 +227,13 @@ def _aligned_correlation(moving: NDArray[np.float32], fixed: NDArray[np.float32]
     return np.where(inside.mean(axis=1) > 0.7, _correlation(warped, flat, inside), 0.0)
 
 
-def _sampled(pictures: NDArray[np.float32], places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Read pictures (B, n, n) between their pixels, at places (B, 3, P); also say which places lie inside."""
-    n = pictures.shape[-1]
+def _sampled(images: NDArray[np.float32], places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Read images (B, n, n) between their pixels, at places (B, 3, P); also say which places lie inside."""
+    n = images.shape[-1]
     x, y = ((places[:, axis] + 1) * n / 2 - 0.5 for axis in (0, 1))
     left, top = (np.clip(np.floor(at), 0, n - 2).astype(np.int64) for at in (x, y))
     across, down = (x - left).astype(np.float32), (y - top).astype(np.float32)
-    flat, corner = pictures.reshape(len(pictures), -1), top * n + left
+    flat, corner = images.reshape(len(images), -1), top * n + left
     at = [np.take_along_axis(flat, corner + offset, axis=1) for offset in (0, 1, n, n + 1)]
     upper, lower = at[0] + (at[1] - at[0]) * across, at[2] + (at[3] - at[2]) * across
     inside = (x >= 0) & (x <= n - 1) & (y >= 0) & (y <= n - 1)
@@ -245,11 +246,11 @@ def _correlation(a: NDArray[np.float32], b: NDArray[np.float32], weights: NDArra
     return np.asarray((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1) + 1e-6), dtype=np.float64)
 
 
-def _halved(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    n = pictures.shape[-1] // 2
-    return np.asarray(pictures.reshape(-1, n, 2, n, 2).mean(axis=(2, 4)), dtype=np.float32)
+def _halved(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    n = images.shape[-1] // 2
+    return np.asarray(images.reshape(-1, n, 2, n, 2).mean(axis=(2, 4)), dtype=np.float32)
 
 
-def _stretched(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = np.percentile(picture, [1, 99])
-    return np.asarray(np.clip((picture - low) / max(high - low, 1e-6), 0, 1) * 255, dtype=np.uint8)
+def _stretched(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    low, high = np.percentile(image, [1, 99])
+    return np.asarray(np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255, dtype=np.uint8)

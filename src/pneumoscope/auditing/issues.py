@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from pneumoscope.auditing import duplicates
 from pneumoscope.auditing.result import SEVERITIES, Audit, Fault, Group
-from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.metrics import metrics
 
 WIDEST = 0.2
-"""A split is too small where 0.9, measured on its smaller class, has a wider 95 % interval: below 37 films."""
+"""A split is too small where 0.9, measured on its smaller class, has a wider 95 % interval: below 37 images."""
 
 LOPSIDED = 10
 """A class that many times as large as the other is warned about."""
@@ -36,15 +36,15 @@ def find(audit: Audit) -> list[Fault]:
     return sorted(found, key=lambda fault: SEVERITIES.index(fault.severity))
 
 
-def patient_known(film: Film) -> bool:
-    """Tell whether the data set says whose film it is, or `layouts.load` made it a patient of its own.
+def patient_known(sample: Sample) -> bool:
+    """Tell whether the data set says whose image it is, or `layouts.load` made it a patient of its own.
 
     Example:
         >>> from pathlib import Path
-        >>> patient_known(Film(Path("a.png"), 0, "a.png"))
+        >>> patient_known(Sample(Path("a.png"), 0, "a.png"))
         False
     """
-    return film.patient not in (str(film.path), str(film.path).rpartition("#")[2])
+    return sample.patient not in (str(sample.path), str(sample.path).rpartition("#")[2])
 
 
 def _copies(groups: Sequence[Group], kind: str, words: str) -> Iterator[Fault]:
@@ -75,20 +75,20 @@ def _copies(groups: Sequence[Group], kind: str, words: str) -> Iterator[Fault]:
             len(others),
             f"{words}, with one label and in one split: {_groups(others)}"
             + (f", of which {_n(apart, 'group')} under several patients." if apart else "."),
-            "Keep one film of each group, or at least keep each group together when you split by patient "
-            + ("(pneumoscope train does)." if kind == "identical" else "(give its films one patient in a CSV)."),
+            "Keep one image of each group, or at least keep each group together when you split by patient "
+            + ("(pneumoscope train does)." if kind == "identical" else "(give its images one patient in a CSV)."),
         )
 
 
 def _patients(audit: Audit) -> Iterator[Fault]:
     if audit.patients_across_splits:
-        n, films = len(audit.patients_across_splits), sum(map(len, audit.patients_across_splits))
+        n, images = len(audit.patients_across_splits), sum(map(len, audit.patients_across_splits))
         yield Fault(
             "critical",
             "patient_across_splits",
             n,
-            f"{_n(n, 'patient')} with films in several splits, {_n(films, 'film')} in all.",
-            "A model knows them again: move all films of a patient into one split.",
+            f"{_n(n, 'patient')} with images in several splits, {_n(images, 'image')} in all.",
+            "A model knows them again: move all images of a patient into one split.",
         )
     if audit.patients_across_labels:
         n = len(audit.patients_across_labels)
@@ -96,30 +96,30 @@ def _patients(audit: Audit) -> Iterator[Fault]:
             "note",
             "patient_across_labels",
             n,
-            f"{_n(n, 'patient')} with films of both labels.",
+            f"{_n(n, 'patient')} with images of both labels.",
             "Right where a patient fell ill or recovered; otherwise a wrong label. Look at them.",
         )
 
 
 def _classes(audit: Audit) -> Iterator[Fault]:
-    counts = [sum(part.films for part in audit.parts if part.label == label) for label in (0, 1)]
+    counts = [sum(part.images for part in audit.parts if part.label == label) for label in (0, 1)]
     for label, name in enumerate(LABELS):
         if not counts[label]:
             yield Fault(
                 "critical",
                 "class_missing",
                 1,
-                f"No film is {name}.",
-                "Add films of this class: nothing can be learnt or measured without them.",
+                f"No image is {name}.",
+                "Add images of this class: nothing can be learnt or measured without them.",
             )
             return
-        without = [split for split in audit.splits if not audit.part(split, label).films]
+        without = [split for split in audit.splits if not audit.part(split, label).images]
         if without:
             yield Fault(
                 "critical",
                 "class_missing_in_split",
                 len(without),
-                f"No film is {name} in {', '.join(split or 'the films of no split' for split in without)}.",
+                f"No image is {name} in {', '.join(split or 'the images of no split' for split in without)}.",
                 "Split anew, patients whole and classes in proportion.",
             )
     smaller, larger = sorted((0, 1), key=lambda label: counts[label])
@@ -130,15 +130,15 @@ def _classes(audit: Audit) -> Iterator[Fault]:
             "imbalance",
             1,
             f"{ratio:.1f} {LABELS[larger]} for each {LABELS[smaller]}: always saying {LABELS[larger]} is right in "
-            f"{metrics.wilson(counts[larger], sum(counts))} of the films.",
-            "Weigh the classes in training (the default recipe does) and judge by balanced accuracy, sensitivity and "
+            f"{metrics.wilson(counts[larger], sum(counts))} of the images.",
+            "Weigh the classes in training (the default recipe does) and compare by balanced accuracy, sensitivity and "
             "specificity.",
         )
 
 
 def _small_splits(audit: Audit) -> Iterator[Fault]:
     for split in audit.splits:
-        normal, pneumonia = (audit.part(split, label).films for label in (0, 1))
+        normal, pneumonia = (audit.part(split, label).images for label in (0, 1))
         fewest = min(n for n in (normal, pneumonia) if n)
         interval = metrics.wilson(0.9 * fewest, fewest)
         width = interval.high - interval.low
@@ -150,7 +150,7 @@ def _small_splits(audit: Audit) -> Iterator[Fault]:
                 fewest,
                 f"{split} has {normal} {LABELS[0]} and {pneumonia} {LABELS[1]}: where a {figure} of 0.9 is measured on "
                 f"it, the truth may lie between {interval.low:.2f} and {interval.high:.2f} (95 % interval), and each "
-                f"film moves it by {1 / fewest:.3f}.",
+                f"image moves it by {1 / fewest:.3f}.",
                 "Choose no epoch and no threshold by it and report no figure from it: hold out a tenth to a fifth of "
                 "the patients instead (pneumoscope train does so where val is too small).",
             )
@@ -158,12 +158,12 @@ def _small_splits(audit: Audit) -> Iterator[Fault]:
 
 def _shortcuts(audit: Audit) -> Iterator[Fault]:
     for shortcut in audit.shortcuts:
-        if shortcut.verdict in ("strong shortcut", "shortcut"):
+        if shortcut.grade in ("strong shortcut", "shortcut"):
             yield Fault(
                 "critical" if shortcut.critical else "warning",
                 "shortcut",
                 1,
-                f"{shortcut.verdict.capitalize()}: {shortcut.title} alone predicts the label with AUC "
+                f"{shortcut.grade.capitalize()}: {shortcut.title} alone predicts the label with AUC "
                 f"{shortcut.strength}. {shortcut.direction.capitalize()}.",
                 shortcut.advice,
             )
@@ -173,7 +173,7 @@ def _unreadable(audit: Audit) -> Iterator[Fault]:
     n = len(audit.failures)
     if n:
         where = ", ".join(
-            f"{part.unreadable} of {part.films} {LABELS[part.label]}" + (f" in {part.split}" if part.split else "")
+            f"{part.unreadable} of {part.images} {LABELS[part.label]}" + (f" in {part.split}" if part.split else "")
             for part in audit.parts
             if part.unreadable
         )
@@ -181,37 +181,37 @@ def _unreadable(audit: Audit) -> Iterator[Fault]:
             "warning",
             "unreadable",
             n,
-            f"{_n(n, 'film')} cannot be read, a share of {metrics.wilson(n, len(audit.films))}: {where}.",
+            f"{_n(n, 'image')} cannot be read, a share of {metrics.wilson(n, len(audit.samples))}: {where}.",
             "Copy them again from their origin, or leave them out (pneumoscope train --skip-unreadable).",
         )
 
 
 def _unknown(audit: Audit) -> Iterator[Fault]:
-    unknown = sum(not patient_known(film) for film in audit.films)
+    unknown = sum(not patient_known(image) for image in audit.samples)
     if unknown:
         yield Fault(
             "note",
             "patients_unknown",
             unknown,
-            f"The patient is not known of {_n(unknown, 'film')}; each counts as a patient of its own.",
-            "Name the patients in a CSV (path,label,patient,split): films of one patient in two splits cannot be found "
-            "otherwise.",
+            f"The patient is not known of {_n(unknown, 'image')}; each counts as a patient of its own.",
+            "Name the patients in a CSV (path,label,patient,split): images of one patient in two splits cannot be "
+            "found otherwise.",
         )
-    small = len(audit.films) - len(audit.failures) - audit.compared
+    small = len(audit.samples) - len(audit.failures) - audit.compared
     if small:
         yield Fault(
             "note",
             "not_compared",
             small,
-            f"{_n(small, 'film')} smaller than {duplicates.SIDE} × {duplicates.SIDE}, or blank: copies among them, "
-            "unless identical, cannot be told from films that are merely alike.",
-            "Audit the films at a larger size.",
+            f"{_n(small, 'image')} smaller than {duplicates.SIDE} × {duplicates.SIDE}, or blank: copies among them, "
+            "unless identical, cannot be told from images that are merely alike.",
+            "Audit the images at a larger size.",
         )
 
 
 def _groups(groups: Sequence[Group]) -> str:
     pairs = sum(group.pairs for group in groups)
-    return f"{_n(pairs, 'pair')} of films ({_n(len(groups), 'group')})"
+    return f"{_n(pairs, 'pair')} of images ({_n(len(groups), 'group')})"
 
 
 def _n(n: int, word: str) -> str:

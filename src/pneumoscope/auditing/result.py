@@ -10,7 +10,7 @@ import numpy as np
 
 from pneumoscope.auditing import duplicates
 from pneumoscope.auditing.shortcuts import Shortcut
-from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
@@ -26,7 +26,7 @@ class Fault:
     Attributes:
         severity: one of `SEVERITIES`.
         kind: a stable word for programs, such as `identical_across_splits`.
-        count: how many films, groups, patients or splits it concerns; 1 for a shortcut.
+        count: how many images, groups, patients or splits it concerns; 1 for a shortcut.
         text: what was found.
         advice: what to do about it.
     """
@@ -40,20 +40,20 @@ class Fault:
 
 @dataclass(frozen=True)
 class Part:
-    """The films of one class in one split.
+    """The images of one class in one split.
 
     Attributes:
         split: `train`, `val`, `test`, or None where the layout names none.
         label: 0 for `NORMAL`, 1 for `PNEUMONIA`.
-        films: how many are listed.
+        images: how many are listed.
         unreadable: how many of them cannot be read.
-        patients: how many they show; a film whose patient is not known counts as one.
-        most: the films of the patient with most of them.
+        patients: how many they show; an image whose patient is not known counts as one.
+        most: the images of the patient with most of them.
     """
 
     split: str | None
     label: int
-    films: int
+    images: int
     unreadable: int
     patients: int
     most: int
@@ -61,33 +61,33 @@ class Part:
 
 @dataclass(frozen=True)
 class Group:
-    """Films that show one picture.
+    """Images with the same content.
 
     Attributes:
-        films: two or more, in the order of the data set.
-        links: the pairs that were found to be copies, by their positions in `films`; none where all are identical.
+        samples: two or more, in the order of the data set.
+        links: the pairs that were found to be copies, by their positions in `samples`; none where all are identical.
     """
 
-    films: tuple[Film, ...]
+    samples: tuple[Sample, ...]
     links: tuple[duplicates.Pair, ...] = ()
 
     @property
     def pairs(self) -> int:
-        """How many pairs were found; of identical films, all that there are."""
-        return len(self.links) or len(self.films) * (len(self.films) - 1) // 2
+        """How many pairs were found; of identical images, all that there are."""
+        return len(self.links) or len(self.samples) * (len(self.samples) - 1) // 2
 
     @property
     def alike(self) -> float:
-        """The smallest correlation by which it hangs together; 1 for identical films."""
+        """The smallest correlation by which it hangs together; 1 for identical images."""
         return min((link.similarity for link in self.links), default=1.0)
 
     @property
     def across(self) -> tuple[str, ...]:
-        """In what the films differ: `labels`, `splits`, `patients`."""
+        """In what the images differ: `labels`, `splits`, `patients`."""
         seen: dict[str, set[str | int | None]] = {
-            "labels": {film.label for film in self.films},
-            "splits": {film.split for film in self.films},
-            "patients": {film.patient for film in self.films},
+            "labels": {sample.label for sample in self.samples},
+            "splits": {sample.split for sample in self.samples},
+            "patients": {sample.patient for sample in self.samples},
         }
         return tuple(name for name, values in seen.items() if len(values) > 1)
 
@@ -97,65 +97,66 @@ class Audit:
     """All that was found.
 
     Attributes:
-        films: all that are listed.
+        samples: all that are listed.
         failures: those that cannot be read, with the reason.
-        parts: the films by split and class.
-        identical: groups of films that are equal to the pixel.
-        near: groups of films that are copies of one another without being equal.
-        compared: how many films were large enough to look for such copies among them.
-        patients_across_splits: the films of each patient who has some in several splits.
-        patients_across_labels: the films of each patient who has some of both labels.
+        parts: the images by split and class.
+        identical: groups of images that are equal to the pixel.
+        near: groups of images that are copies of one another without being equal.
+        compared: how many images were large enough to look for such copies among them.
+        patients_across_splits: the images of each patient who has some in several splits.
+        patients_across_labels: the images of each patient who has some of both labels.
         shortcuts: what may tell the classes apart without a look at the lungs, the strongest first.
         faults: what is wrong, the worst first.
     """
 
-    films: list[Film]
-    failures: list[tuple[Film, PneumoscopeError]]
+    samples: list[Sample]
+    failures: list[tuple[Sample, PneumoscopeError]]
     parts: list[Part]
     identical: list[Group]
     near: list[Group]
     compared: int
-    patients_across_splits: list[list[Film]]
-    patients_across_labels: list[list[Film]]
+    patients_across_splits: list[list[Sample]]
+    patients_across_labels: list[list[Sample]]
     shortcuts: list[Shortcut]
     faults: list[Fault] = field(default_factory=list)
 
     @property
     def splits(self) -> list[str | None]:
-        """The splits that there are, None for films that the layout puts into none."""
+        """The splits that there are, None for images that the layout puts into none."""
         return list(dict.fromkeys(part.split for part in self.parts))
 
     def part(self, split: str | None, label: int) -> Part:
-        """Give the films of one class in one split; an empty part where there are none."""
+        """Give the images of one class in one split; an empty part where there are none."""
         found = (part for part in self.parts if (part.split, part.label) == (split, label))
         return next(found, Part(split, label, 0, 0, 0, 0))
 
     def share(self, split: str | None) -> Estimate:
         """Estimate the share of pneumonias in one split."""
-        normal, pneumonia = (self.part(split, label).films for label in (0, 1))
+        normal, pneumonia = (self.part(split, label).images for label in (0, 1))
         return metrics.wilson(pneumonia, normal + pneumonia)
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as `audit.json`; an undefined figure is null. Patients are named by their films alone."""
+        """Lay it out as `audit.json`; an undefined figure is null. Patients are named by their images alone."""
         return {
-            "films": len(self.films),
+            "images": len(self.samples),
             "unreadable": [
-                _place(film) | {"error": {"kind": error.kind, "message": str(error)}} for film, error in self.failures
+                _place(sample) | {"error": {"kind": error.kind, "message": str(error)}}
+                for sample, error in self.failures
             ],
             "faults": [vars(fault) for fault in self.faults],
             "parts": [
                 vars(part)
                 | {
                     "label": LABELS[part.label],
-                    "unreadable_share": _plain(metrics.wilson(part.unreadable, part.films)),
+                    "unreadable_share": _plain(metrics.wilson(part.unreadable, part.images)),
                 }
                 for part in self.parts
             ],
             "pneumonia_share": {split or "all": _plain(self.share(split)) for split in self.splits},
             "identical": _groups_as_dict(self.identical),
             "near_duplicates": _groups_as_dict(self.near) | {"compared": self.compared, "limit": duplicates.LIMIT},
-            "patients_across_splits": [list(map(_place, films)) for films in self.patients_across_splits],
-            "patients_across_labels": [list(map(_place, films)) for films in self.patients_across_labels],
+            "patients_across_splits": [list(map(_place, images)) for images in self.patients_across_splits],
+            "patients_across_labels": [list(map(_place, images)) for images in self.patients_across_labels],
             "shortcuts": [
                 vars(shortcut)
                 | {
@@ -173,7 +174,7 @@ def _groups_as_dict(groups: Sequence[Group]) -> dict[str, Any]:
         "pairs": sum(group.pairs for group in groups),
         "groups": [
             {
-                "films": list(map(_place, group.films)),
+                "images": list(map(_place, group.samples)),
                 "across": list(group.across),
                 "links": [vars(link) for link in group.links],
             }
@@ -182,8 +183,8 @@ def _groups_as_dict(groups: Sequence[Group]) -> dict[str, Any]:
     }
 
 
-def _place(film: Film) -> dict[str, Any]:
-    return {"path": str(film.path), "label": LABELS[film.label], "split": film.split}
+def _place(sample: Sample) -> dict[str, Any]:
+    return {"path": str(sample.path), "label": LABELS[sample.label], "split": sample.split}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:

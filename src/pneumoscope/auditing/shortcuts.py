@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.auditing import duplicates
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.imaging.radiograph import Radiograph
 from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
@@ -21,40 +21,40 @@ Lemeshow 2000, Applied Logistic Regression, section 5.2.4): nothing beside the l
 WEAK = 0.6
 
 FEW = 10
-"""With fewer films in a class DeLong's interval is too narrow to say anything."""
+"""With fewer images in a class DeLong's interval is too narrow to say anything."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-_UNSEEN = "Pneumoscope squashes every film to one square and cannot see it; a method that keeps it would learn it."
+_UNSEEN = "Pneumoscope squashes every image to one square and cannot see it; a method that keeps it would learn it."
 _EXPOSURE = (
-    "Disease changes it a little, devices and exposures much more: compare films of one device, and train with strong "
+    "Disease changes it a little, devices and exposures much more: compare images of one device, and train with strong "
     "changes of brightness and contrast (the default recipe does)."
 )
-_BORDER = "Cut borders off all films alike, or train with shifts that bring in black (the default recipe does)."
+_BORDER = "Cut borders off all images alike, or train with augmentation that brings in black (the default recipe does)."
 _FILE = (
-    "The classes were exported differently, or the films of one are sharper: export all anew in one way, from the "
+    "The classes were exported differently, or the images of one are sharper: export all anew in one way, from the "
     "original DICOM files, and train with blur and noise (the default recipe does)."
 )
 
 _BYTES = (
-    "No network sees a number of bytes. But of pictures of one size and format it measures detail, noise and "
+    "No network sees a number of bytes. But of images of one size and format it measures detail, noise and "
     "compression, which a network does see, and disease a little: export all anew in one way where they were not, and "
     "train with blur and noise (the default recipe does)."
 )
-_TURNED = "The films of one class may be negatives, or framed or cut otherwise: look at some, and mend them beforehand."
+_TURNED = "The images of one class may be inverted, framed or cut otherwise: look at some, and mend them beforehand."
 
 FEATURES = {
-    "size": ("picture size (width × height)", "are larger", _UNSEEN),
+    "size": ("image size (width × height)", "are larger", _UNSEEN),
     "aspect": ("aspect (width / height)", "are wider", _UNSEEN),
     "brightness": ("mean brightness", "are brighter", _EXPOSURE),
     "contrast": ("contrast (deviation of brightness)", "have more contrast", _EXPOSURE),
     "corners": ("brightness of the corners", "have brighter corners", _TURNED),
-    "black border": ("black border (share of the film)", "have more black border", _BORDER),
-    "white border": ("white border (share of the film)", "have more white border", _BORDER),
+    "black border": ("black border (share of the image)", "have more black border", _BORDER),
+    "white border": ("white border (share of the image)", "have more white border", _BORDER),
     "file size": ("file size (bytes)", "have larger files", _BYTES),
     "depth": ("depth (bits a sample)", "have more bits", _FILE),
 }
-"""Each feature's title, what is true of films with much of it, and what to do where it is a shortcut."""
+"""Each feature's title, what is true of images with much of it, and what to do where it is a shortcut."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Shortcut:
     Attributes:
         name: a key of `FEATURES`, or `format NAME`.
         title: what it measures.
-        n: films it is known of.
-        quantiles: those of `QUANTILES` for each label; None for a class without films.
-        auc: how often a pneumonia has more of it than a normal film; NaN where it is constant or a class is missing.
+        n: images it is known of.
+        quantiles: those of `QUANTILES` for each label; None for a class without images.
+        auc: how often a pneumonia has more of it than a normal image; NaN where it is constant or a class is missing.
         strength: the same without regard to direction, from about 0.5; below 0.5 `auc` predicts equally well.
-        verdict: `strong shortcut`, `shortcut`, `none shown`, `too few films to tell`, `constant` or `one class only`.
+        grade: `strong shortcut`, `shortcut`, `none shown`, `too few images to tell`, `constant` or `one class only`.
         direction: in words, such as `pneumonias are larger`.
         advice: what to do about it.
     """
@@ -79,22 +79,22 @@ class Shortcut:
     quantiles: tuple[tuple[float, ...] | None, tuple[float, ...] | None]
     auc: Estimate
     strength: Estimate
-    verdict: str
+    grade: str
     direction: str
     advice: str
 
     @property
     def critical(self) -> bool:
         """Whether a network would learn it instead of the lungs: the bytes of a file, for one, reach no network."""
-        return self.verdict == "strong shortcut" and self.name != "file size"
+        return self.grade == "strong shortcut" and self.name != "file size"
 
 
-def measure(film: Film, read: Radiograph) -> dict[str, float]:
-    """Measure every feature of a film.
+def measure(sample: Sample, read: Radiograph) -> dict[str, float]:
+    """Measure every feature of an image.
 
     Args:
-        film: where it is; inside an archive it has no file size.
-        read: the film itself.
+        sample: where it is; inside an archive it has no file size.
+        read: the image itself.
 
     Returns:
         The features of `FEATURES` that it has, and `format NAME`, which is 1.
@@ -102,8 +102,8 @@ def measure(film: Film, read: Radiograph) -> dict[str, float]:
     Example:
         >>> from pathlib import Path
         >>> from pneumoscope.imaging import radiograph
-        >>> picture = np.zeros((2, 3), dtype=np.uint8)
-        >>> measure(Film(Path("set.npz#train/0"), 0, "p", pixels=picture), radiograph.read(picture))["aspect"]
+        >>> image = np.zeros((2, 3), dtype=np.uint8)
+        >>> measure(Sample(Path("set.npz#train/0"), 0, "p", pixels=image), radiograph.read(image))["aspect"]
         1.5
     """
     height, width = read.pixels.shape
@@ -119,13 +119,13 @@ def measure(film: Film, read: Radiograph) -> dict[str, float]:
         "depth": float(read.bits),
         f"format {read.format}": 1.0,
     }
-    if film.pixels is None:
-        features["file size"] = float(film.path.stat().st_size)
+    if sample.pixels is None:
+        features["file size"] = float(sample.path.stat().st_size)
     return features
 
 
 def _corners(pixels: NDArray[np.float32]) -> float:
-    """Average the brightness of four corners of a twelfth of each side: black on a film, white on its negative."""
+    """Average the brightness of four corners of a twelfth of each side: black on an image, white on its negative."""
     height, width = (max(1, side // 12) for side in pixels.shape)
     corners = [pixels[rows, columns] for rows in _ends(height) for columns in _ends(width)]
     return float(np.mean([corner.mean(dtype=np.float64) for corner in corners]))
@@ -136,18 +136,18 @@ def _ends(length: int) -> tuple[slice, slice]:
 
 
 def find(labels: NDArray[np.int64], measured: Sequence[Mapping[str, float]]) -> list[Shortcut]:
-    """Judge each feature alone as a predictor of the label.
+    """Assess each feature alone as a predictor of the label.
 
     Args:
         labels: (N,), 0 or 1.
-        measured: what `measure` gave of each film.
+        measured: what `measure` gave of each image.
 
     Returns:
-        The features that any film has, the strongest first.
+        The features that any image has, the strongest first.
 
     Example:
         >>> found = find(np.arange(40) // 20, [{"size": 100.0 + i} for i in range(40)])
-        >>> found[0].verdict, found[0].direction
+        >>> found[0].grade, found[0].direction
         ('strong shortcut', 'pneumonias are larger')
     """
     formats = sorted({name for features in measured for name in features if name not in FEATURES})
@@ -159,15 +159,15 @@ def find(labels: NDArray[np.int64], measured: Sequence[Mapping[str, float]]) -> 
         values = np.array([features.get(name, absent) for features in measured], dtype=np.float64)
         known = np.isfinite(values)
         if known.any():
-            found.append(judge(name, labels[known], values[known]))
+            found.append(assess(name, labels[known], values[known]))
     return sorted(found, key=lambda shortcut: -np.nan_to_num(shortcut.strength.low, nan=-1.0))
 
 
-def judge(name: str, labels: NDArray[np.int64], values: NDArray[np.float64]) -> Shortcut:
-    """Judge one feature; `find` judges all.
+def assess(name: str, labels: NDArray[np.int64], values: NDArray[np.float64]) -> Shortcut:
+    """Assess one feature; `find` assesses all.
 
     Example:
-        >>> judge("size", np.array([0, 1]), np.array([5.0, 5.0])).verdict
+        >>> assess("size", np.array([0, 1]), np.array([5.0, 5.0])).grade
         'constant'
     """
     kind = name.removeprefix("format ")
@@ -179,18 +179,18 @@ def judge(name: str, labels: NDArray[np.int64], values: NDArray[np.float64]) -> 
     turned = auc.value < 0.5
     strength = Estimate(1 - auc.value, 1 - auc.high, 1 - auc.low) if turned else auc
     if constant:
-        verdict, direction = "constant", f"the same in all films: {values[0]:g}"
+        grade, direction = "constant", f"the same in all images: {values[0]:g}"
     elif np.isnan(auc.value):
-        verdict, direction = "one class only", "undefined"
+        grade, direction = "one class only", "undefined"
     else:
-        verdict = _verdict(strength, min(map(len, classes)))
-        direction = f"{'normal films' if turned else 'pneumonias'} {more}" if auc.value != 0.5 else "no difference"
-    return Shortcut(name, title, len(values), (normal, pneumonia), auc, strength, verdict, direction, advice)
+        grade = _grade(strength, min(map(len, classes)))
+        direction = f"{'normal images' if turned else 'pneumonias'} {more}" if auc.value != 0.5 else "no difference"
+    return Shortcut(name, title, len(values), (normal, pneumonia), auc, strength, grade, direction, advice)
 
 
-def _verdict(strength: Estimate, smaller: int) -> str:
+def _grade(strength: Estimate, smaller: int) -> str:
     if smaller >= FEW and strength.low > STRONG:
         return "strong shortcut"
     if smaller >= FEW and strength.low > WEAK:
         return "shortcut"
-    return "none shown" if smaller >= FEW and strength.high <= STRONG else "too few films to tell"
+    return "none shown" if smaller >= FEW and strength.high <= STRONG else "too few images to tell"

@@ -22,18 +22,18 @@ from pneumoscope.errors import PneumoscopeError, StorageError, TooLargeError
 from pneumoscope.inference.detector import Detector, Finding
 
 READERS = 8
-"""Threads in which an actor reads films: an object store answers late, but many requests at once."""
+"""Threads in which an actor reads images: an object store answers late, but many requests at once."""
 
 
 class Scorer:
-    """An actor: judges a shard's films that have no verdict yet, and replaces the shard's file.
+    """An actor: predicts what is not yet predicted of a shard, and replaces the shard's file.
 
     Args:
         model: the bytes of the model file, or a reference to them.
         fingerprint: their sha256.
         engine: what runs it.
         archive: where the rows go.
-        reader: reads the films.
+        reader: reads the images.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Scorer:
         return pa.Table.from_pylist(results)
 
     def do(self, shard: int, listed: Sequence[Listed], careful: bool) -> int:
-        """Judge what has no verdict yet, and say how many films that was.
+        """Predict the images that have no finding yet, and say how many they were.
 
         Args:
             shard: its number.
-            listed: its films.
-            careful: an earlier try ended the process. Each film is then written down as lost before it is judged, and
+            listed: its images.
+            careful: an earlier try ended the process. Each image is then written down as lost before it is read, and
                 the next try passes over it.
         """
         self._check_output()
@@ -80,33 +80,33 @@ class Scorer:
         if careful:
             lost = {path for path, row in rows.items() if row["error_kind"] == output.LOST}
             todo = [(name, version) for name, version in todo if text(name) not in lost]
-            for film in todo:
-                error = PneumoscopeError("Judging the film ended the process, or failed for no reason that is known.")
-                on_trial = self._row(film, None, Finding("", error=error))
+            for image in todo:
+                error = PneumoscopeError("The image ended the process that read it, or failed for no known reason.")
+                on_trial = self._row(image, None, Finding("", error=error))
                 self._archive.write(shard, (rows | {on_trial["path"]: on_trial}).values())
                 try:
-                    (judged,) = self.judge([film])
+                    (predicted,) = self.predict([image])
                 except PneumoscopeError:
                     raise
-                except Exception:  # noqa: BLE001 - a film that the detector cannot take
-                    judged = on_trial
-                rows[judged["path"]] = judged
+                except Exception:  # noqa: BLE001 - an image that the detector cannot take
+                    predicted = on_trial
+                rows[predicted["path"]] = predicted
         else:
-            rows |= {row["path"]: row for row in self.judge(todo)}
+            rows |= {row["path"]: row for row in self.predict(todo)}
         self._archive.write(shard, rows.values())
         return len(todo)
 
-    def judge(self, listed: Iterable[Listed]) -> Iterator[Row]:
-        """Read and judge films; those that cannot be read come last."""
+    def predict(self, listed: Iterable[Listed]) -> Iterator[Row]:
+        """Read images and predict; those that cannot be read come last."""
         waiting: deque[tuple[Listed, str]] = deque()
         unread: list[Row] = []
 
         def readable() -> Iterator[bytes]:
-            for film, data, digest in self._read_ahead(listed):
+            for image, data, digest in self._read_ahead(listed):
                 if isinstance(data, PneumoscopeError):
-                    unread.append(self._row(film, None, Finding("", error=data)))
+                    unread.append(self._row(image, None, Finding("", error=data)))
                 else:
-                    waiting.append((film, digest))
+                    waiting.append((image, digest))
                     yield data
 
         for finding in self._detector.examine(readable()):
@@ -125,24 +125,24 @@ class Scorer:
         ahead: deque[Future[tuple[Listed, bytes | PneumoscopeError, str]]] = deque()
         with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as pool:
             while True:
-                ahead.extend(pool.submit(self._read, film) for film in islice(rest, READERS - len(ahead)))
+                ahead.extend(pool.submit(self._read, image) for image in islice(rest, READERS - len(ahead)))
                 if not ahead:
                     return
                 yield ahead.popleft().result()
 
-    def _read(self, film: Listed) -> tuple[Listed, bytes | PneumoscopeError, str]:
+    def _read(self, image: Listed) -> tuple[Listed, bytes | PneumoscopeError, str]:
         try:
-            data = self._reader.read(film[0])
-            return film, data, hashlib.sha256(data).hexdigest()
+            data = self._reader.read(image[0])
+            return image, data, hashlib.sha256(data).hexdigest()
         except PneumoscopeError as error:
-            return film, error, ""
+            return image, error, ""
         except MemoryError:
-            return film, TooLargeError("The film does not fit into memory."), ""
+            return image, TooLargeError("The image does not fit into memory."), ""
 
-    def _row(self, film: Listed, digest: str | None, finding: Finding) -> Row:
+    def _row(self, image: Listed, digest: str | None, finding: Finding) -> Row:
         row = finding.as_dict()
         error = row.pop("error") or {"kind": None, "message": None}
-        row |= {"path": text(film[0]), "version": film[1], "sha256": digest, "model": self._fingerprint}
+        row |= {"path": text(image[0]), "version": image[1], "sha256": digest, "model": self._fingerprint}
         return row | {"error_kind": error["kind"], "error_message": error["message"]}
 
     def _check_output(self) -> None:

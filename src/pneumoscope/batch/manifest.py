@@ -1,4 +1,4 @@
-"""Which films there are to score, on disk and not in memory, cut into shards that do not depend on their order."""
+"""Which images there are to score, on disk and not in memory, cut into shards that do not depend on their order."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from pneumoscope.errors import DatasetError, NotFoundError
 from pneumoscope.imaging import radiograph
 
 Listed = tuple[bytes, str]
-"""A film's name, as `storage.Reader.read` takes it, and its version: what the listing says of its size and its last
+"""An image's name, as `storage.Reader.read` takes it, and its version: what the listing says of its size and its last
 change; empty where it says nothing."""
 
-FILMS_A_SHARD = 128
+IMAGES_A_SHARD = 128
 """At most so many on average, some seconds of work: what a worker that is lost has to do again."""
 
 MOST_SHARDS = 4096
-"""From half a million films on, shards grow instead: more and smaller files would be slow to list and to open."""
+"""From half a million images on, shards grow instead: more and smaller files would be slow to list and to open."""
 
 KEY_BITS = 32
 
 
 class Listing:
-    """Films to score, each once, in a file of its own.
+    """Images to score, each once, in a file of its own.
 
-    A film's shard follows from its name alone: whoever lists the same films, in whatever order, and with whatever
+    An image's shard follows from its name alone: whoever lists the same images, in whatever order, and with whatever
     others, finds each in the same shard.
 
     Args:
@@ -43,7 +43,7 @@ class Listing:
 
     Example:
         >>> listing = Listing(Path("/tmp"))  # doctest: +SKIP
-        >>> listing.add(films(Place.of("archive/")))  # doctest: +SKIP
+        >>> listing.add(images(Place.of("archive/")))  # doctest: +SKIP
         >>> listing.count  # doctest: +SKIP
         12000
     """
@@ -52,23 +52,23 @@ class Listing:
         self._table = sqlite3.connect(folder / "listing.sqlite", isolation_level=None)
         self._table.executescript(
             "PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA cache_size = -65536;"
-            "CREATE TABLE films (key INTEGER, name BLOB, version TEXT, PRIMARY KEY (key, name)) WITHOUT ROWID;"
+            "CREATE TABLE images (key INTEGER, name BLOB, version TEXT, PRIMARY KEY (key, name)) WITHOUT ROWID;"
         )
 
-    def add(self, films: Iterable[Listed]) -> None:
-        """Take films in; one that is named twice counts once."""
-        rows = ((key(text(name)), name, version) for name, version in films)
+    def add(self, images: Iterable[Listed]) -> None:
+        """Take images in; one that is named twice counts once."""
+        rows = ((key(text(name)), name, version) for name, version in images)
         self._table.execute("BEGIN")
-        self._table.executemany("INSERT OR IGNORE INTO films VALUES (?, ?, ?)", rows)
+        self._table.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", rows)
         self._table.execute("COMMIT")
 
     @property
     def count(self) -> int:
-        """How many films there are."""
-        return int(self._table.execute("SELECT count(*) FROM films").fetchone()[0])
+        """How many images there are."""
+        return int(self._table.execute("SELECT count(*) FROM images").fetchone()[0])
 
     def shard(self, number: int, shards: int) -> list[Listed]:
-        """Give the films of a shard, sorted by key.
+        """Give the images of a shard, sorted by key.
 
         Args:
             number: of the shard, from 0.
@@ -76,7 +76,7 @@ class Listing:
         """
         width = 2**KEY_BITS // shards
         bounds = (number * width, (number + 1) * width)
-        return self._table.execute("SELECT name, version FROM films WHERE key >= ? AND key < ?", bounds).fetchall()
+        return self._table.execute("SELECT name, version FROM images WHERE key >= ? AND key < ?", bounds).fetchall()
 
     def close(self) -> None:
         """Close the file."""
@@ -84,54 +84,54 @@ class Listing:
 
 
 def text(name: bytes) -> str:
-    r"""Give a film's name as it stands in the output; bytes that are no UTF-8 are escaped.
+    r"""Give an image's name as it stands in the output; bytes that are no UTF-8 are escaped.
 
     Example:
-        >>> text(b"/films/\xff.png")
-        '/films/\\xff.png'
+        >>> text(b"/images/\xff.png")
+        '/images/\\xff.png'
     """
     return name.decode("utf-8", "backslashreplace")
 
 
 def key(path: str) -> int:
-    """Give the number by which a film is assigned to a shard, spread evenly over `KEY_BITS` bits.
+    """Give the number by which an image is assigned to a shard, spread evenly over `KEY_BITS` bits.
 
     Example:
-        >>> key("/films/a.png")
+        >>> key("/images/a.png")
         182118337
     """
     return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=KEY_BITS // 8).digest())
 
 
 def shard_of(path: str, shards: int) -> int:
-    """Say which of so many shards, a power of two, a film belongs to.
+    """Say which of so many shards, a power of two, an image belongs to.
 
     Example:
-        >>> shard_of("/films/a.png", 128)
+        >>> shard_of("/images/a.png", 128)
         5
     """
     return key(path) * shards >> KEY_BITS
 
 
-def shards_for(films: int) -> int:
-    """Say into how many shards so many films are best cut: a power of two.
+def shards_for(images: int) -> int:
+    """Say into how many shards so many images are best cut: a power of two.
 
     Example:
         >>> shards_for(100), shards_for(12_000), shards_for(10_000_000)
         (1, 128, 4096)
     """
-    return min(MOST_SHARDS, 1 << max(0, (-(-films // FILMS_A_SHARD) - 1).bit_length()))
+    return min(MOST_SHARDS, 1 << max(0, (-(-images // IMAGES_A_SHARD) - 1).bit_length()))
 
 
-def films(place: Place) -> Iterator[Listed]:
-    """List films, one after another.
+def images(place: Place) -> Iterator[Listed]:
+    """List images, one after another.
 
     A folder of this machine, a manifest and a glob are streamed. The names below a prefix of a store are in memory
     together while they are listed, a few hundred bytes each: for tens of millions give a manifest.
 
     Args:
-        place: a folder, with everything below it; a film; a glob, `**` for folders in between; or a Parquet file with
-            a column `path` and perhaps `version`, by which a changed film is told.
+        place: a folder, with everything below it; an image; a glob, `**` for folders in between; or a Parquet file with
+            a column `path` and perhaps `version`, by which a changed image is told.
 
     Raises:
         NotFoundError: there is nothing of that name.
@@ -139,7 +139,7 @@ def films(place: Place) -> Iterator[Listed]:
         StorageError: the store cannot be read.
 
     Example:
-        >>> for name, version in films(Place.of("archive/**/*.dcm")):  # doctest: +SKIP
+        >>> for name, version in images(Place.of("archive/**/*.dcm")):  # doctest: +SKIP
         ...     print(name)
     """
     yield from _local(place) if place.scheme == "file" else _stored(place)
@@ -156,7 +156,7 @@ def _local(place: Place) -> Iterator[Listed]:
             if "**" not in path or not Path(match).is_dir():  # what lies in it is matched too
                 yield from map(_on_disk, radiograph.files(match))
     else:
-        raise NotFoundError(f"Expected a folder, a film, a glob or a Parquet manifest, got nothing at '{path}'.")
+        raise NotFoundError(f"Expected a folder, an image, a glob or a Parquet manifest, got nothing at '{path}'.")
 
 
 def _on_disk(path: Path) -> Listed:
@@ -177,7 +177,7 @@ def _stored(place: Place) -> Iterator[Listed]:
         store = place.filesystem()
         (top,) = store.get_file_info([start])
         if top.type == fs.FileType.NotFound:
-            raise NotFoundError(f"Expected films below '{place.address(start)}', got nothing of that name.")
+            raise NotFoundError(f"Expected images below '{place.address(start)}', got nothing of that name.")
         infos = (
             store.get_file_info(fs.FileSelector(start, recursive=True)) if top.type == fs.FileType.Directory else [top]
         )
@@ -218,7 +218,7 @@ def _manifest(place: Place) -> Iterator[Listed]:
                         store.check()
                     yield os.fsencode(path), version or ""
                 elif place.scheme == "file":
-                    film = _on_disk(Path(os.path.abspath(os.path.join(folder, path))))  # noqa: PTH100, PTH118
-                    yield film[0], version or film[1]
+                    image = _on_disk(Path(os.path.abspath(os.path.join(folder, path))))  # noqa: PTH100, PTH118
+                    yield image[0], version or image[1]
                 else:
                     yield os.fsencode(place.address(f"{folder}/{path}")), version or ""

@@ -1,4 +1,4 @@
-"""The verdicts of many films as a folder of Parquet files in which each film is once, whatever was killed meanwhile."""
+"""The findings on many images as Parquet files that hold each image once, whatever was killed meanwhile."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ SCHEMA = pa.schema(
         ("version", pa.string()),
     ]
 )
-"""One row a film: `sha256` of its bytes, null where they could not be read; `model`, the sha256 of the model file;
-`version`, what the listing said of the film's size and last change."""
+"""One row an image: `sha256` of its bytes, null where they could not be read; `model`, the sha256 of the model file;
+`version`, what the listing said of the image's size and last change."""
 
 _PART = re.compile(r"part-[0-9a-f]{4}-of-[0-9a-f]{4}\.parquet")
 
 LOST = "failed"
-"""The kind of error of a film whose judging ended the process."""
+"""The kind of error of an image that ended the process."""
 
 Row = dict[str, Any]
 
@@ -53,8 +53,8 @@ Row = dict[str, Any]
 class Archive:
     """An output: one Parquet file a shard, replaced in one step or not at all.
 
-    A film belongs to the shard that its name says, a shard is one file, and in it each film has one row: so each film
-    is there once, at every moment, however often a shard is done again and by whom.
+    An image belongs to the shard that its name says, a shard is one file, and in it each image has one row: so each
+    image is there once, at every moment, however often a shard is done again and by whom.
 
     Args:
         place: a folder, made when the first file is written; or a prefix of a bucket.
@@ -68,7 +68,7 @@ class Archive:
         self.shards = 1
 
     def check(self) -> dict[str, Any] | None:
-        """See that verdicts can be written there, and what the output was made with; None where there is none yet.
+        """See that findings can be written there, and what the output was made with; None where there is none yet.
 
         Raises:
             NotFoundError, StorageError, UnsupportedError: it cannot be used, or holds something else.
@@ -82,7 +82,7 @@ class Archive:
             there = self.place.filesystem().get_file_info(fs.FileSelector(self.place.path, allow_not_found=True))
         if others := sum(not info.base_name.startswith(".") for info in there):
             raise StorageError(
-                f"Expected an empty place or earlier verdicts at '{self.place.address(self.place.path)}', got "
+                f"Expected an empty place or earlier findings at '{self.place.address(self.place.path)}', got "
                 f"{others} other files: name another place."
             )
         return None
@@ -171,13 +171,13 @@ def name(shard: int, shards: int) -> str:
     return f"part-{shard:04x}-of-{shards:04x}.parquet"
 
 
-def unscored(films: Iterable[Listed], rows: Mapping[str, Row]) -> list[Listed]:
-    """Say which films have to be judged: those without a row, changed since, or without a verdict for an outer reason.
+def unscored(images: Iterable[Listed], rows: Mapping[str, Row]) -> list[Listed]:
+    """List the images that are still to predict: without a row, changed since, or failed for an outer reason.
 
-    A film counts as changed where listing and row both say something of its size and last change, and not the same.
+    An image counts as changed where listing and row both say something of its size and last change, and not the same.
 
     Args:
-        films: those of a shard.
+        images: those of a shard.
         rows: what `Archive.rows` gives, at least `path`, `version`, `sha256` and `error_kind`.
 
     Example:
@@ -185,7 +185,7 @@ def unscored(films: Iterable[Listed], rows: Mapping[str, Row]) -> list[Listed]:
         >>> unscored([(b"a.png", "9-1"), (b"b.png", "")], {"a.png": row})
         [(b'b.png', '')]
     """
-    return [(film, version) for film, version in films if not _is_settled(rows.get(text(film)), version)]
+    return [(image, version) for image, version in images if not _is_settled(rows.get(text(image)), version)]
 
 
 def _is_settled(row: Row | None, version: str) -> bool:
@@ -198,11 +198,11 @@ def _is_settled(row: Row | None, version: str) -> bool:
 def surveyed(
     archive: Archive, listing: Listing, numbers: Iterable[int]
 ) -> Iterator[tuple[int, dict[str, Row], list[Listed]]]:
-    """Give the number, the rows and the films of each of some shards that has films.
+    """Give the number, the rows and the images of each of some shards that has images.
 
     Args:
         archive: the output.
-        listing: the films.
+        listing: the images.
         numbers: of the shards.
     """
     columns = ["path", "version", "sha256", "error_kind"]

@@ -29,18 +29,18 @@ from pneumoscope.errors import ClusterError, UnsupportedError
 from pneumoscope.inference.runtimes import CORES
 
 WAVE = 1_000_000
-"""Films whose names are in memory, and in Ray's object store, at a time: some 150 MB."""
+"""Images whose names are in memory, and in Ray's object store, at a time: some 150 MB."""
 
 OBJECT_STORE = 256 * 2**20
-"""Bytes of shared memory that a local cluster takes for the names of films; what is more goes to disk."""
+"""Bytes of shared memory that a local cluster takes for the names of images; what is more goes to disk."""
 
 CAREFUL = 2
-"""How often a shard may be lost before its films are judged one by one, to find the one that ends the process."""
+"""How often a shard may be lost before its images are tried one by one, to find the one that ends the process."""
 
 CONNECT_SECONDS = 5.0
 
 Progress = Callable[[int, int], None]
-"""Told how many of the films without a verdict are judged, and how many there are."""
+"""Told how many of the images that had no finding are done, and how many there are."""
 
 
 @contextmanager
@@ -117,14 +117,14 @@ def run_all(
     """Have all shards done, a wave at a time.
 
     Args:
-        listing: the films.
-        pending: how many films without a verdict each shard has.
+        listing: the images.
+        pending: how many images without a finding each shard has.
         scorer: the arguments of `Scorer`, with the bytes of the model.
         workers: actors; by default as many as the cluster has cores.
         progress: told of each shard.
 
     Raises:
-        ClusterError: films are left that could not be judged.
+        ClusterError: images are left that no actor could read.
     """
     total, done = sum(pending.values()), 0
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -155,7 +155,7 @@ def _run_wave(
     progress(0)
     while left:
         careful = attempt >= CAREFUL
-        before = _unjudged(listing, left, scorer["archive"]) if careful else 0
+        before = _unpredicted(listing, left, scorer["archive"]) if careful else 0
         try:
             for result in _run(listing, left, scorer, workers, careful):
                 if result["kind"]:
@@ -167,16 +167,16 @@ def _run_wave(
                 progress(total - sum(left.values()))
         except ray.exceptions.RayError as error:
             reason = type(error).__name__
-        if careful and left and _unjudged(listing, left, scorer["archive"]) >= before:
+        if careful and left and _unpredicted(listing, left, scorer["archive"]) >= before:
             raise ClusterError(
-                f"{sum(left.values())} films could not be judged ({reason}): the others are in the output. Start it "
+                f"{sum(left.values())} images could not be read ({reason}): the others are in the output. Start it "
                 "again, with fewer workers where memory is short."
             )
         attempt += 1
 
 
-def _unjudged(listing: Listing, numbers: Iterable[int], archive: Archive) -> int:
-    """Count the films without a row that holds."""
+def _unpredicted(listing: Listing, numbers: Iterable[int], archive: Archive) -> int:
+    """Count the images without a row that holds."""
     surveyed = output.surveyed(archive, listing, numbers)
     return sum(
         rows.get(text(name), {}).get("error_kind") != output.LOST
@@ -191,7 +191,7 @@ def _run(
     """Have Ray Data stream shards through the actors, in any order.
 
     An actor writes the file of a shard itself: Ray Data's own Parquet sink names files anew in each run and writes them
-    in place, so that a run which is killed leaves halves, and one that follows writes films twice.
+    in place, so that a run which is killed leaves halves, and one that follows writes images twice.
     A task that is lost with its actor is not tried again on that actor, which may never find another node.
     """
     blocks = []

@@ -1,4 +1,4 @@
-"""Many films on many machines: Ray Data hands shards to actors, each of which judges with a detector of its own."""
+"""Many images on many machines: Ray Data hands shards to actors, each with a detector of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pneumoscope
 from pneumoscope.batch import output, ray_runner
-from pneumoscope.batch.manifest import Listed, Listing, films, shards_for, text
+from pneumoscope.batch.manifest import Listed, Listing, images, shards_for, text
 from pneumoscope.batch.output import Archive, Row
 from pneumoscope.batch.storage import Place, Reader
 from pneumoscope.errors import (
@@ -34,16 +34,16 @@ class Summary:
     """What a run came to.
 
     Attributes:
-        films: how many there are; each has one row in the output.
-        scored: how many of them were judged in this run.
-        skipped: how many had been judged before.
+        images: how many there are; each has one row in the output.
+        scored: how many of them were read in this run.
+        skipped: how many had been read before.
         errors: how many have an error in their row.
         model: the sha256 of the model file.
         out: where the rows are.
         seconds: from start to end.
     """
 
-    films: int
+    images: int
     scored: int
     skipped: int
     errors: int
@@ -62,12 +62,12 @@ def score(
     workers: int | None = None,
     progress: ray_runner.Progress = lambda done, total: None,
 ) -> Summary:
-    """Judge many films into a folder of Parquet files that holds each of them once.
+    """Read many images, and write the findings into a folder of Parquet files that holds each of them once.
 
     Killed at any moment and started again, it does the rest: see `Archive` for why nothing is lost or there twice.
 
     Args:
-        source: what `manifest.films` lists.
+        source: what `manifest.images` lists.
         out: a folder that every node sees, or `s3://bucket/prefix` and the like.
         model: a model file; by default the one that comes with Pneumoscope. The nodes need not have it.
         engine: what runs it, one of `runtimes.NAMES`.
@@ -76,13 +76,13 @@ def score(
         progress: told of each shard.
 
     Raises:
-        NotFoundError, StorageError, UnsupportedError: films or output are not there, or may not be used.
+        NotFoundError, StorageError, UnsupportedError: images or output are not there, or may not be used.
         ModelFileError: the model is none, or the engine.
-        DatasetError: there are no films.
+        DatasetError: there are no images.
         ClusterError: there is no cluster at the address, or it could not do the work.
 
     Example:
-        >>> score("s3://archive/films", "s3://archive/verdicts", address="auto").scored  # doctest: +SKIP
+        >>> score("s3://archive/images", "s3://archive/findings", address="auto").scored  # doctest: +SKIP
         12000
     """
     start = time.monotonic()
@@ -99,9 +99,9 @@ def score(
         if address is not None:
             stack.enter_context(ray_runner.joined(address, None))
         listing = stack.enter_context(closing(Listing(Path(stack.enter_context(tempfile.TemporaryDirectory())))))
-        listing.add(films(place))
+        listing.add(images(place))
         if not (count := listing.count):
-            raise DatasetError(f"Expected films, got none: there are no files in {source.partition('?')[0]}.")
+            raise DatasetError(f"Expected images, got none: there are no files in {source.partition('?')[0]}.")
         _cut(archive, settings, {"model": fingerprint, "engine": engine}, shards_for(count))
         pending: dict[int, int] = {}
         errors = 0
@@ -136,14 +136,14 @@ def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] 
     for what, mine in here.items():
         if settings.get(what) != mine:
             raise StorageError(
-                f"Expected verdicts of the same {what} in '{archive.place.address(archive.place.path)}', got those of "
+                f"Expected findings of the same {what} in '{archive.place.address(archive.place.path)}', got those of "
                 f"another ({settings.get(what)!s:.16}, not {mine!s:.16}): name another place for these."
             )
     return settings
 
 
 def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str, Any], best: int) -> None:
-    """Begin an output, or go on with one; one that was begun with far fewer films is cut into more shards."""
+    """Begin an output, or go on with one; one that was begun with far fewer images is cut into more shards."""
     fresh = {"format": output.FORMAT, "pneumoscope": pneumoscope.__version__, **made, "shards": best}
     if settings is None:
         archive.begin(fresh)
@@ -155,9 +155,9 @@ def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str
 
 
 def _check_apart(source: Place, out: Place) -> None:
-    """See that the output does not lie among the films, of which it would become one."""
+    """See that the output does not lie among the images, of which it would become one."""
     if source.scheme == out.scheme and f"{out.path}/".startswith(f"{source.path}/"):
-        raise UnsupportedError("Expected an output outside of the films, got a place among them: name another one.")
+        raise UnsupportedError("Expected an output outside of the images, got a place among them: name another one.")
 
 
 def _errors(rows: Mapping[str, Row], listed: Iterable[Listed]) -> int:
@@ -167,6 +167,6 @@ def _errors(rows: Mapping[str, Row], listed: Iterable[Listed]) -> int:
 def _check_complete(rows: Mapping[str, Row], listed: Iterable[Listed], archive: Archive) -> None:
     if missing := sum(text(name) not in rows for name, _ in listed):
         raise StorageError(
-            f"Expected a row for each film in '{archive.place.path}', got none for {missing}: is it one place for all "
+            f"Expected a row for each image in '{archive.place.path}', got none for {missing}: is it one place for all "
             "nodes, and did nobody else write to it?"
         )

@@ -1,4 +1,4 @@
-"""Where many films lie and their verdicts go: a folder, a bucket in S3, one in Google's store, by one address."""
+"""Where many images lie and the findings on them go: a folder or a bucket, by one address."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Place:
             UnsupportedError: another scheme or option, or no bucket.
 
         Example:
-            >>> Place.of("s3://films/2024?region=eu-central-1").path
-            'films/2024'
+            >>> Place.of("s3://images/2024?region=eu-central-1").path
+            'images/2024'
         """
         scheme, mark, rest = address.partition("://")
         if not mark:
@@ -143,10 +143,10 @@ class Place:
 
 
 class Reader:
-    """Reads films by their names, each from the store it lies in; what it knows of the stores pickles.
+    """Reads images by their names, each from the store it lies in; what it knows of the stores pickles.
 
     Args:
-        source: where the films are listed; the same options are good for all stores of its scheme.
+        source: where the images are listed; the same options are good for all stores of its scheme.
 
     Example:
         >>> Reader(Place.of("s3://archive")).read(b"s3://archive/a.png")  # doctest: +SKIP
@@ -156,7 +156,7 @@ class Reader:
         self._options = {"s3": _with_s3_environment({}), source.scheme: dict(source.options)}
 
     def place(self, name: bytes) -> Place:
-        """Say where a film lies.
+        """Say where an image lies.
 
         Args:
             name: a path, as the file system has its bytes; or `s3://bucket/key` and the like, `?` a part of the key.
@@ -172,7 +172,7 @@ class Reader:
         return Place(scheme, path, self._options.get(scheme, {}))
 
     def read(self, name: bytes) -> bytes:
-        """Read a film's file whole.
+        """Read an image's file whole.
 
         Args:
             name: as `place` takes it.
@@ -211,7 +211,7 @@ def _opened(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> f
         return fs.GcsFileSystem(anonymous=anonymous, retry_time_limit=_GOOGLE_RETRIES, **given)
     if "region" not in given:
         given["region"] = "us-east-1" if "endpoint_override" in given else fs.resolve_s3_region(bucket)
-    # A film that stalls is given up after the third try, some two minutes on the slowest of links.
+    # An image that stalls is given up after the third try, some two minutes on the slowest of links.
     return fs.S3FileSystem(anonymous=anonymous, request_timeout=30, connect_timeout=10, **given)
 
 

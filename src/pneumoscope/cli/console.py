@@ -17,7 +17,7 @@ LINE_SECONDS = 10.0
 
 
 def say(text: str) -> None:
-    """Print a line on standard error, as it is: names of films may look like markup."""
+    """Print a line on standard error, as it is: names of images may look like markup."""
     _stderr().print(_plain(text), highlight=False, soft_wrap=True)
 
 

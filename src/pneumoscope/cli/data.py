@@ -29,7 +29,7 @@ def audit(
 ) -> None:
     """Find what is wrong with a data set before anybody trains on it: copies, leaks between splits, shortcuts.
 
-    What is found is no failure: the exit status is 0, and 3 where some films could not be read.
+    What is found is no failure: the exit status is 0, and 3 where some images could not be read.
 
     \b
     $ pneumoscope audit chest_xray/
@@ -39,13 +39,13 @@ def audit(
     from pneumoscope.reporting import audit_page
 
     check_folder(out)
-    films = layouts.load(data, complete=False, **labelled(classes, other, labels_like))
+    images = layouts.load(data, complete=False, **labelled(classes, other, labels_like))
     with console.progress() as bars:
         step = console.steps(bars)
-        found = audits.audit(films, lambda what, done, total: step(what, done, total, {}))
+        found = audits.audit(images, lambda what, done, total: step(what, done, total, {}))
     page = audit_page.write(found, out)
     audit_page.show(found)
-    console.say(f"The whole audit, with pictures: {page}")
+    console.say(f"The whole audit, with images: {page}")
     if found.failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -60,7 +60,7 @@ def fetch(
 
     \b
     $ pneumoscope fetch
-    $ pneumoscope fetch samples --dest films
+    $ pneumoscope fetch samples --dest images
     """
     from pneumoscope.data import sources
 
@@ -77,7 +77,7 @@ def _print_sources() -> None:
 
     from pneumoscope.data import sources
 
-    table = Table("name", "what", "films", "size", "licence")
+    table = Table("name", "what", "images", "size", "licence")
     for source in sources.SOURCES.values():
-        table.add_row(source.name, source.title, str(source.films), f"{source.bytes / 1e6:,.0f} MB", source.licence)
+        table.add_row(source.name, source.title, str(source.images), f"{source.bytes / 1e6:,.0f} MB", source.licence)
     Console().print(table)

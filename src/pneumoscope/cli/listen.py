@@ -50,9 +50,9 @@ def listen(
         str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads counters; by default nowhere.")
     ] = None,
     model: ModelOption = None,
-    max_megabytes: Annotated[int, typer.Option(min=1, help="Size of an image; a larger one is refused.")] = 128,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Size of an image; a larger one is rejected.")] = 128,
     max_spool_megabytes: Annotated[
-        int, typer.Option(min=1, help="Size of the spool; beyond it images are refused with status A700.")
+        int, typer.Option(min=1, help="Size of the spool; beyond it images are rejected with status A700.")
     ] = 4000,
     max_associations: Annotated[int, typer.Option(min=1, help="Associations at once.")] = 32,
     max_pixels: Annotated[

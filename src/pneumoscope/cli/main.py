@@ -28,7 +28,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; every failure is one line on standard error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of films may hold any bytes
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of images may hold any bytes
     try:
         app()
     except PneumoscopeError as error:
@@ -51,10 +51,10 @@ def root(
     """Find pneumonia on chest radiographs: predict, evaluate, train.
 
     \b
-    [dim]see it at work on 16 public films[/]
+    [dim]see it at work on 16 public images[/]
     $ pneumoscope demo
-    [dim]judge a folder, and see where the model looks[/]
-    $ pneumoscope predict films/ --evidence overlays/
+    [dim]read a folder, and see where the model looks[/]
+    $ pneumoscope predict images/ --evidence overlays/
     [dim]train a model of your own[/]
     $ pneumoscope train chest_xray/ --out runs/first
     """

@@ -48,7 +48,7 @@ class Track(StrEnum):
 
 
 class Split(StrEnum):
-    """Which films of a data set are evaluated."""
+    """Which images of a data set are evaluated."""
 
     train = "train"
     val = "val"
@@ -74,18 +74,19 @@ def train(
         float | None, typer.Option(help="Choose the threshold for at least this sensitivity, such as 0.95.")
     ] = None,
     specificity: Annotated[
-        float | None, typer.Option(help="Choose it for this specificity. By default both are made equal, under stress.")
+        float | None,
+        typer.Option(help="Choose it for this specificity. By default both are made equal, on corrupted images."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder, by its recipe.")
     ] = False,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out films that cannot be read, instead of refusing.")
+        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
     ] = False,
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep decoded films in a file here, not in memory; too many always are."),
+        typer.Option(metavar="DIR", help="Keep decoded images in a file here, not in memory; too many always are."),
     ] = None,
     devices: Annotated[
         str | None, typer.Option(metavar="N|auto", help="Train on so many devices of each host, with JAX.")
@@ -103,13 +104,13 @@ def train(
         typer.Option(metavar="URI|DIR", help="MLflow's server or database; the folder of TensorBoard's event files."),
     ] = None,
 ) -> None:
-    """Train a model on labelled films, and measure it on patients held out from them.
+    """Train a model on labelled images, and measure it on patients held out from them.
 
     \b
     $ pneumoscope train chest_xray/ --out runs/first
     $ pneumoscope train chest_xray/ --out runs/first --resume
-    $ pneumoscope train films.csv --out runs/cnn --architecture cnn
-    $ pneumoscope train films.csv --out runs/gpus --devices auto
+    $ pneumoscope train images.csv --out runs/cnn --architecture cnn
+    $ pneumoscope train images.csv --out runs/gpus --devices auto
     """
     if track_to is not None and track is None:
         raise typer.BadParameter("Expected --track with what keeps it, got --track-to alone.", param_hint="--track-to")
@@ -132,22 +133,22 @@ def train(
         chosen = training.recipe_of(out)
     else:
         chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
-    films = layouts.load(data, **labelled(classes, other, labels_like))
+    images = layouts.load(data, **labelled(classes, other, labels_like))
     common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
     if hosts and host:
         with console.progress() as bars:
-            training.assist(films, out, chosen, **common, progress=console.steps(bars))
+            training.assist(images, out, chosen, **common, progress=console.steps(bars))
         console.say("This host has done its part; host 0 writes the model.")
         return
     from pneumoscope.training import tracking
 
     with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
-        run = training.fit(films, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
+        run = training.fit(images, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
     for note in run.notes:
         console.note(note)
     if tracker.lost:
         console.note(f"The tracker was lost on the way and does not have all of this run: {tracker.lost}")
-    console.print_figures(run.validation.figures, f"{run.validation.n} films of held-out patients")
+    console.print_figures(run.validation.figures, f"{run.validation.n} images of held-out patients")
     console.say(
         "These patients chose the epoch and the threshold, so the figures flatter the model: evaluate it on others, "
         "best of another hospital."
@@ -167,49 +168,52 @@ def evaluate(
     split: Annotated[
         Split | None, typer.Option(help="Which split to evaluate on; by default test where there is one, else all.")
     ] = None,
-    stress: Annotated[
+    corruptions: Annotated[
         bool,
-        typer.Option("--stress", help="Also under 18 shifts that a scanner or exporter makes, and with lungs hidden."),
+        typer.Option(
+            "--corruptions",
+            help="Also on images corrupted in 18 ways, as scanners and exporters do, and with the lungs hidden.",
+        ),
     ] = False,
 ) -> None:
-    """Measure a model on labelled films that it was not trained on: every figure with its 95 % interval.
+    """Measure a model on labelled images that it was not trained on: every figure with its 95 % interval.
 
     \b
     $ pneumoscope evaluate hospital_b/ --model runs/first/model.onnx
-    $ pneumoscope evaluate hospital_b/ --stress
+    $ pneumoscope evaluate hospital_b/ --corruptions
     """
     from dataclasses import replace
 
     from pneumoscope.data import layouts, splits
     from pneumoscope.evaluation import evaluate as evaluation
-    from pneumoscope.imaging.corruptions import SHIFTS
+    from pneumoscope.imaging.corruptions import CORRUPTIONS
     from pneumoscope.inference.detector import Detector
     from pneumoscope.reporting import evaluation_page
 
     check_folder(out)
-    films = evaluation.choose(
+    images = evaluation.choose(
         layouts.load(data, **labelled(classes, other, labels_like)), split.value if split else None
     )
     detector = Detector(model)
     with console.progress() as bars:
-        result = evaluation.evaluate(films, detector, console.task(bars, "judging films", len(films)))
-        if stress:
-            decoded = splits.decode(result.films, detector.card.input_size)
-            shifts = console.task(bars, "judging shifted films", len(SHIFTS))
-            table = evaluation.under_stress(decoded, detector, shifts)
-            result = replace(result, stressed=table, gaze=evaluation.gaze(decoded, detector))
+        result = evaluation.evaluate(images, detector, console.task(bars, "predicting images", len(images)))
+        if corruptions:
+            decoded = splits.decode(result.samples, detector.card.input_size)
+            shifts = console.task(bars, "predicting corrupted images", len(CORRUPTIONS))
+            table = evaluation.under_corruptions(decoded, detector, shifts)
+            result = replace(result, corrupted=table, localisation=evaluation.localise(decoded, detector))
     page = evaluation_page.write(result, detector, out)
-    console.print_figures(result.performance.figures, f"{len(result.films)} films")
-    for figure in evaluation.HEADLINE if stress else ():
-        if worst := evaluation.worst_shift(result.stressed, figure):
-            console.say(f"Worst {figure} under stress: {result.stressed[worst].figures[figure]} ({worst}).")
+    console.print_figures(result.performance.figures, f"{len(result.samples)} images")
+    for figure in evaluation.HEADLINE if corruptions else ():
+        if worst := evaluation.worst_corruption(result.corrupted, figure):
+            console.say(f"Worst {figure} on corrupted images: {result.corrupted[worst].figures[figure]} ({worst}).")
     if result.seen:
-        console.note(f"{result.seen} of these films were used to train or tune the model: the figures flatter it.")
+        console.note(f"{result.seen} of these images were used to train or tune the model: the figures flatter it.")
     if result.shift:
         console.note(result.shift)
     console.say(f"The whole report: {page}")
     if result.failures:
-        console.note(f"{len(result.failures)} films could not be read or show no chest; the report lists them.")
+        console.note(f"{len(result.failures)} images could not be read or show no chest; the report lists them.")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -233,10 +237,10 @@ def calibrate(
         Sheet, typer.Option("--format", "-f", help="A table for people; a JSON object for programs.")
     ] = Sheet.table,
 ) -> None:
-    """Refit probabilities, threshold and uncertain band on labelled films of your own, from 40 on.
+    """Refit probabilities, threshold and uncertain band on labelled images of your own, from 40 on.
 
     The network stays as it is, and so does the model file given. The figures after are of patients left out of the fit.
-    Films of a split named test are not used: evaluate on them.
+    Images of a split named test are not used: evaluate on them.
 
     \b
     $ pneumoscope calibrate our_clinic/ --out our_clinic.onnx
@@ -252,13 +256,13 @@ def calibrate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     check_folder(out.parent)
-    films = recalibration.load(data, **labelled(classes, other, labels_like))
+    samples = recalibration.load(data, **labelled(classes, other, labels_like))
     with console.progress() as bars:
-        done = recalibration.recalibrate(films, out, model, point=point, progress=console.steps(bars))
+        done = recalibration.recalibrate(samples, out, model, point=point, progress=console.steps(bars))
     if output_format is Sheet.json:
         typer.echo(json.dumps(done.as_dict()))
     else:
-        console.print_before_after(done.before.figures, done.after.figures, f"{done.after.n} films of the site")
+        console.print_before_after(done.before.figures, done.after.figures, f"{done.after.n} images of the site")
     for note in done.notes:
         console.note(note)
     fitted = done.card.calibration
@@ -269,8 +273,8 @@ def calibrate(
         f"The model: {done.model}"
     )
     if done.failures:
-        film, reason = done.failures[0]
-        console.note(f"{len(done.failures)} films were left out, the first is {film.path}: {reason}")
+        sample, reason = done.failures[0]
+        console.note(f"{len(done.failures)} images were left out, the first is {sample.path}: {reason}")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -282,21 +286,21 @@ def export(
     model: Annotated[
         Path | None, typer.Argument(metavar="MODEL", help="A model file; by default the one that comes along.")
     ] = None,
-    films: Annotated[
+    images: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Films or folders to compare on; by default 16 public films are fetched."),
+        typer.Option(metavar="PATH", help="Images or folders to compare on; by default 16 public images are fetched."),
     ] = None,
 ) -> None:
-    """Write a model for programs elsewhere, once their runtime is shown to give the same on real films.
+    """Write a model for programs elsewhere, once their runtime is shown to give the same on real images.
 
-    A program gives it films of brightness 0 to 1, dense tissue bright, squashed to the square of the input, and gets
-    [b]probability[/b], [b]logit[/b], [b]evidence[/b] and [b]embedding[/b]. A verdict needs the model's own threshold,
+    A program gives it images of brightness 0 to 1, dense tissue bright, squashed to the square of the input, and gets
+    [b]probability[/b], [b]logit[/b], [b]evidence[/b] and [b]embedding[/b]. A finding needs the model's own threshold,
     which is not 0.5. Threshold, labels, card and these instructions are in the file; they are printed, too.
 
     \b
     $ pneumoscope export --format onnx --out model.onnx
     $ pneumoscope export runs/first/model.onnx --format openvino --out model.xml
-    $ pneumoscope export runs/first/model.onnx --format litert --out model.tflite --films our_clinic/
+    $ pneumoscope export runs/first/model.onnx --format litert --out model.tflite --images our_clinic/
     """
     from pneumoscope.export import targets as exports
     from pneumoscope.imaging import radiograph
@@ -305,15 +309,15 @@ def export(
     check_folder(out.parent)
 
     def compared() -> Iterator[Path]:  # so that nothing is fetched before all else is in order
-        for path in films or [fetched("samples", None)]:
+        for path in images or [fetched("samples", None)]:
             yield from radiograph.files(path)
 
     done = exports.export(model or model_file.default(), out, target.value, compared())
-    console.say(f"{done.usage}\n\nThe same as the model file on {done.films} films, within {done.difference:.1g}.")
+    console.say(f"{done.usage}\n\nThe same as the model file on {done.images} images, within {done.difference:.1g}.")
     typer.echo(str(done.path))
     if done.failures:
-        film, reason = done.failures[0]
-        console.note(f"{len(done.failures)} films were not compared, the first is {film!s}: {reason}")
+        image, reason = done.failures[0]
+        console.note(f"{len(done.failures)} images were not compared, the first is {image!s}: {reason}")
         raise typer.Exit(SOME_FAILED)
 
 

@@ -1,4 +1,4 @@
-"""The commands that judge films."""
+"""The commands that read images: predict, score, serve and demo."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ EngineOption = Annotated[
     Engine,
     typer.Option(
         help="OpenVINO; the same with fewer bits where the processor has units for them: a seventh faster, the same "
-        "verdicts, slightly other probabilities; or ONNX Runtime, on an NVIDIA card where there is one."
+        "findings, slightly other probabilities; or ONNX Runtime, on an NVIDIA card where there is one."
     ),
 ]
 
 
-class Picture(StrEnum):
+class Image(StrEnum):
     """How evidence maps are written."""
 
     svg = "svg"
@@ -55,7 +55,9 @@ class Picture(StrEnum):
 def predict(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Films or folders of films; [b]-[/b] reads a list from standard input."),
+        typer.Argument(
+            metavar="PATH...", help="Images or folders of images; [b]-[/b] reads a list from standard input."
+        ),
     ],
     model: ModelOption = None,
     output_format: Annotated[
@@ -64,18 +66,18 @@ def predict(
     evidence: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write each film with its evidence map there; rows of JSON and CSV then name it."
+            metavar="DIR", help="Write each image with its evidence map there; rows of JSON and CSV then name it."
         ),
     ] = None,
     evidence_format: Annotated[
-        Picture, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
-    ] = Picture.svg,
+        Image, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
+    ] = Image.svg,
     dicom_out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write there, for each film that came as DICOM, a Structured Report for its study; with "
-            "[b]--evidence[/b] also the film with its evidence map as a Secondary Capture.",
+            help="Write there, for each image that came as DICOM, a Structured Report for its study; with "
+            "[b]--evidence[/b] also the image with its evidence map as a Secondary Capture.",
         ),
     ] = None,
     engine: EngineOption = Engine.openvino,
@@ -84,18 +86,19 @@ def predict(
         typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
     ] = None,
 ) -> None:
-    """Say of each film whether it shows pneumonia, and how sure that is.
+    """Say of each image whether it shows pneumonia, and how sure that is.
 
-    Every file gets a row. One that cannot be read, or shows no chest film, has an error in its row; the exit status
-    is then 3, as it is where an evidence map is missing. A film that is turned, inverted or mirrored, or unlike those
-    learnt from, has a warning.
+    Every file gets a row. One that cannot be read, or shows no chest radiograph, has an error in its row; the exit
+    status is then 3, as it is where an evidence map is missing. An image that is turned, inverted or mirrored, or
+    unlike those learnt from, has a warning.
 
-    DICOM reports hold the patient and study of the film's header, so that an archive files them with the film; nothing
-    else does, and their names are their UIDs. A film whose header a report cannot refer to has an error in its row.
+    DICOM reports hold the patient and study of the image's header, so that an archive files them with the image;
+    nothing else does, and their names are their UIDs. An image whose header a report cannot refer to has an error in
+    its row.
 
     \b
-    $ pneumoscope predict film.dcm
-    $ pneumoscope predict films/ --format json > findings.jsonl
+    $ pneumoscope predict image.dcm
+    $ pneumoscope predict images/ --format json > findings.jsonl
     $ pneumoscope predict study/ --dicom-out reports/ --evidence overlays/
     $ find archive -name '*.png' | pneumoscope predict - --format csv
     """
@@ -105,18 +108,20 @@ def predict(
     from pneumoscope.reporting import writers
 
     if "" in paths:
-        raise typer.BadParameter("Expected a film or a folder, got an empty name: is a variable of the shell not set?")
+        raise typer.BadParameter(
+            "Expected an image or a folder, got an empty name: is a variable of the shell not set?"
+        )
     for folder in (evidence, dicom_out):
         if folder:
             check_folder(folder)
     found = [(path, list(radiograph.files(path))) for path in _listed(paths)]
-    films = [film for _, inside in found for film in inside]
-    if not films:
-        raise DatasetError(f"Expected films, got none: there are no files in {', '.join(paths)}.")
+    images = [image for _, inside in found for image in inside]
+    if not images:
+        raise DatasetError(f"Expected images, got none: there are no files in {', '.join(paths)}.")
     for empty in (path for path, inside in found if not inside):
-        console.note(f"There are no films in {writers.printable(empty)}.")
-    if output and output.is_file() and any(film.exists() and film.samefile(output) for film in films):
-        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the films.")
+        console.note(f"There are no images in {writers.printable(empty)}.")
+    if output and output.is_file() and any(image.exists() and image.samefile(output) for image in images):
+        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the images.")
     detector = Detector(model, engine=engine.value)
     overlays = writers.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
     reports = writers.Reports(dicom_out, detector.card) if dicom_out else None
@@ -126,25 +131,25 @@ def predict(
         writers.writer(output_format.value, output, with_maps=overlays is not None) as write,
         console.progress() as bars,
     ):
-        step = console.task(bars, "judging films", len(films)) if len(films) > 1 else lambda: None
-        for finding in detector.examine(films, evidence=overlays is not None):
+        step = console.task(bars, "predicting images", len(images)) if len(images) > 1 else lambda: None
+        for finding in detector.examine(images, evidence=overlays is not None):
             if reports:
                 finding = reports.write(finding)
             place = None
             if overlays:
                 try:
                     place = overlays.write(finding)
-                except (PneumoscopeError, OSError) as error:  # the film has gone meanwhile, or its name is too long
+                except (PneumoscopeError, OSError) as error:  # the image has gone meanwhile, or its name is too long
                     console.note(f"There is no overlay of {writers.printable(finding.path)}: {error}")
                     failed += 1
             write(finding, place)
             failed += finding.error is not None
             if finding.error is None:
-                unusual.append("unlike_training_films" in finding.warnings)
+                unusual.append("unlike_training_images" in finding.warnings)
             step()
     if reports and reports.without:
         reasons = ", ".join(f"{n} {reason}" for reason, n in reports.without.items())
-        console.note(f"Films without a DICOM report: {reports.without.total()} ({reasons}).")
+        console.note(f"Images without a DICOM report: {reports.without.total()} ({reasons}).")
     if shift := embedding.site_shift(unusual):
         console.note(shift)
     if failed:
@@ -173,15 +178,16 @@ def score(
         int | None, typer.Option(min=1, metavar="N", help="Actors, each on a core; by default one for every core.")
     ] = None,
 ) -> None:
-    """Judge many films, on one machine or a Ray cluster, into Parquet files that hold each film once.
+    """Read many images, on one machine or a Ray cluster, into Parquet files that hold each image once.
 
-    Stopped or killed at any moment, the same command does the rest; films judged before are skipped, changed ones are
-    judged again. One JSON line on standard output says what came of it; the exit status is 3 if films have errors.
+    Stopped or killed at any moment, the same command does the rest; what was done before is skipped, images that
+    changed are done again. One JSON line on standard output says what came of it; the exit status is 3 if images have
+    errors.
 
     \b
-    $ pneumoscope score archive/ --out verdicts/
-    $ pneumoscope score 's3://archive/2024/**/*.dcm' --out s3://verdicts/2024 --address auto
-    $ AWS_ENDPOINT_URL=http://minio:9000 pneumoscope score s3://archive/films.parquet --out verdicts/
+    $ pneumoscope score archive/ --out findings/
+    $ pneumoscope score 's3://archive/2024/**/*.dcm' --out s3://findings/2024 --address auto
+    $ AWS_ENDPOINT_URL=http://minio:9000 pneumoscope score s3://archive/images.parquet --out findings/
     """
     try:
         from pneumoscope.batch import score as cluster
@@ -195,7 +201,7 @@ def score(
             engine=engine.value,
             address=address,
             workers=workers,
-            progress=console.counter(bars, "judging films"),
+            progress=console.counter(bars, "predicting images"),
         )
     typer.echo(json.dumps(asdict(summary)))
     if summary.errors:
@@ -215,21 +221,21 @@ def serve(
     ] = None,
     model: ModelOption = None,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Size of a request; beyond it the answer is 413.")] = 128,
-    max_films: Annotated[int, typer.Option(min=1, help="Films of a request; beyond them 413.")] = 64,
+    max_images: Annotated[int, typer.Option(min=1, help="Images of a request; beyond them 413.")] = 64,
     max_pixels: Annotated[
-        int, typer.Option(min=1, max=MAX_PIXELS, help="Pixels of a film; a larger one has an error in its row.")
+        int, typer.Option(min=1, max=MAX_PIXELS, help="Pixels of an image; a larger one has an error in its row.")
     ] = MAX_PIXELS,
     max_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time to judge a film; a slower one has an error in its row.")
+        float, typer.Option(min=0.1, help="Time to read an image; a slower one has an error in its row.")
     ] = 20.0,
 ) -> None:
-    """Open the light box: a page to look at films in, and an HTTP service for programs.
+    """Open the light box: a page to look at images in, and an HTTP service for programs.
 
     Nothing that is sent is kept after the answer. Ctrl-C stops; what was accepted is answered first.
 
     \b
     $ pneumoscope serve
-    $ curl -F films=@film.png http://127.0.0.1:8000/v1/predict
+    $ curl -F images=@image.png http://127.0.0.1:8000/v1/predict
     $ PNEUMOSCOPE_TOKEN=secret pneumoscope serve --host 0.0.0.0
     """
     try:
@@ -241,10 +247,10 @@ def serve(
     limits = Limits(
         body=body,
         held=max(Limits.held, body),
-        films=max_films,
-        queue=max(Limits.queue, max_films),
+        images=max_images,
+        queue=max(Limits.queue, max_images),
         pixels=max_pixels,
-        film_seconds=max_seconds,
+        image_seconds=max_seconds,
     )
     server.serve(
         host,
@@ -260,11 +266,11 @@ def serve(
 def demo(
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Labelled films of your own; by default 16 public ones are fetched."),
+        typer.Option(metavar="DATA", help="Labelled images of your own; by default 16 public ones are fetched."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
 ) -> None:
-    """See Pneumoscope at work: truth beside verdict, evidence maps and a report on 16 public films.
+    """See Pneumoscope at work: findings beside the truth, evidence maps and a report on 16 public images.
 
     \b
     $ pneumoscope demo
@@ -276,12 +282,12 @@ def demo(
     from pneumoscope.reporting import evaluation_page, writers
 
     check_folder(out)
-    films = choose(layouts.load(data or fetched("samples", None)))
+    images = choose(layouts.load(data or fetched("samples", None)))
     detector = Detector()
     overlays = writers.Overlays(out / "overlays")
     with console.progress() as bars:
-        judged = console.task(bars, "judging films", len(films))
-        result = evaluate(films, detector, judged, evidence=True)
+        predicted = console.task(bars, "predicting images", len(images))
+        result = evaluate(images, detector, predicted, evidence=True)
         step = console.task(bars, "drawing evidence", len(result.findings))
         for finding in result.findings:
             overlays.write(finding)

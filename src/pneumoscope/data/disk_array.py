@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pneumoscope.errors import TrainingError
 
 SHARE = 0.4
-"""Of the memory: films that take more are kept in a file."""
+"""Of the memory: images that take more are kept in a file."""
 
 
 class Rows(Protocol):
@@ -73,11 +73,11 @@ class Stored:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - open as long as this lives
         except OSError as error:
             raise TrainingError(
-                f"Expected a folder for decoded films at '{folder}', got: {error.strerror}. Name another with --cache."
+                f"Expected a folder for decoded images at '{folder}', got: {error.strerror}. Name another with --cache."
             ) from error
         if free < needed:
             raise TrainingError(
-                f"Expected {needed / 1e9:.1f} GB for decoded films in '{folder}', got {free / 1e9:.1f} GB: name "
+                f"Expected {needed / 1e9:.1f} GB for decoded images in '{folder}', got {free / 1e9:.1f} GB: name "
                 "another folder with --cache."
             )
         self._file.truncate(needed)

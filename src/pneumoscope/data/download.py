@@ -88,7 +88,7 @@ def from_url(url: str, part: Path, progress: Progress) -> None:
         SourceError: there is no connection, or the server has no such file.
 
     Example:
-        >>> from_url("https://example.org/films.zip", Path("films.zip"), print)  # doctest: +SKIP
+        >>> from_url("https://example.org/images.zip", Path("images.zip"), print)  # doctest: +SKIP
     """
     longest = 0
     while not _continue(url, part, progress):

@@ -17,9 +17,7 @@ from pneumoscope.data.words import Classes, Other
 from pneumoscope.errors import DatasetError
 from pneumoscope.imaging import radiograph
 
-__all__ = ["LABELS", "LAYOUTS", "SPLITS", "Box", "Film", "Sample", "labels", "load", "patient_of"]
-
-Film = Sample
+__all__ = ["LABELS", "LAYOUTS", "SPLITS", "Box", "Sample", "labels", "load", "patient_of"]
 
 LAYOUTS = """\
 Expected one of:
@@ -49,7 +47,7 @@ def load(
         data: a folder of class folders, with or without `train/ val/ test/` above, in any letter case; a CSV file
             with the columns of `tables.load`; or a MedMNIST `.npz`. Several are several sites, each named after its
             folder or file where it has no column `site`.
-        complete: refuse a data set in which a class is missing or its folder empty.
+        complete: reject a data set in which a class is missing or its folder empty.
         classes: `normal` or `pneumonia` by the data set's own word for it, such as
             `{"Healthy": "normal", "Lung_Opacity": "pneumonia"}`; they take the place of the usual words for the class.
         other: what becomes of images of neither class: `negative` lists them with the label 0 and marks them as
@@ -67,7 +65,7 @@ def load(
 
     Example:
         >>> samples = load("chest_xray")  # doctest: +SKIP
-        >>> samples = load(["our_clinic", "nih/films.csv"], other="negative")  # doctest: +SKIP
+        >>> samples = load(["our_clinic", "nih/images.csv"], other="negative")  # doctest: +SKIP
     """
     places = [Path(data)] if isinstance(data, (str, Path)) else [Path(one) for one in data]
     chosen = Classes.of(classes, other)

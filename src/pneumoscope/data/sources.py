@@ -18,7 +18,7 @@ from pneumoscope.data import download
 from pneumoscope.data.download import Progress
 from pneumoscope.errors import NotFoundError, SourceError
 
-_FILM_NAME = re.compile(r"\w[\w.-]*\.jpeg", re.ASCII)
+_IMAGE_NAME = re.compile(r"\w[\w.-]*\.jpeg", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class DataSource:
         citation: what its licence asks to be named.
         page: where a person reads about it and downloads it.
         archive: the file that is downloaded.
-        counts: the number of films in each split or folder.
+        counts: the number of images in each split or folder.
         url: where `archive` is; empty where a package carries it.
         package: the requirement of the Python package whose wheel `archive` is.
         checksum: `md5:...` or `sha256:...` of `archive`; None where none is published: `counts` stand in.
-        sums: sha256 of each film to keep, by its place; empty where `counts` say what to keep.
+        sums: sha256 of each image to keep, by its place; empty where `counts` say what to keep.
         bytes: the size of `archive`, about.
-        note: what a user of the films should know.
-        licence: under which its films may be used.
+        note: what a user of the images should know.
+        licence: under which its images may be used.
     """
 
     name: str
@@ -61,8 +61,8 @@ class DataSource:
         return self.archive if self.archive.endswith(".npz") else self.name
 
     @property
-    def films(self) -> int:
-        """The number of films in all."""
+    def images(self) -> int:
+        """The number of images in all."""
         return sum(self.counts.values())
 
     @property
@@ -135,7 +135,7 @@ def _pneumoniamnist(size: int) -> DataSource:
     page = "https://zenodo.org/records/10519652"
     return DataSource(
         name=name,
-        title=f"PneumoniaMNIST: Kermany's films, cropped and shrunk to {size} x {size}",
+        title=f"PneumoniaMNIST: Kermany's images, cropped and shrunk to {size} x {size}",
         citation=f"{_MEDMNIST}; {_KERMANY}",
         page=page,
         archive=f"{name}.npz",
@@ -173,7 +173,7 @@ _ROWS = (
         url="https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
         "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
         bytes=1_236_000_000,
-        note="No published checksum is known: the films of each split and class are counted instead.",
+        note="No published checksum is known: the images of each split and class are counted instead.",
     ),
 )
 
@@ -188,7 +188,7 @@ def find(name: str) -> DataSource:
         NotFoundError: there is no such name; the message lists those there are.
 
     Example:
-        >>> find("samples").films
+        >>> find("samples").images
         16
     """
     if name not in SOURCES:
@@ -303,14 +303,14 @@ def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress
             _check_sum(archive, source.checksum)
         if source.target == source.archive:
             return archive
-        _unpack(source, archive, work / "films")
-        _check(source, work / "films")
+        _unpack(source, archive, work / "images")
+        _check(source, work / "images")
     except SourceError as error:
         if archive == placed:
             raise SourceError(f"{error} Delete '{placed}' and get it again.") from error
         download.discard(archive)
         raise SourceError(f"{error} The bad download was deleted: fetch it again.") from error
-    return work / "films"
+    return work / "images"
 
 
 def _check(source: DataSource, ready: Path) -> None:
@@ -322,11 +322,11 @@ def _check(source: DataSource, ready: Path) -> None:
             for place, sha256 in source.sums.items()
         )
         if whole != len(source.sums):
-            raise SourceError(f"Expected {len(source.sums)} films of '{source.name}', got {whole} whole.")
+            raise SourceError(f"Expected {len(source.sums)} images of '{source.name}', got {whole} whole.")
     else:
         counts = {place: len(list((ready / place).glob("*.jpeg"))) for place in source.counts}
         if counts != source.counts:
-            raise SourceError(f"Expected {source.counts} films of '{source.name}', got {counts}.")
+            raise SourceError(f"Expected {source.counts} images of '{source.name}', got {counts}.")
 
 
 def _check_sum(file: Path, checksum: str) -> None:
@@ -341,18 +341,18 @@ def _sum(file: Path, algorithm: str) -> str:
         return hashlib.file_digest(opened, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
-def _unpack(source: DataSource, archive: Path, films: Path) -> None:
+def _unpack(source: DataSource, archive: Path, images: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             found = ((_place(source, member.filename), member) for member in opened.infolist())
             members = {place: member for place, member in found if place}
             size = sum(member.file_size for member in members.values())
             if size > 2 * archive.stat().st_size:  # a JPEG hardly shrinks in a zip: this is a bomb
-                raise SourceError(f"Expected JPEG films in {archive.name}, got {size:,} bytes of others.")
+                raise SourceError(f"Expected JPEG images in {archive.name}, got {size:,} bytes of others.")
             for place, member in members.items():
-                (films / place).parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(member) as packed, (films / place).open("wb") as film:
-                    shutil.copyfileobj(packed, film)
+                (images / place).parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as packed, (images / place).open("wb") as image:
+                    shutil.copyfileobj(packed, image)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise SourceError(f"Expected a whole zip archive, got {archive.name} damaged ({error}).") from error
 
@@ -363,4 +363,4 @@ def _place(source: DataSource, member: str) -> str | None:
     if source.sums:
         return next((place for place in source.sums if PurePosixPath(place).name == path.name), None)
     place = "/".join(path.parts[-3:-1])
-    return f"{place}/{path.name}" if place in source.counts and _FILM_NAME.fullmatch(path.name) else None
+    return f"{place}/{path.name}" if place in source.counts and _IMAGE_NAME.fullmatch(path.name) else None

@@ -1,4 +1,4 @@
-"""Labelled films decoded, and splits of them that keep patients whole."""
+"""Labelled images decoded, and splits of them that keep patients whole."""
 
 from __future__ import annotations
 
@@ -14,94 +14,96 @@ from numpy.typing import NDArray
 
 from pneumoscope.data import disk_array, layouts
 from pneumoscope.data.disk_array import Rows
-from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.errors import DatasetError, PneumoscopeError
 from pneumoscope.imaging import preprocessing, radiograph
 
 WAITING = 512
-"""Films, at most, that wait to be decoded or to be kept."""
+"""Images, at most, that wait to be decoded or to be kept."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Films read and squashed to one size, kept in memory or in a file.
+    """Images read and squashed to one size, kept in memory or in a file.
 
     Attributes:
-        films: the films that could be read, in order.
+        samples: the images that could be read, in order.
         pixels: float16 (N, size, size) in [0, 1]; half precision keeps twice the depth of 8 bits near white.
-        groups: (N,), the number of each film's group; a group is split only as a whole.
-        failures: the films that could not be read, with the reason.
+        groups: (N,), the number of each image's group; a group is split only as a whole.
+        failures: the images that could not be read, with the reason.
     """
 
-    films: list[Film]
+    samples: list[Sample]
     pixels: Rows
     groups: NDArray[np.int64]
-    failures: list[tuple[Film, PneumoscopeError]]
+    failures: list[tuple[Sample, PneumoscopeError]]
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """(N,), 0 for `NORMAL`, 1 for `PNEUMONIA`."""
-        return layouts.labels(self.films)
+        return layouts.labels(self.samples)
 
     def take(self, chosen: NDArray[np.int64]) -> Decoded:
-        """Keep the films at these positions, in this order."""
-        films = [self.films[i] for i in chosen]
-        return Decoded(films, disk_array.taken(self.pixels, chosen), self.groups[chosen], [])
+        """Keep the images at these positions, in this order."""
+        images = [self.samples[i] for i in chosen]
+        return Decoded(images, disk_array.taken(self.pixels, chosen), self.groups[chosen], [])
 
     def fingerprint(self) -> str:
-        """Name this data set by its content: sha256 over each film's pixels and label, whatever the order."""
-        rows = sorted(picture_key(p) + bytes([film.label]) for film, p in zip(self.films, self.pixels, strict=True))
+        """Name this data set by its content: sha256 over each image's pixels and label, whatever the order."""
+        rows = sorted(image_key(p) + bytes([sample.label]) for sample, p in zip(self.samples, self.pixels, strict=True))
         return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
 def decode(
-    films: Sequence[Film], size: int, progress: Callable[[], object] = lambda: None, folder: Path | None = None
+    samples: Sequence[Sample], size: int, progress: Callable[[], object] = lambda: None, folder: Path | None = None
 ) -> Decoded:
-    """Read films once and keep them small.
+    """Read images once and keep them small.
 
-    Films of one patient form a group; so do films that are identical to the pixel, and through them their patients.
+    Images of one patient form a group; so do images that are identical to the pixel, and through them their patients.
 
     Args:
-        films: what `layouts.load` gave.
-        size: the side of the square each film is squashed to, in pixels.
-        progress: called after each film.
+        samples: what `layouts.load` gave.
+        size: the side of the square each image is squashed to, in pixels.
+        progress: called after each image.
         folder: for a file to keep them in; without one they are kept in memory.
 
     Returns:
-        The films with their pixels and groups; unreadable ones are listed in `failures`.
+        The images with their pixels and groups; unreadable ones are listed in `failures`.
 
     Example:
         >>> decoded = decode(layouts.load("chest_xray"), 160)  # doctest: +SKIP
     """
 
-    def one(film: Film) -> NDArray[np.float16] | PneumoscopeError:
+    def one(sample: Sample) -> NDArray[np.float16] | PneumoscopeError:
         try:
-            return preprocessing.squash(radiograph.read(film.source, at_least=size).pixels, size)[0].astype(np.float16)
+            return preprocessing.squash(radiograph.read(sample.source, at_least=size).pixels, size)[0].astype(
+                np.float16
+            )
         except PneumoscopeError as error:
             return error
 
-    pixels = disk_array.zeros((len(films), size, size), folder)
+    pixels = disk_array.zeros((len(samples), size, size), folder)
     read: list[int] = []
-    failures: list[tuple[Film, PneumoscopeError]] = []
+    failures: list[tuple[Sample, PneumoscopeError]] = []
     with ThreadPoolExecutor() as pool:
-        parts = (films[start : start + WAITING] for start in range(0, len(films), WAITING))
+        parts = (samples[start : start + WAITING] for start in range(0, len(samples), WAITING))
         for i, result in enumerate(result for part in parts for result in pool.map(one, part)):
             if isinstance(result, PneumoscopeError):
-                failures.append((films[i], result))
+                failures.append((samples[i], result))
             else:
                 pixels[len(read)] = result
                 read.append(i)
             progress()
-    kept = [films[i] for i in read]
+    kept = [samples[i] for i in read]
     whole = disk_array.taken(pixels, slice(len(read)))
     return Decoded(kept, whole, _groups(kept, whole), failures)
 
 
 def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split films into a larger and a held-out part: groups whole, classes in proportion.
+    """Split images into a larger and a held-out part: groups whole, classes in proportion.
 
     Args:
-        decoded: the films.
+        decoded: the images.
         fraction: the share to hold out, in (0, 0.5], rounded to one over a whole number.
         seed: equal seeds give equal splits.
 
@@ -118,7 +120,7 @@ def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.i
 
 
 def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split films `n` times into training and held-out parts; every film is held out once.
+    """Split images `n` times into training and held-out parts; every image is held out once.
 
     Groups stay whole, classes stay in proportion (scikit-learn's `StratifiedGroupKFold`).
 
@@ -132,7 +134,7 @@ def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], 
         found = len(np.unique(decoded.groups[y == label]))
         if found < n:
             raise DatasetError(
-                f"Expected at least {n} patients of class {name} for this split, got {found}: give more films, "
+                f"Expected at least {n} patients of class {name} for this split, got {found}: give more images, "
                 "or name the patients in a CSV if one id covers several."
             )
     splitter = StratifiedGroupKFold(n_splits=n, shuffle=True, random_state=seed)
@@ -140,14 +142,14 @@ def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], 
     return [(np.sort(training), np.sort(held_out)) for training, held_out in pairs]
 
 
-def picture_key(pixels: NDArray[np.floating[Any]]) -> bytes:
-    """Name a squashed film by its content: 32 bytes, equal for films that are equal to the pixel.
+def image_key(pixels: NDArray[np.floating[Any]]) -> bytes:
+    """Name a squashed image by its content: 32 bytes, equal for images that are equal to the pixel.
 
     Args:
-        pixels: (size, size) in [0, 1]; rounded to half precision, as `decode` keeps films.
+        pixels: (size, size) in [0, 1]; rounded to half precision, as `decode` keeps images.
 
     Example:
-        >>> picture_key(np.zeros((2, 2))) == picture_key(np.zeros((2, 2), dtype=np.float16))
+        >>> image_key(np.zeros((2, 2))) == image_key(np.zeros((2, 2), dtype=np.float16))
         True
     """
     return hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.float16).tobytes()).digest()
@@ -175,12 +177,12 @@ def connected(pairs: Sequence[tuple[int, int]], n: int) -> NDArray[np.int64]:
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
-def _groups(films: Sequence[Film], pixels: Rows) -> NDArray[np.int64]:
-    """Number the connected sets of films that share a patient or every pixel."""
+def _groups(samples: Sequence[Sample], pixels: Rows) -> NDArray[np.int64]:
+    """Number the connected sets of images that share a patient or every pixel."""
     first: dict[object, int] = {}
     partners = [
         (i, first.setdefault(key, i))
-        for i, (film, picture) in enumerate(zip(films, pixels, strict=True))
-        for key in (film.patient, picture_key(picture))
+        for i, (sample, image) in enumerate(zip(samples, pixels, strict=True))
+        for key in (sample.patient, image_key(image))
     ]
-    return connected(partners, len(films)) if partners else np.zeros(0, dtype=np.int64)
+    return connected(partners, len(samples)) if partners else np.zeros(0, dtype=np.int64)

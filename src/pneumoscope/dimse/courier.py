@@ -26,7 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a destination that did not answer is tried again; doubled each time."""
 
 LONGEST_REFUSAL = 3600.0
-"""Seconds, at most, before a report that its destination refused is sent again."""
+"""Seconds, at most, before a report that its destination rejected is sent again."""
 
 LINGER = 1.0
 """Seconds that an association stays open for further reports."""
@@ -45,7 +45,7 @@ class _UnavailableError(Exception):
 class Courier:
     """Sends reports to one destination, in a thread of its own, in the order they were made.
 
-    Where it does not answer, or says that it is out of resources, all reports wait, longer each time. Where it refuses
+    Where it does not answer, or says that it is out of resources, all reports wait, longer each time. Where it rejects
     one report, that one waits and the others go on.
 
     Args:
@@ -79,7 +79,7 @@ class Courier:
         ):
             entity.add_requested_context(sop_class, syntaxes)
         self._reports: deque[Outgoing] = deque()
-        self._refused: dict[Outgoing, float] = {}  # when each is tried again
+        self._rejected: dict[Outgoing, float] = {}  # when each is tried again
         self._pauses: dict[Outgoing, float] = {}
         self._arrived = threading.Condition()
         self._stopping = False
@@ -89,7 +89,7 @@ class Courier:
     @property
     def waiting(self) -> int:
         """How many reports the destination has not got yet."""
-        return len(self._reports) + len(self._refused)
+        return len(self._reports) + len(self._rejected)
 
     def put(self, report: Outgoing) -> None:
         """Have a report of the outbox sent."""
@@ -159,12 +159,12 @@ class Courier:
             self._telemetry.sent("out_of_resources", node, status)
             raise _UnavailableError
         else:
-            self._postpone(report, "refused", status)
+            self._postpone(report, "rejected", status)
 
     def _postpone(self, report: Outgoing, outcome: str, status: int | None = None) -> None:
         self._telemetry.sent(outcome, str(self._destination), status)
         pause = self._pauses[report] = min(2 * self._pauses.get(report, self._first_pause / 2), LONGEST_REFUSAL)
-        self._refused[report] = time.monotonic() + pause
+        self._rejected[report] = time.monotonic() + pause
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait until there is a report to send; say whether there is one, in time and before it is time to stop."""
@@ -172,14 +172,14 @@ class Courier:
         with self._arrived:
             while not self._stopping:
                 now = time.monotonic()
-                for report in [report for report, due in self._refused.items() if due <= now]:
-                    del self._refused[report]
+                for report in [report for report, due in self._rejected.items() if due <= now]:
+                    del self._rejected[report]
                     self._reports.append(report)
                 if self._reports:
                     return True
                 if until is not None and until <= now:
                     return False
-                moments = [*self._refused.values(), *([] if until is None else [until])]
+                moments = [*self._rejected.values(), *([] if until is None else [until])]
                 self._arrived.wait(min(moments) - now if moments else None)
             return False
 
@@ -189,7 +189,7 @@ def fitting(association: Association, made: pydicom.Dataset) -> pydicom.Dataset 
 
     Args:
         association: with the destination.
-        made: a report or a picture, as it lies in the outbox.
+        made: a report or an image, as it lies in the outbox.
 
     Returns:
         The object; None where the destination takes none of its kind.

@@ -15,7 +15,7 @@ class Limits:
         object_bytes: of an object; a larger one is thrown away as it comes, and its sender told so.
         held: bytes of all objects together that are being received.
         associations: at once.
-        spool: bytes on disk before further images are refused.
+        spool: bytes on disk before further images are rejected.
         pixels: of an image.
         image_seconds: time to predict an image.
         idle_seconds: time without a byte from a peer whose turn it is.

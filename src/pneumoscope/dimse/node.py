@@ -102,7 +102,7 @@ class Listener:
                 ("waiting_images", "Images accepted and not yet predicted.", lambda: self._predictor.waiting),
                 ("waiting_reports", "Reports not yet taken by their destinations.", self._outgoing),
                 ("spool_bytes", "Images and reports on disk.", lambda: spool.held),
-                ("spool_capacity_bytes", "Beyond which images are refused.", lambda: spool.capacity),
+                ("spool_capacity_bytes", "Beyond which images are rejected.", lambda: spool.capacity),
                 ("worker_starts", "Starts of the detector's process.", lambda: worker.starts),
             )
         )

@@ -149,7 +149,7 @@ class Predictor:
             # Each attempt has twice the time of the one before: a busy machine must not cost an image its report.
             patience = 2 ** max(self._losses[image.key] for image, _ in images)
             seconds = patience * self._seconds * (1 + (len(images) - 1) / TOGETHER)
-            return list(self._worker.judge(submissions, seconds))
+            return list(self._worker.predict(submissions, seconds))
         except WorkerLostError as error:
             slow = isinstance(error, WorkerTooSlowError)
             LOG.warning("worker lost", extra={"facts": {"images": len(images), "too_slow": slow}})

@@ -64,7 +64,7 @@ class Spool:
 
     Args:
         folder: made where it is missing, for the owner alone: it holds patients' images.
-        capacity: bytes that it may hold before images are refused; results of what was accepted always have room.
+        capacity: bytes that it may hold before images are rejected; results of what was accepted always have room.
 
     Raises:
         StorageError: the folder cannot be used, or another process uses it.

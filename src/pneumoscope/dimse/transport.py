@@ -136,7 +136,7 @@ class _Handler(RequestHandler):
             try:
                 self.request = server.tls.wrap_socket(self.request, server_side=True)
             except OSError as error:
-                server.refused("tls", error)
+                server.rejected("tls", error)
                 self.server.shutdown_request(self.request)
                 return
         super().handle()
@@ -190,6 +190,6 @@ class Server(ThreadedAssociationServer):
         """Tell of a failure without an address."""
         LOG.warning("connection failed", exc_info=True)
 
-    def refused(self, reason: str, error: BaseException) -> None:
+    def rejected(self, reason: str, error: BaseException) -> None:
         """Tell of a connection that came to nothing."""
-        LOG.warning("connection refused", extra={"facts": {"reason": reason}}, exc_info=error)
+        LOG.warning("connection rejected", extra={"facts": {"reason": reason}}, exc_info=error)

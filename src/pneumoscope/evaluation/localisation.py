@@ -1,4 +1,4 @@
-"""Where the thorax is on a frontal film, to measure whether a model looks at it."""
+"""Where the thorax is on a frontal radiograph, to measure whether a model looks at it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 REACH = 0.48
-"""The ellipse's half axes, as a share of the film's sides: it leaves out the edge and the corners."""
+"""The ellipse's half axes, as a share of the image's sides: it leaves out the edge and the corners."""
 
 
 def inside(height: int, width: int) -> NDArray[np.bool_]:
-    """Mark the pixels of the ellipse that the thorax of a frontal film, centred and cut close, lies in.
+    """Mark the pixels of the ellipse that the thorax of a frontal radiograph, centred and cut close, lies in.
 
     No lungs are segmented: what is marked holds the lungs, the mediastinum and some of the shoulders; what is not, the
     corners and the edge, where letters, frames, arms and the table are.
@@ -32,7 +32,7 @@ def outside_share(evidence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     A place of the map counts by the share of its area that is outside; evidence against `PNEUMONIA` does not count.
 
     Args:
-        evidence: (N, h, w), what each place adds to the logit beyond a usual film.
+        evidence: (N, h, w), what each place adds to the logit beyond a usual image.
 
     Returns:
         (N,), in [0, 1]; 0 where nothing speaks for `PNEUMONIA`. Evidence that is spread evenly gives about 0.28.
@@ -51,16 +51,16 @@ def outside_share(evidence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(np.divide(outside, total, out=np.zeros_like(total), where=total > 0))
 
 
-def hide(film: NDArray[np.float32], *, thorax: bool) -> NDArray[np.float32]:
+def hide(image: NDArray[np.float32], *, thorax: bool) -> NDArray[np.float32]:
     """Paint the thorax, or all but the thorax, in the mean brightness of what stays: nothing of the hidden shows.
 
     Args:
-        film: (H, W) in [0, 1], at least 4 x 4.
+        image: (H, W) in [0, 1], at least 4 x 4.
         thorax: whether it is the thorax that is hidden.
 
     Example:
         >>> hide(np.eye(4, dtype=np.float32), thorax=True).round(1).tolist()
         [[1.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0]]
     """
-    hidden = inside(*film.shape) == thorax
-    return np.where(hidden, film[~hidden].mean(), film).astype(np.float32)
+    hidden = inside(*image.shape) == thorax
+    return np.where(hidden, image[~hidden].mean(), image).astype(np.float32)

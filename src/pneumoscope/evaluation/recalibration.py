@@ -1,4 +1,4 @@
-"""A model made ready for one site: its probabilities, threshold and band refitted on the site's own films."""
+"""A model made ready for one site: its probabilities, threshold and band refitted on the site's own images."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.metrics import calibration
-from pneumoscope.data import layouts
-from pneumoscope.ood import embedding
-from pneumoscope.metrics import metrics
-from pneumoscope.inference import model_file, seen
-from pneumoscope.imaging import radiograph
-from pneumoscope.data import splits
-from pneumoscope.data.layouts import LABELS, Film
-from pneumoscope.data.words import Classes
-from pneumoscope.inference.detector import Detector, Finding
-from pneumoscope.errors import DatasetError, PneumoscopeError
-from pneumoscope.metrics.metrics import Performance
-from pneumoscope.inference.model_file import Card
-from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
+from pneumoscope.data import layouts, splits
+from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.data.splits import Decoded
+from pneumoscope.data.words import Classes
+from pneumoscope.errors import DatasetError, PneumoscopeError
+from pneumoscope.imaging import radiograph
+from pneumoscope.inference import model_file, seen
+from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.model_file import Card
+from pneumoscope.metrics import calibration, metrics
+from pneumoscope.metrics.metrics import Performance
+from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
+from pneumoscope.ood import embedding
 
-MIN_FILMS = 40
-"""With 20 films of a class the interval of a sensitivity of 0.9 is 0.70 to 0.97; fewer choose no threshold."""
+MIN_IMAGES = 40
+"""With 20 images of a class the interval of a sensitivity of 0.9 is 0.70 to 0.97; fewer choose no threshold."""
 
 MIN_PER_CLASS = calibration.MIN_PER_CLASS
-"""With fewer the band would have to let more than one film in ten of the class pass on the wrong side."""
+"""With fewer the band would have to let more than one image in ten of the class pass on the wrong side."""
 
 FOLDS = 5
 SEED = 0
@@ -47,9 +45,9 @@ class Recalibration:
     Attributes:
         model: the new model file.
         card: what it says of itself.
-        before: the model's figures on the site's films as it came; `uncertain` is the share of films in its band.
+        before: the model's figures on the site's images as it came; `uncertain` is the share of images in its band.
         after: the same figures of calibrations that had not seen the patients they were measured on.
-        failures: the films that could not be read, or show no chest, with the reason; they are left out.
+        failures: the images that could not be read, or show no chest, with the reason; they are left out.
         notes: what the user should know.
     """
 
@@ -57,14 +55,14 @@ class Recalibration:
     card: Card
     before: Performance
     after: Performance
-    failures: list[tuple[Film, PneumoscopeError]]
+    failures: list[tuple[Sample, PneumoscopeError]]
     notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """Lay it out as `pneumoscope calibrate --format json` prints it."""
         errors = [
-            {"path": str(film.path), "error": {"kind": error.kind, "message": str(error)}}
-            for film, error in self.failures
+            {"path": str(sample.path), "error": {"kind": error.kind, "message": str(error)}}
+            for sample, error in self.failures
         ]
         return {
             "model": str(self.model),
@@ -76,59 +74,59 @@ class Recalibration:
         }
 
 
-def load(data: str | Path | Sequence[str | Path], **how: Any) -> list[Film]:  # noqa: ANN401 - as of `layouts.load`
-    """List the labelled films of a site, and check that not all are of a `test` split, to be evaluated on.
+def load(data: str | Path | Sequence[str | Path], **how: Any) -> list[Sample]:  # noqa: ANN401 - as of `layouts.load`
+    """List the labelled images of a site, and check that not all are of a `test` split, to be evaluated on.
 
     Args:
         data: what `layouts.load` takes.
         **how: its options.
 
     Returns:
-        The films.
+        The images.
 
     Raises:
-        DatasetError: there is no such data set, its films have no labels, or all are of a `test` split.
+        DatasetError: there is no such data set, its images have no labels, or all are of a `test` split.
 
     Example:
-        >>> films = load("our_clinic")  # doctest: +SKIP
+        >>> images = load("our_clinic")  # doctest: +SKIP
     """
     try:
-        films = layouts.load(data, **how)
+        samples = layouts.load(data, **how)
     except DatasetError as error:
         places = [data] if isinstance(data, (str, Path)) else data
         unlabelled = next((place for place in places if _unlabelled(Path(place))), None)
         if unlabelled is None:
             raise
         raise DatasetError(
-            f"Expected labelled films, got the folder '{unlabelled}' without {LABELS[0]}/ and {LABELS[1]}/ in it: to "
-            "calibrate, the truth must be known. Sort the films into these folders, or give a CSV with path,label. "
-            "Whether they look unlike the films the model has learnt from, `pneumoscope predict` says without labels."
+            f"Expected labelled images, got the folder '{unlabelled}' without {LABELS[0]}/ and {LABELS[1]}/ in it: to "
+            "calibrate, the truth must be known. Sort the images into these folders, or give a CSV with path,label. "
+            "Whether they look unlike the images the model has learnt from, `pneumoscope predict` says without labels."
         ) from error
-    if all(film.split == "test" for film in films):
+    if all(sample.split == "test" for sample in samples):
         raise DatasetError(
-            f"Expected films to calibrate on, got {len(films)} of the test split only, which is to evaluate on: "
+            f"Expected images to calibrate on, got {len(samples)} of the test split only, which is to evaluate on: "
             "name the folder inside it to use them all the same."
         )
-    return films
+    return samples
 
 
 def recalibrate(
-    films: Sequence[Film],
+    samples: Sequence[Sample],
     out: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
     *,
     point: OperatingPoint = BALANCED,
     progress: Progress = lambda *_: None,
 ) -> Recalibration:
-    """Refit offset, temperature, threshold and band of a model on a site's labelled films, into a new model file.
+    """Refit offset, temperature, threshold and band of a model on a site's labelled images, into a new model file.
 
-    The network stays as it is, so the order of the films by probability does too: the AUC does not change. Platt
-    scaling (Platt 1999) on the films as they are, not class-balanced: the probabilities hold where pneumonias are as
-    common as among them. What is written is fitted on all films. The figures `after` are cross-fitted (Stone 1974, J R
-    Stat Soc B 36:111): of five parts, patients kept whole, each is judged by the calibration fitted on the others.
+    The network stays as it is, so the order of the images by probability does too: the AUC does not change. Platt
+    scaling (Platt 1999) on the images as they are, not class-balanced: the probabilities hold where pneumonias are as
+    common as among them. What is written is fitted on all images. The figures `after` are cross-fitted (Stone 1974, J R
+    Stat Soc B 36:111): of five parts, patients kept whole, each is measured with the calibration fitted on the others.
 
     Args:
-        films: the site's, at least `MIN_FILMS` that can be read and `MIN_PER_CLASS` of each class. Those of a `test`
+        samples: the site's, at least `MIN_IMAGES` that can be read and `MIN_PER_CLASS` of each class. Those of a `test`
             split do not count: they are left to be evaluated on.
         out: the new model file; its folder is made.
         model: the model file to start from; by default the one that comes with Pneumoscope.
@@ -141,7 +139,7 @@ def recalibrate(
     Raises:
         NotFoundError: there is no such model file.
         ModelFileError: the model file is none, or `out` is the same file, a folder, or a file that is no model.
-        DatasetError: too few films, too few of a class, too few patients, or labels that seem to be swapped.
+        DatasetError: too few images, too few of a class, too few patients, or labels that seem to be swapped.
 
     Example:
         >>> done = recalibrate(load("our_clinic"), "our_clinic.onnx")  # doctest: +SKIP
@@ -151,7 +149,9 @@ def recalibrate(
     source, out = Path(model or model_file.default()), Path(out)
     detector = Detector(source)
     model_file.check_target(source, out)
-    decoded, findings, failures = _judged([film for film in films if film.split != "test"], detector, progress)
+    decoded, findings, failures = _predicted(
+        [sample for sample in samples if sample.split != "test"], detector, progress
+    )
     labels, groups = decoded.labels, decoded.groups
     _check_counts(labels, len(failures))
 
@@ -161,16 +161,16 @@ def recalibrate(
     before = metrics.performance(labels, probabilities, old.threshold, groups)
     if (auc := before.figures["auc"]).high < 0.5:
         raise DatasetError(
-            f"Expected pneumonias to get higher probabilities than normal films, got the reverse (AUC {auc}): are the "
-            "labels swapped, or the films negatives?"
+            f"Expected pneumonias to get higher probabilities than normal images, got the reverse (AUC {auc}): are the "
+            "labels swapped, or the images inverted?"
         )
     before = _with_uncertain(before, sum(bool(finding.uncertain) for finding in findings))
-    what = f"films of {len(np.unique(groups))} patients of the site it was calibrated for"
+    what = f"images of {len(np.unique(groups))} patients of the site it was calibrated for"
     new = calibration.refit(labels, logits, what, point)
     after = _cross_fitted(decoded, logits, point, before, new.threshold)
 
     site = {
-        "films": len(labels),
+        "images": len(labels),
         "pneumonia": int(labels.sum()),
         "patients": len(np.unique(groups)),
         "share": round(float(labels.mean()), 6),
@@ -186,18 +186,18 @@ def recalibrate(
         seen=seen.encode(decoded.pixels, detector.card.seen),
     )
     model_file.rewrite(source, card, out, decoded.pixels[:8])
-    left_out = {film.patient for film in films if film.split == "test"}
-    shared = len(left_out & {film.patient for film in decoded.films})
+    left_out = {sample.patient for sample in samples if sample.split == "test"}
+    shared = len(left_out & {sample.patient for sample in decoded.samples})
     return Recalibration(out, card, before, after, failures, _notes(findings, before, after, shared))
 
 
-def _judged(
-    films: Sequence[Film], detector: Detector, progress: Progress
-) -> tuple[Decoded, list[Finding], list[tuple[Film, PneumoscopeError]]]:
-    """Read films once and judge them; those that the detector refuses are failures like those that cannot be read."""
-    read = iter(range(1, len(films) + 1))
+def _predicted(
+    samples: Sequence[Sample], detector: Detector, progress: Progress
+) -> tuple[Decoded, list[Finding], list[tuple[Sample, PneumoscopeError]]]:
+    """Read images once and predict; those that the detector rejects count as failures, as unreadable ones do."""
+    read = iter(range(1, len(samples) + 1))
     decoded = splits.decode(
-        films, detector.card.input_size, lambda: progress("reading films", next(read), len(films), {})
+        samples, detector.card.input_size, lambda: progress("reading images", next(read), len(samples), {})
     )
     failures, findings, kept = list(decoded.failures), [], []
     for i, finding in enumerate(detector.examine(decoded.pixels)):
@@ -205,22 +205,22 @@ def _judged(
             findings.append(finding)
             kept.append(i)
         else:
-            failures.append((decoded.films[i], finding.error))
-        progress("judging films", i + 1, len(decoded.films), {})
+            failures.append((decoded.samples[i], finding.error))
+        progress("predicting images", i + 1, len(decoded.samples), {})
     return decoded.take(np.array(kept, dtype=np.int64)), findings, failures
 
 
 def _check_counts(labels: NDArray[np.int64], failed: int) -> None:
     left_out = f" ({failed} more could not be read or show no chest)" if failed else ""
-    if len(labels) < MIN_FILMS:
+    if len(labels) < MIN_IMAGES:
         raise DatasetError(
-            f"Expected at least {MIN_FILMS} films to calibrate on, got {len(labels)}{left_out}: fewer cannot tell "
-            "a good threshold from a bad one. Give more films."
+            f"Expected at least {MIN_IMAGES} images to calibrate on, got {len(labels)}{left_out}: fewer cannot tell "
+            "a good threshold from a bad one. Give more images."
         )
     for label, name in enumerate(LABELS):
         if (found := int((labels == label).sum())) < MIN_PER_CLASS:
             raise DatasetError(
-                f"Expected at least {MIN_PER_CLASS} films of class {name} to calibrate on, got {found} of "
+                f"Expected at least {MIN_PER_CLASS} images of class {name} to calibrate on, got {found} of "
                 f"{len(labels)}{left_out}: give more of them."
             )
 
@@ -228,9 +228,9 @@ def _check_counts(labels: NDArray[np.int64], failed: int) -> None:
 def _cross_fitted(
     decoded: Decoded, logits: NDArray[np.float64], point: OperatingPoint, before: Performance, threshold: float
 ) -> Performance:
-    """Measure each part of the films with the calibration fitted on the others.
+    """Measure each part of the images with the calibration fitted on the others.
 
-    Each part has a threshold of its own, so figures of verdicts are taken from the verdicts, and those of
+    Each part has a threshold of its own, so figures of labels are taken from the labels found, and those of
     probabilities from the probabilities. Figures of the order are those from before: every calibration keeps the
     order, but probabilities of different parts cannot be compared.
     """
@@ -241,11 +241,11 @@ def _cross_fitted(
         p = fitted.probabilities(logits[part])
         probabilities[part], called[part] = p, p >= fitted.threshold
         uncertain[part] = [fitted.is_uncertain(float(x)) for x in p]
-    verdicts = metrics.performance(labels, called, 0.5, groups)
+    decided = metrics.performance(labels, called, 0.5, groups)
     chances = metrics.performance(labels, probabilities, threshold, groups)
-    figures = verdicts.figures | {name: before.figures[name] for name in ("auc", "average_precision")}
+    figures = decided.figures | {name: before.figures[name] for name in ("auc", "average_precision")}
     figures |= {name: chances.figures[name] for name in ("brier", "ece")}
-    return _with_uncertain(replace(verdicts, threshold=threshold, figures=figures), int(uncertain.sum()))
+    return _with_uncertain(replace(decided, threshold=threshold, figures=figures), int(uncertain.sum()))
 
 
 def _with_uncertain(performance: Performance, uncertain: int) -> Performance:
@@ -257,20 +257,20 @@ def _notes(findings: Sequence[Finding], before: Performance, after: Performance,
     notes = []
     if shared:
         notes.append(
-            f"Of the patients calibrated on, {shared} have films in the test split, too: figures on that split flatter "
-            "the model. Keep a patient's films in one split."
+            f"Of the patients calibrated on, {shared} have images in the test split, too: figures on that split "
+            "flatter the model. Keep a patient's images in one split."
         )
     if known := sum("seen_in_training" in finding.warnings for finding in findings):
         notes.append(
-            f"{known} of these {len(findings)} films were used to train or tune the model: the figures flatter it, and "
-            "what was fitted holds less on new films."
+            f"{known} of these {len(findings)} images were used to train or tune the model: the figures flatter it, "
+            "and what was fitted holds less on new images."
         )
-    if shift := embedding.site_shift("unlike_training_films" in finding.warnings for finding in findings):
+    if shift := embedding.site_shift("unlike_training_images" in finding.warnings for finding in findings):
         notes.append(shift)
     if after.figures["auc"].low <= 0.5:
         notes.append(
-            f"The AUC is {after.figures['auc']}: on these films the model may not tell pneumonias from normals at all, "
-            "and calibrating cannot change that. Do not use it here."
+            f"The AUC is {after.figures['auc']}: on these images the model may not tell pneumonias from normals at "
+            "all, and calibrating cannot change that. Do not use it here."
         )
     if (
         after.figures["ece"].value >= before.figures["ece"].value
@@ -278,15 +278,15 @@ def _notes(findings: Sequence[Finding], before: Performance, after: Performance,
     ):
         notes.append(
             "Neither calibration error nor balanced accuracy got better on held-out patients: there is no reason to "
-            "prefer the new file. Give more films, or keep the model as it is."
+            "prefer the new file. Give more images, or keep the model as it is."
         )
     return notes
 
 
 def _unlabelled(folder: Path) -> bool:
-    """Say whether this is a folder of films in which no folder has the name of a class."""
+    """Say whether this is a folder of images in which no folder has the name of a class."""
     if not folder.is_dir():
         return False
-    films = list(radiograph.files(folder))
-    names = {part for film in films for part in film.relative_to(folder).parts[:-1]}
-    return bool(films) and all(Classes().label(name) is None for name in names)
+    images = list(radiograph.files(folder))
+    names = {part for image in images for part in image.relative_to(folder).parts[:-1]}
+    return bool(images) and all(Classes().label(name) is None for name in names)

@@ -21,10 +21,10 @@ Attributes = Mapping[str, Any]
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model's graph and metadata as a LiteRT file that takes one film at a time.
+    """Write a model's graph and metadata as a LiteRT file that takes one image at a time.
 
-    Phones' accelerators want fixed shapes, hence one film. The metadata follow the graph as a zip archive, which is how
-    TensorFlow Lite packs a model's associated files: runtimes pass over it, and `unzip` reads it.
+    Phones' accelerators want fixed shapes, hence one image. The metadata follow the graph as a zip archive, which is
+    how TensorFlow Lite packs a model's associated files: runtimes pass over it, and `unzip` reads it.
 
     Args:
         model: with one input `image` (N, S, S, 1).
@@ -37,8 +37,8 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         >>> write(onnx.load("model.onnx"), Path("model.tflite"))  # doctest: +SKIP
     """
     module = tf.Module()
-    module.judge = _traced(_simplified(model).graph)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.judge.get_concrete_function()], module)
+    module.predict = _traced(_simplified(model).graph)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.predict.get_concrete_function()], module)
     path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         for prop in model.metadata_props:
@@ -56,22 +56,22 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
 
 
-def run(path: Path, films: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Run a LiteRT file on films (N, S, S, 1), one after the other.
+def run(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Run a LiteRT file on images (N, S, S, 1), one after the other.
 
     Example:
-        >>> run(Path("model.tflite"), films)["probability"].shape == films.shape[:1]  # doctest: +SKIP
+        >>> run(Path("model.tflite"), images)["probability"].shape == images.shape[:1]  # doctest: +SKIP
         True
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    judge = Interpreter(str(path)).get_signature_runner()
-    outputs = [judge(image=film[None]) for film in films]
+    predict = Interpreter(str(path)).get_signature_runner()
+    outputs = [predict(image=image[None]) for image in images]
     return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fix the graph to one film, and let ONNX Runtime fold what is then constant and merge what can be."""
+    """Fix the graph to one image, and let ONNX Runtime fold what is then constant and merge what can be."""
     import onnx
     import onnxruntime
 
@@ -98,17 +98,19 @@ def _traced(graph: onnx.GraphProto) -> Any:
     size = graph.input[0].type.tensor_type.shape.dim[1].dim_value
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
-    def judge(image: Any) -> dict[str, Any]:
+    def predict(image: Any) -> dict[str, Any]:
         values = constants | {"image": image}
         for node in graph.node:
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             values[node.output[0]] = OPERATORS[node.op_type](attributes, *(values[name] for name in node.input))
         return {output.name: values[output.name] for output in graph.output}
 
-    return tf.function(judge, input_signature=[tf.TensorSpec((1, size, size, 1), tf.float32, "image")], autograph=False)
+    return tf.function(
+        predict, input_signature=[tf.TensorSpec((1, size, size, 1), tf.float32, "image")], autograph=False
+    )
 
 
-# LiteRT knows pictures as (N, H, W, C) alone, ONNX as (N, C, H, W): the transpositions between two layers cancel out
+# LiteRT knows images as (N, H, W, C) alone, ONNX as (N, C, H, W): the transpositions between two layers cancel out
 # when the converter meets them.
 def _channels_last(x: Any) -> Any:
     return tf.transpose(x, (0, 2, 3, 1))
@@ -197,4 +199,4 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Sub": lambda _, x, y: tf.subtract(x, y),
     "Transpose": lambda attributes, x: tf.transpose(x, attributes["perm"]),
 }
-"""ONNX operators, their attributes first, as TensorFlow's; what they get wrong, the check on films finds."""
+"""ONNX operators, their attributes first, as TensorFlow's; what they get wrong, the check on images finds."""

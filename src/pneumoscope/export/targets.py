@@ -22,8 +22,8 @@ from pneumoscope.inference.model_file import METADATA_KEY, PROBABILITY, Card
 if TYPE_CHECKING:
     import onnx
 
-FILMS = 32
-"""The most films that an exported file is compared on; of more, these many are taken evenly."""
+IMAGES = 32
+"""The most images that an exported file is compared on; of more, these many are taken evenly."""
 
 Outputs = dict[str, NDArray[np.float32]]
 
@@ -36,9 +36,9 @@ class Target:
         runtime: what runs it.
         suffix: how its file is named.
         write: the model to a file.
-        run: the file on films (N, S, S, 1), by its own runtime.
+        run: the file on images (N, S, S, 1), by its own runtime.
         read_card: the card that the file holds.
-        batch: how many films it takes at a time.
+        batch: how many images it takes at a time.
         advice: what else who runs it should know.
         needs: the modules that it needs, and that the plain install does not bring.
         extra: the optional part of Pneumoscope that brings them.
@@ -62,22 +62,22 @@ class Exported:
     Attributes:
         path: the file.
         usage: how a program uses it; the file says so, too.
-        films: the number of films it was compared on.
+        images: the number of images it was compared on.
         difference: the largest difference of an output, per unit where a value is larger than 1.
-        failures: the films that could not be read, and why.
+        failures: the images that could not be read, and why.
     """
 
     path: Path
     usage: str
-    films: int
+    images: int
     difference: float
     failures: list[tuple[Source, PneumoscopeError]]
 
 
 def export(
-    source: str | os.PathLike[str], path: str | os.PathLike[str], target: str, films: Iterable[Source]
+    source: str | os.PathLike[str], path: str | os.PathLike[str], target: str, images: Iterable[Source]
 ) -> Exported:
-    """Write a model for another runtime, once that runtime is shown to give the same on real films.
+    """Write a model for another runtime, once that runtime is shown to give the same on real images.
 
     The outputs are the model file's and `probability` (N,), calibrated. The card goes along: in the metadata of an
     ONNX file, under `framework` in the runtime information of an OpenVINO one, in the zip archive behind a LiteRT one.
@@ -86,7 +86,7 @@ def export(
         source: a model file; it stays as it is.
         path: where to; an OpenVINO model is two files, this one and the `.bin` beside it.
         target: a name in `TARGETS`.
-        films: what `radiograph.read` takes; asked for only when nothing else is in the way.
+        images: what `radiograph.read` takes; asked for only when nothing else is in the way.
 
     Returns:
         What was written, and how far it is from the source.
@@ -94,19 +94,19 @@ def export(
     Raises:
         NotFoundError: there is no model file at `source`.
         MissingExtraError: what the target needs is not installed.
-        DatasetError: none of the films can be read.
+        DatasetError: none of the images can be read.
         ModelFileError: `source` is no model file, `path` cannot be written to, or the outputs differ by more than
             `model_file.TOLERANCE`; nothing is written then.
 
     Example:
-        >>> export(model_file.default(), "model.xml", "openvino", radiograph.files("films"))  # doctest: +SKIP
+        >>> export(model_file.default(), "model.xml", "openvino", radiograph.files("images"))  # doctest: +SKIP
     """
     path, row = Path(path), TARGETS[target]
     graph, card = model_file.read(source)
     model = model_file.load(source)
     _check_path(source, path, row)
     _check_installed(row)
-    batch, failures = _squashed(list(films), card.input_size)
+    batch, failures = _squashed(list(images), card.input_size)
     outputs = model_file.compile_graph(graph)(batch)
     expected = {output.any_name: outputs[output.any_name] for output in graph.outputs}
     expected[PROBABILITY] = card.calibration.probabilities(expected["logit"])
@@ -145,18 +145,18 @@ def _check_installed(row: Target) -> None:
             raise MissingExtraError.of(f"Exporting to {row.runtime}", module, row.extra)
 
 
-def _squashed(films: list[Source], size: int) -> tuple[NDArray[np.float32], list[tuple[Source, PneumoscopeError]]]:
-    """Read the films, or `FILMS` of them: (N, size, size, 1); and which cannot be read."""
-    pictures, failures = [], []
-    for place in np.unique(np.linspace(0, len(films) - 1, FILMS).astype(int)) if films else ():
+def _squashed(images: list[Source], size: int) -> tuple[NDArray[np.float32], list[tuple[Source, PneumoscopeError]]]:
+    """Read the images, or `IMAGES` of them: (N, size, size, 1); and which cannot be read."""
+    squashed, failures = [], []
+    for place in np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int)) if images else ():
         try:
-            pictures.append(preprocessing.squash(radiograph.read(films[place], at_least=size).pixels, size)[0])
+            squashed.append(preprocessing.squash(radiograph.read(images[place], at_least=size).pixels, size)[0])
         except PneumoscopeError as error:
-            failures.append((films[place], error))
-    if not pictures:
+            failures.append((images[place], error))
+    if not squashed:
         why = f": {failures[0][1]}" if failures else "."
-        raise DatasetError(f"Expected films to compare the exported file on, got none that can be read{why}")
-    return np.stack(pictures)[..., None], failures
+        raise DatasetError(f"Expected images to compare the exported file on, got none that can be read{why}")
+    return np.stack(squashed)[..., None], failures
 
 
 def _deploy(model: onnx.ModelProto, card: Card, usage: str, outputs: Outputs) -> None:
@@ -200,17 +200,17 @@ def _usage(card: Card, row: Target, outputs: Outputs) -> str:
     parts = f" With {card.bias:.6f} they sum to the logit." if card.bias is not None else ""
     return "\n".join(
         (
-            f"input image ({row.batch}, {size}, {size}, 1), float32: gray films from 0 to 1 (8-bit samples divided by "
-            "255), dense tissue bright (MONOCHROME1 inverted after the window), the whole film squashed to the square. "
+            f"input image ({row.batch}, {size}, {size}, 1), float32: gray images from 0 to 1 (8-bit samples divided by "
+            "255), dense tissue bright (MONOCHROME1 inverted after the window), the whole image squashed to a square. "
             "Average where that shrinks it, as Pillow's resize with BILINEAR does: plain bilinear sampling changes "
-            "some verdicts.",
-            f"output probability {shapes[PROBABILITY]}: of PNEUMONIA, calibrated. The verdict is PNEUMONIA from "
+            "some findings.",
+            f"output probability {shapes[PROBABILITY]}: of PNEUMONIA, calibrated. The finding is PNEUMONIA from "
             f"{fitted.threshold:.6f} on, not from 0.5; it is uncertain from {fitted.uncertain_low:.6f} to "
             f"{fitted.uncertain_high:.6f}.",
             f"output logit {shapes['logit']}: the probability before calibration.",
-            f"output evidence {shapes['evidence']}: what each place adds to the logit beyond a usual film.{parts}",
+            f"output evidence {shapes['evidence']}: what each place adds to the logit beyond a usual image.{parts}",
             f"output embedding {shapes['embedding']}: what the gate in the card looks at.",
-            f"{row.advice}The file judges any picture: it refuses none and warns of none, as Pneumoscope does.",
+            f"{row.advice}The file takes any image: unlike Pneumoscope, it rejects none and warns of none.",
             card.intended_use,
         )
     )
@@ -223,12 +223,12 @@ def _write_onnx(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path)
 
 
-def _run_onnx(path: Path, films: NDArray[np.float32]) -> Outputs:
+def _run_onnx(path: Path, images: NDArray[np.float32]) -> Outputs:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"image": films}), strict=True))
+    return dict(zip(names, session.run(names, {"image": images}), strict=True))
 
 
 def _write_openvino(model: onnx.ModelProto, path: Path) -> None:
@@ -238,9 +238,9 @@ def _write_openvino(model: onnx.ModelProto, path: Path) -> None:
     openvino.save_model(graph, path, compress_to_fp16=False)
 
 
-def _run_openvino(path: Path, films: NDArray[np.float32]) -> Outputs:
+def _run_openvino(path: Path, images: NDArray[np.float32]) -> Outputs:
     graph, _ = model_file.read(path)
-    outputs = model_file.compile_graph(graph)(films)
+    outputs = model_file.compile_graph(graph)(images)
     return {output.any_name: outputs[output.any_name] for output in graph.outputs}
 
 
@@ -269,7 +269,7 @@ TARGETS = {
         "LiteRT",
         ".tflite",
         lambda model, path: _litert().write(model, path),
-        lambda path, films: _litert().run(path, films),
+        lambda path, images: _litert().run(path, images),
         lambda path: Card.from_json(_litert().read_metadata(path)[METADATA_KEY]),
         batch="1",
         needs=("onnxruntime", "tensorflow", "ai_edge_litert"),

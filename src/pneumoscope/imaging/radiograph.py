@@ -1,4 +1,4 @@
-"""The one way to read a picture: every door, the training and the evaluation get their pixels here."""
+"""The one way to read an image: every door, the training and the evaluation get their pixels here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_PIXELS = 80_000_000
 MAX_BYTES = 1_000_000_000
 
 OVERLAY_SUFFIXES = (".evidence.svg", ".evidence.png")
-"""How the overlays that `predict` draws are named; below a folder they are not taken for films."""
+"""How the overlays that `predict` draws are named; below a folder they are not taken for images."""
 
 DICOM_SUFFIXES = (".report.dcm", ".evidence.dcm")
 """How the DICOM objects that `predict` makes are named, likewise."""
@@ -34,14 +34,14 @@ _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A chest film as numbers.
+    """A chest radiograph as numbers.
 
     Attributes:
         pixels: float32, (H, W), in [0, 1]; bright is dense tissue.
-        format: what the film came as: `JPEG`, `PNG`, `TIFF`, `DICOM` or `array`.
+        format: what the image came as: `JPEG`, `PNG`, `TIFF`, `DICOM` or `array`.
         bits: bits a sample in the source; 0 where the source was floating point.
-        shape: (H, W) of the source, which `pixels` are smaller than where a reduced film was asked for.
-        notes: what a reader of the verdict should know, such as `first_frame_only`.
+        shape: (H, W) of the source, which `pixels` are smaller than where a reduced image was asked for.
+        notes: what a reader of the finding should know, such as `first_frame_only`.
     """
 
     pixels: NDArray[np.float32]
@@ -52,26 +52,26 @@ class Radiograph:
 
 
 def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
-    """Read a chest film from a path, from the bytes of a file, or from an array.
+    """Read a chest radiograph from a path, from the bytes of a file, or from an array.
 
     Colour is reduced to brightness, transparency is laid over black, EXIF orientation is applied, and 16-bit
-    pictures keep their depth. Of a file with several pictures the first one is read.
+    images keep their depth. Of a file with several images the first one is read.
 
     Args:
         source: a path to a JPEG, PNG, TIFF or DICOM file; the bytes of one; or an array (H, W), (H, W, 1),
             (H, W, 3) or (H, W, 4) of unsigned integers, or of floats in [0, 1].
         at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as neither side gets
-            shorter than this. Whoever squashes a film afterwards should name the side of the square: all of training
+            shorter than this. Whoever squashes an image afterwards should name the side of the square: all of training
             and use do, and so see the same pixels.
-        max_pixels: the largest film to read, in pixels.
+        max_pixels: the largest image to read, in pixels.
 
     Returns:
-        The film, its pixels float32 (H, W) in [0, 1].
+        The image, its pixels float32 (H, W) in [0, 1].
 
     Raises:
         NotFoundError: there is no file at the path.
         UnreadableError: the file is empty, truncated or corrupt, or may not be read.
-        UnsupportedError: the file is no picture of a known kind, or the array no picture.
+        UnsupportedError: the file is no image of a known kind, or the array no image.
         TooLargeError: more than `max_pixels` pixels, in colour two thirds of them, or `MAX_BYTES` bytes, or a bomb.
         NotAChestRadiographError: a DICOM header that declares something else.
 
@@ -87,7 +87,7 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
         )
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
-        raise UnreadableError("Expected a picture, got an empty file: copy it again from its origin.")
+        raise UnreadableError("Expected an image, got an empty file: copy it again from its origin.")
     if is_dicom(data):
         from pneumoscope.imaging.dicom import reader
 
@@ -100,20 +100,20 @@ def is_dicom(data: bytes) -> bool:
     """Say whether the bytes of a file are read as DICOM.
 
     Example:
-        >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"no film")
+        >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"no image")
         (True, False)
     """
     if data.startswith(raster.SIGNATURES) and data[128:132] != b"DICM":  # a preamble may begin as a TIFF file does
         return False
-    from pneumoscope.imaging.dicom import reader  # takes longer to import than a film to judge
+    from pneumoscope.imaging.dicom import reader  # takes longer to import than to predict an image
 
     return reader.looks_like_dicom(data)
 
 
 def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Squash a film to the square a network looks at, averaging where it shrinks.
+    """Squash an image to the square a network looks at, averaging where it shrinks.
 
-    The aspect is given up on purpose: in the training films normals and pneumonias differ in aspect, and a network
+    The aspect is given up on purpose: in the training images normals and pneumonias differ in aspect, and a network
     that sees the aspect learns it instead of the lungs.
 
     Args:
@@ -138,10 +138,10 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
     """List the files at a path: the path itself, or every file below a folder, sorted, but hidden ones and overlays.
 
     Whatever is not a folder is listed as it is, and so is a folder that may not be opened: reading it tells why it
-    gives no film, so that nothing is silently missing.
+    gives no image, so that nothing is silently missing.
 
     Example:
-        >>> [file.name for file in files("films")]  # doctest: +SKIP
+        >>> [file.name for file in files("images")]  # doctest: +SKIP
         ['a.png', 'b.dcm']
     """
     path = Path(path)
@@ -165,10 +165,10 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_passed_over(name: str) -> bool:
-    """Say whether a file in a folder is no film by its name: hidden, made here, or left by a file manager.
+    """Say whether a file in a folder is no image by its name: hidden, made here, or left by a file manager.
 
     Example:
-        >>> is_passed_over("film.png"), is_passed_over(".DS_Store")
+        >>> is_passed_over("image.png"), is_passed_over(".DS_Store")
         (False, True)
     """
     made = OVERLAY_SUFFIXES + DICOM_SUFFIXES
@@ -176,7 +176,7 @@ def is_passed_over(name: str) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a film's file whole.
+    """Read an image's file whole.
 
     Raises:
         NotFoundError: there is no such file.
@@ -185,7 +185,7 @@ def read_bytes(path: Path) -> bytes:
         TooLargeError: more than `MAX_BYTES` bytes.
 
     Example:
-        >>> read_bytes(Path("film.png"))  # doctest: +SKIP
+        >>> read_bytes(Path("image.png"))  # doctest: +SKIP
     """
     try:
         status = path.stat()

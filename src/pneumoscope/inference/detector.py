@@ -1,4 +1,4 @@
-"""A model file at work: films in, findings out."""
+"""A model file at work: images in, findings out."""
 
 from __future__ import annotations
 
@@ -20,59 +20,60 @@ from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Source
 from pneumoscope.inference import model_file, runtimes, seen
 from pneumoscope.ood.embedding import Gate
-from pneumoscope.ood.orientation import View, Views
+from pneumoscope.ood.orientation import Orientation, OrientationModel
 
 BATCH_SIZE = 8
-"""Films that were read before and are judged at once."""
+"""Images that were read before and go through the network at once."""
 
-FILMS_AHEAD = 16
-"""Films a worker has waiting, so that one slow film does not idle the others."""
+IMAGES_AHEAD = 16
+"""Images a worker has waiting, so that one slow image does not idle the others."""
 
 BLANK = 0.02
-"""A film whose darkest and brightest places differ by less, of the full range, shows nothing."""
+"""An image whose darkest and brightest places differ by less, of the full range, shows nothing."""
 
 LONGEST_SIDE = 4
-"""Times the shorter one, on a picture that may be a chest film; films cut close to the lungs come up to three times."""
+"""Times the shorter side, in what may be a chest radiograph; those cut close to the lungs reach three times."""
 
 SMALLEST_SIDE = 0.125
-"""Of what the model looks at: less than the smallest films of public data sets, which have 28 pixels a side."""
+"""Of what the model looks at: less than the smallest images of public data sets, which have 28 pixels a side."""
 
 WARNINGS = {
     "adolescent_patient": "The header says that the patient is 12 to 17 years old; the model knows none such.",
     "adult_patient": "The header says that the patient is an adult; the model knows no adults.",
     "child_patient": "The header says that the patient is 1 to 11 years old; the model knows none so young.",
     "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
-    "first_frame_only": "The file holds several pictures; only the first was read.",
-    "framed": "A wide even frame lies around the film; what is within was judged.",
+    "first_frame_only": "The file holds several images; only the first was read.",
+    "framed": "A wide even frame lies around the image; only what is within was read.",
     "infant_patient": "The header says that the patient is under a year old; the model knows none so young.",
-    "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was taken.",
-    "inverted": "The film seems to be inverted, dense tissue dark: the verdict is not to be trusted; invert it back.",
-    "low_resolution": "The film is smaller than what the model looks at; fine detail is missing.",
-    "mirrored": "The heart seems to lie on the other side: the film may be mirrored.",
-    "raw": "The header says that these are raw detector data, not made for the eye: the verdict is not to be trusted.",
-    "rotated": "The film seems to be turned by 90 or 180 degrees: the verdict is not to be trusted; turn it upright.",
+    "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was "
+    "taken.",
+    "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
+    "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
+    "mirrored": "The heart seems to lie on the other side: the image may be mirrored.",
+    "raw": "The header says that these are raw detector data, not made for the eye: the finding is not to be trusted.",
+    "rotated": "The image seems to be turned by 90 or 180 degrees: the finding is not to be trusted; turn it upright.",
     "saturated": "Much of the image is pure white, where nothing can be seen: probability and finding may be off.",
-    "seen_in_training": "The model was trained or tuned on this very picture; the verdict says nothing of new films.",
+    "seen_in_training": "The model was trained or tuned on this very image; the finding says nothing about new images.",
     "turned_by_header": "The header says that the image is stored turned or mirrored; it was read as it is stored.",
-    "unlike_training_films": "The model has not learnt from films like this one: verdict and probability may be off.",
+    "unlike_training_images": "The model has not learnt from images like this one: finding and probability may be off.",
 }
 """What each warning of a finding means."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on one film, or why there is none.
+    """The finding on one image, or why there is none.
 
     Attributes:
-        path: where the film came from, as it was given.
+        path: where the image came from, as it was given.
         probability: of `PNEUMONIA`, calibrated, in [0, 1].
         finding: `NORMAL` or `PNEUMONIA`; None where `error` is set.
         uncertain: whether the probability lies in the model's uncertain band.
         threshold: the probability from which the finding is `PNEUMONIA`.
         warnings: keys of `WARNINGS`.
         error: what went wrong.
-        evidence: (h, w), what each place adds to the logit beyond a usual film; only where asked for. Of a framed film
-            it has more places, those of the frame among them.
+        evidence: (h, w), what each place adds to the logit beyond a usual image; only where asked for. Of a framed
+            image it has more places, those of the frame among them.
     """
 
     path: str
@@ -103,13 +104,13 @@ class Finding:
 
 
 class Detector:
-    """Reads films and says which show pneumonia.
+    """Reads images and says which show pneumonia.
 
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
         engine: what runs it, one of `runtimes.NAMES`.
-        max_pixels: the largest film to read, in pixels.
-        workers: threads that read and judge; by default one a core.
+        max_pixels: the largest image to read, in pixels.
+        workers: threads that read images and predict; by default one a core.
 
     Attributes:
         card: what the model file says of itself.
@@ -121,7 +122,7 @@ class Detector:
 
     Example:
         >>> detector = Detector()  # doctest: +SKIP
-        >>> detector.predict(["film.png"])  # doctest: +SKIP
+        >>> detector.predict(["image.png"])  # doctest: +SKIP
         array(['NORMAL'], dtype='<U9')
     """
 
@@ -143,21 +144,21 @@ class Detector:
         years = (float(self.card.data.get(f"{end}_patient_years", 0)) for end in ("youngest", "oldest"))
         self._ages_unknown = ages.not_covered(*years)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
-        self._views = Views.from_dict(self.card.views) if self.card.views else None
+        self._orientation = OrientationModel.from_dict(self.card.orientation) if self.card.orientation else None
 
     def examine(self, sources: Iterable[Source] | Source, *, evidence: bool = False) -> Iterator[Finding]:
-        """Give the finding on each film, in order and as soon as it is there.
+        """Give the finding on each image, in order and as soon as it is there.
 
-        A few threads, one a core, each read and judge a film; they are a few films ahead of the caller and never
-        further. A film that cannot be read, and a picture that is no chest film, gives a finding with an error; nothing
-        is raised for it.
+        A few threads, one a core, each read an image and predict; they are a few images ahead of the caller and never
+        further. An image that cannot be read, and an image that is no chest radiograph, gives a finding with an error;
+        nothing is raised for it.
 
         Args:
             sources: what `radiograph.read` takes, or one of it.
-            evidence: whether to keep each film's evidence map.
+            evidence: whether to keep each image's evidence map.
 
         Example:
-            >>> for finding in detector.examine(radiograph.files("films")):  # doctest: +SKIP
+            >>> for finding in detector.examine(radiograph.files("images")):  # doctest: +SKIP
             ...     print(finding.path, finding.finding)
         """
         rest = iter(_several(sources))
@@ -165,7 +166,7 @@ class Detector:
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
         try:
             while True:
-                for source in islice(rest, FILMS_AHEAD * self._workers - len(ahead)):
+                for source in islice(rest, IMAGES_AHEAD * self._workers - len(ahead)):
                     ahead.append(pool.submit(self._examine, source, evidence))
                 if not ahead:
                     return
@@ -177,13 +178,13 @@ class Detector:
         """Give the probabilities of both classes, as scikit-learn's classifiers do.
 
         Args:
-            sources: films, or an array (N, H, W) of them.
+            sources: images, or an array (N, H, W) of them.
 
         Returns:
             (N, 2): the probabilities of `NORMAL` and `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: a film could not be read, or is no chest film.
+            PneumoscopeError: an image could not be read, or is no chest radiograph.
         """
         findings = list(self.examine(sources))
         for finding in findings:
@@ -196,23 +197,25 @@ class Detector:
         """Give the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: a film could not be read, or is no chest film.
+            PneumoscopeError: an image could not be read, or is no chest radiograph.
         """
         called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
         return np.array(self.card.labels)[called.astype(np.int64)]
 
-    def judge(self, pixels: Iterable[NDArray[np.floating[Any]]]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Judge films that were read and squashed before, whatever they show.
+    def predict_pixels(
+        self, pixels: Iterable[NDArray[np.floating[Any]]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Predict on images that were read and squashed before, whatever they show.
 
         Args:
-            pixels: of each film, (S, S) in [0, 1], where S is `card.input_size`.
+            pixels: of each image, (S, S) in [0, 1], where S is `card.input_size`.
 
         Returns:
             (N,), the probabilities of `PNEUMONIA`; and (N, h, w), what each place adds to the logit beyond a usual
-            film.
+            image.
 
         Example:
-            >>> probabilities, evidence = detector.judge(decoded.pixels)  # doctest: +SKIP
+            >>> probabilities, evidence = detector.predict_pixels(decoded.pixels)  # doctest: +SKIP
         """
         rest = iter(pixels)
         outputs = []
@@ -228,10 +231,10 @@ class Detector:
         except PneumoscopeError as error:
             return Finding(path, error=error)
         except MemoryError:
-            return Finding(path, error=TooLargeError("The film does not fit into memory."))
+            return Finding(path, error=TooLargeError("The image does not fit into memory."))
         outputs = self._run(pixels[None, ..., None])
         if self._gate and self._gate.distances(outputs["embedding"])[0] > self._gate.limit:
-            warnings.append("unlike_training_films")
+            warnings.append("unlike_training_images")
         fitted = self.card.calibration
         probability = float(fitted.probabilities(outputs["logit"])[0])
         return Finding(
@@ -245,32 +248,32 @@ class Detector:
         )
 
     def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str], Box]:
-        """Give what the network looks at, (S, S), what there is to warn of, and the part of the film that it is."""
-        film = radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
-        pixels, box = preprocessing.squash(film.pixels, self.card.input_size)
+        """Give what the network looks at, (S, S), what there is to warn of, and the part of the image that it is."""
+        image = radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
+        pixels, box = preprocessing.squash(image.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
-            raise NotAChestRadiographError("Expected a chest radiograph, got an even surface without a picture.")
-        height = round(film.shape[0] * (box.bottom - box.top))
-        width = round(film.shape[1] * (box.right - box.left))
+            raise NotAChestRadiographError("Expected a chest radiograph, got an even surface that shows nothing.")
+        height = round(image.shape[0] * (box.bottom - box.top))
+        width = round(image.shape[1] * (box.right - box.left))
         least = round(SMALLEST_SIDE * self.card.input_size)
         if min(height, width) < least or max(height, width) > LONGEST_SIDE * min(height, width):
             raise NotAChestRadiographError(
                 f"Expected a chest radiograph of at least {least} pixels a side, no side over {LONGEST_SIDE} times as "
-                f"long as the other, got {width} x {height} pixels: give the whole film as it was made."
+                f"long as the other, got {width} x {height} pixels: give the whole image as it was made."
             )
-        view = self._views.look(pixels) if self._views else View()
-        if "inverse_display" in film.notes and self._views and "inverted" in view.warnings:
-            other = self._views.look(1.0 - pixels)
-            if not other.refused and "inverted" not in other.warnings:
-                pixels, view = 1.0 - pixels, other
-        if view.refused:
+        orientation = self._orientation.look(pixels) if self._orientation else Orientation()
+        if "inverse_display" in image.notes and self._orientation and "inverted" in orientation.warnings:
+            other = self._orientation.look(1.0 - pixels)
+            if not other.rejected and "inverted" not in other.warnings:
+                pixels, orientation = 1.0 - pixels, other
+        if orientation.rejected:
             raise NotAChestRadiographError(
                 "Expected a frontal chest radiograph like those the model has learnt from, got an image in which it "
                 "sees none: check that it is the right file, the whole image and nothing else; if so, the model cannot "
                 "read it."
             )
-        warnings = [note for note in film.notes if note not in ages.GROUPS or note in self._ages_unknown]
-        warnings += view.warnings
+        warnings = [note for note in image.notes if note not in ages.GROUPS or note in self._ages_unknown]
+        warnings += orientation.warnings
         warnings += brightness.remarks(pixels)
         if box.area < 1.0:
             warnings.append("framed")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import openvino
 
 METADATA_KEY = "pneumoscope"
-FORMAT = 1
+FORMAT = 2
 TOLERANCE = 1e-4
 """Largest difference between a logit of the file and of the network it was written from, per unit of logit."""
 
@@ -45,16 +45,16 @@ class Card:
 
     Attributes:
         architecture: its name in the registry.
-        input_size: the side of the square film it takes, in pixels.
-        calibration: how its logits become verdicts.
+        input_size: the side of the square image it takes, in pixels.
+        calibration: how its logits become findings.
         bias: the constant in `logit = bias + evidence.sum()`; None where the head is not linear.
         recipe: how it was trained.
-        data: what it was trained on: fingerprint, films, patients.
+        data: what it was trained on: fingerprint, images, patients.
         metrics: what it reached on held-out patients, with intervals.
-        seen: the films it was trained or chosen on, as `seen.encode` writes them down.
-        gate: what films like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
-        views: how to tell a chest film from other pictures, and an upright one from others, as `Views.as_dict` lays it
-            out; empty where it is not known.
+        seen: the images it was trained or chosen on, as `seen.encode` writes them down.
+        gate: what images like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
+        orientation: how to tell a chest radiograph from other images, and an upright one from others, as
+            `OrientationModel.as_dict` lays it out; empty where it is not known.
         licence: of the file.
         intended_use: what it is for, and what not.
         labels: the classes, in the order of their numbers.
@@ -69,7 +69,7 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: str = ""
     gate: dict[str, Any] = field(default_factory=dict)
-    views: dict[str, Any] = field(default_factory=dict)
+    orientation: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     intended_use: str = INTENDED_USE
     labels: tuple[str, ...] = LABELS
@@ -143,30 +143,30 @@ def write(
     network: keras.Model,
     card: Card,
     path: str | os.PathLike[str],
-    films: NDArray[np.floating[Any]],
+    images: NDArray[np.floating[Any]],
     usual: NDArray[np.floating[Any]] | None = None,
 ) -> None:
     """Write a trained network as a model file, once it is shown to say the same as the network.
 
     Args:
-        network: from films (N, S, S, 1) in [0, 1] to logits (N, 1).
+        network: from images (N, S, S, 1) in [0, 1] to logits (N, 1).
         card: what the file is to say of itself.
         path: where to; replaced in one step.
-        films: (N, S, S) in [0, 1], on which the file and the network must agree within `TOLERANCE`.
-        usual: the evidence (h, w) of a usual film, taken off as `architectures.with_evidence` does.
+        images: (N, S, S) in [0, 1], on which the file and the network must agree within `TOLERANCE`.
+        usual: the evidence (h, w) of a usual image, taken off as `architectures.with_evidence` does.
 
     Raises:
         ModelFileError: they do not; nothing is written then.
 
     Example:
-        >>> write(network, Card("cnn", 160), "model.onnx", films)  # doctest: +SKIP
+        >>> write(network, Card("cnn", 160), "model.onnx", images)  # doctest: +SKIP
     """
     import onnx
 
     from pneumoscope.networks import onnx_graph as graphs
     from pneumoscope.networks.architectures import with_evidence
 
-    batch = np.asarray(films, dtype=np.float32)[..., None]
+    batch = np.asarray(images, dtype=np.float32)[..., None]
     expected = with_evidence(network, usual).predict_on_batch(batch) | {"logit": network.predict_on_batch(batch)[:, 0]}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,14 +215,14 @@ def check_equal(expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[
     return largest
 
 
-def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[str], films: NDArray[Any]) -> None:
+def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[str], images: NDArray[Any]) -> None:
     """Write a model file again with another card, once the new file is shown to give the same logits.
 
     Args:
         source: the model file; it stays as it is.
         card: what the new file is to say of itself.
         path: where to; replaced in one step.
-        films: (N, S, S) in [0, 1], on which the logits of both files must agree within `TOLERANCE`.
+        images: (N, S, S) in [0, 1], on which the logits of both files must agree within `TOLERANCE`.
 
     Raises:
         NotFoundError: there is no file at `source`.
@@ -231,7 +231,7 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
 
     Example:
         >>> graph, card = read("model.onnx")  # doctest: +SKIP
-        >>> rewrite("model.onnx", replace(card, licence="CC BY 4.0"), "licensed.onnx", films)  # doctest: +SKIP
+        >>> rewrite("model.onnx", replace(card, licence="CC BY 4.0"), "licensed.onnx", images)  # doctest: +SKIP
     """
     import onnx
 
@@ -239,7 +239,7 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
     graph, _ = read(source)
     check_target(source, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    batch = np.asarray(films, dtype=np.float32)[..., None]
+    batch = np.asarray(images, dtype=np.float32)[..., None]
     proto = load(source)
     without_probability(proto.graph)
     onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})

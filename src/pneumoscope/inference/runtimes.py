@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 Outputs = Mapping[str, NDArray[np.float32]]
 
 Engine = Callable[[NDArray[np.float32]], Outputs]
-"""From films (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w) and `embedding` (N, d); safe in threads."""
+"""From images (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w) and `embedding` (N, d); safe in threads."""
 
 NAMES = ("openvino", "openvino-bf16", "onnxruntime")
 
 ROUNDING = 1.0
-"""More than bfloat16 moves a logit: 0.75 at most, measured on 15,000 films as they are and under stress."""
+"""More than bfloat16 moves a logit: 0.75 at most, measured on 15,000 images as they are and corrupted."""
 
 MOST_WORKERS = 8
-"""A film of the largest size takes a gigabyte while it is decoded, and so many may be decoded at once."""
+"""An image of the largest size takes a gigabyte while it is decoded, and so many may be decoded at once."""
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """Those that this process may use."""
 
 WORKERS = min(MOST_WORKERS, CORES)
-"""Threads that read and judge films, each of which an engine serves on one core."""
+"""Threads that read images and predict, each of which an engine serves on one core."""
 
 
 def start(
@@ -44,7 +44,7 @@ def start(
         name: one of `NAMES`.
         path: the model file.
         graph: the graph in it, as `model_file.read` gives it.
-        doubt: the logits between which `openvino-bf16` judges a film again, in full precision.
+        doubt: the logits between which `openvino-bf16` runs an image again, in full precision.
 
     Raises:
         MissingExtraError: the engine is not installed.
@@ -66,9 +66,9 @@ def start(
         raise ModelFileError(f"Expected a processor with bfloat16 units for '{name}', got one without: use openvino.")
     full, reduced = _openvino(graph, "f32"), _openvino(graph, "bf16")
 
-    def run(film: NDArray[np.float32]) -> Outputs:
-        outputs = reduced(film)
-        return full(film) if doubt[0] < outputs["logit"][0] < doubt[1] else outputs
+    def run(image: NDArray[np.float32]) -> Outputs:
+        outputs = reduced(image)
+        return full(image) if doubt[0] < outputs["logit"][0] < doubt[1] else outputs
 
     return _one_by_one(run)
 
@@ -86,10 +86,10 @@ def has_bfloat16() -> bool:
 
 
 def _openvino(graph: openvino.Model, precision: str) -> Engine:
-    """Run on processors, one film at a time; in full precision, `f32`, as `model_file.compile_graph` does.
+    """Run on processors, one image at a time; in full precision, `f32`, as `model_file.compile_graph` does.
 
-    Half as many streams as workers: while one film is judged another is read. Measured, with as many streams a film
-    takes a sixth longer, most of it waiting, though the network alone is then quicker.
+    Half as many streams as workers: while the network runs on one image another is read. Measured, with as many streams
+    an image takes a sixth longer, most of it waiting, though the network alone is then quicker.
     """
     import openvino
 
@@ -101,14 +101,14 @@ def _openvino(graph: openvino.Model, precision: str) -> Engine:
         "INFERENCE_PRECISION_HINT": precision,
     }
     graph, side = graph.clone(), graph.input(0).partial_shape[1].get_length()
-    graph.reshape([1, side, side, 1])  # measured: a graph for any number of films takes a sixth longer for each
+    graph.reshape([1, side, side, 1])  # measured: a graph for any number of images takes a sixth longer for each
     compiled = openvino.Core().compile_model(graph, "CPU", options)
     own = threading.local()
 
-    def run(film: NDArray[np.float32]) -> Outputs:
+    def run(image: NDArray[np.float32]) -> Outputs:
         if not hasattr(own, "request"):  # a request serves one thread at a time
             own.request = compiled.create_infer_request()
-        outputs = own.request.infer(film)
+        outputs = own.request.infer(image)
         return {port.get_any_name(): values for port, values in outputs.items()}
 
     # Two threads that call OpenVINO's binding for the first time at once may wait for each other for ever.
@@ -136,17 +136,17 @@ def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
         raise ModelFileError(f"Expected a model in ONNX for ONNX Runtime, got another in '{path}'.") from error
     names = [output.name for output in session.get_outputs()]
 
-    def run(films: NDArray[np.float32]) -> Outputs:
-        return dict(zip(names, session.run(names, {"image": films}), strict=True))
+    def run(images: NDArray[np.float32]) -> Outputs:
+        return dict(zip(names, session.run(names, {"image": images}), strict=True))
 
     return run if "CUDAExecutionProvider" in session.get_providers() else _one_by_one(run)
 
 
 def _one_by_one(run: Engine) -> Engine:
-    """Give a processor one film at a time: its feature maps fit into the cache, and eight take a third longer each."""
+    """Give a processor one image at a time: its feature maps fit into the cache, and eight take a third longer each."""
 
-    def each(films: NDArray[np.float32]) -> Outputs:
-        outputs = [run(films[i : i + 1]) for i in range(len(films))]
+    def each(images: NDArray[np.float32]) -> Outputs:
+        outputs = [run(images[i : i + 1]) for i in range(len(images))]
         return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
     return each

@@ -1,4 +1,4 @@
-"""From a network's logit to a probability, a verdict and an honest "uncertain"."""
+"""From a network's logit to a probability, a finding and an honest "uncertain"."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint, logit, sigmoid
 
 MIN_PER_CLASS = 10
-"""With fewer films of a class its quantiles mean nothing."""
+"""With fewer images of a class its quantiles mean nothing."""
 
 ALPHA = 0.02
-"""The share of each class that may fall beyond the band on the wrong side, where there are films enough for it."""
+"""The share of each class that may fall beyond the band on the wrong side, where there are images enough for it."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """The temperature stays above 0, so that a higher logit is always a higher probability."""
@@ -21,23 +21,23 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become verdicts.
+    """How logits become findings.
 
     Attributes:
         temperature: above 0; the probability is `sigmoid((logit - offset) / temperature)`.
-        threshold: in (0, 1); from this probability on the verdict is `PNEUMONIA`.
+        threshold: in (0, 1); from this probability on the finding is `PNEUMONIA`.
         threshold_reason: why this threshold.
         uncertain_low: the band's lower end.
-        uncertain_high: the band's upper end; a verdict inside `[low, high]` is uncertain.
+        uncertain_high: the band's upper end; a finding inside `[low, high]` is uncertain.
         uncertain_reason: what the band guarantees.
-        offset: the logit that is even odds. Logits of films from elsewhere are shifted as well as too steep, and
+        offset: the logit that is even odds. Logits of images from elsewhere are shifted as well as too steep, and
             two numbers set that right (Platt 1999, "Probabilistic Outputs for Support Vector Machines").
-        probability_reason: for which films the probabilities hold.
+        probability_reason: for which images the probabilities hold.
     """
 
     temperature: float = 1.0
     threshold: float = 0.5
-    threshold_reason: str = "Even odds; not fitted to any films."
+    threshold_reason: str = "Even odds; not fitted to any images."
     uncertain_low: float = 0.5
     uncertain_high: float = 0.5
     uncertain_reason: str = "No band was fitted."
@@ -77,24 +77,24 @@ def fit(
     logits: ArrayLike,
     alpha: float = ALPHA,
     copies: int = 1,
-    films: str = "held-out films",
+    images: str = "held-out images",
     point: OperatingPoint = BALANCED,
 ) -> Calibration:
-    """Fit temperature, threshold and band on films that the network was not trained on.
+    """Fit temperature, threshold and band on images that the network was not trained on.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
         logits: (N,).
         alpha: the share of each class that may fall beyond the band on the wrong side, in (0, 0.5).
-        copies: how often each film stands among the N, differently changed; they count as one.
-        films: what the films are, as the stated reasons name them.
+        copies: how often each image stands among the N, differently changed; they count as one.
+        images: what the images are, as the stated reasons name them.
         point: how the threshold is chosen.
 
     Returns:
         The calibration.
 
     Raises:
-        ValueError: too few films of a class.
+        ValueError: too few images of a class.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -105,29 +105,29 @@ def fit(
     y, z = np.asarray(labels, dtype=np.int64), np.asarray(logits, dtype=np.float64)
     for label in (0, 1):
         if (found := int((y == label).sum())) < MIN_PER_CLASS:
-            raise ValueError(f"Expected at least {MIN_PER_CLASS} films of class {label}, got {found}.")
-    return _with_verdicts(Calibration(temperature=fit_temperature(y, z)), y, z, alpha, copies, films, point)
+            raise ValueError(f"Expected at least {MIN_PER_CLASS} images of class {label}, got {found}.")
+    return _with_findings(Calibration(temperature=fit_temperature(y, z)), y, z, alpha, copies, images, point)
 
 
 def refit(
-    labels: ArrayLike, logits: ArrayLike, films: str = "films of one site", point: OperatingPoint = BALANCED
+    labels: ArrayLike, logits: ArrayLike, images: str = "images of one site", point: OperatingPoint = BALANCED
 ) -> Calibration:
-    """Fit offset, temperature, threshold and band on films of the site where a model is to be used.
+    """Fit offset, temperature, threshold and band on images of the site where a model is to be used.
 
-    Unlike with `fit`, each film weighs the same: the probabilities hold where pneumonias are as common as here. The
-    band's `alpha` is the smallest whole percentage from `ALPHA` on that the smaller class has films enough for.
+    Unlike with `fit`, each image weighs the same: the probabilities hold where pneumonias are as common as here. The
+    band's `alpha` is the smallest whole percentage from `ALPHA` on that the smaller class has images enough for.
 
     Args:
-        labels: (N,), 0 or 1; at least one film of each.
+        labels: (N,), 0 or 1; at least one image of each.
         logits: (N,).
-        films: what the films are, as the stated reasons name them.
+        images: what the images are, as the stated reasons name them.
         point: how the threshold is chosen.
 
     Returns:
         The calibration.
 
     Raises:
-        ValueError: films of one class only.
+        ValueError: images of one class only.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -139,24 +139,24 @@ def refit(
     y, z = np.asarray(labels, dtype=np.int64), np.asarray(logits, dtype=np.float64)
     smaller = min(int((y == 1).sum()), int((y == 0).sum()))
     if smaller == 0:
-        raise ValueError(f"Expected films of both classes, got {len(y)} of one only.")
+        raise ValueError(f"Expected images of both classes, got {len(y)} of one only.")
     alpha = max(ALPHA, np.ceil(100 / (smaller + 1)) / 100)
     offset, temperature = fit_platt(y, z)
     reason = (
-        f"Probabilities were fitted on {len(y)} {films} and hold where pneumonias are as common as there, "
-        f"{np.mean(y):.0%} of the films: where they are rarer, probabilities are too high, where commoner, too low."
+        f"Probabilities were fitted on {len(y)} {images} and hold where pneumonias are as common as there, "
+        f"{np.mean(y):.0%} of the images: where they are rarer, probabilities are too high, where commoner, too low."
     )
     start = Calibration(temperature=temperature, offset=offset, probability_reason=reason)
-    return _with_verdicts(start, y, z, alpha, 1, films, point)
+    return _with_findings(start, y, z, alpha, 1, images, point)
 
 
-def _with_verdicts(
+def _with_findings(
     start: Calibration,
     labels: NDArray[np.int64],
     logits: NDArray[np.float64],
     alpha: float,
     copies: int,
-    films: str,
+    images: str,
     point: OperatingPoint,
 ) -> Calibration:
     """Add threshold and band to a calibration that gives probabilities."""
@@ -167,11 +167,11 @@ def _with_verdicts(
     return replace(
         start,
         threshold=threshold,
-        threshold_reason=point.reason(f"{n} {films}"),
+        threshold_reason=point.reason(f"{n} {images}"),
         uncertain_low=min(low, threshold),
         uncertain_high=max(high, threshold),
         uncertain_reason=(
-            f"On films like those {n}, on average at most {alpha:.0%} of the normals lie above the band and at most "
+            f"On images like those {n}, on average at most {alpha:.0%} of the normals lie above the band and at most "
             f"{alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
         ),
     )
@@ -180,8 +180,8 @@ def _with_verdicts(
 def fit_temperature(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> float:
     """Find the temperature of least cross-entropy, each class weighing half (Guo et al. 2017, section 4.2).
 
-    Equal weights keep the probability meaningful where the share of pneumonias differs from the training films'. The
-    targets fall as short of 0 and 1 as Platt's do ("Probabilistic Outputs for Support Vector Machines", 1999): films
+    Equal weights keep the probability meaningful where the share of pneumonias differs from the training images'. The
+    targets fall as short of 0 and 1 as Platt's do ("Probabilistic Outputs for Support Vector Machines", 1999): images
     that the logits separate without a mistake would otherwise give the lowest temperature and nothing but certainty.
 
     Returns:
@@ -206,9 +206,9 @@ def fit_temperature(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> f
 
 
 def fit_platt(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> tuple[float, float]:
-    """Find the offset and temperature of least cross-entropy, each film weighing the same (Platt 1999, section 2).
+    """Find the offset and temperature of least cross-entropy, each image weighing the same (Platt 1999, section 2).
 
-    Platt's targets, which fall short of 0 and 1 the more the fewer films there are, are the regularisation.
+    Platt's targets, which fall short of 0 and 1 the more the fewer images there are, are the regularisation.
 
     Returns:
         The offset, in logits, and the temperature, between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
@@ -244,10 +244,10 @@ def conformal_band(
     """Find the probabilities between which no class can be named with the stated guarantee.
 
     Class-conditional split conformal prediction (Vovk 2012, "Conditional validity of inductive conformal
-    predictors"): on films exchangeable with these, on average at most `alpha` of the pneumonias lie below the first
+    predictors"): on images exchangeable with these, on average at most `alpha` of the pneumonias lie below the first
     bound and at most `alpha` of the normals above the second. The band reaches from the smaller bound to the larger
-    one, so outside it both hold. With fewer than `1 / alpha - 1` films of a class its bound is 0 or 1. Of films that
-    stand there in several copies the number of films counts, not that of copies.
+    one, so outside it both hold. With fewer than `1 / alpha - 1` images of a class its bound is 0 or 1. Of images that
+    stand there in several copies the number of images counts, not that of copies.
 
     Returns:
         The band's ends, low <= high, in [0, 1].

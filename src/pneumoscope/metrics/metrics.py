@@ -44,9 +44,9 @@ class Performance:
     """Everything the contract asks of an evaluation.
 
     Attributes:
-        n: films.
-        positives: films whose truth is `PNEUMONIA`.
-        threshold: the probability from which the verdict is `PNEUMONIA`.
+        n: images.
+        positives: images whose truth is `PNEUMONIA`.
+        threshold: the probability from which the finding is `PNEUMONIA`.
         confusion: the counts `tp`, `fp`, `tn`, `fn`.
         figures: the named estimates: `auc`, `average_precision`, `accuracy`, `balanced_accuracy`, `sensitivity`,
             `specificity`, `ppv`, `npv`, `f1`, `brier`, `ece`.
@@ -77,11 +77,11 @@ def performance(
     Args:
         labels: (N,), 0 or 1.
         probabilities: (N,), in [0, 1].
-        threshold: the verdict is `PNEUMONIA` from this probability on.
-        patients: (N,), whose film each is; without it each film is a patient of its own.
+        threshold: the finding is `PNEUMONIA` from this probability on.
+        patients: (N,), whose image each is; without it each image is a patient of its own.
 
     Returns:
-        The figures. With films of one class only, those that need both are undefined.
+        The figures. With images of one class only, those that need both are undefined.
 
     Raises:
         ValueError: the lengths differ, nothing is given, or values are out of range.
@@ -93,7 +93,7 @@ def performance(
     y, p = _checked(labels, probabilities)
     groups = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
     if groups.shape != y.shape:
-        raise ValueError(f"Expected a patient for each film, (N,), got {groups.shape} for {len(y)} films.")
+        raise ValueError(f"Expected a patient for each image, (N,), got {groups.shape} for {len(y)} images.")
     called = p >= threshold
     tp, fp = int((called & (y == 1)).sum()), int((called & (y == 0)).sum())
     tn, fn = int((~called & (y == 0)).sum()), int((~called & (y == 1)).sum())
@@ -152,8 +152,8 @@ def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
 
     The variance is computed from mid-ranks (Sun & Xu 2014, IEEE Signal Process Lett 21:1389). The interval is taken
     on the logit of the AUC and turned back, so that it stays inside [0, 1]; where the variance is zero, or
-    a class has one film and its variance is unknown, it is Wilson's for the smaller class: a sample without a mistake
-    is no proof that there are none. With a handful of films in a class the interval is too narrow.
+    a class has one image and its variance is unknown, it is Wilson's for the smaller class: a sample without a mistake
+    is no proof that there are none. With a handful of images in a class the interval is too narrow.
 
     Args:
         labels: (N,), 0 or 1; with one class only the estimate is undefined.
@@ -192,14 +192,14 @@ def bootstrap(
 ) -> Estimate:
     """Estimate any figure with a percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13).
 
-    Whole patients are drawn, because films of one patient resemble each other; patients are drawn within each class
-    (that of their first film), so that no draw lacks one.
+    Whole patients are drawn, because images of one patient resemble each other; patients are drawn within each class
+    (that of their first image), so that no draw lacks one.
 
     Args:
         statistic: takes labels (N,) and probabilities (N,), gives the figure.
         labels: (N,), 0 or 1.
         probabilities: (N,).
-        groups: (N,), the patient of each film.
+        groups: (N,), the patient of each image.
         seed: equal seeds give equal intervals.
 
     Example:
@@ -220,7 +220,7 @@ def bootstrap(
         draws.append(statistic(y[chosen], p[chosen]))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail])
-    # Drawing films again adds noise of its own, which a figure of absolute gaps takes for error: all draws of a
+    # Drawing images again adds noise of its own, which a figure of absolute gaps takes for error: all draws of a
     # calibration error may lie above it.
     return Estimate(float(value), min(float(value), float(low)), max(float(value), float(high)))
 
@@ -252,7 +252,7 @@ def balanced_accuracy(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> f
 
 
 def f1(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
-    """Harmonic mean of sensitivity and positive predictive value; NaN where no film is positive or called so.
+    """Harmonic mean of sensitivity and positive predictive value; NaN where no image is positive or called so.
 
     Example:
         >>> f1(np.array([0, 1]), np.array([True, True])).__round__(3)

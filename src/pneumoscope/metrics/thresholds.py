@@ -1,4 +1,4 @@
-"""How the threshold between the two verdicts is chosen."""
+"""How the threshold between the two findings is chosen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OperatingPoint:
                 raise ValueError(f"Expected a {name} between 0 and 1, got {value:g}.")
 
     def choose(self, labels: ArrayLike, probabilities: ArrayLike) -> float:
-        """Choose the threshold by films of both classes.
+        """Choose the threshold by images of both classes.
 
         Args:
             labels: (N,), 0 or 1.
@@ -56,29 +56,29 @@ class OperatingPoint:
             return specific_threshold(y, p, self.specificity)
         return equal_error_threshold(y, p)
 
-    def reason(self, films: str) -> str:
+    def reason(self, images: str) -> str:
         """Say in a sentence how the threshold was chosen.
 
         Example:
-            >>> OperatingPoint(specificity=0.9).reason("200 films of our clinic")
-            'The lowest threshold with a specificity of at least 0.9 on 200 films of our clinic.'
+            >>> OperatingPoint(specificity=0.9).reason("200 images of our clinic")
+            'The lowest threshold with a specificity of at least 0.9 on 200 images of our clinic.'
         """
         if self.threshold is not None:
-            return f"Given by the user, not chosen by the {films}."
+            return f"Given by the user, not chosen by the {images}."
         if self.sensitivity is not None:
-            return f"The highest threshold with a sensitivity of at least {self.sensitivity:g} on {films}."
+            return f"The highest threshold with a sensitivity of at least {self.sensitivity:g} on {images}."
         if self.specificity is not None:
-            return f"The lowest threshold with a specificity of at least {self.specificity:g} on {films}."
-        return f"Sensitivity and specificity are equal on {films}."
+            return f"The lowest threshold with a specificity of at least {self.specificity:g} on {images}."
+        return f"Sensitivity and specificity are equal on {images}."
 
 
 BALANCED = OperatingPoint()
 
 
 def equal_error_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """Find the threshold at which sensitivity and specificity are as equal as the films allow.
+    """Find the threshold at which sensitivity and specificity are as equal as the images allow.
 
-    Between two neighbouring films the middle is taken, in logits: any place there gives the same verdicts here, and
+    Between two neighbouring images the middle is taken, in logits: any place there gives the same findings here, and
     the middle errs least on others.
 
     Returns:
@@ -104,9 +104,9 @@ def equal_error_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.f
 
 
 def sensitive_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.float64], least: float) -> float:
-    """Find the highest threshold with at least this sensitivity on these films.
+    """Find the highest threshold with at least this sensitivity on these images.
 
-    As in `equal_error_threshold`, of the thresholds that give these films the same verdicts it is the middle one.
+    As in `equal_error_threshold`, of the thresholds that give these images the same findings it is the middle one.
 
     Args:
         labels: (N,), 0 or 1, both among them.
@@ -122,13 +122,13 @@ def sensitive_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.flo
         [0.6, 0.18]
     """
     positive = np.sort(probabilities[labels == 1])
-    called = positive[int((1.0 - least) * len(positive) + 1e-9)]  # the lowest film that must be called
+    called = positive[int((1.0 - least) * len(positive) + 1e-9)]  # the lowest image that must be called
     below = max(logit(probabilities[probabilities < called]), default=logit(called) - 2.0)
     return float(min(sigmoid((below + logit(called)) / 2), called))
 
 
 def specific_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.float64], least: float) -> float:
-    """Find the lowest threshold with at least this specificity on these films; see `sensitive_threshold`.
+    """Find the lowest threshold with at least this specificity on these images; see `sensitive_threshold`.
 
     Example:
         >>> y, p = np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.3, 0.5, 0.7, 0.9])
@@ -138,7 +138,7 @@ def specific_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.floa
     negative = np.sort(probabilities[labels == 0])[::-1]
     passed = min(
         negative[int((1.0 - least) * len(negative) + 1e-9)], 1.0 - 1e-15
-    )  # the highest film that must not be called
+    )  # the highest image that must not be called
     above = min(logit(probabilities[probabilities > passed]), default=logit(passed) + 2.0)
     return float(max(sigmoid((above + logit(passed)) / 2), np.nextafter(passed, 1.0)))
 

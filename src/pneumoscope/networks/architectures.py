@@ -38,7 +38,7 @@ class Architecture:
 # No EfficientNet: on the way to ONNX the constants of its Normalization layer become inputs of the graph.
 REGISTRY = {
     "mobilenet_v2": Architecture("MobileNetV2", "tf"),
-    "mobilenet_v2_short": Architecture("MobileNetV2", "tf", last="block_12_add"),  # its middle: for few films
+    "mobilenet_v2_short": Architecture("MobileNetV2", "tf", last="block_12_add"),  # its middle: for few images
     "cnn": Architecture(None, "tf", dropout=0.5),
     "densenet121": Architecture("DenseNet121", "torch"),
     "mobilenet_v3_small": Architecture("MobileNetV3Small", "raw"),
@@ -60,7 +60,7 @@ def build(
 
     Args:
         architecture: a name in `REGISTRY`.
-        size: the side of the films it looks at, in pixels, at least 32.
+        size: the side of the images it looks at, in pixels, at least 32.
         pooling: `max` pools 2 x 2 neighbours, flattens and weighs each place on its own, as published; `average`
             averages all places. `cnn` ignores it.
         dropout: share of the head's inputs that is dropped while training, in [0, 1).
@@ -68,7 +68,7 @@ def build(
             file of a whole network of this kind.
 
     Returns:
-        A model from films (N, size, size, 1) in [0, 1] to logits (N, 1), above 0 for `PNEUMONIA`.
+        A model from images (N, size, size, 1) in [0, 1] to logits (N, 1), above 0 for `PNEUMONIA`.
 
     Raises:
         NotFoundError: no such architecture or weights file.
@@ -83,13 +83,13 @@ def build(
     if pooling not in POOLINGS:
         raise TrainingError(f"Expected pooling {' or '.join(POOLINGS)}, got '{pooling}'.")
     if size < 32:
-        raise TrainingError(f"Expected films of at least 32 pixels a side, got {size}.")
+        raise TrainingError(f"Expected images of at least 32 pixels a side, got {size}.")
     network = REGISTRY[architecture]
     features = _features(network, size, init)
     shape = features.output_shape[1:]
     head = _published_head(shape, pooling, dropout) if network.application else _dense_head(shape, dropout)
-    films = keras.Input((size, size, 1), name="image")
-    model = keras.Model(films, head(features(films)), name=architecture)
+    images = keras.Input((size, size, 1), name="image")
+    model = keras.Model(images, head(features(images)), name=architecture)
     if init.endswith(".keras"):
         _load(lambda: model.load_weights(init), init)
     return model
@@ -100,27 +100,27 @@ def with_evidence(model: keras.Model, usual: NDArray[np.floating[Any]] | None = 
 
     Args:
         model: what `build` gave.
-        usual: (h, w), what each place of a usual film adds to the logit. It is taken off, so that a map shows where a
-            film differs from it: weights alone would show places that count on every film alike (the contributions of
+        usual: (h, w), what each place of a usual image adds to the logit. It is taken off, so that a map shows where a
+            image differs from it: weights alone would show places that count on every image alike (the contributions of
             Lundberg and Lee 2017, "A Unified Approach to Interpreting Model Predictions", for a linear model).
 
     Returns:
-        A model from films `image` (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w), what each place adds
+        A model from images `image` (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w), what each place adds
         to the logit, and `embedding` (N, d), the average of the last feature map.
 
     Example:
         >>> sorted(with_evidence(build("cnn", 64)).output)
         ['embedding', 'evidence', 'logit']
     """
-    films = keras.Input(model.input_shape[1:], name="image")
-    maps = _of_gray(model.get_layer("features"))(films)
+    images = keras.Input(model.input_shape[1:], name="image")
+    maps = _of_gray(model.get_layer("features"))(images)
     head = model.get_layer("head")
     outputs = {
         "logit": keras.layers.Reshape((), name="logit")(head(maps)),
         "evidence": Evidence(head, usual, name="evidence")(maps),
         "embedding": keras.layers.GlobalAveragePooling2D(name="embedding")(maps),
     }
-    inference = keras.Model(films, outputs, name=model.name)
+    inference = keras.Model(images, outputs, name=model.name)
     inference(np.zeros((1, *model.input_shape[1:]), dtype=np.float32))  # Keras exports only what was called
     return inference
 
@@ -128,7 +128,7 @@ def with_evidence(model: keras.Model, usual: NDArray[np.floating[Any]] | None = 
 def bias(model: keras.Model, usual: NDArray[np.floating[Any]] | None = None) -> float | None:
     """Give the constant in `logit = bias + evidence.sum()`; None where the head is not linear.
 
-    It is the logit of a film whose evidence is `usual`, or without that, of none.
+    It is the logit of an image whose evidence is `usual`, or without that, of none.
 
     Example:
         >>> bias(build("cnn", 64)) is None
@@ -183,13 +183,13 @@ class Evidence(keras.layers.Layer):  # type: ignore[misc]
 
 
 def _features(network: Architecture, size: int, init: str) -> keras.Model:
-    films = keras.Input((size, size, 1))
+    images = keras.Input((size, size, 1))
     if init not in ("imagenet", "none") and not init.endswith((".weights.h5", ".keras")):
         raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
     if network.application is None:
         if init != "none" and not init.endswith(".keras"):
             raise TrainingError(f"Expected init none or a .keras file, got '{init}': no weights are published for it.")
-        return keras.Model(films, _convolutions(_rescaled(films, network.scaling)), name="features")
+        return keras.Model(images, _convolutions(_rescaled(images, network.scaling)), name="features")
     make = getattr(keras.applications, network.application)
     weights = "imagenet" if init == "imagenet" else None
     try:
@@ -206,20 +206,20 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
     if network.last:
         base = keras.Model(base.input, base.get_layer(network.last).output, name=f"to_{network.last}")
     if init != "none":
-        # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented films
-        # fit films as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;
+        # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented images
+        # fit images as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;
         # calling the base with `training=False` does not help, since a model overrules it when it trains.
         for layer in base.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
-    return keras.Model(films, base(_rescaled(films, network.scaling)), name="features")
+    return keras.Model(images, base(_rescaled(images, network.scaling)), name="features")
 
 
 def _of_gray(features: keras.Model) -> keras.Model:
-    """Give `features` as a network of gray films where it makes colours of them: the same function in less time.
+    """Give `features` as a network of gray images where it makes colours of them: the same function in less time.
 
-    Its first convolution sees one film three times, so that one kernel, the sum of its three, does. That is exact where
-    all colours are scaled alike: only then are they equal beyond the edges, too, where a convolution sees zeros.
+    Its first convolution sees one image three times, so that one kernel, the sum of its three, does. That is exact
+    where all colours are scaled alike: only then are they equal beyond the edges, too, where a convolution sees zeros.
     """
     scaling, base = features.layers[-2:]
     if not (
@@ -230,13 +230,13 @@ def _of_gray(features: keras.Model) -> keras.Model:
     for weight, of_colours in zip(gray.weights, base.weights, strict=True):
         alike = weight.shape == of_colours.shape
         weight.assign(of_colours if alike else ops.sum(of_colours, axis=2, keepdims=True))
-    films = keras.Input(features.input_shape[1:])
-    return keras.Model(films, gray(keras.layers.Rescaling(scaling.scale, scaling.offset)(films)), name=features.name)
+    images = keras.Input(features.input_shape[1:])
+    return keras.Model(images, gray(keras.layers.Rescaling(scaling.scale, scaling.offset)(images)), name=features.name)
 
 
-def _rescaled(films: Any, scaling: str) -> Any:
-    """Turn gray films (N, S, S, 1) in [0, 1] into the colour pictures a network was pretrained on."""
-    colour = keras.layers.Concatenate(name="gray_to_colour")([films, films, films])
+def _rescaled(images: Any, scaling: str) -> Any:
+    """Turn gray images (N, S, S, 1) in [0, 1] into the colour images a network was pretrained on."""
+    colour = keras.layers.Concatenate(name="gray_to_colour")([images, images, images])
     if scaling == "tf":
         return keras.layers.Rescaling(2.0, -1.0)(colour)
     if scaling == "raw":

@@ -30,7 +30,7 @@ def write(network: keras.Model, usual: NDArray[np.floating[Any]] | None, path: P
 
     Args:
         network: what `architectures.build` gave, trained.
-        usual: the evidence (h, w) of a usual film.
+        usual: the evidence (h, w) of a usual image.
         path: where to; files of the same stem beside it are overwritten.
 
     Raises:
@@ -56,7 +56,7 @@ def write(network: keras.Model, usual: NDArray[np.floating[Any]] | None, path: P
         )
 
 
-def centre(path: Path, films: NDArray[np.float32]) -> None:
+def centre(path: Path, images: NDArray[np.float32]) -> None:
     """Rewrite a graph so that less is lost where activations are rounded; what it computes stays the same.
 
     Where only 1 x 1 convolutions see what a convolution gives, without an activation between, its channels can be
@@ -66,10 +66,10 @@ def centre(path: Path, films: NDArray[np.float32]) -> None:
 
     Args:
         path: the graph, from `image`; rewritten in place.
-        films: (N, S, S, 1) in [0, 1], whose means are taken.
+        images: (N, S, S, 1) in [0, 1], whose means are taken.
 
     Example:
-        >>> centre(Path("graph.onnx"), films)  # doctest: +SKIP
+        >>> centre(Path("graph.onnx"), images)  # doctest: +SKIP
     """
     model = onnx.load(path)
     weights = {part.name: part for part in model.graph.initializer}
@@ -92,7 +92,7 @@ def centre(path: Path, films: NDArray[np.float32]) -> None:
     blind = [n for n in model.graph.node if has_bias(n) and all(map(is_pointwise, readers[n.output[0]]))]
     graph = openvino.Core().read_model(path)
     graph.add_outputs([node.output[0] for node in blind])
-    given = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(films)
+    given = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)
     for node in blind:
         mean = given[node.output[0]].mean(axis=(0, 2, 3))
         _add(weights[node.input[2]], -mean)

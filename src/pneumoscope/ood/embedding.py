@@ -1,4 +1,4 @@
-"""How unlike the films a model has learnt from a new one is, as the model itself sees it."""
+"""How unlike the images a model has learnt from a new one is, as the model itself sees it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pneumoscope.metrics import metrics
 from pneumoscope.ood import sites
 
 COMPONENTS = 32
-"""Directions kept of the training films' embeddings; measured: with 64 films in another resolution look unusual."""
+"""Directions kept of the training images' embeddings; measured: with 64 images in another resolution look unusual."""
 
 USUAL = 0.99
-"""The share of the films of held-out patients, as they are and changed, that lie within the limit."""
+"""The share of the images of held-out patients, as they are and changed, that lie within the limit."""
 
 ENOUGH = 100
-"""Held-out films; with fewer no limit leaves only `1 - USUAL` of other films beyond it."""
+"""Held-out images; with fewer no limit leaves only `1 - USUAL` of other images beyond it."""
 
 FEW = 20
-"""With fewer films the share of unusual ones says nothing."""
+"""With fewer images the share of unusual ones says nothing."""
 
 SHIFTED = 3 * (1 - USUAL)
-"""A site is unlike the training films where the share of unusual ones is certainly above this."""
+"""A site is unlike the training images where the share of unusual ones is certainly above this."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The subspace in which the training films' embeddings lie, and how far from it a film may be.
+    """The subspace in which the training images' embeddings lie, and how far from it an image may be.
 
     Attributes:
-        mean: (d,), of the training films' embeddings.
+        mean: (d,), of the training images' embeddings.
         components: (k, d), orthonormal: their principal directions.
-        scale: the mean squared distance of the training films from the subspace.
-        limit: the distance that `USUAL` of the held-out patients' films stay within.
+        scale: the mean squared distance of the training images from the subspace.
+        limit: the distance that `USUAL` of the held-out patients' images stay within.
     """
 
     mean: NDArray[np.float32]
@@ -47,11 +47,11 @@ class Gate:
     limit: float
 
     def distances(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Measure how far embeddings (N, d) are from the subspace: (N,), 1 for a training film on average.
+        """Measure how far embeddings (N, d) are from the subspace: (N,), 1 for a training image on average.
 
-        The squared error of reconstruction from the principal components: a film whose features the training films do
-        not explain is far, however sure the verdict on it (Wang et al. 2022, "ViM: Out-Of-Distribution with
-        Virtual-logit Matching", section 4, without its logit).
+        The squared error of reconstruction from the principal components: an image whose features the training images
+        do not explain is far, however sure the finding (Wang et al. 2022, "ViM: Out-Of-Distribution with Virtual-logit
+        Matching", section 4, without its logit).
 
         Example:
             >>> gate = Gate(np.zeros(2, np.float32), np.array([[1, 0]], np.float32), 1.0, 1.0)
@@ -93,11 +93,11 @@ def fit(
     training_sites: NDArray[Any] | None = None,
     held_out_sites: NDArray[Any] | None = None,
 ) -> Gate:
-    """Learn what usual films look like.
+    """Learn what usual images look like.
 
     Args:
-        training: (N, d), embeddings of the training films, N > 1; as they are and changed, as another scanner or
-            exporter might: those as they are alone make a film unusual that was only shrunk by another program.
+        training: (N, d), embeddings of the training images, N > 1; as they are and changed, as another scanner or
+            exporter might: those as they are alone make an image unusual that was only shrunk by another program.
         held_out: (M, d), likewise those of patients the network was not trained on; they set the limit, and should be
             at least `ENOUGH`.
         training_sites: (N,), the site of each, which all count alike; None where there is one.
@@ -121,19 +121,19 @@ def fit(
 
 
 def site_shift(unusual: Iterable[bool]) -> str | None:
-    """Say whether a site's films are unlike those the model has learnt from; no labels are needed.
+    """Say whether a site's images are unlike those the model has learnt from; no labels are needed.
 
     Args:
-        unusual: for each film, whether it lies beyond the limit.
+        unusual: for each image, whether it lies beyond the limit.
 
     Returns:
-        What to warn of, where the share of unusual films is certainly above `SHIFTED`; None otherwise, and with fewer
-        than `FEW` films.
+        What to warn of, where the share of unusual images is certainly above `SHIFTED`; None otherwise, and with fewer
+        than `FEW` images.
 
     Example:
         >>> site_shift([False] * 99 + [True])
         >>> site_shift([False] * 50 + [True] * 50)[:62]
-        '50 of 100 films (0.500, 0.404–0.596) are unlike the films that'
+        '50 of 100 images (0.500, 0.404–0.596) are unlike the images that'
     """
     flags = list(unusual)
     share = metrics.wilson(sum(flags), len(flags))
@@ -141,9 +141,9 @@ def site_shift(unusual: Iterable[bool]) -> str | None:
         return None
     figures = str(share).replace(" (", ", ")
     return (
-        f"{sum(flags)} of {len(flags)} films ({figures} are unlike the films that the model has learnt from, against "
-        f"{1 - USUAL:.0%} of other patients of the hospital it learnt from. Its verdicts and probabilities may be off "
-        "here: evaluate it on labelled films of this site, and calibrate it on such films if that was not done."
+        f"{sum(flags)} of {len(flags)} images ({figures} are unlike the images that the model has learnt from, against "
+        f"{1 - USUAL:.0%} of other patients of the hospital it learnt from. Its findings and probabilities may be off "
+        "here: evaluate it on labelled images of this site, and calibrate it on such images if that was not done."
     )
 
 

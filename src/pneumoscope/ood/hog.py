@@ -1,4 +1,4 @@
-"""A film as a few numbers: which way its edges run, place by place, and where it is bright."""
+"""An image as a few numbers: which way its edges run, place by place, and where it is bright."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SIDE, CELLS, DIRECTIONS, SPOTS = 64, 8, 12, 16
 side."""
 
 LENGTH = CELLS**2 * (DIRECTIONS + 1) + SPOTS**2
-"""How many numbers describe a film."""
+"""How many numbers describe an image."""
 
 
-def describe(film: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Describe a film by its outlines, whatever its exposure, contrast and size.
+def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Describe an image by its outlines, whatever its exposure, contrast and size.
 
     Histograms of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human Detection"),
     each cell against the 3 x 3 cells around it and capped; how strong the edges of each cell are, as a logarithm; and
-    the film in `SPOTS` x `SPOTS` spots. Directions go all the way round, so that an inverted film has other ones.
+    the image in `SPOTS` x `SPOTS` spots. Directions go all the way round, so that an inverted image has other ones.
 
     Args:
-        film: (H, W), of any range.
+        image: (H, W), of any range.
 
     Returns:
         (`LENGTH`,).
@@ -33,7 +33,7 @@ def describe(film: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         >>> describe(np.eye(32)).shape
         (1088,)
     """
-    small = Image.fromarray(np.asarray(film, dtype=np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
+    small = Image.fromarray(np.asarray(image, dtype=np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
     pixels = np.asarray(small)
     pixels = (pixels - pixels.mean()) / (pixels.std() + np.float32(0.01))
     down, across = np.gradient(pixels)

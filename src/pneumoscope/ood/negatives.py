@@ -1,4 +1,4 @@
-"""Pictures that are no chest radiographs, drawn or made of films, to be learnt from."""
+"""Images that are no chest radiographs, drawn or made of images, to be learnt from."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image
 from pneumoscope.ood import synthetic
 from pneumoscope.ood.synthetic import Pixels
 
-Films = NDArray[np.floating[Any]]
+Images = NDArray[np.floating[Any]]
 
 _GROUNDS = ("page", "chart", "photograph", "gradient", "noise", "shapes")
 
 
-def draw(kind: str, rng: np.random.Generator, size: int, films: Films) -> NDArray[np.float32]:
-    """Draw one picture that is no chest radiograph.
+def draw(kind: str, rng: np.random.Generator, size: int, images: Images) -> NDArray[np.float32]:
+    """Draw one image that is no chest radiograph.
 
     Args:
         kind: one of `KINDS`.
         rng: what is random comes from here.
-        size: the side of the square picture, in pixels, at least 16.
-        films: (N, S, S) in [0, 1]; those of `OF_FILMS` are made of them.
+        size: the side of the square image, in pixels, at least 16.
+        images: (N, S, S) in [0, 1]; those of `OF_IMAGES` are made of them.
 
     Returns:
         (size, size) in [0, 1]; contrast and brightness are random, and a part of them is inverted.
@@ -36,97 +36,97 @@ def draw(kind: str, rng: np.random.Generator, size: int, films: Films) -> NDArra
         >>> draw("shapes", np.random.default_rng(0), 32, np.zeros((1, 32, 32))).shape
         (32, 32)
     """
-    picture = OF_FILMS[kind](rng, size, films) if kind in OF_FILMS else synthetic.KINDS[kind](rng, size)
-    picture = np.clip(np.nan_to_num(picture), 0.0, 1.0)
-    # A chest is even on both sides, and so are some of these; a half film would become a whole one.
-    if rng.random() < 0.2 and kind not in OF_FILMS:
-        picture = np.maximum(picture, picture[:, ::-1]) if rng.random() < 0.5 else (picture + picture[:, ::-1]) / 2
+    image = OF_IMAGES[kind](rng, size, images) if kind in OF_IMAGES else synthetic.KINDS[kind](rng, size)
+    image = np.clip(np.nan_to_num(image), 0.0, 1.0)
+    # A chest is even on both sides, and so are some of these; a half image would become a whole one.
+    if rng.random() < 0.2 and kind not in OF_IMAGES:
+        image = np.maximum(image, image[:, ::-1]) if rng.random() < 0.5 else (image + image[:, ::-1]) / 2
     if rng.random() < 0.3:
-        picture = 1.0 - picture
+        image = 1.0 - image
     low, high = np.sort(rng.uniform(0.0, 1.0, 2)) if rng.random() < 0.3 else (0.0, 1.0)
-    return np.asarray(low + (high - low) * picture ** np.exp(rng.uniform(-0.7, 0.7)), dtype=np.float32)
+    return np.asarray(low + (high - low) * image ** np.exp(rng.uniform(-0.7, 0.7)), dtype=np.float32)
 
 
-def _one_of(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    film = films[rng.integers(len(films))].astype(np.float32)
-    return np.asarray(Image.fromarray(film).resize((size, size), Image.Resampling.BILINEAR))
+def _one_of(rng: np.random.Generator, size: int, images: Images) -> Pixels:
+    image = images[rng.integers(len(images))].astype(np.float32)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _shuffled(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    """A film cut into a grid of tiles, which change places; some also turn."""
-    film, n = _one_of(rng, size, films), int(rng.integers(2, 9))
+def _shuffled(rng: np.random.Generator, size: int, images: Images) -> Pixels:
+    """An image cut into a grid of tiles, which change places; some also turn."""
+    image, n = _one_of(rng, size, images), int(rng.integers(2, 9))
     edges = np.linspace(0, size, n + 1).astype(int)
     order = rng.permutation(n * n)
     while n == 2 and (order.reshape(2, 2) == np.arange(4).reshape(2, 2)).sum() > 1:
-        order = rng.permutation(4)  # a film with two of its quarters swapped still shows half a chest
-    picture, turned = np.zeros_like(film), rng.random() < 0.3
+        order = rng.permutation(4)  # an image with two of its quarters swapped still shows half a chest
+    shuffled, turned = np.zeros_like(image), rng.random() < 0.3
     for place, tile in enumerate(order):
         (r, c), (i, j) = divmod(place, n), divmod(int(tile), n)
-        piece = film[edges[i] : edges[i + 1], edges[j] : edges[j + 1]]
+        piece = image[edges[i] : edges[i + 1], edges[j] : edges[j + 1]]
         piece = np.rot90(piece, int(rng.integers(4))) if turned else piece
         shape = edges[c + 1] - edges[c], edges[r + 1] - edges[r]
-        picture[edges[r] : edges[r + 1], edges[c] : edges[c + 1]] = np.asarray(
+        shuffled[edges[r] : edges[r + 1], edges[c] : edges[c + 1]] = np.asarray(
             Image.fromarray(piece.copy()).resize(shape)
         )
-    return picture
+    return shuffled
 
 
-def _piece(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    """A small piece of a film: a ninth of it at most, of any place."""
-    film = _one_of(rng, size, films)
+def _piece(rng: np.random.Generator, size: int, images: Images) -> Pixels:
+    """A small piece of an image: a ninth of it at most, of any place."""
+    image = _one_of(rng, size, images)
     height, width = (max(4, int(size * share)) for share in rng.uniform(0.08, 0.33, 2))
     top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
-    piece = np.rot90(film[top : top + height, left : left + width], int(rng.integers(4))).copy()
+    piece = np.rot90(image[top : top + height, left : left + width], int(rng.integers(4))).copy()
     return np.asarray(Image.fromarray(piece).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _part(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    """A film cut off: its upper, lower, left or right half at most, or a piece of that."""
-    film = _one_of(rng, size, films)
+def _part(rng: np.random.Generator, size: int, images: Images) -> Pixels:
+    """An image cut off: its upper, lower, left or right half at most, or a piece of that."""
+    image = _one_of(rng, size, images)
     shares = rng.uniform(0.2, 0.5), rng.uniform(0.4, 1.0)
     height, width = (int(size * share) for share in (shares if rng.random() < 0.5 else shares[::-1]))
     top, left = (rng.choice((0, size - side)) for side in (height, width))
-    piece = film[top : top + height, left : left + width].copy()
+    piece = image[top : top + height, left : left + width].copy()
     return np.asarray(Image.fromarray(piece).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _blurred(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    """A film so blurred, or of so few pixels, that no lung is to be seen."""
+def _blurred(rng: np.random.Generator, size: int, images: Images) -> Pixels:
+    """An image so blurred, or of so few pixels, that no lung is to be seen."""
     from scipy.ndimage import gaussian_filter
 
-    film = _one_of(rng, size, films)
+    image = _one_of(rng, size, images)
     if rng.random() < 0.5:
-        return np.asarray(gaussian_filter(film, size * rng.uniform(0.05, 0.2)))
+        return np.asarray(gaussian_filter(image, size * rng.uniform(0.05, 0.2)))
     few = rng.integers(3, 12, 2).tolist()
-    tiny = Image.fromarray(film).resize(few, Image.Resampling.BOX)
+    tiny = Image.fromarray(image).resize(few, Image.Resampling.BOX)
     return np.asarray(tiny.resize((size, size), Image.Resampling(int(rng.integers(4)))))
 
 
-def _framed(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    """A film on a page, a table or a screen that is half as wide and high again, or more, and not even."""
+def _framed(rng: np.random.Generator, size: int, images: Images) -> Pixels:
+    """An image on a page, a table or a screen that is half as wide and high again, or more, and not even."""
     ground = 0.7 * synthetic.KINDS[rng.choice(_GROUNDS)](rng, size) + 0.3 * synthetic.KINDS["noise"](rng, size)
     height, width = (int(size * share) for share in rng.uniform(0.25, 0.65, 2))
     top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
-    film = Image.fromarray(_one_of(rng, size, films)).resize((width, height), Image.Resampling.BILINEAR)
-    ground[top : top + height, left : left + width] = np.asarray(film)
+    image = Image.fromarray(_one_of(rng, size, images)).resize((width, height), Image.Resampling.BILINEAR)
+    ground[top : top + height, left : left + width] = np.asarray(image)
     return ground
 
 
-def _scrambled(rng: np.random.Generator, size: int, films: Films) -> Pixels:
-    """A film's frequencies, each as strong as it was, in other places: its shades and grain without its picture."""
-    film = _one_of(rng, size, films)
-    phases = np.exp(1j * np.angle(np.fft.rfft2(rng.normal(size=film.shape))))
-    return synthetic.stretched(np.fft.irfft2(np.abs(np.fft.rfft2(film - film.mean())) * phases, s=film.shape))
+def _scrambled(rng: np.random.Generator, size: int, images: Images) -> Pixels:
+    """An image's frequencies, each as strong as it was, in other places: its shades and grain without its image."""
+    image = _one_of(rng, size, images)
+    phases = np.exp(1j * np.angle(np.fft.rfft2(rng.normal(size=image.shape))))
+    return synthetic.stretched(np.fft.irfft2(np.abs(np.fft.rfft2(image - image.mean())) * phases, s=image.shape))
 
 
-OF_FILMS: dict[str, Callable[[np.random.Generator, int, Films], Pixels]] = {
-    "shuffled film": _shuffled,
-    "piece of a film": _piece,
-    "part of a film": _part,
-    "blurred film": _blurred,
-    "framed film": _framed,
-    "scrambled film": _scrambled,
+OF_IMAGES: dict[str, Callable[[np.random.Generator, int, Images], Pixels]] = {
+    "shuffled image": _shuffled,
+    "piece of an image": _piece,
+    "part of an image": _part,
+    "blurred image": _blurred,
+    "framed image": _framed,
+    "scrambled image": _scrambled,
 }
 
-KINDS = (*synthetic.KINDS, *OF_FILMS)
-"""Kinds of pictures that are no chest radiographs."""
+KINDS = (*synthetic.KINDS, *OF_IMAGES)
+"""Kinds of images that are no chest radiographs."""

@@ -1,4 +1,4 @@
-"""Pictures of anything but a chest: drawn at random, or pieces of three photographs and a slice of a head."""
+"""Images of anything but a chest: drawn at random, or pieces of three photographs and a slice of a head."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def stretched(values: NDArray[Any]) -> Pixels:
 
 def _noise(rng: np.random.Generator, size: int) -> Pixels:
     """Noise of any grain, from white to clouds; some of it cut into patches."""
-    picture = _field(rng, size, rng.uniform(0.0, 2.5))
-    return np.round(picture * (levels := rng.integers(1, 6))) / levels if rng.random() < 0.3 else picture
+    image = _field(rng, size, rng.uniform(0.0, 2.5))
+    return np.round(image * (levels := rng.integers(1, 6))) / levels if rng.random() < 0.3 else image
 
 
 def _gradient(rng: np.random.Generator, size: int) -> Pixels:
-    """A nearly blank picture: a slow slope or a spot of light, and a little noise; some of it in a plain frame."""
+    """A nearly blank image: a slow slope or a spot of light, and a little noise; some of it in a plain frame."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     angle, (cx, cy) = rng.uniform(0, 2 * np.pi), rng.uniform(-1, 1, 2)
     slope = np.cos(angle) * x + np.sin(angle) * y
     spot = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / rng.uniform(0.1, 4.0))
-    picture = rng.uniform() + rng.uniform(0, 0.6) * (slope if rng.random() < 0.5 else spot)
+    image = rng.uniform() + rng.uniform(0, 0.6) * (slope if rng.random() < 0.5 else spot)
     if rng.random() < 0.3:
         frame = Image.fromarray(np.zeros((size, size), dtype=np.float32))
         box = (rng.uniform((0.0, 0.0, 0.75, 0.75), (0.25, 0.25, 1.0, 1.0)) * size).tolist()
         corners = rng.random(4) < 0.5
         ImageDraw.Draw(frame).rounded_rectangle(box, size * rng.uniform(0, 0.2), fill=1.0, corners=tuple(corners))
-        picture = np.where(np.asarray(frame) > 0, picture * (rng.random() < 0.5) + rng.random(), rng.random())
-    return np.asarray(picture + rng.uniform(0, 0.05) * rng.normal(size=(size, size)), dtype=np.float32)
+        image = np.where(np.asarray(frame) > 0, image * (rng.random() < 0.5) + rng.random(), rng.random())
+    return np.asarray(image + rng.uniform(0, 0.05) * rng.normal(size=(size, size)), dtype=np.float32)
 
 
 def _waves(rng: np.random.Generator, size: int) -> Pixels:
@@ -58,15 +58,15 @@ def _waves(rng: np.random.Generator, size: int) -> Pixels:
     a, b, c = rng.uniform(0, 2 * np.pi), rng.uniform(2, 40), rng.uniform(2, 40)
     u, v = np.cos(a) * x + np.sin(a) * y, np.cos(a) * y - np.sin(a) * x
     forms = (np.sin(b * u), np.sin(b * u) * np.sin(c * v), np.sin(b * np.hypot(x, y)), np.sin(b * u + 3 * np.sin(v)))
-    picture = forms[rng.integers(len(forms))]
-    return stretched(np.sign(picture) if rng.random() < 0.4 else picture + 0.3 * rng.random() * _field(rng, size, 1.0))
+    image = forms[rng.integers(len(forms))]
+    return stretched(np.sign(image) if rng.random() < 0.4 else image + 0.3 * rng.random() * _field(rng, size, 1.0))
 
 
 def _shapes(rng: np.random.Generator, size: int) -> Pixels:
     """A drawing: filled and outlined shapes and lines; few and large, or many; some shaded."""
     ground = rng.random() if rng.random() < 0.5 else 1.0
-    picture = Image.fromarray(np.full((2 * size, 2 * size), ground, dtype=np.float32))
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.full((2 * size, 2 * size), ground, dtype=np.float32))
+    pen = ImageDraw.Draw(image)
     n, largest = (rng.integers(1, 8), 1.0) if rng.random() < 0.5 else (rng.integers(8, 40), rng.uniform(0.1, 0.8))
     for _ in range(n):
         middle, reach = rng.normal(size, 0.4 * size, 2), size * rng.uniform(0.02, largest, 2)
@@ -83,7 +83,7 @@ def _shapes(rng: np.random.Generator, size: int) -> Pixels:
             pen.polygon(points, fill=fill, outline=shade, width=width)
         else:
             pen.line(points, fill=shade, width=width, joint="curve")
-    drawn = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    drawn = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     return drawn * (0.4 + 0.6 * _gradient(rng, size)) if rng.random() < 0.4 else drawn
 
 
@@ -97,16 +97,16 @@ def _signs() -> ImageFont.FreeTypeFont:
 
 def _icon(rng: np.random.Generator, size: int) -> Pixels:
     """One sign, or a few, large on a plain ground, as in clip art: figures, tools, plants, letters."""
-    picture = Image.fromarray(np.ones((160, 160), dtype=np.float32))
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.ones((160, 160), dtype=np.float32))
+    pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(1, 4)):
         sign = chr(rng.choice((rng.integers(0x2600, 0x26FF), rng.integers(0x2701, 0x27BF), rng.integers(0x41, 0x5A))))
         width = int(rng.integers(4))
         pen.text(tuple(rng.normal(70, 12, 2)), sign, rng.uniform(0, 0.8), _signs(), "mm", stroke_width=width)
     inner = rng.uniform(10, 60, 2)
     box = (*inner, *(inner + rng.uniform(50, 110, 2)))
-    picture = picture.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR, fillcolor=1)
-    drawn = np.asarray(picture)
+    image = image.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR, fillcolor=1)
+    drawn = np.asarray(image)
     return drawn * (0.4 + 0.6 * _gradient(rng, size)) if rng.random() < 0.3 else drawn
 
 
@@ -116,9 +116,9 @@ def _letters(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _page(rng: np.random.Generator, size: int) -> Pixels:
-    """A document: lines of letters, some under a headline, some with a ruled table or a picture among them."""
-    picture = Image.fromarray(np.ones((2 * size, 2 * size), dtype=np.float32))
-    pen = ImageDraw.Draw(picture)
+    """A document: lines of letters, some under a headline, some with a ruled table or an image among them."""
+    image = Image.fromarray(np.ones((2 * size, 2 * size), dtype=np.float32))
+    pen = ImageDraw.Draw(image)
     letters = list(string.ascii_letters + string.digits + "    .,")
     height = size * rng.uniform(0.03, 0.3)
     font = _letters(max(6, round(height)))
@@ -131,8 +131,8 @@ def _page(rng: np.random.Generator, size: int) -> Pixels:
     if rng.random() < 0.3:
         corner = rng.integers(0, size, 2)
         inset = Image.fromarray(_photograph(rng, size))
-        picture.paste(inset, (int(corner[0]), int(corner[1])))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+        image.paste(inset, (int(corner[0]), int(corner[1])))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _chart(rng: np.random.Generator, size: int) -> Pixels:
@@ -140,8 +140,8 @@ def _chart(rng: np.random.Generator, size: int) -> Pixels:
     side = 2 * size
     ground = 0.5 * rng.random() ** 3 if rng.random() < 0.5 else 1.0
     ink = rng.uniform(0.0, 0.4) if ground == 1.0 else rng.uniform(0.6, 1.0)
-    picture = Image.fromarray(np.full((side, side), ground, dtype=np.float32))
-    pen, font = ImageDraw.Draw(picture), _letters(max(6, side // int(rng.integers(16, 40))))
+    image = Image.fromarray(np.full((side, side), ground, dtype=np.float32))
+    pen, font = ImageDraw.Draw(image), _letters(max(6, side // int(rng.integers(16, 40))))
     left, top, right, bottom = side * (rng.uniform(0.02, 0.25, 4) * (1, 1, -1, -1) + (0, 0, 1, 1))
     box = (left, top, right, bottom)
     if rng.random() < 0.5:
@@ -151,7 +151,7 @@ def _chart(rng: np.random.Generator, size: int) -> Pixels:
         pen.line((left, y, right, y), 0.7 * ground + 0.3 * ink, 2)
         pen.line((x, top, x, bottom), 0.7 * ground + 0.3 * ink, 2)
     contents = (_curves, _bars, _points, _slices, _shades)
-    contents[rng.integers(len(contents))](rng, picture, box, ink)
+    contents[rng.integers(len(contents))](rng, image, box, ink)
     if rng.random() < 0.7:
         pen.line((left, top, left, bottom, right, bottom), ink, 3)
         for share in np.linspace(0, 1, int(rng.integers(3, 9))):
@@ -159,22 +159,22 @@ def _chart(rng: np.random.Generator, size: int) -> Pixels:
             pen.text((left + share * (right - left), bottom + side / 30), f"{share:.1f}", ink, font, "mt")
     if rng.random() < 0.5:
         pen.text((side / 2, top / 2), "".join(rng.choice(list(string.ascii_letters), 12)), ink, font, "mm")
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _curves(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) -> None:
+def _curves(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) -> None:
     left, top, right, bottom = box
     across = np.linspace(left, right, 60)
     for _ in range(rng.integers(1, 6)):
         wave = np.sin(np.linspace(0, rng.uniform(2, 40), 60))
         down = bottom + (top - bottom) * stretched(wave if rng.random() < 0.5 else np.cumsum(rng.normal(size=60)))
         shade, width = rng.choice((ink, rng.random())), int(rng.integers(1, 8))
-        ImageDraw.Draw(picture).line(list(zip(across, down, strict=True)), shade, width)
+        ImageDraw.Draw(image).line(list(zip(across, down, strict=True)), shade, width)
 
 
-def _bars(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) -> None:
+def _bars(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) -> None:
     """Of any heights, or as a histogram's; some with whiskers instead."""
-    pen, n = ImageDraw.Draw(picture), int(rng.integers(2, 24))
+    pen, n = ImageDraw.Draw(image), int(rng.integers(2, 24))
     left, top, right, bottom = box
     heights, half = rng.random(n), (right - left) / n * rng.uniform(0.2, 0.5)
     if rng.random() < 0.5:
@@ -189,27 +189,27 @@ def _bars(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) 
             pen.rectangle((x - half, y, x + half, bottom), fill=ink)
 
 
-def _points(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) -> None:
-    pen, reach = ImageDraw.Draw(picture), picture.width * rng.uniform(0.003, 0.02)
+def _points(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) -> None:
+    pen, reach = ImageDraw.Draw(image), image.width * rng.uniform(0.003, 0.02)
     middle, spread = np.add(box[:2], box[2:]) / 2, np.subtract(box[2:], box[:2]) * rng.uniform(0.05, 0.2)
     for dot in rng.normal(middle, spread, (int(rng.integers(20, 200)), 2)):
         pen.ellipse((*(dot - reach), *(dot + reach)), fill=ink)
 
 
-def _slices(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) -> None:
+def _slices(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) -> None:
     ends = np.cumsum(rng.dirichlet(np.ones(int(rng.integers(2, 16))))) * 360
     for start, end in zip([0.0, *ends[:-1]], ends, strict=True):
-        ImageDraw.Draw(picture).pieslice(box, start, end, fill=rng.random(), outline=ink)
+        ImageDraw.Draw(image).pieslice(box, start, end, fill=rng.random(), outline=ink)
 
 
-def _shades(rng: np.random.Generator, picture: Image.Image, box: Box, ink: float) -> None:
+def _shades(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) -> None:
     """A field of cells, smooth shades or contours."""
     field = _field(rng, int(rng.integers(8, 64)), rng.uniform(0.5, 3.0))
     field = np.round(field * (levels := rng.integers(2, 12))) / levels if rng.random() < 0.5 else field
     left, top, right, bottom = (round(side) for side in box)
     how = Image.Resampling.NEAREST if rng.random() < 0.5 else Image.Resampling.BICUBIC
-    picture.paste(Image.fromarray(field).resize((right - left, bottom - top), how), (left, top))
-    ImageDraw.Draw(picture).rectangle(box, outline=ink, width=2)
+    image.paste(Image.fromarray(field).resize((right - left, bottom - top), how), (left, top))
+    ImageDraw.Draw(image).rectangle(box, outline=ink, width=2)
 
 
 def _ellipses(rng: np.random.Generator, size: int, parts: int, reach: float) -> tuple[Pixels, NDArray[np.bool_]]:
@@ -223,14 +223,14 @@ def _ellipses(rng: np.random.Generator, size: int, parts: int, reach: float) -> 
 
     sides = reach * rng.uniform(0.6, 1.0, 2)
     body = (x / sides[0]) ** 2 + (y / sides[1]) ** 2 < 1
-    picture = np.where(body, rng.uniform(0.2, 0.9), 0.0)
+    image = np.where(body, rng.uniform(0.2, 0.9), 0.0)
     if rng.random() < 0.7:  # a rim, as skull or skin make it
         within = sides * rng.uniform(0.8, 0.97)
-        picture[body & ~((x / within[0]) ** 2 + (y / within[1]) ** 2 < 1)] = rng.random() ** 0.5
+        image[body & ~((x / within[0]) ** 2 + (y / within[1]) ** 2 < 1)] = rng.random() ** 0.5
     for _ in range(parts):
         part = inside(*rng.uniform(-0.6, 0.6, 2) * reach, *rng.uniform(0.03, 0.5, 2) * reach)
-        picture[part & body] = rng.random()
-    return picture.astype(np.float32), body
+        image[part & body] = rng.random()
+    return image.astype(np.float32), body
 
 
 def _section(rng: np.random.Generator, size: int) -> Pixels:
@@ -242,9 +242,9 @@ def _section(rng: np.random.Generator, size: int) -> Pixels:
         return _piece_of(_samples()[-1], rng, size, -0.8)
     from scipy.ndimage import gaussian_filter
 
-    picture, body = _ellipses(rng, size, int(rng.integers(1, 25)), rng.uniform(0.5, 1.05))
+    image, body = _ellipses(rng, size, int(rng.integers(1, 25)), rng.uniform(0.5, 1.05))
     texture = rng.uniform(0, 0.4) * (_field(rng, size, rng.uniform(0.5, 2.0)) - 0.5)
-    return np.asarray(gaussian_filter(picture + body * texture, rng.uniform(0.2, 2.0) * size / 128), dtype=np.float32)
+    return np.asarray(gaussian_filter(image + body * texture, rng.uniform(0.2, 2.0) * size / 128), dtype=np.float32)
 
 
 def _fan(rng: np.random.Generator, size: int) -> Pixels:
@@ -257,19 +257,19 @@ def _fan(rng: np.random.Generator, size: int) -> Pixels:
         window = (np.abs(x) < rng.uniform(0.2, 0.5)) & (y > 0.05) & (y < rng.uniform(0.6, 1.0))
     tissue = _ellipses(rng, size, int(rng.integers(3, 20)), 2.0)[0] + _field(rng, size, 1.5)
     speckle = rng.rayleigh(size=(size, size)) if rng.random() < 0.5 else 2 * _field(rng, size, rng.uniform(0, 1))
-    picture = Image.fromarray((window * np.clip(0.5 * tissue * speckle, 0, 1)).astype(np.float32))
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray((window * np.clip(0.5 * tissue * speckle, 0, 1)).astype(np.float32))
+    pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(0, 6)):
         word = "".join(rng.choice(list(string.ascii_uppercase + string.digits), 8))
         pen.text(tuple(rng.uniform(0, 0.9, 2) * size), word, 1.0, _letters(max(6, round(size / 20))))
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def _limb(rng: np.random.Generator, size: int) -> Pixels:
-    """Long bones, fingers or a joint on a dark film: bright shafts with thick rims in soft tissue."""
+    """Long bones, fingers or a joint on a dark image: bright shafts with thick rims in soft tissue."""
     from scipy.ndimage import gaussian_filter
 
-    picture = np.full((size, size), rng.uniform(0, 0.15))
+    image = np.full((size, size), rng.uniform(0, 0.15))
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     lean, n = rng.normal(0, 0.5), int(rng.integers(1, 7))
     for i in range(n):
@@ -279,11 +279,11 @@ def _limb(rng: np.random.Generator, size: int) -> Pixels:
         joint = np.exp(-((np.abs(np.sin(rng.uniform(1, 4) * v + rng.uniform(0, 3))) / 0.3) ** 2))
         bone = rng.uniform(0.1, 0.35) / n * (1 + 0.6 * joint)
         soft = np.abs(u) < bone * rng.uniform(1.6, 3.5)
-        picture = np.maximum(picture, rng.uniform(0.25, 0.45) * soft)
+        image = np.maximum(image, rng.uniform(0.25, 0.45) * soft)
         shaft = np.where(np.abs(u) > 0.6 * bone, rng.uniform(0.8, 1.0), rng.uniform(0.5, 0.8))
-        picture = np.where((np.abs(u) < bone) & (np.abs(v) < rng.uniform(0.7, 2)), shaft, picture)
-    picture = picture + 0.15 * (_field(rng, size, 1.0) - 0.5)
-    blurred = gaussian_filter(picture, size * rng.uniform(0.003, 0.015))
+        image = np.where((np.abs(u) < bone) & (np.abs(v) < rng.uniform(0.7, 2)), shaft, image)
+    image = image + 0.15 * (_field(rng, size, 1.0) - 0.5)
+    blurred = gaussian_filter(image, size * rng.uniform(0.003, 0.015))
     return np.asarray(np.rot90(blurred, int(rng.integers(4))))
 
 
@@ -297,8 +297,8 @@ def _samples() -> tuple[Pixels, ...]:
     with gzip.open(folder / "s1045.ima.gz") as file:
         head = np.frombuffer(file.read(), dtype="<u2").reshape(256, 256, 1)
     portrait = np.asarray(Image.open(folder / "grace_hopper.jpg"))
-    pictures = (*load_sample_images().images, portrait)
-    return (*(picture.astype(np.float32) / 255 for picture in pictures), stretched(head))
+    images = (*load_sample_images().images, portrait)
+    return (*(image.astype(np.float32) / 255 for image in images), stretched(head))
 
 
 def _photograph(rng: np.random.Generator, size: int) -> Pixels:
@@ -306,10 +306,10 @@ def _photograph(rng: np.random.Generator, size: int) -> Pixels:
     return _piece_of(_samples()[rng.integers(3)], rng, size, -2.5)
 
 
-def _piece_of(picture: Pixels, rng: np.random.Generator, size: int, smallest: float) -> Pixels:
-    """Cut a piece, its sides at least `exp(smallest)` of the picture's, in one colour or gray, turned and mirrored."""
-    weights = rng.dirichlet(np.full(picture.shape[-1], 0.5)).astype(np.float32)
-    gray = picture @ weights
+def _piece_of(image: Pixels, rng: np.random.Generator, size: int, smallest: float) -> Pixels:
+    """Cut a piece, its sides at least `exp(smallest)` of the image's, in one colour or gray, turned and mirrored."""
+    weights = rng.dirichlet(np.full(image.shape[-1], 0.5)).astype(np.float32)
+    gray = image @ weights
     height, width = (int(side * np.exp(rng.uniform(smallest, 0.0))) for side in gray.shape)
     top, left = (rng.integers(0, side - part + 1) for side, part in zip(gray.shape, (height, width), strict=True))
     piece = np.rot90(gray[top : top + height, left : left + width], int(rng.integers(4)))[:, :: rng.choice((-1, 1))]
@@ -317,7 +317,7 @@ def _piece_of(picture: Pixels, rng: np.random.Generator, size: int, smallest: fl
 
 
 def _collage(rng: np.random.Generator, size: int) -> Pixels:
-    """Two other kinds in one picture: side by side, or one seen through the other."""
+    """Two other kinds in one image: side by side, or one seen through the other."""
     names = [name for name in KINDS if name != "collage"]
     one, other = (KINDS[rng.choice(names)](rng, size) for _ in range(2))
     share = rng.uniform(0.2, 0.8)
@@ -341,4 +341,4 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Pixels]] = {
     "photograph": _photograph,
     "collage": _collage,
 }
-"""What draws a picture (size, size), by the name of what it shows."""
+"""What draws an image (size, size), by the name of what it shows."""

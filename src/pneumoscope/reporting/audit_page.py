@@ -16,7 +16,7 @@ from PIL import Image
 from pneumoscope.atomic import write_text
 from pneumoscope.auditing import duplicates, issues, shortcuts
 from pneumoscope.auditing.result import Audit, Group
-from pneumoscope.data.layouts import LABELS, Film
+from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging import radiograph
 from pneumoscope.metrics import metrics
@@ -29,8 +29,8 @@ THUMBNAIL = 220
 GROUPS_SHOWN = 12
 """Groups of copies of each kind that are shown; `audit.json` names them all."""
 
-FILMS_SHOWN = 4
-"""Films of a group that are shown."""
+IMAGES_SHOWN = 4
+"""Images of a group that are shown."""
 
 ROWS_SHOWN = 100
 """Rows of the tables of files and of patients."""
@@ -40,18 +40,18 @@ _COLOURS = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
 
 @dataclass(frozen=True)
 class Shown:
-    """A film ready to be shown; `picture` is a `data:` address, None where it can no longer be read."""
+    """An image ready to be shown; `image` is a `data:` address, None where it can no longer be read."""
 
     name: str
     truth: str
     split: str | None
-    picture: str | None
+    image: str | None
 
 
 def write(audit: Audit, out: str | os.PathLike[str]) -> Path:
     """Write `audit.json` and `audit.html` into a folder, each in one step.
 
-    The page holds everything it shows and asks no other host for anything. It names films from the folder on that they
+    The page holds everything it shows and asks no other host for anything. It names images from the folder on that they
     all lie in, and patients not at all.
 
     Args:
@@ -75,7 +75,7 @@ def write(audit: Audit, out: str | os.PathLike[str]) -> Path:
 
 
 def show(audit: Audit) -> None:
-    """Print the films of each class and split, and what is wrong with them, the worst first, on standard output.
+    """Print the images of each class and split, and what is wrong with them, the worst first, on standard output.
 
     Example:
         >>> show(audit.audit(layouts.load("chest_xray")))  # doctest: +SKIP
@@ -84,15 +84,15 @@ def show(audit: Audit) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("films", *LABELS, "unreadable", "share of pneumonias (95 % interval)")
+    table = Table("images", *LABELS, "unreadable", "share of pneumonias (95 % interval)")
     for split in audit.splits:
         parts = [audit.part(split, label) for label in (0, 1)]
-        counts = [f"{part.films:,}" for part in parts]
+        counts = [f"{part.images:,}" for part in parts]
         table.add_row(split or "all", *counts, f"{sum(part.unreadable for part in parts):,}", str(audit.share(split)))
     console = Console()
     console.print(table)
     if not audit.faults:
-        console.print(f"No fault found in {len(audit.films):,} films.")
+        console.print(f"No fault found in {len(audit.samples):,} images.")
         return
     listed = Table.grid(padding=(0, 2))
     for fault in audit.faults:
@@ -112,8 +112,8 @@ def render(audit: Audit) -> str:
     template = environment.from_string(
         files("pneumoscope.reporting").joinpath("templates/audit.html.j2").read_text(encoding="utf-8")
     )
-    name = _namer(audit.films)
-    varying = [s for s in audit.shortcuts if s.verdict not in ("constant", "one class only")]
+    name = _namer(audit.samples)
+    varying = [s for s in audit.shortcuts if s.grade not in ("constant", "one class only")]
     return template.render(
         audit=audit,
         faults=audit.faults,
@@ -123,7 +123,7 @@ def render(audit: Audit) -> str:
         kinds=[
             (
                 "identical",
-                "Identical pictures",
+                "Identical images",
                 "Equal to the pixel once decoded, whatever their names and formats.",
                 audit.identical,
                 _shown(audit.identical, name),
@@ -131,7 +131,7 @@ def render(audit: Audit) -> str:
             (
                 "near",
                 "Near-duplicates",
-                "Not equal, and yet one picture: re-encoded, resized, brightened, cropped, turned a little, padded or "
+                "Not equal, and yet one image: re-encoded, resized, brightened, cropped, turned a little, padded or "
                 f"mirrored. Their detail correlates by {duplicates.LIMIT} or more once one is laid over the other.",
                 audit.near,
                 _shown(audit.near, name),
@@ -141,51 +141,51 @@ def render(audit: Audit) -> str:
         rest=[s for s in audit.shortcuts if s not in varying],
         features=shortcuts.FEATURES,
         patients=[
-            ("Patients with films in several splits", audit.patients_across_splits),
-            ("Patients with films of both labels", audit.patients_across_labels),
+            ("Patients with images in several splits", audit.patients_across_splits),
+            ("Patients with images of both labels", audit.patients_across_labels),
         ],
-        known=sum(map(issues.patient_known, audit.films)),
+        known=sum(map(issues.patient_known, audit.samples)),
         limit=duplicates.LIMIT,
         side=duplicates.SIDE,
         strong=shortcuts.STRONG,
         weak=shortcuts.WEAK,
         rows=ROWS_SHOWN,
-        films_shown=FILMS_SHOWN,
+        images_shown=IMAGES_SHOWN,
     )
 
 
-def _namer(films: Sequence[Film]) -> Callable[[Film], str]:
-    """Give what names a film from the folder on that all lie in; one inside an archive by its place there."""
+def _namer(samples: Sequence[Sample]) -> Callable[[Sample], str]:
+    """Give what names an image from the folder on that all lie in; one inside an archive by its place there."""
     try:
-        root: Path | str = os.path.commonpath([film.path.parent for film in films])
+        root: Path | str = os.path.commonpath([sample.path.parent for sample in samples])
     except ValueError:  # some on another drive, or some absolute and some relative
         root = ""
 
-    def name(film: Film) -> str:
-        if film.pixels is not None:
-            return str(film.path).rpartition("#")[2]
-        return os.path.relpath(film.path, root) if root else str(film.path)
+    def name(sample: Sample) -> str:
+        if sample.pixels is not None:
+            return str(sample.path).rpartition("#")[2]
+        return os.path.relpath(sample.path, root) if root else str(sample.path)
 
     return name
 
 
-def _shown(groups: Sequence[Group], name: Callable[[Film], str]) -> list[tuple[Group, list[Shown]]]:
+def _shown(groups: Sequence[Group], name: Callable[[Sample], str]) -> list[tuple[Group, list[Shown]]]:
     """Choose the groups to be shown: the worst first, and of these the least alike, which a reader may doubt."""
     worst = sorted(groups, key=lambda group: ("labels" not in group.across, "splits" not in group.across, group.alike))
     return [
-        (group, [Shown(name(f), LABELS[f.label], f.split, _picture(f)) for f in group.films[:FILMS_SHOWN]])
+        (group, [Shown(name(f), LABELS[f.label], f.split, _image(f)) for f in group.samples[:IMAGES_SHOWN]])
         for group in worst[:GROUPS_SHOWN]
     ]
 
 
-def _picture(film: Film) -> str | None:
+def _image(sample: Sample) -> str | None:
     try:
-        pixels = radiograph.read(film.source).pixels
+        pixels = radiograph.read(sample.source).pixels
     except PneumoscopeError:
         return None
-    picture = Image.fromarray(np.uint8(np.round(255 * pixels)))
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    return evidence_map.data_address(picture)
+    image = Image.fromarray(np.uint8(np.round(255 * pixels)))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return evidence_map.data_address(image)
 
 
 def _percent(e: Estimate) -> str:

@@ -14,8 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pneumoscope.atomic import write_text
-from pneumoscope.data.layouts import LABELS, Film
-from pneumoscope.evaluation.evaluate import HEADLINE, Evaluation, worst_shift
+from pneumoscope.data.layouts import LABELS, Sample
+from pneumoscope.evaluation.evaluate import HEADLINE, Evaluation, worst_corruption
 from pneumoscope.evaluation.groups import Group
 from pneumoscope.imaging import radiograph
 from pneumoscope.inference.detector import Detector, Finding
@@ -30,27 +30,27 @@ THUMBNAIL = 360
 MEANINGS = {
     "auc": (
         "Area under the ROC curve",
-        "How often a pneumonia has a higher probability than a normal film, both drawn at random; chance is 0.5. "
+        "How often a pneumonia has a higher probability than a normal image, both drawn at random; chance is 0.5. "
         "It does not depend on the threshold.",
     ),
     "average_precision": (
         "Average precision",
-        "Precision averaged over all recalls; chance is the share of pneumonias among these films.",
+        "Precision averaged over all recalls; chance is the share of pneumonias among these images.",
     ),
-    "accuracy": ("Accuracy", "Share of right verdicts. It changes with the share of pneumonias."),
+    "accuracy": ("Accuracy", "Share of correct findings. It changes with the share of pneumonias."),
     "balanced_accuracy": (
         "Balanced accuracy",
         "Mean of sensitivity and specificity; chance is 0.5, whatever the share of pneumonias.",
     ),
-    "sensitivity": ("Sensitivity", "Of the films that show pneumonia, the share that is called so."),
-    "specificity": ("Specificity", "Of the normal films, the share that is called normal."),
+    "sensitivity": ("Sensitivity", "Of the images that show pneumonia, the share that is called so."),
+    "specificity": ("Specificity", "Of the normal images, the share that is called normal."),
     "ppv": (
         "Positive predictive value",
-        "Of the films called pneumonia, the share that shows it. It holds only where pneumonia is as common as here.",
+        "Of the images called pneumonia, the share that shows it. It holds only where pneumonia is as common as here.",
     ),
     "npv": (
         "Negative predictive value",
-        "Of the films called normal, the share that is. It holds only where pneumonia is as common as here.",
+        "Of the images called normal, the share that is. It holds only where pneumonia is as common as here.",
     ),
     "f1": ("F1", "Harmonic mean of sensitivity and positive predictive value."),
     "brier": (
@@ -67,20 +67,20 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Mistake:
-    """A film that was judged wrong, ready to be shown; the pictures are `data:` addresses, None if unreadable now."""
+    """A misclassified image, ready to be shown; image and map are `data:` addresses, None if unreadable now."""
 
     name: str
     truth: str
     finding: Finding
     subtype: str | None
-    picture: str | None
+    image: str | None
     evidence: str | None
 
 
 def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str]) -> Path:
     """Write `metrics.json` and `report.html` into a folder, each in one step.
 
-    The page holds everything it shows and asks no other host for anything. Films are named by their file names alone.
+    The page holds everything it shows and asks no other host for anything. Images are named by their file names alone.
 
     Args:
         evaluation: what `evaluate.evaluate` gave.
@@ -91,7 +91,7 @@ def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str
         The path of `report.html`.
 
     Example:
-        >>> write(evaluate(films, detector), detector, "evaluation")  # doctest: +SKIP
+        >>> write(evaluate(images, detector), detector, "evaluation")  # doctest: +SKIP
         PosixPath('evaluation/report.html')
     """
     out = Path(out)
@@ -115,14 +115,14 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
     )
     wrong = evaluation.performance.confusion["fp"] + evaluation.performance.confusion["fn"]
     mistakes, scale = _mistakes(evaluation, detector)
-    sure = [(film, f) for film, f in zip(evaluation.films, evaluation.findings, strict=True) if not f.uncertain]
-    right = sum(finding.finding == LABELS[film.label] for film, finding in sure)
+    sure = [(sample, f) for sample, f in zip(evaluation.samples, evaluation.findings, strict=True) if not f.uncertain]
+    right = sum(finding.finding == LABELS[sample.label] for sample, finding in sure)
     drawings = {
         "roc": figures.roc(evaluation),
         "precision_recall": figures.precision_recall(evaluation),
         "reliability": figures.reliability(evaluation),
         "histogram": figures.histogram(evaluation),
-        "stressed": figures.stressed(evaluation),
+        "corrupted": figures.corrupted(evaluation),
     }
     return template.render(
         evaluation=evaluation,
@@ -130,7 +130,7 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
         figures=evaluation.performance.figures,
         meanings=MEANINGS,
         drawings={name: svg and Markup(svg) for name, svg in drawings.items()},  # noqa: S704 - our own figures
-        patients=len({film.patient for film in evaluation.films}),
+        patients=len({sample.patient for sample in evaluation.samples}),
         uncertain=metrics.wilson(len(evaluation.findings) - len(sure), len(evaluation.findings)),
         sure=len(sure),
         right=metrics.wilson(right, len(sure)),
@@ -138,9 +138,9 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
         mistakes=mistakes,
         scale=scale,
         overlay=evidence_map,
-        worst={name: shift for name in HEADLINE if (shift := worst_shift(evaluation.stressed, name))},
+        worst={name: shift for name in HEADLINE if (shift := worst_corruption(evaluation.corrupted, name))},
         failures=[
-            (Path(finding.path).name or "a picture in the archive", finding.error) for finding in evaluation.failures
+            (Path(finding.path).name or "an image in the archive", finding.error) for finding in evaluation.failures
         ],
         card=evaluation.card,
         held_out=_held_out(evaluation.card),
@@ -165,27 +165,27 @@ def _parts(evaluation: Evaluation) -> list[tuple[str, str, Group]]:
 def _mistakes(evaluation: Evaluation, detector: Detector) -> tuple[list[Mistake], float]:
     """Look again at the worst mistakes; give them with the scale that their evidence maps share."""
     wrong = evaluation.mistakes()
-    again = list(detector.examine((film.source for film, _ in wrong), evidence=True))
+    again = list(detector.examine((sample.source for sample, _ in wrong), evidence=True))
     maps = [finding.evidence for finding in again if finding.evidence is not None]
     scale = evidence_map.scale_of(np.stack(maps)) if maps else evidence_map.FULL_LOGIT
     return [_mistake(*pair, seen, scale) for pair, seen in zip(wrong, again, strict=True)], scale
 
 
-def _mistake(film: Film, finding: Finding, again: Finding, scale: float) -> Mistake:
-    picture = evidence = None
+def _mistake(sample: Sample, finding: Finding, again: Finding, scale: float) -> Mistake:
+    image = evidence = None
     if again.evidence is not None:
-        pixels = radiograph.read(film.source).pixels
+        pixels = radiograph.read(sample.source).pixels
         plain, tinted = (
             evidence_map.draw(pixels, cells, scale=scale, max_side=THUMBNAIL, legend=False)
             for cells in (np.zeros_like(again.evidence), again.evidence)
         )
-        picture, evidence = evidence_map.data_address(plain), evidence_map.data_address(tinted)
-    return Mistake(_name(film), LABELS[film.label], finding, film.subtype, picture, evidence)
+        image, evidence = evidence_map.data_address(plain), evidence_map.data_address(tinted)
+    return Mistake(_name(sample), LABELS[sample.label], finding, sample.subtype, image, evidence)
 
 
-def _name(film: Film) -> str:
-    """Name a film without its folders; one inside an archive by its place there."""
-    return film.path.name if film.pixels is None else str(film.path).rpartition("#")[2]
+def _name(sample: Sample) -> str:
+    """Name an image without its folders; one inside an archive by its place there."""
+    return sample.path.name if sample.pixels is None else str(sample.path).rpartition("#")[2]
 
 
 def _held_out(card: Card) -> dict[str, Estimate]:

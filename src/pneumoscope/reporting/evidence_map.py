@@ -1,4 +1,4 @@
-"""A film with its evidence laid over it: which places spoke for pneumonia, which against, and how loudly."""
+"""An image with its evidence laid over it: which places spoke for pneumonia, which against, and how loudly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOWARDS_NORMAL = (15, 148, 250)
 sign stands out for its brightness."""
 
 MAX_ALPHA = 0.6
-"""The strongest contribution still lets the film through."""
+"""The strongest contribution still lets the image through."""
 
 FULL_LOGIT = 4.0
 """An evidence that amounts to less in all, everywhere, never gets the full colour: see `scale_of`."""
@@ -39,12 +39,12 @@ _INK, _PALE, _PAPER = (240, 240, 240), (168, 168, 168), (18, 18, 18)
 def scale_of(evidence: ArrayLike) -> float:
     """Choose the contribution that gets the full colour.
 
-    The largest one in the map, but no less than an even share of `FULL_LOGIT`, which moves even odds to 98 %: a film
+    The largest one in the map, but no less than an even share of `FULL_LOGIT`, which moves even odds to 98 %: an image
     on which nothing speaks for either class stays pale, instead of having its noise blown up.
 
     Args:
-        evidence: (h, w), what each cell adds to the logit beyond a usual film; or (N, h, w), for a scale that
-            several films share.
+        evidence: (h, w), what each cell adds to the logit beyond a usual image; or (N, h, w), for a scale that
+            several images share.
 
     Returns:
         The scale, in units of logit a cell; above 0.
@@ -59,35 +59,35 @@ def scale_of(evidence: ArrayLike) -> float:
 
 
 def draw(
-    film: Radiograph | NDArray[np.float32],
+    image: Radiograph | NDArray[np.float32],
     evidence: NDArray[np.float32],
     *,
     scale: float | None = None,
     max_side: int | None = None,
     legend: bool = True,
 ) -> Image.Image:
-    """Draw a film with its evidence map: orange speaks for pneumonia, blue against it, no tint for neither.
+    """Draw an image with its evidence map: orange speaks for pneumonia, blue against it, no tint for neither.
 
     Args:
-        film: the film, or its pixels (H, W) in [0, 1].
-        evidence: (h, w), what each cell adds to the logit beyond a usual film; the cells divide the film evenly.
+        image: the image, or its pixels (H, W) in [0, 1].
+        evidence: (h, w), what each cell adds to the logit beyond a usual image; the cells divide the image evenly.
         scale: the contribution with the full colour, in units of logit a cell; by default `scale_of(evidence)`.
-        max_side: the longest side of the drawn film, in pixels; a larger film is shrunk, a smaller one left as it is.
-        legend: whether to add a strip below the film that says what the colours mean.
+        max_side: the longest side of the drawn image, in pixels; a larger image is shrunk, a smaller one left as it is.
+        legend: whether to add a strip below the image that says what the colours mean.
 
     Returns:
-        An RGB picture of the film's own size and aspect, plus the legend's height.
+        An RGB image of the image's own size and aspect, plus the legend's height.
 
     Raises:
-        ValueError: film or evidence have not two dimensions, or the scale is not above 0.
+        ValueError: image or evidence have not two dimensions, or the scale is not above 0.
 
     Example:
         >>> draw(np.zeros((60, 80), dtype=np.float32), np.ones((3, 3), dtype=np.float32), legend=False).size
         (80, 60)
     """
-    pixels = film.pixels if isinstance(film, Radiograph) else film
+    pixels = image.pixels if isinstance(image, Radiograph) else image
     if pixels.ndim != 2 or evidence.ndim != 2:
-        raise ValueError(f"Expected a film (H, W) and evidence (h, w), got {pixels.shape} and {evidence.shape}.")
+        raise ValueError(f"Expected an image (H, W) and evidence (h, w), got {pixels.shape} and {evidence.shape}.")
     scale = scale_of(evidence) if scale is None else scale
     if not scale > 0:
         raise ValueError(f"Expected a scale above 0, got {scale}.")
@@ -105,38 +105,38 @@ def draw(
 
 
 def save(drawn: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Write a picture as PNG with nothing in it but its pixels: no time, no software, no name.
+    """Write an image as PNG with nothing in it but its pixels: no time, no software, no name.
 
     Args:
         drawn: what `draw` gave.
         path: the file, replaced where there is one.
 
     Example:
-        >>> save(draw(film, evidence), "film.evidence.png")  # doctest: +SKIP
+        >>> save(draw(image, evidence), "image.evidence.png")  # doctest: +SKIP
     """
     bare = drawn.copy()
     bare.info = {}
-    bare.save(path, "PNG", compress_level=3)  # films compress badly: more effort costs seconds for a few per cent
+    bare.save(path, "PNG", compress_level=3)  # images compress badly: more effort costs seconds for a few per cent
 
 
 def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale: float | None = None) -> str:
-    """Lay a film's evidence map over it as an SVG picture, which any browser opens; pressing it shows the film bare.
+    """Lay an image's evidence map over it as an SVG image, which any browser opens; pressing it shows the image bare.
 
     A JPEG goes into it untouched but for its metadata, so that this takes a fraction of the time that `draw` does.
 
     Args:
-        path: the film's file.
-        evidence: (h, w), what each cell adds to the logit beyond a usual film; the cells divide the film evenly.
+        path: the image's file.
+        evidence: (h, w), what each cell adds to the logit beyond a usual image; the cells divide the image evenly.
         scale: as with `draw`.
 
     Returns:
-        SVG of the film's own size and aspect, plus the legend's height.
+        SVG of the image's own size and aspect, plus the legend's height.
 
     Raises:
-        PneumoscopeError: the film cannot be read.
+        PneumoscopeError: the image cannot be read.
 
     Example:
-        >>> Path("film.evidence.svg").write_text(layers("film.jpeg", finding.evidence))  # doctest: +SKIP
+        >>> Path("image.evidence.svg").write_text(layers("image.jpeg", finding.evidence))  # doctest: +SKIP
     """
     data = Path(path).read_bytes()
     scale = scale_of(evidence) if scale is None else scale
@@ -144,7 +144,7 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
     if bare is None:
         gray = _gray(radiograph.read(data).pixels)
         bare = _encoded(gray, "JPEG", quality=90), (gray.height, gray.width)
-    film, (height, width) = bare
+    image, (height, width) = bare
     size = _type_size(width, height)
     line, edge = 1.5 * size, 0.6 * size
     tall = round(height + 4 * line + edge)
@@ -164,13 +164,13 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
     return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{tall}" viewBox="0 0 {width} {tall}" \
 font-family="sans-serif" font-size="{size:.1f}" fill="rgb{_INK}">
-<title>Evidence on a chest radiograph: orange speaks for pneumonia, blue against it. Press to see the film.</title>
+<title>Evidence on a chest radiograph: orange speaks for pneumonia, blue against it. Press to see the image.</title>
 <style>
 svg {{ max-width: 100%; max-height: 100vh; background: rgb{_PAPER} }}
 svg:active .evidence {{ visibility: hidden }}
 </style>
 <rect width="{width}" height="{tall}" fill="rgb{_PAPER}"/>
-<image {place} href="{_address(film, "jpeg")}"/>
+<image {place} href="{_address(image, "jpeg")}"/>
 <image class="evidence" {place} href="{_address(_map(evidence / scale), "png")}"/>
 <linearGradient id="bar">{stops}</linearGradient>
 <text x="{edge:.1f}" y="{rows[0]:.1f}" dy=".35em">{_WORDS[0]}</text>
@@ -187,7 +187,7 @@ svg:active .evidence {{ visibility: hidden }}
 
 
 def data_address(drawn: Image.Image) -> str:
-    """Give a picture as a `data:` address of a JPEG, for a page that needs nothing beside it.
+    """Give an image as a `data:` address of a JPEG, for a page that needs nothing beside it.
 
     Example:
         >>> data_address(Image.new("L", (8, 8)))[:23]
@@ -224,12 +224,12 @@ def _levels(unit: NDArray[np.float32]) -> Image.Image:
 
 
 def _type_size(width: int, height: int) -> float:
-    """Choose the legend's: it grows with the film, from 10 pixels on, and shrinks where the words would not fit."""
+    """Choose the legend's: it grows with the image, from 10 pixels on, and shrinks where the words would not fit."""
     return max(4.0, min(max(10.0, 0.026 * math.sqrt(width * height)), width / 18))  # no type is smaller
 
 
 def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
-    """Tint a gray picture (H, W) by evidence (h, w) in units of the scale."""
+    """Tint a gray image (H, W) by evidence (h, w) in units of the scale."""
     # Bilinear, because a cubic kernel overshoots and rings each strong place with the other sign's colour.
     smooth = _levels(unit).resize(gray.size, Image.Resampling.BILINEAR)
     tinted = gray.convert("RGB")
@@ -249,7 +249,7 @@ def _legend(width: int, height: int, scale: float) -> Image.Image:
     left, middle, right = edge, width // 2, width - edge
     for x, anchor, word in ((left, "lm", _WORDS[0]), (right, "rm", _WORDS[1])):
         pen.text((x, edge + line // 2), word, _INK, words, anchor)
-    # The bar is drawn as films are, on the gray of a lung, so that its colours are the film's.
+    # The bar is drawn as images are, on the gray of a lung, so that its colours are the image's.
     ramp = np.linspace(-1.0, 1.0, 255, dtype=np.float32)[None]
     bar = _tinted(Image.new("L", (max(1, right - left), line), 96), ramp)
     strip.paste(bar, (left, edge + line))

@@ -54,7 +54,7 @@ def roc(evaluation: Evaluation) -> str | None:
     """Draw the receiver operating characteristic, with the operating point and its Wilson intervals.
 
     Returns:
-        An `<svg>` element; None with films of one class only.
+        An `<svg>` element; None with images of one class only.
     """
     if not _both_classes(evaluation):
         return None
@@ -90,7 +90,7 @@ def precision_recall(evaluation: Evaluation) -> str | None:
     """Draw precision over recall, with the operating point and the prevalence, which is what chance reaches.
 
     Returns:
-        An `<svg>` element; None with films of one class only.
+        An `<svg>` element; None with images of one class only.
     """
     if not _both_classes(evaluation):
         return None
@@ -128,7 +128,7 @@ def reliability(evaluation: Evaluation) -> str:
         axes.errorbar(mean, share.value, _arms(share), fmt="o", color=_PNEUMONIA, markersize=5, linewidth=1.4)
     bars = below.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, 0.08, color=_INK, alpha=0.35)
     below.bar_label(bars, [f"{n:,}" for n in count], fontsize=8, padding=1)
-    below.set(xlabel="probability of pneumonia", ylabel="films", yticks=[])
+    below.set(xlabel="probability of pneumonia", ylabel="images", yticks=[])
     below.margins(y=0.4)
     _unit(axes, "", "share that shows pneumonia")
     ece = evaluation.performance.figures["ece"]
@@ -150,25 +150,27 @@ def histogram(evaluation: Evaluation) -> str:
         axes.stairs(counts, edges, fill=True, color=_CLASSES[label])
         axes.axvspan(fitted.uncertain_low, fitted.uncertain_high, color=_INK, alpha=0.15, linewidth=0)
         axes.axvline(fitted.threshold, color=_INK, linewidth=1.2)
-        axes.set_title(f"truth {LABELS[label]}, {counts.sum():,} films", color=_CLASSES[label], fontsize=10, loc="left")
-        # A root keeps single films visible beside hundreds, and zero at the foot.
+        axes.set_title(
+            f"truth {LABELS[label]}, {counts.sum():,} images", color=_CLASSES[label], fontsize=10, loc="left"
+        )
+        # A root keeps single images visible beside hundreds, and zero at the foot.
         axes.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
-        axes.set(xlim=(0, 1), ylabel="films")
+        axes.set(xlim=(0, 1), ylabel="images")
     top = panels[0].get_ylim()[1]
     panels[1].set(xlabel="probability of pneumonia", yticks=[t for t in _COUNTS if t <= top and not 0 < t < top / 40])
-    return _svg(figure, "histogram", "Histograms of the probabilities of normal films and of pneumonias.")
+    return _svg(figure, "histogram", "Histograms of the probabilities of normal images and of pneumonias.")
 
 
 @matplotlib.rc_context(_STYLE)
-def stressed(evaluation: Evaluation) -> str | None:
-    """Draw sensitivity and specificity with their Wilson intervals, shift by shift.
+def corrupted(evaluation: Evaluation) -> str | None:
+    """Draw sensitivity and specificity with their Wilson intervals, corruption by corruption.
 
     Returns:
-        An `<svg>` element; None where no shift was tried, or with films of one class only.
+        An `<svg>` element; None where no corruption was tried, or with images of one class only.
     """
-    if not evaluation.stressed or not _both_classes(evaluation):
+    if not evaluation.corrupted or not _both_classes(evaluation):
         return None
-    names = list(evaluation.stressed)
+    names = list(evaluation.corrupted)
     figure = Figure(figsize=(7.2, 0.3 * len(names) + 1), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(names))
@@ -176,7 +178,7 @@ def stressed(evaluation: Evaluation) -> str | None:
         ("sensitivity", _PNEUMONIA, "o", -0.15),
         ("specificity", _NORMAL, "s", 0.15),
     ):
-        estimates = [evaluation.stressed[name].figures[figure_name] for name in names]
+        estimates = [evaluation.corrupted[name].figures[figure_name] for name in names]
         arms = np.hstack([_arms(estimate) for estimate in estimates])
         axes.errorbar(
             [estimate.value for estimate in estimates],
@@ -192,7 +194,9 @@ def stressed(evaluation: Evaluation) -> str | None:
     axes.set_xlim(right=1.005)
     axes.grid(visible=False, axis="y")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    return _svg(figure, "stressed", "Sensitivity and specificity under each shift; the table below has the numbers.")
+    return _svg(
+        figure, "corrupted", "Sensitivity and specificity under each corruption; the table below has the numbers."
+    )
 
 
 def _both_classes(evaluation: Evaluation) -> bool:

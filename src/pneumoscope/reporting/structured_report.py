@@ -1,4 +1,4 @@
-"""A finding as DICOM objects that belong to the film's study: a Structured Report and a Secondary Capture."""
+"""A finding as DICOM objects that belong to the image's study: a Structured Report and a Secondary Capture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOTICE = "Not a medical device: for research and teaching. Made by software and not verified by a person."
 
 CAPTURE_SIDE = 2048
-"""Longest side of a captured film, in pixels: enough to fill a screen."""
+"""Longest side of a captured image, in pixels: enough to fill a screen."""
 
 SCHEME = "99PNEUMOSCOPE"
 """Names the concepts for which neither DICOM nor SNOMED CT has a code."""
@@ -47,18 +47,18 @@ logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 
 
 def objects(finding: Finding, data: bytes, card: Card) -> list[pydicom.Dataset]:
-    """Make what is to be filed beside a film: a Structured Report, and where the finding has evidence its picture.
+    """Make what is filed beside an image: a Structured Report, and with evidence the image with its map.
 
     Args:
-        finding: the verdict; one without a verdict gives nothing.
-        data: the bytes of the film's DICOM file.
-        card: of the model that judged it.
+        finding: the finding; one without a finding gives nothing.
+        data: the bytes of the image's DICOM file.
+        card: of the model that found it.
 
     Returns:
         The report, and the Secondary Capture where there is one.
 
     Raises:
-        UnsupportedError: the film is no DICOM file, or its header lacks what a report must refer to.
+        UnsupportedError: the image is no DICOM file, or its header lacks what a report must refer to.
         UnreadableError: its header cannot be copied.
         MissingExtraError: highdicom is not installed.
 
@@ -81,12 +81,12 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
 
     One group of measurements (template 1501) holds the finding as a code of SNOMED CT, the probability and the
     operating threshold as numbers without unit, whether the probability is uncertain, and each warning. Patient and
-    study are copied from the film's header, so that the report is filed with the film.
+    study are copied from the image's header, so that the report is filed with the image.
 
     Args:
-        finding: the verdict on the film.
-        header: of the film, as `reader.header` gives it.
-        card: of the model that judged it.
+        finding: the finding on the image.
+        header: of the image, as `reader.header` gives it.
+        card: of the model that found it.
 
     Returns:
         The report, with file meta information.
@@ -122,16 +122,16 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
     return _filed(report, header)
 
 
-def secondary_capture(picture: np.ndarray, header: pydicom.Dataset, card: Card) -> pydicom.Dataset:
-    """Wrap a film with its evidence map, as `evidence_map.draw` gives it, as a Secondary Capture of the film's study.
+def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) -> pydicom.Dataset:
+    """Wrap an image with its evidence map, as `evidence_map.draw` gives it, as a Secondary Capture of its study.
 
     Args:
-        picture: uint8 (H, W, 3).
-        header: of the film, as `reader.header` gives it.
+        image: uint8 (H, W, 3).
+        header: of the image, as `reader.header` gives it.
         card: of the model whose evidence it shows.
 
     Returns:
-        The picture, compressed as JPEG (baseline), with file meta information.
+        The image, compressed as JPEG (baseline), with file meta information.
 
     Raises:
         UnsupportedError: the header lacks what a report must refer to.
@@ -146,11 +146,11 @@ def secondary_capture(picture: np.ndarray, header: pydicom.Dataset, card: Card) 
     from highdicom import CoordinateSystemNames, PhotometricInterpretationValues, sc
 
     capture = sc.SCImage(
-        picture,
+        image,
         PhotometricInterpretationValues.YBR_FULL_422,
         bits_allocated=8,
         coordinate_system=CoordinateSystemNames.PATIENT,
-        patient_orientation=("L", "F"),  # replaced below by the film's own, or by none
+        patient_orientation=("L", "F"),  # replaced below by the image's own, or by none
         study_instance_uid=header.StudyInstanceUID,
         series_instance_uid=uid(header, card, "series of the evidence map"),
         series_number=2,
@@ -162,10 +162,10 @@ def secondary_capture(picture: np.ndarray, header: pydicom.Dataset, card: Card) 
         transfer_syntax_uid=JPEGBaseline8Bit,
     )
     capture.PatientOrientation, capture.BodyPartExamined = None, "CHEST"
-    capture.DerivationDescription = f"Film with evidence map: orange speaks for pneumonia, blue against it. {NOTICE}"
+    capture.DerivationDescription = f"Image with evidence map: orange speaks for pneumonia, blue against it. {NOTICE}"
     capture.SourceImageSequence = [_source_image(header)]
     capture.LossyImageCompression = "01"
-    capture.LossyImageCompressionRatio = f"{picture.nbytes / len(capture.PixelData):.2f}"
+    capture.LossyImageCompressionRatio = f"{image.nbytes / len(capture.PixelData):.2f}"
     capture.LossyImageCompressionMethod = "ISO_10918_1"
     return _filed(capture, header, "PatientOrientation", "BurnedInAnnotation")
 
@@ -215,15 +215,15 @@ def check(header: pydicom.Dataset) -> None:
     if lacking or not UID(header.SOPClassUID).keyword:
         raise UnsupportedError(
             f"Expected a DICOM header with valid {', '.join(_UIDS[:3])} and a known SOPClassUID, got one without "
-            f"{', '.join(lacking) or 'a known SOPClassUID'}: export the film anew, or do without a report."
+            f"{', '.join(lacking) or 'a known SOPClassUID'}: export the image anew, or do without a report."
         )
 
 
 def instance(data: bytes) -> dict[str, str]:
-    """Give the UIDs by which a film is referred to, by their names; those that are missing or damaged are left out.
+    """Give the UIDs by which an image is referred to, by their names; those that are missing or damaged are left out.
 
     Example:
-        >>> instance(b"no film")
+        >>> instance(b"no image")
         {}
     """
     try:
@@ -253,7 +253,7 @@ def uid(header: pydicom.Dataset, card: Card, what: str) -> str:
 
 
 def fingerprint(card: Card) -> str:
-    """Tell models apart: SHA-256 of the card, which says by which films, recipe and calibration a model came about.
+    """Tell models apart: SHA-256 of the card, which says by which images, recipe and calibration a model came about.
 
     Example:
         >>> fingerprint(Card("cnn", 160))[:8]
@@ -275,7 +275,7 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
         _NAME, pneumoscope.__version__, parameters=[f"architecture: {card.architecture}", f"model, SHA-256: {model}"]
     )
     group = sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(uid(header, card, "finding"), f"{_NAME} verdict"),
+        sr.TrackingIdentifier(uid(header, card, "finding"), f"{_NAME} finding"),
         finding_type=sr.CodedConcept(_FINDINGS[str(finding.finding)][0], "SCT", _FINDINGS[str(finding.finding)][1]),
         finding_sites=[sr.FindingSite(codes.SCT.Lung)],
         algorithm_id=method,
@@ -324,24 +324,24 @@ def _scheme() -> pydicom.Dataset:
 
 
 def _reference(header: pydicom.Dataset) -> pydicom.Dataset:
-    """Give what a report needs of the film to refer to it, and nothing that highdicom would refuse."""
-    film = pydicom.Dataset()
+    """Give what a report needs of the image to refer to it, and nothing that highdicom would reject."""
+    image = pydicom.Dataset()
     for name in _UIDS:
-        setattr(film, name, header[name].value)
+        setattr(image, name, header[name].value)
     for name in (*_UNFILED, *_UNDATED):
-        setattr(film, name, None)
-    return film
+        setattr(image, name, None)
+    return image
 
 
 def _source_image(header: pydicom.Dataset) -> pydicom.Dataset:
     from highdicom.sr import CodedConcept
     from pydicom.sr.codedict import codes
 
-    film = pydicom.Dataset()
-    film.ReferencedSOPClassUID, film.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    image = pydicom.Dataset()
+    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
-    film.PurposeOfReferenceCodeSequence = [purpose]
-    return film
+    image.PurposeOfReferenceCodeSequence = [purpose]
+    return image
 
 
 def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydicom.Dataset:
@@ -358,6 +358,6 @@ def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydic
 
 def _uncopied() -> PneumoscopeError:
     return UnreadableError(
-        "Expected a DICOM header that can be copied into a report, got a damaged one: export the film anew, or do "
+        "Expected a DICOM header that can be copied into a report, got a damaged one: export the image anew, or do "
         "without a report."
     )

@@ -30,7 +30,7 @@ Write = Callable[..., None]
 
 COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
 LONGEST = 200
-"""Bytes of a film's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
+"""Bytes of an image's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
 
 NOT_A_DEVICE = "Not a medical device: for research and teaching."
 
@@ -42,7 +42,7 @@ def writer(style: str, output: Path | None, *, with_maps: bool = False) -> Itera
     Args:
         style: `table`, `json` (one object a line) or `csv`.
         output: the file; None for standard output.
-        with_maps: whether rows of JSON and CSV name the film's evidence map as `evidence`.
+        with_maps: whether rows of JSON and CSV name the image's evidence map as `evidence`.
 
     Yields:
         A function that takes each finding, and where its evidence map is.
@@ -94,38 +94,38 @@ def _table(file: TextIO, with_maps: bool) -> Iterator[Write]:
 
 
 def print_beside_truth(evaluation: Evaluation) -> None:
-    """Print a table of verdicts with the truth beside each; films that could not be read come last."""
-    truths = [LABELS[film.label] for film in evaluation.films]
+    """Print a table of findings with the truth beside each; images that could not be read come last."""
+    truths = [LABELS[image.label] for image in evaluation.samples]
     _print_table(sys.stdout, [*evaluation.findings, *evaluation.failures], truths)
 
 
 def _print_table(file: TextIO, findings: Sequence[Finding], truths: Sequence[str] = ()) -> None:
-    """Print findings as a table; the folder that all films share stands in its title."""
+    """Print findings as a table; the folder that all images share stands in its title."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     shared = _shared_folder([finding.path for finding in findings])
-    title = Text(f"films in {printable(shared)}") if shared else None
-    table = Table("film", *(["truth"] if truths else []), "finding", "probability", "remarks", title=title)
+    title = Text(f"images in {printable(shared)}") if shared else None
+    table = Table("image", *(["truth"] if truths else []), "finding", "probability", "remarks", title=title)
     table.caption = NOT_A_DEVICE
     for i, finding in enumerate(findings):
         name = os.path.relpath(finding.path, shared) if shared else finding.path
-        verdict, *rest = _cells(finding)
+        cell, *rest = _cells(finding)
         truth = truths[i] if i < len(truths) else ""
         if truth:
-            verdict.append(" ✓" if finding.finding == truth else " ✗")
-        cells = [Text(printable(name), overflow="fold"), *([Text(truth)] if truths else []), verdict, *rest]
+            cell.append(" ✓" if finding.finding == truth else " ✗")
+        cells = [Text(printable(name), overflow="fold"), *([Text(truth)] if truths else []), cell, *rest]
         table.add_row(*cells)
     # Where nobody's screen sets the width, names are not folded.
     Console(file=file, width=None if file.isatty() or "COLUMNS" in os.environ else 160).print(table)
 
 
 class Overlays:
-    """Writes each film with its evidence map into a folder, under a name of its own.
+    """Writes each image with its evidence map into a folder, under a name of its own.
 
     Args:
-        folder: made when the first film is written.
+        folder: made when the first image is written.
         suffix: one of `radiograph.OVERLAY_SUFFIXES`: SVG, or PNG.
     """
 
@@ -134,12 +134,12 @@ class Overlays:
         self._taken: set[str] = set()
 
     def write(self, finding: Finding) -> Path | None:
-        """Draw one film; a film without a verdict has no overlay."""
+        """Draw one image; an image without a finding has no overlay."""
         from pneumoscope.reporting import evidence_map
 
         if finding.evidence is None:
             return None
-        stem = Path(finding.path).stem or "film"
+        stem = Path(finding.path).stem or "image"
         if len(os.fsencode(stem)) > LONGEST:
             stem = os.fsencode(stem)[:LONGEST].decode("utf-8", "ignore")
         name, n = stem, 1
@@ -148,7 +148,7 @@ class Overlays:
             name = f"{stem}-{n}"
         self._taken.add(name.casefold())
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}{self.suffix}"  # never the name of a film
+        target = self.folder / f"{name}{self.suffix}"  # never the name of an image
         with replacing(target) as draft:
             if self.suffix.endswith(".svg"):
                 draft.write_text(evidence_map.layers(finding.path, finding.evidence), encoding="utf-8")
@@ -158,16 +158,16 @@ class Overlays:
 
 
 class Reports:
-    """Writes a DICOM report, and the film with its evidence map where there is one, for each film that came as DICOM.
+    """Writes a DICOM report, and the image with its evidence map where there is one, for each image that came as DICOM.
 
     The files are named by their new SOP Instance UIDs: patient and study stand in them and nowhere else.
 
     Args:
         folder: made when the first report is written.
-        card: of the model that judges.
+        card: of the model.
 
     Attributes:
-        without: how many films got no report, by the reason.
+        without: how many images got no report, by the reason.
 
     Raises:
         MissingExtraError: highdicom is not installed.
@@ -181,11 +181,11 @@ class Reports:
         self.without: Counter[str] = Counter()
 
     def write(self, finding: Finding) -> Finding:
-        """Write what belongs to one film, and give its finding: with an error where its header allows no report."""
+        """Write what belongs to one image, and give its finding: with an error where its header allows no report."""
         from pneumoscope.reporting import structured_report
 
         if finding.error is not None:
-            self.without["not judged"] += 1
+            self.without["not read"] += 1
             return finding
         data = Path(finding.path).read_bytes()
         if not radiograph.is_dicom(data):

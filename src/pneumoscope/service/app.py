@@ -1,4 +1,4 @@
-"""The HTTP service: films in, findings out, and the page."""
+"""The HTTP service: images in, findings out, and the page."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ from pneumoscope.inference.detector import WARNINGS
 from pneumoscope.reporting.writers import NOT_A_DEVICE
 from pneumoscope.service import dicomweb, schemas, uploads
 from pneumoscope.service import stream as streaming
-from pneumoscope.service.queue import FilmQueue, QueueFullError
+from pneumoscope.service.queue import ImageQueue, QueueFullError
 from pneumoscope.service.security import OPEN, Guard, Limits, Refusal
 from pneumoscope.service.telemetry import Telemetry
 from pneumoscope.service.worker import Row, Submission, Worker
@@ -32,21 +32,21 @@ PAGE = {f"/{file.name}": file for file in _FOLDER.iterdir()} | {
 """What a browser asks for, and the file that it gets: there is no other way to a file."""
 
 STATUS = {"too_large": 413, "unsupported": 415}
-"""The answer's status where no film of a request could be judged, by the first one's kind of error; 422 for others."""
+"""The answer's status where no image of a request could be read, by the first one's kind of error; 422 for others."""
 
 DESCRIPTION = (
     "Says of chest radiographs how likely they show pneumonia. " + NOT_A_DEVICE + "\n\n"
-    "`curl -F films=@film.png http://127.0.0.1:8000/v1/predict`"
+    "`curl -F images=@image.png http://127.0.0.1:8000/v1/predict`"
 )
 
-Evidence = Annotated[bool, Query(description="Add the evidence map of each film.")]
-Preview = Annotated[bool, Query(description="Add each film as a JPEG that a browser can show.")]
-Captured = Annotated[bool, Query(description="Add a Secondary Capture of each film with its evidence map.")]
+Evidence = Annotated[bool, Query(description="Add the evidence map of each image.")]
+Preview = Annotated[bool, Query(description="Add each image as a JPEG that a browser can show.")]
+Captured = Annotated[bool, Query(description="Add a Secondary Capture of each image with its evidence map.")]
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorAnswer, "description": description}
     for status, description in (
-        (400, "The request holds no film, or is damaged."),
+        (400, "The request holds no image, or is damaged."),
         (401, "The token is missing or wrong."),
         (403, "The request comes from another site's page."),
         (408, "The request was sent too slowly."),
@@ -55,12 +55,12 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         (503, "No room now: `Retry-After` says when to try again."),
     )
 }
-_REFUSED_FILMS: dict[int | str, dict[str, Any]] = {
+_REFUSED_IMAGES: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.FindingsAnswer | schemas.ErrorAnswer, "description": description}
     for status, description in (
-        (413, "The request or its film is too large, or it holds too many films."),
-        (415, "The request is no multipart form, or its film of no kind that is read."),
-        (422, "No film of the request could be judged, or an option is wrong."),
+        (413, "The request or its image is too large, or it holds too many images."),
+        (415, "The request is no multipart form, or its image of no kind that is read."),
+        (422, "No image of the request could be read, or an option is wrong."),
     )
 }
 _REFUSED_INSTANCES: dict[int | str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def create_app(
         worker: a started worker; the service ends it when it stops.
         limits: how much a client may ask for.
         token: what a client must show; None where only this machine can ask.
-        origins: other sites whose pages may ask, such as `https://films.example`.
+        origins: other sites whose pages may ask, such as `https://images.example`.
 
     Returns:
         An ASGI application.
@@ -95,7 +95,7 @@ def create_app(
     """
     limits = limits or Limits()
     telemetry = Telemetry(lambda: queue.accepted, lambda: worker.starts)
-    queue = FilmQueue(worker, limits.queue, limits.film_seconds, telemetry.batch)
+    queue = ImageQueue(worker, limits.queue, limits.image_seconds, telemetry.batch)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -116,31 +116,31 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
 
-    def submitted(films: Sequence[Submission]) -> list[asyncio.Future[Row]]:
-        _check_room(queue, len(films))
-        return queue.submit(films)
+    def submitted(images: Sequence[Submission]) -> list[asyncio.Future[Row]]:
+        _check_room(queue, len(images))
+        return queue.submit(images)
 
     @app.post(
         "/v1/predict",
-        response_description="A finding for each film.",
+        response_description="A finding for each image.",
         response_model=schemas.FindingsAnswer,
         response_model_exclude_unset=True,
-        responses=_REFUSALS | _REFUSED_FILMS,
+        responses=_REFUSALS | _REFUSED_IMAGES,
         openapi_extra=uploads.FORM,
     )
     async def predict(request: Request, evidence: Evidence = False, preview: Preview = False) -> Response:
-        """Judge one or many films.
+        """Predict on one or many images.
 
-        Every film has a row; one that cannot be judged has an error in its row. Where that is so for all films of the
+        Every image has a row; one that cannot be read has an error in its row. Where that is so for all images of the
         request, the status says why: 413, 415 or 422.
         """
-        _check_room(queue)  # before the films are sent
-        films = await uploads.read(request, limits, evidence, preview)
-        rows = await _unless_gone(request, submitted(films.submissions))
+        _check_room(queue)  # before the images are sent
+        images = await uploads.read(request, limits, evidence, preview)
+        rows = await _unless_gone(request, submitted(images.submissions))
         if rows is None:
             return Response(status_code=499)
-        request.state.facts["films"] = telemetry.answered(rows)
-        findings = [{"index": i} | row | {"path": films.names[i]} for i, row in enumerate(rows)]
+        request.state.facts["images"] = telemetry.answered(rows)
+        findings = [{"index": i} | row | {"path": images.names[i]} for i, row in enumerate(rows)]
         error = next((row["error"] for row in rows), None)
         failed = all(row["error"] for row in rows)
         return JSONResponse({"findings": findings}, STATUS.get(error["kind"], 422) if failed and error else 200)
@@ -149,7 +149,7 @@ def create_app(
         "/v1/predict/stream",
         response_class=StreamingResponse,
         responses=_REFUSALS
-        | _REFUSED_FILMS
+        | _REFUSED_IMAGES
         | {
             200: {
                 "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
@@ -159,15 +159,15 @@ def create_app(
         openapi_extra=uploads.FORM,
     )
     async def stream(request: Request, evidence: Evidence = False, preview: Preview = False) -> StreamingResponse:
-        """Judge many films; each finding is a line of JSON, sent as soon as it is there, in any order.
+        """Predict on many images; each finding is a line of JSON, sent as soon as it is there, in any order.
 
-        `index` says which film of the request it belongs to. Films are judged while later ones still arrive; the fields
-        `evidence` and `preview` count for the films after them. Where the rest of a request is refused after the first
-        film, the last line is `{"error": {"kind", "message"}}`.
+        `index` says which image of the request it belongs to. Images are read while later ones still arrive; the fields
+        `evidence` and `preview` count for the images after them. Where the rest of a request is refused after the first
+        image, the last line is `{"error": {"kind", "message"}}`.
         """
 
         def answered(rows: Sequence[Row]) -> None:
-            request.state.facts["films"] = telemetry.answered(rows)
+            request.state.facts["images"] = telemetry.answered(rows)
 
         _check_room(queue)
         return await streaming.response(uploads.Form(request, limits, evidence, preview), queue, answered)
@@ -178,8 +178,8 @@ def create_app(
         rows = await _unless_gone(request, submitted(await dicomweb.read(request, limits, evidence)))
         if rows is None:
             return Response(status_code=499)
-        results = dicomweb.judged(rows, study)
-        request.state.facts["films"] = telemetry.answered(rows)
+        results = dicomweb.results_of(rows, study)
+        request.state.facts["images"] = telemetry.answered(rows)
         return dicomweb.answer(results, reports)
 
     described: dict[str, Any] = {
@@ -190,9 +190,9 @@ def create_app(
 
     @app.post("/dicom-web/studies", **described)
     async def store_instances(request: Request, evidence: Captured = False) -> Response:
-        """Judge DICOM instances as DICOMweb's STOW-RS sends them.
+        """Predict on DICOM instances as DICOMweb's STOW-RS sends them.
 
-        Nothing is stored. The answer is a DICOM Structured Report on each film, with `evidence` beside a Secondary
+        Nothing is stored. The answer is a DICOM Structured Report on each image, with `evidence` beside a Secondary
         Capture of it, as parts of `multipart/related; type="application/dicom"`; the last part is the response's data
         set as `application/dicom+json`, with `ReferencedSOPSequence`, `FailedSOPSequence` and for what could not even
         be identified `OtherFailuresSequence`. A client that accepts `application/dicom+json` alone, or prefers it, gets
@@ -202,7 +202,7 @@ def create_app(
 
     @app.post("/dicom-web/studies/{study}", **described)
     async def store_instances_of_study(request: Request, study: str, evidence: Captured = False) -> Response:
-        """Judge DICOM instances of one study, as above; an instance of another study fails."""
+        """Predict on DICOM instances of one study, as above; an instance of another study fails."""
         return await store(request, study, evidence)
 
     @app.get(
@@ -215,9 +215,9 @@ def create_app(
             del card[long]
         allowed = {
             "bytes": limits.body,
-            "films": limits.films,
+            "images": limits.images,
             "pixels": limits.pixels,
-            "seconds": limits.film_seconds,
+            "seconds": limits.image_seconds,
         }
         about = {"name": "Pneumoscope", "version": pneumoscope.__version__, "notice": NOT_A_DEVICE}
         return JSONResponse(about | {"card": card, "warnings": WARNINGS, "limits": allowed})
@@ -234,7 +234,7 @@ def create_app(
         responses={503: {"model": schemas.StateAnswer, "description": "It is not."}},
     )
     async def readyz() -> JSONResponse:
-        """Say whether films are judged at once; 503 while the detector's process is started anew."""
+        """Say whether images are read at once; 503 while the detector's process is started anew."""
         return JSONResponse({"status": "ok"}) if queue.ready else JSONResponse({"status": "starting"}, 503)
 
     @app.get("/metrics", response_description="The counters.", response_class=PlainTextResponse, responses=_REFUSALS)
@@ -258,9 +258,9 @@ def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
     return send
 
 
-def _check_room(queue: FilmQueue, films: int = 1) -> None:
+def _check_room(queue: ImageQueue, images: int = 1) -> None:
     try:
-        queue.check_room(films)
+        queue.check_room(images)
     except QueueFullError as error:
         raise Refusal(503, "busy", str(error), error.retry_after) from None
 

@@ -1,4 +1,4 @@
-"""DICOMweb's Store transaction (PS3.18, section 10.5) as a way to ask: films in, reports on them out, nothing kept."""
+"""DICOMweb's Store transaction (PS3.18, section 10.5) as a way to ask: images in, reports on them out, nothing kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAILURE_REASONS = {
     "too_large": 0xA700,  # out of resources
     "too_slow": 0xA700,
 }
-"""What `FailureReason` says by the kind of a film's error (PS3.18, annex I.2.2); `PROCESSING_FAILURE` for others."""
+"""What `FailureReason` says by the kind of an image's error (PS3.18, annex I.2.2); `PROCESSING_FAILURE` for others."""
 
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -42,15 +42,15 @@ BODY: dict[str, Any] = {
 _DATA_SET: dict[str, Any] = {JSON: {"schema": {"type": "object"}}}
 _REPORTS: dict[str, Any] = {RELATED: {"schema": {"type": "string", "format": "binary"}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Every instance was judged.", "content": _REPORTS | _DATA_SET},
+    200: {"description": "Every instance was read.", "content": _REPORTS | _DATA_SET},
     202: {"description": "Some were; `FailedSOPSequence` names the others.", "content": _REPORTS | _DATA_SET},
-    409: {"description": "No instance could be judged.", "content": _DATA_SET},
+    409: {"description": "No instance could be read.", "content": _DATA_SET},
 }
 """The answers, for the OpenAPI description."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Result:
     """What became of an instance.
 
     Attributes:
@@ -100,7 +100,7 @@ async def read(request: Request, limits: Limits, evidence: bool) -> list[Submiss
     Args:
         request: its body is read.
         limits: how many instances there may be.
-        evidence: whether each report is to have the film with its evidence map beside it.
+        evidence: whether each report is to have the image with its evidence map beside it.
 
     Raises:
         Refusal: it is no multipart request with DICOM files, or there are too many.
@@ -111,22 +111,22 @@ async def read(request: Request, limits: Limits, evidence: bool) -> list[Submiss
     kind, given = options(request.headers.get("content-type", ""))
     if kind != RELATED or given.get("type", DICOM).lower() != DICOM:
         raise Refusal(415, "unsupported", f'Expected a {RELATED} request; type="{DICOM}", got another.')
-    films = []
-    async for part in multipart.parts(request, limits.films):
+    images = []
+    async for part in multipart.parts(request, limits.images):
         if options(part.headers.get("content-type", DICOM))[0] != DICOM:
             raise Refusal(415, "unsupported", f"Expected parts of {DICOM}, got another.")
-        films.append(Submission(part.data, evidence, reports=True))
-    if not films:
+        images.append(Submission(part.data, evidence, reports=True))
+    if not images:
         raise Refusal(400, "request", "Expected one or more DICOM files as parts, got none.")
-    return films
+    return images
 
 
-def judged(rows: Iterable[Row], study: str | None) -> list[Judged]:
+def results_of(rows: Iterable[Row], study: str | None) -> list[Result]:
     """Say what became of each instance; one of another study than the address names has failed.
 
     Example:
-        >>> judged([{"error": {"kind": "unreadable"}}], None)
-        [Judged(instance={}, reports=(), failure='unreadable')]
+        >>> results_of([{"error": {"kind": "unreadable"}}], None)
+        [Result(instance={}, reports=(), failure='unreadable')]
     """
     results = []
     for row in rows:
@@ -134,11 +134,11 @@ def judged(rows: Iterable[Row], study: str | None) -> list[Judged]:
         failure = row["error"]["kind"] if row["error"] else None
         if study is not None and instance and instance.get("StudyInstanceUID") != study:
             failure = "other_study"
-        results.append(Judged(instance, () if failure else row["reports"], failure))
+        results.append(Result(instance, () if failure else row["reports"], failure))
     return results
 
 
-def answer(results: Sequence[Judged], reports: bool) -> Response:
+def answer(results: Sequence[Result], reports: bool) -> Response:
     """Lay the answer out: reports part by part with the response's data set last, or that data set alone.
 
     Args:
@@ -146,10 +146,10 @@ def answer(results: Sequence[Judged], reports: bool) -> Response:
         reports: whether the client takes the reports.
 
     Returns:
-        200 where all were judged, 202 where some were, 409 where none was.
+        200 where all were read, 202 where some were, 409 where none was.
 
     Example:
-        >>> answer([Judged({}, failure="unreadable")], reports=True).status_code
+        >>> answer([Result({}, failure="unreadable")], reports=True).status_code
         409
     """
     failed = [result for result in results if result.failure]
@@ -163,13 +163,13 @@ def answer(results: Sequence[Judged], reports: bool) -> Response:
     return Response(body, status, media_type=f'{RELATED}; type="{DICOM}"; boundary={boundary}')
 
 
-def dataset(results: Sequence[Judged]) -> dict[str, Any]:
+def dataset(results: Sequence[Result]) -> dict[str, Any]:
     """Write the response's data set (PS3.18, annex I) as DICOM JSON (annex F).
 
-    `RetrieveURL` is empty: nothing is kept. `ErrorComment` is the kind of a film's error.
+    `RetrieveURL` is empty: nothing is kept. `ErrorComment` is the kind of an image's error.
 
     Example:
-        >>> dataset([Judged({}, failure="unreadable")])["0008119A"]["Value"]
+        >>> dataset([Result({}, failure="unreadable")])["0008119A"]["Value"]
         [{'00081197': {'vr': 'US', 'Value': [49152]}, '00000902': {'vr': 'LO', 'Value': ['unreadable']}}]
     """
     referenced: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The one queue before the one detector: films of all requests share batches, and a full queue says so at once."""
+"""The one queue before the one detector: images of all requests share batches, and a full queue says so at once."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from pneumoscope.service.telemetry import LOG
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
 
 TOGETHER = BATCH_SIZE * runtimes.WORKERS
-"""Films that the worker gets at once, at most: a batch for each of its threads."""
+"""Images that the worker gets at once, at most: a batch for each of its threads."""
 
 
 class QueueFullError(Exception):
-    """There is no room for these films now.
+    """There is no room for these images now.
 
     Attributes:
         retry_after: seconds after which there probably is.
     """
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"No room for these films: try again in {retry_after} s.")
+        super().__init__(f"No room for these images: try again in {retry_after} s.")
         self.retry_after = retry_after
 
 
 @dataclass
 class _Job:
-    film: Submission
+    image: Submission
     answer: asyncio.Future[Row]
     since: float = field(default_factory=time.monotonic)
 
 
-class FilmQueue:
-    """Films of all requests, judged together in the order they came.
+class ImageQueue:
+    """Images of all requests, in batches, in the order they came.
 
-    No film waits for a batch to fill: whatever has come while the worker was busy is the next batch.
+    No image waits for a batch to fill: whatever has come while the worker was busy is the next batch.
 
     Args:
         worker: a started worker.
-        capacity: films accepted and not yet answered, at most.
-        seconds: the time that one film may take.
-        observe: called after each batch with the seconds that each of its films has waited for its answer.
+        capacity: images accepted and not yet answered, at most.
+        seconds: the time that one image may take.
+        observe: called after each batch with the seconds that each of its images has waited for its answer.
 
     Attributes:
-        accepted: films accepted and not yet answered.
+        accepted: images accepted and not yet answered.
     """
 
     def __init__(
@@ -69,17 +69,19 @@ class FilmQueue:
         self._arrived = asyncio.Event()
         self._pace = 0.05
         self._loop: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "judging")  # not several: each that ever held films keeps memory for them
+        self._thread = ThreadPoolExecutor(
+            1, "predicting"
+        )  # not several: each that ever held images keeps memory for them
         self._alive = True
         self.accepted = 0
 
     @property
     def ready(self) -> bool:
-        """Whether films are taken and judged at once."""
+        """Whether images are taken and read at once."""
         return self._loop is not None and self._alive
 
     def start(self) -> None:
-        """Begin to judge."""
+        """Begin to work."""
         self._loop = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -93,29 +95,29 @@ class FilmQueue:
                 await loop
         self._thread.shutdown(wait=False)
 
-    def check_room(self, films: int = 1) -> None:
+    def check_room(self, images: int = 1) -> None:
         """Say at once whether there is room.
 
         Raises:
             QueueFullError: there is none.
         """
-        if self.accepted + films > self._capacity:
+        if self.accepted + images > self._capacity:
             raise QueueFullError(max(1, round(self.accepted * self._pace)))
 
     async def room(self) -> None:
-        """Wait until there is room for a film."""
+        """Wait until there is room for an image."""
         while self.accepted >= self._capacity:
             await asyncio.sleep(0.01)
 
-    def submit(self, films: Sequence[Submission]) -> list[asyncio.Future[Row]]:
-        """Take films in, all or none; cancel an answer that nobody waits for any more.
+    def submit(self, images: Sequence[Submission]) -> list[asyncio.Future[Row]]:
+        """Take images in, all or none; cancel an answer that nobody waits for any more.
 
         Raises:
             QueueFullError: there is no room for all of them.
         """
-        self.check_room(len(films))
+        self.check_room(len(images))
         loop = asyncio.get_running_loop()
-        jobs = [_Job(film, loop.create_future()) for film in films]
+        jobs = [_Job(image, loop.create_future()) for image in images]
         self._waiting.extend(jobs)
         self.accepted += len(jobs)
         self._arrived.set()
@@ -131,10 +133,10 @@ class FilmQueue:
             if wanted:
                 began = time.monotonic()
                 try:
-                    rows = await self._judged([job.film for job in wanted])
+                    rows = await self._predicted([job.image for job in wanted])
                 except Exception as error:  # noqa: BLE001 - whatever it is, nobody must wait for ever
                     LOG.error("fault", exc_info=error)
-                    rows = [_refused(PneumoscopeError("The service could not judge the film: see its log."))] * len(
+                    rows = [_refused(PneumoscopeError("The service could not read the image: see its log."))] * len(
                         wanted
                     )
                 for job, row in zip(wanted, rows, strict=True):
@@ -145,33 +147,33 @@ class FilmQueue:
                 self._observe([now - job.since for job in wanted])
             self.accepted -= len(batch)
 
-    async def _judged(self, films: Sequence[Submission], last: bool = False) -> list[Row]:
-        """Judge films together; where that ends the worker, each alone, so that only the culprit goes without."""
+    async def _predicted(self, images: Sequence[Submission], last: bool = False) -> list[Row]:
+        """Predict on a batch; where that ends the worker, each alone, so that only the culprit goes without."""
         try:
-            return await self._call(films)
+            return await self._call(images)
         except WorkerLostError as error:
             slow = isinstance(error, WorkerTooSlowError)
-        if not last and not (slow and len(films) == 1):
-            return [row for film in films for row in await self._judged([film], last=True)]
+        if not last and not (slow and len(images) == 1):
+            return [row for image in images for row in await self._predicted([image], last=True)]
         if slow:
             return [
-                _refused(TooSlowError(f"Expected a film that is judged within {self._seconds:g} s, got a slower one."))
+                _refused(TooSlowError(f"Expected an image that is read within {self._seconds:g} s, got a slower one."))
             ]
-        message = "The film cannot be judged: the process that read it ended, twice. Export the film anew."
+        message = "The image cannot be read: the process that read it ended, twice. Export the image anew."
         return [_refused(UnreadableError(message))]
 
-    async def _call(self, films: Sequence[Submission]) -> list[Row]:
+    async def _call(self, images: Sequence[Submission]) -> list[Row]:
         loop = asyncio.get_running_loop()
         if not self._alive:
             try:
                 await loop.run_in_executor(self._thread, self._worker.start)
             except PneumoscopeError as error:  # the model file has gone meanwhile
-                return [_refused(error)] * len(films)
+                return [_refused(error)] * len(images)
             self._alive = True
         try:
-            # A full batch has twice the time of a film: what hangs is found soon, and a slow machine keeps its worker.
-            seconds = self._seconds * (1 + (len(films) - 1) / TOGETHER)
-            return await loop.run_in_executor(self._thread, self._worker.judge, films, seconds)
+            # A full batch has twice the time of one image: what hangs is found soon; a slow machine keeps its worker.
+            seconds = self._seconds * (1 + (len(images) - 1) / TOGETHER)
+            return await loop.run_in_executor(self._thread, self._worker.predict, images, seconds)
         except WorkerLostError:
             self._alive = False
             raise

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class Failure(BaseModel):
-    """Why there is no verdict, or no answer."""
+    """Why there is no finding, or no answer."""
 
     kind: str = Field(description="A stable word for programs.", examples=["unreadable"])
     message: str = Field(description="What was expected, what was got, and what to do.")
@@ -21,14 +21,14 @@ class ErrorAnswer(BaseModel):
 
 
 class Evidence(BaseModel):
-    """What each place adds to the logit beyond a usual film: above 0 towards pneumonia, below 0 towards normal."""
+    """What each place adds to the logit beyond a usual image: above 0 towards pneumonia, below 0 towards normal."""
 
-    cells: list[list[float]] = Field(description="Rows from the top; the cells divide the film evenly.")
+    cells: list[list[float]] = Field(description="Rows from the top; the cells divide the image evenly.")
     scale: float = Field(description="The contribution to paint in the full colour.", gt=0)
 
 
 class Preview(BaseModel):
-    """The film as a browser can show it: 8 bits, bright is dense tissue."""
+    """The image as a browser can show it: 8 bits, bright is dense tissue."""
 
     width: int = Field(gt=0)
     height: int = Field(gt=0)
@@ -36,9 +36,9 @@ class Preview(BaseModel):
 
 
 class FindingAnswer(BaseModel):
-    """The verdict on one film, or why there is none."""
+    """The finding on one image, or why there is none."""
 
-    index: int = Field(description="Which film of the request, from 0.", ge=0)
+    index: int = Field(description="Which image of the request, from 0.", ge=0)
     path: str = Field(description="The file name as the request gave it; it is not kept.")
     probability: float | None = Field(description="Of pneumonia, calibrated.", ge=0, le=1)
     finding: Literal["NORMAL", "PNEUMONIA"] | None
@@ -51,7 +51,7 @@ class FindingAnswer(BaseModel):
 
 
 class FindingsAnswer(BaseModel):
-    """The verdicts on the films of a request, in their order."""
+    """The findings on the images of a request, in their order."""
 
     findings: list[FindingAnswer]
 
@@ -66,7 +66,7 @@ class ModelAnswer(BaseModel):
         description="Architecture, calibration, training data, metrics, intended use, licence."
     )
     warnings: dict[str, str] = Field(description="What each warning of a finding means.")
-    limits: dict[str, float] = Field(description="Bytes and films a request, pixels a film, seconds a film.")
+    limits: dict[str, float] = Field(description="Bytes and images a request, pixels an image, seconds an image.")
 
 
 class StateAnswer(BaseModel):

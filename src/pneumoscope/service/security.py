@@ -21,7 +21,7 @@ from pneumoscope.service.addresses import is_loopback
 from pneumoscope.service.telemetry import LOG, Telemetry
 
 OPEN = ("/healthz", "/readyz", "/openapi.json")
-"""Answered without a token, as the files of the page are: none of them tells anything of films."""
+"""Answered without a token, as the files of the page are: none of them tells anything of images."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -45,21 +45,21 @@ class Limits:
 
     Attributes:
         body: bytes of a request.
-        held: bytes of all requests together that are being read or judged.
-        films: films of a request.
-        queue: films accepted and not yet answered.
-        pixels: of a film.
-        film_seconds: time to judge a film.
+        held: bytes of all requests together that are waiting or being read.
+        images: images of a request.
+        queue: images accepted and not yet answered.
+        pixels: of an image.
+        image_seconds: time to read an image.
         idle_seconds: time without a byte of a request that is being sent.
         body_seconds: time to send a request.
     """
 
     body: int = 128_000_000
     held: int = 512_000_000
-    films: int = 64
+    images: int = 64
     queue: int = 256
     pixels: int = MAX_PIXELS
-    film_seconds: float = 20.0
+    image_seconds: float = 20.0
     idle_seconds: float = 20.0
     body_seconds: float = 300.0
 

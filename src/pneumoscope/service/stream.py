@@ -1,4 +1,4 @@
-"""Findings as lines of JSON, each as soon as it is there, while later films of the request still arrive."""
+"""Findings as lines of JSON, each as soon as it is there, while later images of the request still arrive."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from starlette.responses import StreamingResponse
 from starlette.types import Receive
 
-from pneumoscope.service.queue import FilmQueue
+from pneumoscope.service.queue import ImageQueue
 from pneumoscope.service.security import Refusal
 from pneumoscope.service.uploads import Form
 from pneumoscope.service.worker import Row, Submission
 
-_Film = tuple[str, Submission]
+_Image = tuple[str, Submission]
 
 
-async def response(form: Form, queue: FilmQueue, answered: Callable[[Sequence[Row]], None]) -> StreamingResponse:
-    """Begin to answer once the first film has arrived: until then a request can be refused with a status.
+async def response(form: Form, queue: ImageQueue, answered: Callable[[Sequence[Row]], None]) -> StreamingResponse:
+    """Begin to answer once the first image has arrived: until then a request can be refused with a status.
 
     Args:
-        form: its films are judged as they arrive; where the queue is full, the rest is read when there is room.
-        queue: judges them.
+        form: its images are read as they arrive; where the queue is full, the rest is read when there is room.
+        queue: predicts them.
         answered: called at the end with what was answered.
 
     Raises:
-        Refusal: there is no film. A refusal later on is the last line: `{"error": {"kind", "message"}}`.
+        Refusal: there is no image. A refusal later on is the last line: `{"error": {"kind", "message"}}`.
 
     Example:
         >>> await response(Form(request, limits), queue, telemetry.answered)  # doctest: +SKIP
     """
-    films = form.films()
-    return _Lines(await anext(films), films, queue, answered)
+    images = form.images()
+    return _Lines(await anext(images), images, queue, answered)
 
 
 class _Lines(StreamingResponse):
     def __init__(
         self,
-        first: _Film,
-        rest: AsyncIterator[_Film],
-        queue: FilmQueue,
+        first: _Image,
+        rest: AsyncIterator[_Image],
+        queue: ImageQueue,
         answered: Callable[[Sequence[Row]], None],
     ) -> None:
         self._queue = queue
@@ -49,24 +49,24 @@ class _Lines(StreamingResponse):
         super().__init__(self._lines(first, rest), media_type="application/x-ndjson")
 
     async def listen_for_disconnect(self, receive: Receive) -> None:
-        await self._arrived.wait()  # until then messages are films
+        await self._arrived.wait()  # until then messages are images
         await super().listen_for_disconnect(receive)
 
-    async def _lines(self, first: _Film, rest: AsyncIterator[_Film]) -> AsyncIterator[str]:
+    async def _lines(self, first: _Image, rest: AsyncIterator[_Image]) -> AsyncIterator[str]:
         answers: list[asyncio.Future[Row]] = []
         ready: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
 
-        async def judge(name: str, film: Submission) -> None:
+        async def predict(name: str, image: Submission) -> None:
             await self._queue.room()
             index = len(answers)
-            answers.extend(self._queue.submit([film]))
+            answers.extend(self._queue.submit([image]))
             answers[index].add_done_callback(lambda answer: ready.put_nowait((index, name)))
 
         async def take() -> Refusal | None:
             try:
-                await judge(*first)
-                async for film in rest:
-                    await judge(*film)
+                await predict(*first)
+                async for image in rest:
+                    await predict(*image)
             except Refusal as refusal:
                 return refusal
             finally:

@@ -54,7 +54,7 @@ class Telemetry:
     """Prometheus counters of one service.
 
     Args:
-        accepted: gives the number of films accepted and not yet answered.
+        accepted: gives the number of images accepted and not yet answered.
         starts: gives how often the worker was started.
 
     Example:
@@ -72,19 +72,25 @@ class Telemetry:
         self._request_seconds = Histogram(
             "pneumoscope_request_seconds", "Time to answer a request.", ("route",), buckets=_SECONDS, registry=registry
         )
-        self._films = Counter(
-            "pneumoscope_films",
-            "Films answered: NORMAL, PNEUMONIA or a kind of error.",
+        self._images = Counter(
+            "pneumoscope_images",
+            "Images answered: NORMAL, PNEUMONIA or a kind of error.",
             ("outcome",),
             registry=registry,
         )
-        self._film_seconds = Histogram(
-            "pneumoscope_film_seconds", "Time from accepting a film to its answer.", buckets=_SECONDS, registry=registry
+        self._image_seconds = Histogram(
+            "pneumoscope_image_seconds",
+            "Time from accepting an image to its answer.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._batches = Histogram(
-            "pneumoscope_batch_films", "Films judged together.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
+            "pneumoscope_batch_images",
+            "Images of a batch.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
         )
-        Gauge("pneumoscope_films_accepted", "Films not yet answered.", registry=registry).set_function(accepted)
+        Gauge("pneumoscope_images_accepted", "Images not yet answered.", registry=registry).set_function(accepted)
         Gauge("pneumoscope_worker_starts", "Starts of the detector's process.", registry=registry).set_function(starts)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -93,16 +99,16 @@ class Telemetry:
         self._request_seconds.labels(route).observe(seconds)
 
     def batch(self, waited: Sequence[float]) -> None:
-        """Count films judged together, by the seconds each has waited."""
+        """Count the images of a batch, by the seconds each has waited."""
         self._batches.observe(len(waited))
         for seconds in waited:
-            self._film_seconds.observe(seconds)
+            self._image_seconds.observe(seconds)
 
     def answered(self, rows: Iterable[Row]) -> dict[str, int]:
         """Count answers, and give how many there are of each outcome."""
         outcomes = Tally(row["error"]["kind"] if row["error"] else row["finding"] for row in rows)
         for outcome, n in outcomes.items():
-            self._films.labels(outcome).inc(n)
+            self._images.labels(outcome).inc(n)
         return dict(outcomes)
 
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""The films of a request, out of its form and into memory: nothing of a film ever reaches a disk."""
+"""The images of a request, out of its form and into memory: nothing of an image ever reaches a disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pneumoscope.service.security import Limits, Refusal
 from pneumoscope.service.worker import Submission
 
 FIELDS = 16
-"""Parts of a form that are no films, at most."""
+"""Parts of a form that are no images, at most."""
 
 FORM: dict[str, Any] = {
     "requestBody": {
@@ -23,9 +23,9 @@ FORM: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["films"],
+                    "required": ["images"],
                     "properties": {
-                        "films": {
+                        "images": {
                             "type": "array",
                             "minItems": 1,
                             "items": {"type": "string", "contentMediaType": "application/octet-stream"},
@@ -37,16 +37,16 @@ FORM: dict[str, Any] = {
         },
     }
 }
-"""A request with films, for the OpenAPI description."""
+"""A request with images, for the OpenAPI description."""
 
 
 @dataclass(frozen=True)
-class Films:
-    """The films of a request.
+class Images:
+    """The images of a request.
 
     Attributes:
         names: what the request calls each; told in its answer and nowhere else.
-        submissions: the films.
+        submissions: the images.
     """
 
     names: list[str]
@@ -54,11 +54,11 @@ class Films:
 
 
 class Form:
-    """The films of a form as they arrive; every file of it is one, whatever its field is called.
+    """The images of a form as they arrive; every file of it is one, whatever its field is called.
 
     Args:
         request: its body is read.
-        limits: how many films there may be.
+        limits: how many images there may be.
         evidence: whether to ask for evidence maps.
         preview: whether to ask for previews.
 
@@ -73,17 +73,17 @@ class Form:
         self.evidence = evidence
         self.preview = preview
 
-    async def films(self) -> AsyncIterator[tuple[str, Submission]]:
-        """Give each film as soon as it is there, with what the request calls it.
+    async def images(self) -> AsyncIterator[tuple[str, Submission]]:
+        """Give each image as soon as it is there, with what the request calls it.
 
         Raises:
-            Refusal: it is no form with films, or there are too many.
+            Refusal: it is no form with images, or there are too many.
         """
         if options(self._request.headers.get("content-type", ""))[0] != "multipart/form-data":
-            message = "Expected a multipart/form-data request, such as curl -F films=@film.png sends."
+            message = "Expected a multipart/form-data request, such as curl -F images=@image.png sends."
             raise Refusal(415, "unsupported", message)
         n = 0
-        async for part in multipart.parts(self._request, self._limits.films + FIELDS):
+        async for part in multipart.parts(self._request, self._limits.images + FIELDS):
             _, given = options(part.headers.get("content-disposition", ""))
             if "name" not in given:
                 raise Refusal(400, "request", "Expected a name for each part of the form, got one without.")
@@ -93,34 +93,34 @@ class Form:
                     setattr(self, given["name"], asked or getattr(self, given["name"]))
                 continue
             n += 1
-            if n > self._limits.films:
-                message = f"Expected at most {self._limits.films} films a request, got more: send several requests."
+            if n > self._limits.images:
+                message = f"Expected at most {self._limits.images} images a request, got more: send several requests."
                 raise Refusal(413, "too_large", message)
             name = given["filename"].encode("latin-1").decode("utf-8", "replace")
             yield name, Submission(part.data, self.evidence, self.preview)
         if not n:
-            message = "Expected one or more films as files of a form, got none: curl -F films=@film.png"
+            message = "Expected one or more images as files of a form, got none: curl -F images=@image.png"
             raise Refusal(400, "request", message)
 
 
-async def read(request: Request, limits: Limits, evidence: bool = False, preview: bool = False) -> Films:
-    """Read all films of a form, and its fields wherever they stand in it.
+async def read(request: Request, limits: Limits, evidence: bool = False, preview: bool = False) -> Images:
+    """Read all images of a form, and its fields wherever they stand in it.
 
     Args:
         request: its body is read.
-        limits: how many films there may be.
+        limits: how many images there may be.
         evidence: whether to ask for evidence maps; the form may say so too.
         preview: whether to ask for previews, likewise.
 
     Raises:
-        Refusal: it is no form with films, or there are too many.
+        Refusal: it is no form with images, or there are too many.
 
     Example:
-        >>> films = await read(request, Limits())  # doctest: +SKIP
+        >>> images = await read(request, Limits())  # doctest: +SKIP
     """
     form = Form(request, limits, evidence, preview)
-    received = [film async for film in form.films()]
-    return Films(
+    received = [image async for image in form.images()]
+    return Images(
         [name for name, _ in received],
-        [Submission(film.data, form.evidence, form.preview) for _, film in received],
+        [Submission(image.data, form.evidence, form.preview) for _, image in received],
     )

@@ -1,4 +1,4 @@
-"""The detector in a process of its own: a film that hangs it, or takes all memory, ends that process and no other."""
+"""The detector in a process of its own: an image that hangs it, or takes all memory, ends that process and no other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ START_SECONDS = 120.0
 Row = dict[str, Any]
 """A finding as `Finding.as_dict` lays it out, with `evidence` and `preview` where they were asked for.
 
-Where DICOM reports were asked for, it has `reports`, the bytes of their files, and `instance`, the film's UIDs by name.
+Where DICOM reports were asked for, it has `reports`, the bytes of their files, and `instance`, the image's UIDs by
+name.
 """
 
 
@@ -47,12 +48,12 @@ class WorkerTooSlowError(WorkerLostError):
 
 @dataclass(frozen=True)
 class Submission:
-    """A film to be judged.
+    """An image to be read.
 
     Attributes:
         data: the bytes of the file.
         evidence: whether the answer is to hold the evidence map.
-        preview: whether the answer is to hold the film as a JPEG.
+        preview: whether the answer is to hold the image as a JPEG.
         reports: whether the answer is to hold the finding as DICOM objects; with `evidence`, the map as one of them.
     """
 
@@ -68,7 +69,7 @@ class Worker:
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
         memory: bytes that the process may take; by default half of what the machine has.
-        max_pixels: the largest film to read, in pixels.
+        max_pixels: the largest image to read, in pixels.
 
     Attributes:
         card: what the model file says of itself, once started.
@@ -77,7 +78,7 @@ class Worker:
     Example:
         >>> worker = Worker()  # doctest: +SKIP
         >>> worker.start()  # doctest: +SKIP
-        >>> worker.judge([Submission(b"no film")], seconds=20.0)[0]["error"]["kind"]  # doctest: +SKIP
+        >>> worker.predict([Submission(b"no image")], seconds=20.0)[0]["error"]["kind"]  # doctest: +SKIP
         'unsupported'
     """
 
@@ -114,14 +115,14 @@ class Worker:
             raise greeting
         self.card = greeting
 
-    def judge(self, films: Sequence[Submission], seconds: float) -> list[Row]:
-        """Judge films together, one row for each, in their order.
+    def predict(self, images: Sequence[Submission], seconds: float) -> list[Row]:
+        """Predict on a batch, one row for each image, in their order.
 
         Raises:
             WorkerLostError: the process ended, or took longer and was ended; `start` it again.
         """
         try:
-            self._pipe.send(films)
+            self._pipe.send(images)
         except OSError as error:
             raise WorkerLostError from error
         rows: list[Row] = self._answer(seconds)
@@ -162,53 +163,53 @@ def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: 
     pipe.send(detector.card)
     with suppress(EOFError, OSError):
         while True:
-            pipe.send(judge(detector, pipe.recv()))
+            pipe.send(predict(detector, pipe.recv()))
 
 
-def judge(detector: Detector, films: Sequence[Submission]) -> list[Row]:
-    """Judge films together, one row for each, in their order.
+def predict(detector: Detector, images: Sequence[Submission]) -> list[Row]:
+    """Predict on a batch, one row for each image, in their order.
 
     Example:
-        >>> judge(Detector(), [Submission(b"no film")])[0]["error"]["kind"]  # doctest: +SKIP
+        >>> predict(Detector(), [Submission(b"no image")])[0]["error"]["kind"]  # doctest: +SKIP
         'unsupported'
     """
-    evidence = any(film.evidence for film in films)
-    findings = detector.examine([film.data for film in films], evidence=evidence)
-    return [_row(finding, film, detector.card) for finding, film in zip(findings, films, strict=True)]
+    evidence = any(image.evidence for image in images)
+    findings = detector.examine([image.data for image in images], evidence=evidence)
+    return [_row(finding, image, detector.card) for finding, image in zip(findings, images, strict=True)]
 
 
-def _row(finding: Finding, film: Submission, card: Card) -> Row:
-    if film.reports:
-        return _report_row(finding, film, card)
+def _row(finding: Finding, image: Submission, card: Card) -> Row:
+    if image.reports:
+        return _report_row(finding, image, card)
     row = finding.as_dict()
-    if film.evidence and finding.evidence is not None:
+    if image.evidence and finding.evidence is not None:
         cells = np.round(finding.evidence.astype(np.float64), 5).tolist()
         row["evidence"] = {"cells": cells, "scale": round(evidence_map.scale_of(finding.evidence), 5)}
-    if film.preview and finding.error is None:
-        row["preview"] = preview(radiograph.read(film.data))
+    if image.preview and finding.error is None:
+        row["preview"] = preview(radiograph.read(image.data))
     return row
 
 
-def _report_row(finding: Finding, film: Submission, card: Card) -> Row:
+def _report_row(finding: Finding, image: Submission, card: Card) -> Row:
     from pneumoscope.reporting import structured_report
 
     reports: list[bytes] = []
     try:
-        asked = finding if film.evidence else replace(finding, evidence=None)  # another film of the batch has it
-        reports = [structured_report.encode(made) for made in structured_report.objects(asked, film.data, card)]
+        asked = finding if image.evidence else replace(finding, evidence=None)  # another image of the batch has it
+        reports = [structured_report.encode(made) for made in structured_report.objects(asked, image.data, card)]
     except PneumoscopeError as error:
         finding = Finding("", error=error)
-    return finding.as_dict() | {"reports": reports, "instance": structured_report.instance(film.data)}
+    return finding.as_dict() | {"reports": reports, "instance": structured_report.instance(image.data)}
 
 
-def preview(film: Radiograph) -> Row:
-    """Lay a film out for a browser: `width`, `height`, and a JPEG of at most `PREVIEW_SIDE` in base 64 as `jpeg`.
+def preview(image: Radiograph) -> Row:
+    """Lay an image out for a browser: `width`, `height`, and a JPEG of at most `PREVIEW_SIDE` in base 64 as `jpeg`.
 
     Example:
         >>> preview(radiograph.read(np.zeros((30, 40), np.float32)))["width"]
         40
     """
-    gray = Image.fromarray((film.pixels * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
+    gray = Image.fromarray((image.pixels * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
     gray.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     file = io.BytesIO()
     gray.save(file, "JPEG", quality=90)

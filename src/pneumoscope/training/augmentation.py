@@ -1,4 +1,4 @@
-"""The changes that training films go through, so that the network learns lungs and not scanners."""
+"""The changes that training images go through, so that the network learns lungs and not scanners."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pneumoscope.errors import TrainingError
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How strongly each change is applied; 0 switches it off. Each film draws its own strength.
+    """How strongly each change is applied; 0 switches it off. Each image draws its own strength.
 
     Attributes:
-        share: share of films that changes of place (up to the flip) are applied to, and likewise, drawn apart, changes
-            of brightness (from contrast on). Below 1 the network also learns films as they come: trained on changed
-            films alone, it calls unchanged ones all too often the same.
+        share: share of images that changes of place (up to the flip) are applied to, and likewise, drawn apart, changes
+            of brightness (from contrast on). Below 1 the network also learns images as they come: trained on changed
+            images alone, it calls unchanged ones all too often the same.
         rotation: largest angle, in degrees.
         width_shift: largest shift, as a share of the width.
         height_shift: largest shift, as a share of the height.
         zoom: largest change of scale, as a share; width and height change separately.
         shear: largest shear, as a share of the side.
-        horizontal_flip: 1 flips half of the films that are changed in place; 0 none, because the heart is on the left.
-        contrast: largest change of contrast about the film's mean, as a share.
+        horizontal_flip: 1 flips half of the images that are changed in place; 0 none, because the heart is on the left.
+        contrast: largest change of contrast about the image's mean, as a share.
         brightness: largest change of brightness, in [0, 1] of the full range.
         gamma: largest exponent less one: 0.5 draws from 1/1.5 to 1.5.
-        shading: largest brightness of a slow gradient across the film, as an uneven plate or grid makes it.
-        blur: share of films that are blurred, in [0, 1].
+        shading: largest brightness of a slow gradient across the image, as an uneven plate or grid makes it.
+        blur: share of images that are blurred, in [0, 1].
         noise: largest standard deviation of added noise, in [0, 1] of the full range.
     """
 
@@ -71,7 +71,7 @@ def augmented(network: keras.Model, augmentation: Augmentation) -> keras.Model:
     and loads anywhere.
 
     Args:
-        network: takes films (N, S, S, 1) in [0, 1].
+        network: takes images (N, S, S, 1) in [0, 1].
         augmentation: the strengths.
 
     Returns:
@@ -83,13 +83,13 @@ def augmented(network: keras.Model, augmentation: Augmentation) -> keras.Model:
     changes = layers(augmentation)
     if not changes:
         return network
-    films = keras.Input(network.input_shape[1:])
-    changed = films
+    images = keras.Input(network.input_shape[1:])
+    changed = images
     for of_place in (True, False):
         group = [layer for layer in changes if (layer.name in PLACE) == of_place]
         if group:
             changed = Sometimes(augmentation.share, keras.Sequential(group))(changed)
-    return keras.Model(films, network(changed))
+    return keras.Model(images, network(changed))
 
 
 def layers(augmentation: Augmentation) -> list[keras.Layer]:
@@ -123,10 +123,10 @@ def layers(augmentation: Augmentation) -> list[keras.Layer]:
 
 
 class Sometimes(keras.layers.Layer):  # type: ignore[misc]
-    """A change that a share of the films goes through.
+    """A change that a share of the images goes through.
 
     Args:
-        share: of the films, in [0, 1].
+        share: of the images, in [0, 1].
         change: the change.
     """
 
@@ -135,16 +135,16 @@ class Sometimes(keras.layers.Layer):  # type: ignore[misc]
         self.share, self.change = share, change
         self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, films: Any, training: bool = True) -> Any:
-        """Change some of the films (N, S, S, 1) while training; leave them alone otherwise."""
+    def call(self, images: Any, training: bool = True) -> Any:
+        """Change some of the images (N, S, S, 1) while training; leave them alone otherwise."""
         if not training:
-            return films
-        drawn = keras.random.uniform((ops.shape(films)[0], 1, 1, 1), seed=self.seed_generator)
-        return ops.where(drawn < self.share, self.change(films, training=True), films)
+            return images
+        drawn = keras.random.uniform((ops.shape(images)[0], 1, 1, 1), seed=self.seed_generator)
+        return ops.where(drawn < self.share, self.change(images, training=True), images)
 
 
 class RandomChange(keras.layers.Layer):  # type: ignore[misc]
-    """A change of pixel values of which each film draws its own strength.
+    """A change of pixel values of which each image draws its own strength.
 
     Args:
         strength: the largest strength.
@@ -155,46 +155,46 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc]
         self.strength = strength
         self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, films: Any, training: bool = True) -> Any:
-        """Change films (N, S, S, 1) in [0, 1] while training; leave them alone otherwise."""
-        return ops.clip(self.change(films), 0.0, 1.0) if training else films
+    def call(self, images: Any, training: bool = True) -> Any:
+        """Change images (N, S, S, 1) in [0, 1] while training; leave them alone otherwise."""
+        return ops.clip(self.change(images), 0.0, 1.0) if training else images
 
-    def change(self, films: Any) -> Any:
-        """Change films (N, S, S, 1); what leaves [0, 1] is cut off."""
+    def change(self, images: Any) -> Any:
+        """Change images (N, S, S, 1); what leaves [0, 1] is cut off."""
         raise NotImplementedError
 
-    def draw(self, films: Any, *shape: int, low: float = -1.0) -> Any:
+    def draw(self, images: Any, *shape: int, low: float = -1.0) -> Any:
         """Draw numbers (N, *shape) evenly from [low, 1]."""
-        return keras.random.uniform((ops.shape(films)[0], *shape), low, 1.0, films.dtype, seed=self.seed_generator)
+        return keras.random.uniform((ops.shape(images)[0], *shape), low, 1.0, images.dtype, seed=self.seed_generator)
 
 
 class RandomGamma(RandomChange):
     """Raise brightness to a power between `1 / (1 + strength)` and `1 + strength`, even on the logarithm."""
 
-    def change(self, films: Any) -> Any:
-        """Change films (N, S, S, 1) in [0, 1]."""
-        exponent = ops.exp(self.draw(films, 1, 1, 1) * ops.log(1.0 + self.strength))
-        return ops.power(ops.maximum(films, 1e-6), exponent)
+    def change(self, images: Any) -> Any:
+        """Change images (N, S, S, 1) in [0, 1]."""
+        exponent = ops.exp(self.draw(images, 1, 1, 1) * ops.log(1.0 + self.strength))
+        return ops.power(ops.maximum(images, 1e-6), exponent)
 
 
 class RandomShading(RandomChange):
     """Add a plane that rises by up to `strength` from the middle to the edge, in any direction, and bends."""
 
-    def change(self, films: Any) -> Any:
-        """Change films (N, S, S, 1) in [0, 1]."""
-        rows, columns = films.shape[1], films.shape[2]
-        y = ops.reshape(ops.linspace(-1.0, 1.0, rows, dtype=films.dtype), (1, rows, 1, 1))
-        x = ops.reshape(ops.linspace(-1.0, 1.0, columns, dtype=films.dtype), (1, 1, columns, 1))
-        slope = self.strength * self.draw(films, 1, 1, 5) / 2  # (N, 1, 1, 5)
+    def change(self, images: Any) -> Any:
+        """Change images (N, S, S, 1) in [0, 1]."""
+        rows, columns = images.shape[1], images.shape[2]
+        y = ops.reshape(ops.linspace(-1.0, 1.0, rows, dtype=images.dtype), (1, rows, 1, 1))
+        x = ops.reshape(ops.linspace(-1.0, 1.0, columns, dtype=images.dtype), (1, 1, columns, 1))
+        slope = self.strength * self.draw(images, 1, 1, 5) / 2  # (N, 1, 1, 5)
         field = slope[..., 0:1] * x + slope[..., 1:2] * y + slope[..., 2:3] * x * y
-        return films + field + slope[..., 3:4] * (x**2 - 0.5) + slope[..., 4:5] * (y**2 - 0.5)
+        return images + field + slope[..., 3:4] * (x**2 - 0.5) + slope[..., 4:5] * (y**2 - 0.5)
 
 
 class RandomNoise(RandomChange):
     """Add normal noise whose standard deviation is drawn from 0 to `strength` (Keras's own has a fixed one)."""
 
-    def change(self, films: Any) -> Any:
-        """Change films (N, S, S, 1) in [0, 1]."""
-        deviation = self.strength * self.draw(films, 1, 1, 1, low=0.0)
-        noise = keras.random.normal(ops.shape(films), dtype=films.dtype, seed=self.seed_generator)
-        return films + deviation * noise
+    def change(self, images: Any) -> Any:
+        """Change images (N, S, S, 1) in [0, 1]."""
+        deviation = self.strength * self.draw(images, 1, 1, 1, low=0.0)
+        noise = keras.random.normal(ops.shape(images), dtype=images.dtype, seed=self.seed_generator)
+        return images + deviation * noise

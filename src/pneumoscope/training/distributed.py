@@ -45,7 +45,7 @@ class Share:
     devices: int = 1
 
     def padded(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Repeat the first of some films until each device gets equally many.
+        """Repeat the first of some images until each device gets equally many.
 
         Example:
             >>> Share(devices=4).padded(np.array([7, 8, 9])).tolist()
@@ -215,7 +215,7 @@ def predictor(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[Any
     """Give what runs a model, without augmentation, over each host's `own` part of a batch: the outputs of all of it.
 
     Example:
-        >>> predictor(network)(films)  # doctest: +SKIP
+        >>> predictor(network)(images)  # doctest: +SKIP
         array([[-2.1], [3.4]], dtype=float32)
     """
     import keras

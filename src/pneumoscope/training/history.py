@@ -1,4 +1,4 @@
-"""A training's history as a table and as a picture."""
+"""A training's history as a table and as an image."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int, Mapping[str, float]], object]
 """Called as `progress(what, done, total, figures)`."""
 
 BATCH = 64
-"""Films that go through a network at once on each device where it is not trained."""
+"""Images that go through a network at once on each device where it is not trained."""
 
 
 class Checkpoint:
@@ -87,13 +87,13 @@ class Checkpoint:
 
 @dataclass
 class Phase:
-    """One stretch of training: its films, its model and its epochs.
+    """One stretch of training: its images, its model and its epochs.
 
     Attributes:
         name: of the phase.
         model: what is trained; it may augment.
         evaluated: what is validated and kept: it shares the weights of `model` and does not augment.
-        training: films (N, S, S) or their features (N, h, w, d), and labels (N,).
+        training: images (N, S, S) or their features (N, h, w, d), and labels (N,).
         validation: likewise.
         recipe: how to train.
     """
@@ -164,7 +164,7 @@ class Phase:
 
         def report(batch: int, logs: Mapping[str, float]) -> None:
             figures.update({name: float(value) for name, value in logs.items()})
-            progress(what, batches.films_until(batch), len(order), figures)
+            progress(what, batches.images_until(batch), len(order), figures)
 
         def remember(*_: object) -> None:  # before Keras puts the averaged weights in their place
             last.extend(_values(self.model.trainable_variables))
@@ -191,14 +191,14 @@ class Phase:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """The batches of an epoch, in a given order; of each, this host's part.
 
-    Where devices cannot share a batch evenly, its first film is repeated with weight 0, so that loss and gradients stay
-    those of the batch. Only the accuracy and the AUC of the training films, which decide nothing, count it again.
+    Where devices cannot share a batch evenly, its first image is repeated with weight 0, so that loss and gradients
+    stay those of the batch. Only the accuracy and the AUC of the training images, which decide nothing, count it again.
 
     Args:
-        inputs: films (N, S, S) or their features (N, h, w, d).
+        inputs: images (N, S, S) or their features (N, h, w, d).
         y: (N,), labels.
         weights: (2,), by label.
-        order: the positions of each batch's films.
+        order: the positions of each batch's images.
     """
 
     def __init__(
@@ -224,8 +224,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         weights = self.weights[labels] * real * (len(padded) / len(batch))  # the loss is divided by what is there
         return as_batch(self.inputs[chosen]), labels[:, None].astype(np.float32), weights.astype(np.float32)
 
-    def films_until(self, i: int) -> int:
-        """Count the films up to and with a batch."""
+    def images_until(self, i: int) -> int:
+        """Count the images up to and with a batch."""
         return sum(map(len, self.order[: i + 1]))
 
 
@@ -240,7 +240,7 @@ def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def epoch_order(y: NDArray[np.int64], imbalance: str, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the order of an epoch: every film once, or the classes evened out by repeating or leaving out films.
+    """Draw the order of an epoch: every image once, or the classes evened out by repeating or leaving out images.
 
     Example:
         >>> sorted(epoch_order(np.array([0, 1, 1]), "oversample", np.random.default_rng(0)).tolist())
@@ -282,20 +282,20 @@ def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
 
 
 def as_batch(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Give films (N, S, S) their one channel, as networks take them; features (N, h, w, d) have theirs."""
+    """Give images (N, S, S) their one channel, as networks take them; features (N, h, w, d) have theirs."""
     return (inputs[..., None] if inputs.ndim == 3 else inputs).astype(np.float32)
 
 
 def outputs(
     model: keras.Model, inputs: Rows, what: str = "", progress: Progress = lambda *_: None
 ) -> Iterator[NDArray[np.float32]]:
-    """Run a model without augmentation over films (N, S, S) or their features: its outputs, a batch at a time.
+    """Run a model without augmentation over images (N, S, S) or their features: its outputs, a batch at a time.
 
     Each device, of all hosts, runs its part; each host is given all outputs. `progress` is told of each
     batch, and of `what`.
 
     Example:
-        >>> logits = np.concatenate(list(outputs(network, films)))  # doctest: +SKIP
+        >>> logits = np.concatenate(list(outputs(network, images)))  # doctest: +SKIP
     """
     share, predict = distributed.share(), distributed.predictor(model)
     for start in range(0, len(inputs), BATCH * share.devices):
@@ -305,10 +305,10 @@ def outputs(
 
 
 def predict_logits(model: keras.Model, inputs: Rows) -> NDArray[np.float64]:
-    """Run a model over films (N, S, S), or their features, without augmentation: logits (N,).
+    """Run a model over images (N, S, S), or their features, without augmentation: logits (N,).
 
     Example:
-        >>> predict_logits(network, films)  # doctest: +SKIP
+        >>> predict_logits(network, images)  # doctest: +SKIP
         array([-2.1,  3.4])
     """
     return np.concatenate([batch[:, 0] for batch in outputs(model, inputs)]).astype(np.float64)

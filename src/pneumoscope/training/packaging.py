@@ -1,4 +1,4 @@
-"""A trained network made ready for use: calibrated, told what its films look like, written down."""
+"""A trained network made ready for use: calibrated, told what its images look like, written down."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from pneumoscope.training.data import Prepared
 from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
-STRESSED_COPIES = 4
+CORRUPTED_COPIES = 4
 
-USUAL_FILMS = 1000
-"""Training films, at most, that say what each place of a usual film adds to the logit."""
+USUAL_IMAGES = 1000
+"""Training images, at most, that say what each place of a usual image adds to the logit."""
 
 MOST_FITTED = 10_000
-"""Films of a part, at most, that calibration, gate and views are fitted on after a training."""
+"""Images of a part, at most, that calibration, gate and orientation model are fitted on after a training."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Run:
 
 def finish(
     network: keras.Model,
-    films: Prepared,
+    images: Prepared,
     recipe: Recipe,
     out: Path,
     progress: Progress,
@@ -66,7 +66,7 @@ def finish(
 
     Args:
         network: what `architectures.build` gave, trained, in full precision.
-        films: those it was trained and is measured on.
+        images: those it was trained and is measured on.
         recipe: how it was trained.
         out: the run's folder.
         progress: told of every step.
@@ -76,9 +76,9 @@ def finish(
         ModelFileError: the file does not give what the network gives; nothing is written then.
 
     Example:
-        >>> run = finish(network, films, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
+        >>> run = finish(network, images, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
     """
-    training, validation, notes = films.training, films.validation, films.notes
+    training, validation, notes = images.training, images.validation, images.notes
     _write_split(out / "split.csv", training, validation)
     logits = loop.predict_logits(network, validation.pixels)
     fitted = calibration.Calibration()
@@ -86,33 +86,33 @@ def finish(
         fitted = _calibrated(network, _some(validation, MOST_FITTED), recipe.operating_point, progress)
     else:
         notes.append(
-            f"Fewer than {calibration.MIN_PER_CLASS} validation films of a class: probabilities are not calibrated and "
-            "the threshold is 0.5."
+            f"Fewer than {calibration.MIN_PER_CLASS} validation images of a class: probabilities are not calibrated, "
+            "and the threshold is 0.5."
         )
     figures = metrics.performance(validation.labels, fitted.probabilities(logits), fitted.threshold, validation.groups)
     unlike: dict[str, Any] = {}
-    seen_views: dict[str, Any] = {}
-    if len(validation.films) >= embedding.ENOUGH:
+    turned: dict[str, Any] = {}
+    if len(validation.samples) >= embedding.ENOUGH:
         rng = np.random.default_rng(recipe.seed)
         some = [_some(part, MOST_FITTED) for part in (training, validation)]
-        sites = [np.array([film.site for film in part.films]) for part in (training, *some)]
+        sites = [np.array([sample.site for sample in part.samples]) for part in (training, *some)]
         unlike = embedding.fit(
             *(_embeddings(network, part, rng, progress) for part in some),
             training_sites=np.tile(sites[1], 2),
             held_out_sites=np.tile(sites[2], 2),
         ).as_dict()
-        seen_views = orientation.fit(
+        turned = orientation.fit(
             training.pixels,
             some[1].pixels,
             recipe.seed,
-            lambda n, of: progress("learning views", n, of, {}),
+            lambda n, of: progress("learning orientations", n, of, {}),
             training_sites=sites[0],
             held_out_sites=sites[2],
         ).as_dict()
     else:
         notes.append(
-            f"Fewer than {embedding.ENOUGH} validation films: the model cannot tell films unlike its own, nor turned "
-            "or inverted ones, and of pictures that are no chest films it refuses blank ones only."
+            f"Fewer than {embedding.ENOUGH} validation images: the model cannot tell images unlike its own, nor turned "
+            "or inverted ones, and of images that are no chest radiographs it rejects blank ones only."
         )
     usual = _usual_evidence(network, training, progress)
     card = Card(
@@ -124,14 +124,14 @@ def finish(
         data={
             "population": recipe.population,
             "oldest_patient_years": recipe.oldest,
-            "fingerprint": films.fingerprint,
+            "fingerprint": images.fingerprint,
             "training": _counts(training),
             "validation": _counts(validation),
         },
         metrics=figures.as_dict(),
-        seen=films.seen,
+        seen=images.seen,
         gate=unlike,
-        views=seen_views,
+        orientation=turned,
         licence=recipe.licence,
     )
     network.save(out / "model.keras")
@@ -153,54 +153,54 @@ def told(recipe: Recipe) -> dict[str, Any]:
 def _calibrated(
     network: keras.Model, validation: Decoded, point: OperatingPoint, progress: Progress
 ) -> calibration.Calibration:
-    """Fit on the validation films as they are and under the shifts of `stress`, each film under a few of them.
+    """Fit on the validation images as they are and corrupted, each in a few of the ways of `corruptions`.
 
-    A threshold fitted on clean films alone calls many normals sick as soon as films come from elsewhere.
+    A threshold fitted on clean images alone calls many normals sick as soon as images come from elsewhere.
     """
-    shifts = [name for name in corruptions.SHIFTS if name not in corruptions.APART]
-    labels, stressed = [validation.labels], [loop.predict_logits(network, validation.pixels)]
-    for turn in range(STRESSED_COPIES):
-        films = (
-            corruptions.apply(shifts[(STRESSED_COPIES * i + turn) % len(shifts)], film.astype(np.float32))
-            for i, film in enumerate(validation.pixels)
+    shifts = [name for name in corruptions.CORRUPTIONS if name not in corruptions.APART]
+    labels, corrupted = [validation.labels], [loop.predict_logits(network, validation.pixels)]
+    for turn in range(CORRUPTED_COPIES):
+        images = (
+            corruptions.apply(shifts[(CORRUPTED_COPIES * i + turn) % len(shifts)], image.astype(np.float32))
+            for i, image in enumerate(validation.pixels)
         )
-        while batch := list(islice(films, loop.BATCH)):
-            stressed.append(loop.predict_logits(network, np.stack(batch)))
+        while batch := list(islice(images, loop.BATCH)):
+            corrupted.append(loop.predict_logits(network, np.stack(batch)))
         labels.append(validation.labels)
-        progress("calibrating", turn + 1, STRESSED_COPIES, {})
-    what = f"films of held-out patients, each as it is and under {STRESSED_COPIES} kinds of stress"
-    y, z = np.concatenate(labels), np.concatenate(stressed)
-    return calibration.fit(y, z, copies=STRESSED_COPIES + 1, films=what, point=point)
+        progress("calibrating", turn + 1, CORRUPTED_COPIES, {})
+    what = f"images of held-out patients, each as it is and corrupted in {CORRUPTED_COPIES} ways"
+    y, z = np.concatenate(labels), np.concatenate(corrupted)
+    return calibration.fit(y, z, copies=CORRUPTED_COPIES + 1, images=what, point=point)
 
 
 def _embeddings(
-    network: keras.Model, films: Decoded, rng: np.random.Generator, progress: Progress
+    network: keras.Model, images: Decoded, rng: np.random.Generator, progress: Progress
 ) -> NDArray[np.float32]:
-    """Give what the model file will give as `embedding`, (2 N, d): of the films as they are, and of each changed."""
-    changed = disk_array.like(films.pixels, films.pixels.shape)
-    for i, film in enumerate(films.pixels):
-        changed[i] = orientation.varied(film, rng)
+    """Give what the model file will give as `embedding`, (2 N, d): of the images as they are, and of each changed."""
+    changed = disk_array.like(images.pixels, images.pixels.shape)
+    for i, image in enumerate(images.pixels):
+        changed[i] = orientation.varied(image, rng)
     features = network.get_layer("features")
     maps = [
         batch.mean(axis=(1, 2))
-        for pixels in (films.pixels, changed)
-        for batch in loop.outputs(features, pixels, "embedding films", progress)
+        for pixels in (images.pixels, changed)
+        for batch in loop.outputs(features, pixels, "embedding images", progress)
     ]
     return np.concatenate(maps)
 
 
-def _usual_evidence(network: keras.Model, films: Decoded, progress: Progress) -> NDArray[np.float32]:
-    """Average the evidence maps (h, w) of some films, each class alike."""
-    some = _some(films, USUAL_FILMS)
+def _usual_evidence(network: keras.Model, images: Decoded, progress: Progress) -> NDArray[np.float32]:
+    """Average the evidence maps (h, w) of some images, each class alike."""
+    some = _some(images, USUAL_IMAGES)
     inference = architectures.with_evidence(network)
     weighing = keras.Model(inference.input, inference.output["evidence"])
     maps = np.concatenate(list(loop.outputs(weighing, some.pixels, "weighing places", progress)))
     return np.asarray(np.mean([maps[some.labels == label].mean(axis=0) for label in np.unique(some.labels)], axis=0))
 
 
-def _some(films: Decoded, most: int) -> Decoded:
-    """Take every so many-th film, so that there are `most` at most."""
-    return films.take(np.arange(0, len(films.films), -(-len(films.films) // most)))
+def _some(images: Decoded, most: int) -> Decoded:
+    """Take every so many-th image, so that there are `most` at most."""
+    return images.take(np.arange(0, len(images.samples), -(-len(images.samples) // most)))
 
 
 def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
@@ -208,13 +208,15 @@ def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(("path", "label", "patient", "split"))
     for part, name in ((training, "train"), (validation, "val")):
-        table.writerows((film.path.absolute(), layouts.LABELS[film.label], film.patient, name) for film in part.films)
+        table.writerows(
+            (sample.path.absolute(), layouts.LABELS[sample.label], sample.patient, name) for sample in part.samples
+        )
     write_text(path, rows.getvalue())
 
 
 def _counts(part: Decoded) -> dict[str, int]:
     return {
-        "films": len(part.films),
+        "images": len(part.samples),
         "pneumonia": int(part.labels.sum()),
         "patients": len(np.unique(part.groups)),
     }

@@ -1,4 +1,4 @@
-"""Everything that decides what a training gives, apart from the films."""
+"""Everything that decides what a training gives, apart from the images."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Recipe:
         architecture: a name in `architectures.REGISTRY`.
         init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file; `auto` is `imagenet` where the architecture is one
             of Keras's, and `none` where it is built here.
-        size: the side of the films the network looks at, in pixels.
+        size: the side of the images the network looks at, in pixels.
         pooling: `max` (2 x 2, flatten, as published) or `average`.
         dropout: share of the head's inputs dropped while training, in [0, 1); -1 is the architecture's own.
-        validation_share: share of the films held out, by patient, where the data set has no usable split of its own.
+        validation_share: share of the images held out, by patient, where the data set has no usable split of its own.
         head: how the head is trained on the frozen, pretrained features: in `epochs`, or fitted in one step by
-            `logistic` regression, which does better with a few hundred films.
+            `logistic` regression, which does better with a few hundred images.
         head_epochs: epochs for the head alone on the frozen, pretrained features; none without pretraining.
         epochs: epochs for the whole network; 0 leaves it at the head.
-        batch_size: films a step.
+        batch_size: images a step.
         head_learning_rate: first learning rate of the head's phase.
         learning_rate: first learning rate of the whole network's phase; 0 is 1e-4 for a pretrained network and 1e-3 for
             one that starts from random weights.
@@ -71,10 +71,10 @@ class Recipe:
         specificity: likewise.
         precision: of the arithmetic while training; the model file is float32 in any case.
         seed: equal seeds give equal models on one machine.
-        population: whom the films show, as the model file is to say it.
-        oldest: the age of the oldest patients on the films, in years; 0 where it is not known.
+        population: whom the images show, as the model file is to say it.
+        oldest: the age of the oldest patients on the images, in years; 0 where it is not known.
         licence: under which the model file may be used.
-        augmentation: the changes that training films go through.
+        augmentation: the changes that training images go through.
     """
 
     architecture: str = "mobilenet_v2"

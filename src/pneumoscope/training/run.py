@@ -1,4 +1,4 @@
-"""From labelled films to a run: what is trained on them, on which devices, and how runs become one."""
+"""From labelled images to a run: what is trained on them, on which devices, and how runs become one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pneumoscope.atomic import write_text
 from pneumoscope.data import disk_array
 from pneumoscope.data.disk_array import Rows
-from pneumoscope.data.layouts import Film
+from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
@@ -28,11 +28,11 @@ from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.tracking import Tracker
 
 HEAD_C = 0.01
-"""Inverse strength of the penalty on a head fitted by logistic regression: thousands of features, hundreds of films."""
+"""Inverse penalty on a head fitted by logistic regression: thousands of features, hundreds of images."""
 
 
 def fit(
-    data: str | Path | Sequence[Film],
+    data: str | Path | Sequence[Sample],
     out: str | Path,
     recipe: Recipe | None = None,
     *,
@@ -49,13 +49,13 @@ def fit(
     `checkpoint.npz`.
 
     Args:
-        data: what `layouts.load` takes, or films. Films of a `test` split are never read.
+        data: what `layouts.load` takes, or images. Images of a `test` split are never read.
         out: the run's folder.
         recipe: how to train; by default `Recipe()`.
         resume: go on after the last finished epoch in `out`; the result equals that of a run without a break.
-        skip_unreadable: leave out films that cannot be read instead of refusing to train.
-        cache: a folder for a file that holds the decoded films instead of memory, 2 bytes a pixel; the result is the
-            same. Without one, films too many for memory are kept so in `out`.
+        skip_unreadable: leave out images that cannot be read instead of rejecting to train.
+        cache: a folder for a file that holds the decoded images instead of memory, 2 bytes a pixel; the result is the
+            same. Without one, images too many for memory are kept so in `out`.
         tracker: told of the recipe, each epoch and the finished run.
         progress: told of every step.
 
@@ -63,7 +63,7 @@ def fit(
         The run.
 
     Raises:
-        DatasetError: the films cannot be trained on.
+        DatasetError: the images cannot be trained on.
         TrainingError: the folder holds another run; there is no room in `cache`.
 
     Example:
@@ -72,14 +72,14 @@ def fit(
     recipe, out, tracker = recipe or Recipe(), Path(out), tracker or Tracker()
     if distributed.share().host:
         raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
-    films, network = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
-    run = finish(network, films, recipe, out, progress)
+    images, network = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
+    run = finish(network, images, recipe, out, progress)
     tracker.finished(run.model, run.validation.as_dict())
     return run
 
 
 def assist(
-    data: str | Path | Sequence[Film],
+    data: str | Path | Sequence[Sample],
     out: str | Path,
     recipe: Recipe | None = None,
     *,
@@ -101,7 +101,7 @@ def assist(
 
     Raises:
         DatasetError: as with `fit`.
-        TrainingError: likewise; or host 0 has other films, another recipe or another checkpoint.
+        TrainingError: likewise; or host 0 has other images, another recipe or another checkpoint.
 
     Example:
         >>> assist("chest_xray", "runs/first", Recipe(epochs=5))  # doctest: +SKIP
@@ -110,7 +110,7 @@ def assist(
 
 
 def soup(
-    data: str | Path | Sequence[Film],
+    data: str | Path | Sequence[Sample],
     out: str | Path,
     runs: Sequence[str | Path],
     *,
@@ -122,11 +122,11 @@ def soup(
     The card holds the first run's recipe, and under `mean_of` the augmentation of each.
 
     Networks that were trained from one start with different augmentation lie in one valley of the loss; their mean does
-    better on films from elsewhere than each of them and costs no more to use (Wortsman et al. 2022, "Model soups:
+    better on images from elsewhere than each of them and costs no more to use (Wortsman et al. 2022, "Model soups:
     averaging weights of multiple fine-tuned models improves accuracy without increasing inference time").
 
     Args:
-        data: the films the runs were trained on; they are held out and calibrated on as in the first run.
+        data: the images the runs were trained on; they are held out and calibrated on as in the first run.
         out: the folder for the averaged network.
         runs: the folders that `fit` wrote, of one architecture and size, and with the same patients held out.
         skip_unreadable: as with `fit`.
@@ -152,20 +152,20 @@ def soup(
     for run in runs:
         if not (Path(run) / "model.keras").is_file():
             raise TrainingError(f"Expected a finished run in '{run}', got a broken-off one: resume it first.")
-    parts = claims[0]["training and validation films"]
-    if any(claim["training and validation films"] != parts for claim in claims):
+    parts = claims[0]["training and validation images"]
+    if any(claim["training and validation images"] != parts for claim in claims):
         raise TrainingError("Expected runs that hold out the same patients, got others: train them with one seed.")
-    films = prepare(data, recipe, skip_unreadable, progress, out, None)
-    if [films.training.fingerprint(), films.validation.fingerprint()] != parts:
-        raise TrainingError("Expected the films that the runs were trained on, got others.")
+    images = prepare(data, recipe, skip_unreadable, progress, out, None)
+    if [images.training.fingerprint(), images.validation.fingerprint()] != parts:
+        raise TrainingError("Expected the images that the runs were trained on, got others.")
     networks = [_copy(keras.saving.load_model(Path(run) / "model.keras").get_weights(), recipe) for run in runs]
     networks[0].set_weights([np.mean(same, axis=0) for same in zip(*(n.get_weights() for n in networks), strict=True)])
     out.mkdir(parents=True, exist_ok=True)
-    return finish(networks[0], films, recipe, out, progress, mean_of=[asdict(r.augmentation) for r in recipes])
+    return finish(networks[0], images, recipe, out, progress, mean_of=[asdict(r.augmentation) for r in recipes])
 
 
 def _trained(
-    data: str | Path | Sequence[Film],
+    data: str | Path | Sequence[Sample],
     out: Path,
     recipe: Recipe,
     resume: bool,
@@ -174,25 +174,25 @@ def _trained(
     tracker: Tracker,
     progress: Progress,
 ) -> tuple[Prepared, keras.Model]:
-    """Train on all devices and hosts; give the films and, on this host alone, the network."""
+    """Train on all devices and hosts; give the images and, on this host alone, the network."""
     if (out / "checkpoint.npz").exists() and not resume:
         raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
-    films = prepare(data, recipe, skip_unreadable, progress, out, cache)
-    parts = [films.training.fingerprint(), films.validation.fingerprint()]
-    distributed.check_equal("films and recipe", json.dumps([parts, asdict(recipe)]))
+    images = prepare(data, recipe, skip_unreadable, progress, out, cache)
+    parts = [images.training.fingerprint(), images.validation.fingerprint()]
+    distributed.check_equal("images and recipe", json.dumps([parts, asdict(recipe)]))
     _claim(out, recipe, parts, resume)
-    tracker.began(told(recipe), films.fingerprint)
+    tracker.began(told(recipe), images.fingerprint)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        network = _train(films.training, films.validation, recipe, out, tracker, progress)
+        network = _train(images.training, images.validation, recipe, out, tracker, progress)
     finally:
         keras.config.set_dtype_policy("float32")
     if recipe.precision != "float32" or distributed.share().devices > 1:
         weights = network.get_weights()
         distributed.leave()
         network = _copy(weights, recipe)
-    return films, network
+    return images, network
 
 
 def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
@@ -215,7 +215,7 @@ def _train(
     if pretrained and recipe.head == "logistic" and not run.history:
         _fit_head(network, training, recipe, progress)
     elif pretrained and recipe.head_epochs and not run.rows("network"):
-        # Nothing before the head changes in this phase, so each film's features are computed once.
+        # Nothing before the head changes in this phase, so each image's features are computed once.
         features = network.get_layer("features")
         Phase(
             name="head",
@@ -241,9 +241,9 @@ def _train(
 
 
 def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress: Progress) -> None:
-    """Fit a linear head by logistic regression on the features, each brought to one scale, of every film.
+    """Fit a linear head by logistic regression on the features, each brought to one scale, of every image.
 
-    Where the recipe flips films, each also counts flipped.
+    Where the recipe flips images, each also counts flipped.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -255,9 +255,9 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
     inputs: list[NDArray[np.float32]] = []
     labels = np.tile(training.labels, len(flips))
     for flipped in flips:
-        films = keras.Input(features.input_shape[1:])
-        maps = features(keras.ops.flip(films, axis=2) if flipped else films)
-        pooled = keras.Model(films, keras.Model(head.inputs, dense.input)(maps))
+        images = keras.Input(features.input_shape[1:])
+        maps = features(keras.ops.flip(images, axis=2) if flipped else images)
+        pooled = keras.Model(images, keras.Model(head.inputs, dense.input)(maps))
         inputs += loop.outputs(pooled, training.pixels, "computing features", progress)
     balance = "balanced" if recipe.imbalance == "class_weight" else None
     fitted = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, class_weight=balance, max_iter=1000))
@@ -266,9 +266,9 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
     dense.set_weights([slope[:, None], line.intercept_ - slope @ scale.mean_])
 
 
-def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> Rows:
-    maps = disk_array.like(films.pixels, (len(films.films), *features.output_shape[1:]))
-    rows = (row for batch in loop.outputs(features, films.pixels, "computing features", progress) for row in batch)
+def _features_of(features: keras.Model, images: Decoded, progress: Progress) -> Rows:
+    maps = disk_array.like(images.pixels, (len(images.samples), *features.output_shape[1:]))
+    rows = (row for batch in loop.outputs(features, images.pixels, "computing features", progress) for row in batch)
     for i, row in enumerate(rows):
         maps[i] = row
     return maps
@@ -276,15 +276,15 @@ def _features_of(features: keras.Model, films: Decoded, progress: Progress) -> R
 
 def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
     """Write down what this run is, or check that the run being resumed is the same."""
-    mine = {"recipe": asdict(recipe), "training and validation films": parts}
+    mine = {"recipe": asdict(recipe), "training and validation images": parts}
     path = out / "recipe.json"
     if resume and path.exists():
         found = _claim_of(out)
         if found != mine:
             differing = [k for k in mine["recipe"] if found["recipe"].get(k) != mine["recipe"][k]]  # type: ignore[index]
             raise TrainingError(
-                f"Expected the recipe and films of the run in '{out}', got other "
-                f"{', '.join(differing) or 'films'}: give the same ones, or name another folder."
+                f"Expected the recipe and images of the run in '{out}', got other "
+                f"{', '.join(differing) or 'images'}: give the same ones, or name another folder."
             )
     if distributed.share().host == 0:
         out.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ class Tracker:
     lost: str | None = None
 
     def began(self, recipe: Mapping[str, Any], fingerprint: str) -> None:
-        """Take a recipe, and the fingerprint of the films."""
+        """Take a recipe, and the fingerprint of the images."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Take a row of the history."""
@@ -84,7 +84,7 @@ class MLflow(Tracker):
     def began(self, recipe: Mapping[str, Any], fingerprint: str) -> None:
         """Log the recipe as parameters."""
         parameters = [self._entities.Param(key, str(value)) for key, value in _flat(recipe).items()]
-        tags = [self._entities.RunTag("films", fingerprint)]
+        tags = [self._entities.RunTag("images", fingerprint)]
         self._send(lambda: self._client.log_batch(self._run, params=parameters, tags=tags))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ class MLflow(Tracker):
         self._log(_numbers(row))
 
     def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
-        """Log the figures, and upload the model and the picture of its curves."""
+        """Log the figures, and upload the model and the image of its curves."""
         self._log({f"held_out/{key}": value for key, value in _numbers(_flat(figures)).items()})
         for path in map(model.with_name, ARTIFACTS):
             self._send(partial(self._client.log_artifact, self._run, str(path)))
@@ -141,7 +141,7 @@ class TensorBoard(Tracker):
         """Write the recipe as hyperparameters."""
         with self._writer.as_default(step=0):
             self._parameters(_flat(recipe))
-            self._summary.text("films", fingerprint)
+            self._summary.text("images", fingerprint)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Write a step of every curve."""
@@ -149,7 +149,7 @@ class TensorBoard(Tracker):
         self._scalars("epoch", _numbers(row))
 
     def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
-        """Write the figures, the picture of the curves, and which model file it is."""
+        """Write the figures, the image of the curves, and which model file it is."""
         self._scalars("held_out", _numbers(_flat(figures)))
         with self._writer.as_default(step=self._step):
             self._summary.image("curves", self._decode(model.with_name("curves.png").read_bytes(), channels=3)[None])

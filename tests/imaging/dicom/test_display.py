@@ -16,11 +16,11 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 from pneumoscope import Detector
 from pneumoscope.errors import UnreadableError
 from pneumoscope.imaging.dicom.reader import decode
-from tests.builders.dicoms import LIMIT, compressed, film, table
-from tests.conftest import drawn_film
+from tests.builders.dicoms import LIMIT, compressed, image, table
+from tests.conftest import drawn_image
 
 EXACT = 1e-6
-CHEST = drawn_film(1, seed=3, size=128)
+CHEST = drawn_image(1, seed=3, size=128)
 CHEST[:2, :8] = 255
 UNIT = CHEST / np.float32(255)
 DEEP = np.round(UNIT * 4095).astype(np.uint16)
@@ -49,7 +49,7 @@ def shown(data: bytes) -> NDArray[np.float32]:
     ids=str,
 )
 def test_gray_is_what_pydicom_makes_of_it(elements: dict[str, Any]) -> None:
-    data = film(DEEP, **elements)
+    data = image(DEEP, **elements)
     dataset = dcmread(io.BytesIO(data))
     theirs = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(np.float64)
     if "VOILUTSequence" in elements:
@@ -69,13 +69,13 @@ def test_gray_is_what_pydicom_makes_of_it(elements: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("declared", "real"), [(16, 14), (16, 12), (16, 10), (12, 10), (16, 8)])
 def test_a_voi_table_that_fills_fewer_bits_than_it_declares_is_as_bright(declared: int, real: int) -> None:
     entries = np.round(np.arange(4096) / 4095 * (2**real - 1))
-    assert shown(film(DEEP, VOILUTSequence=table(entries, declared))) == pytest.approx(UNIT, abs=0.003)
+    assert shown(image(DEEP, VOILUTSequence=table(entries, declared))) == pytest.approx(UNIT, abs=0.003)
 
 
 def test_a_voi_table_that_ends_before_its_declared_entries_is_looked_up() -> None:
     short = table(np.arange(4096), 12)
     short[0].LUTDescriptor = [0, 0, 12]  # 65,536 of them
-    assert shown(film(DEEP, VOILUTSequence=short)) == pytest.approx(UNIT, abs=0.001)
+    assert shown(image(DEEP, VOILUTSequence=short)) == pytest.approx(UNIT, abs=0.001)
 
 
 # Windows
@@ -84,14 +84,14 @@ def test_a_voi_table_that_ends_before_its_declared_entries_is_looked_up() -> Non
 @pytest.mark.parametrize("slope", [1 / 4095, 0.01, 0.1])
 @pytest.mark.parametrize("width", [4096, 3900, 500])
 def test_a_window_is_the_same_in_whatever_units_the_slope_makes(slope: float, width: int) -> None:
-    scaled = film(
+    scaled = image(
         DEEP,
         RescaleSlope=f"{slope:.10g}",
         RescaleIntercept=0,
         WindowCenter=f"{2000 * slope:.10g}",
         WindowWidth=f"{width * slope:.10g}",
     )
-    plain = film(DEEP, WindowCenter=2000, WindowWidth=width)
+    plain = image(DEEP, WindowCenter=2000, WindowWidth=width)
     assert shown(scaled) == pytest.approx(shown(plain), abs=0.001)
 
 
@@ -99,13 +99,13 @@ def test_a_window_is_the_same_in_whatever_units_the_slope_makes(slope: float, wi
 @pytest.mark.parametrize("signed", [False, True])
 def test_without_a_window_the_bits_in_use_are_shown(stored: int, used: int, signed: bool) -> None:
     values = np.round(UNIT * (2**used - 1)).astype(np.int16 if signed else np.uint16)
-    assert shown(film(values, BitsStored=stored)) == pytest.approx(UNIT, abs=0.003)
+    assert shown(image(values, BitsStored=stored)) == pytest.approx(UNIT, abs=0.003)
 
 
 def test_without_a_window_a_hot_pixel_changes_nothing_else() -> None:
     values = DEEP.copy()
     values[64, 64] = 65_535
-    assert np.delete(shown(film(values, BitsStored=16)), 64, axis=0) == pytest.approx(
+    assert np.delete(shown(image(values, BitsStored=16)), 64, axis=0) == pytest.approx(
         np.delete(UNIT, 64, axis=0), abs=0.003
     )
 
@@ -127,7 +127,7 @@ def test_bits_above_those_stored_are_cut_off_in_compressed_frames_too(syntax: st
 @pytest.mark.parametrize(("name", "kind"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
 @pytest.mark.parametrize("most", [1.0, 4095.0, 0.01])
 def test_float_pixel_data_are_shown(name: str, kind: str, most: float) -> None:
-    dataset = dcmread(io.BytesIO(film(DEEP)))
+    dataset = dcmread(io.BytesIO(image(DEEP)))
     del dataset.PixelData
     dataset.BitsAllocated = 8 * int(kind[-1])
     del dataset.BitsStored, dataset.HighBit
@@ -139,13 +139,13 @@ def test_float_pixel_data_are_shown(name: str, kind: str, most: float) -> None:
 
 @pytest.mark.parametrize("photometric", [b"monochrome1 ", b"MONOCHROME1\0", b"Monochrome1 "])
 def test_a_photometric_interpretation_may_be_padded_or_in_small_letters(photometric: bytes) -> None:
-    data = film(DEEP, PhotometricInterpretation="MONOCHROME1")
+    data = image(DEEP, PhotometricInterpretation="MONOCHROME1")
     assert shown(data.replace(b"MONOCHROME1 ", photometric)) == pytest.approx(1 - UNIT, abs=0.001)
 
 
 @pytest.mark.parametrize("slope", [b"0,5 ", b"one ", b"0\\0 ", b"0   ", b"0.00"])
 def test_a_slope_that_is_no_number_or_zero_is_named(slope: bytes) -> None:
-    data = film(DEEP, RescaleSlope="1.25", RescaleIntercept="0")
+    data = image(DEEP, RescaleSlope="1.25", RescaleIntercept="0")
     with pytest.raises(UnreadableError, match="Rescale Slope"):
         decode(data.replace(b"1.25", slope), LIMIT)
 
@@ -158,38 +158,38 @@ def test_a_palette_is_as_bright_whatever_bits_it_declares(declared: int, real: i
     for colour in ("Red", "Green", "Blue"):
         palette[f"{colour}PaletteColorLookupTableDescriptor"] = [entries, 0, declared]
         palette[f"{colour}PaletteColorLookupTableData"] = levels.tobytes()
-    data = film(CHEST, PhotometricInterpretation="PALETTE COLOR", **palette)
+    data = image(CHEST, PhotometricInterpretation="PALETTE COLOR", **palette)
     assert shown(data) == pytest.approx(UNIT, abs=0.006)
 
 
 @pytest.mark.parametrize("used", [10, 12, 16])
 def test_colour_that_uses_fewer_bits_than_are_stored_is_as_bright(used: int) -> None:
     values = np.round(np.stack([UNIT] * 3, axis=-1) * (2**used - 1)).astype(np.uint16)
-    assert shown(film(values, PhotometricInterpretation="RGB", BitsStored=16)) == pytest.approx(UNIT, abs=0.003)
+    assert shown(image(values, PhotometricInterpretation="RGB", BitsStored=16)) == pytest.approx(UNIT, abs=0.003)
 
 
 # Inverse display
 
 
 def test_an_inverse_display_is_inverted_once_and_noted() -> None:
-    pixels, _, notes = decode(film(DEEP, PresentationLUTShape="INVERSE"), LIMIT)
+    pixels, _, notes = decode(image(DEEP, PresentationLUTShape="INVERSE"), LIMIT)
     assert pixels == pytest.approx(1 - UNIT, abs=0.001)
     assert notes == ("inverse_display",)
     pixels, _, notes = decode(
-        film(DEEP, PresentationLUTShape="INVERSE", PhotometricInterpretation="MONOCHROME1"), LIMIT
+        image(DEEP, PresentationLUTShape="INVERSE", PhotometricInterpretation="MONOCHROME1"), LIMIT
     )
     assert pixels == pytest.approx(1 - UNIT, abs=0.001)
     assert notes == ()
-    assert decode(film(DEEP, PresentationLUTShape="IDENTITY"), LIMIT)[2] == ()
+    assert decode(image(DEEP, PresentationLUTShape="IDENTITY"), LIMIT)[2] == ()
 
 
-@pytest.mark.films
+@pytest.mark.images
 @pytest.mark.parametrize("stored_inverted", [True, False])
 def test_an_inverse_display_is_settled_by_what_looks_like_a_chest(
     stored_inverted: bool, sample: NDArray[np.uint8]
 ) -> None:
     stored = 255 - sample if stored_inverted else sample
-    found, twin = Detector().examine([film(stored, PresentationLUTShape="INVERSE", BitsStored=8), sample])
+    found, twin = Detector().examine([image(stored, PresentationLUTShape="INVERSE", BitsStored=8), sample])
     assert found.probability == pytest.approx(twin.probability, abs=0.01)
     assert "inverse_display" in found.warnings
     assert "inverted" not in found.warnings
@@ -213,4 +213,4 @@ def sample(data: Any) -> NDArray[np.uint8]:
 )  # fmt: skip
 def test_an_orientation_that_is_not_upright_is_named(orientation: Any, turned: bool) -> None:
     elements = {} if orientation is None else {"PatientOrientation": orientation}
-    assert ("turned_by_header" in decode(film(DEEP, **elements), LIMIT)[2]) is turned
+    assert ("turned_by_header" in decode(image(DEEP, **elements), LIMIT)[2]) is turned

@@ -1,4 +1,4 @@
-"""`dicom_frames`: every compression that films travel in gives the film that went in."""
+"""`dicom_frames`: every compression that images travel in gives the image that went in."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from pydicom.uid import (
 from pneumoscope.errors import UnreadableError, UnsupportedError
 from pneumoscope.imaging.dicom import frames as dicom_frames
 from pneumoscope.imaging.dicom.reader import decode
-from tests.builders.dicoms import LIMIT, RAMP, compressed, film
-from tests.conftest import drawn_film
+from tests.builders.dicoms import LIMIT, RAMP, compressed, image
+from tests.conftest import drawn_image
 
-FILM = drawn_film(1, seed=3, size=64)
-DEEP = FILM.astype(np.uint16) * 16 + np.indices(FILM.shape).sum(axis=0, dtype=np.uint16) % 16
+IMAGE = drawn_image(1, seed=3, size=64)
+DEEP = IMAGE.astype(np.uint16) * 16 + np.indices(IMAGE.shape).sum(axis=0, dtype=np.uint16) % 16
 WIDE: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 Encode = Callable[[NDArray[Any]], bytes]
@@ -65,34 +65,34 @@ LOSSY = {
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: syntax.name)
-def test_a_film_compressed_without_loss_is_the_film_that_went_in(syntax: str) -> None:
+def test_an_image_compressed_without_loss_is_the_image_that_went_in(syntax: str) -> None:
     pixels, bits, _ = decode(compressed(DEEP, LOSSLESS[syntax](DEEP), syntax, **WIDE), LIMIT)
     assert bits == 12
     assert pixels == pytest.approx(DEEP / 4095, abs=1e-6)
 
 
 @pytest.mark.parametrize("syntax", LOSSY, ids=lambda syntax: syntax.name)
-def test_a_film_compressed_with_loss_is_nearly_the_film_that_went_in(syntax: str) -> None:
+def test_an_image_compressed_with_loss_is_nearly_the_image_that_went_in(syntax: str) -> None:
     pixels, bits, _ = decode(compressed(DEEP, LOSSY[syntax](DEEP), syntax, **WIDE), LIMIT)
     assert bits == 12
     assert pixels == pytest.approx(DEEP / 4095, abs=0.01)
 
 
-def test_a_baseline_jpeg_of_8_bits_is_nearly_the_film_that_went_in() -> None:
-    data = compressed(FILM, jpeg(level=98)(FILM), JPEGBaseline8Bit, WindowCenter=128, WindowWidth=256)
-    assert decode(data, LIMIT)[0] == pytest.approx(FILM / 255, abs=0.02)
+def test_a_baseline_jpeg_of_8_bits_is_nearly_the_image_that_went_in() -> None:
+    data = compressed(IMAGE, jpeg(level=98)(IMAGE), JPEGBaseline8Bit, WindowCenter=128, WindowWidth=256)
+    assert decode(data, LIMIT)[0] == pytest.approx(IMAGE / 255, abs=0.02)
 
 
 @pytest.mark.parametrize("photometric", ["YBR_FULL_422", "RGB"])
 def test_a_baseline_jpeg_in_colour_is_weighed_to_brightness(photometric: str) -> None:
-    colour = np.stack([FILM, FILM // 2, 255 - FILM], axis=-1)
+    colour = np.stack([IMAGE, IMAGE // 2, 255 - IMAGE], axis=-1)
     data = compressed(colour, jpeg(level=98)(colour), JPEGBaseline8Bit, PhotometricInterpretation=photometric)
     assert decode(data, LIMIT)[0] == pytest.approx(colour @ [0.299, 0.587, 0.114] / 255, abs=0.02)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
-def test_a_compressed_film_that_was_cut_off_is_unreadable_and_not_of_another_kind(share: float) -> None:
-    data = compressed(FILM, jpeg(level=98)(FILM), JPEGBaseline8Bit)
+def test_a_compressed_image_that_was_cut_off_is_unreadable_and_not_of_another_kind(share: float) -> None:
+    data = compressed(IMAGE, jpeg(level=98)(IMAGE), JPEGBaseline8Bit)
     start = data.index(b"\xe0\x7f\x10\0") + 20
     with pytest.raises(UnreadableError, match="The end of the DICOM file is missing: copy it again"):
         decode(data[: start + int(share * (len(data) - start))], LIMIT)
@@ -100,12 +100,12 @@ def test_a_compressed_film_that_was_cut_off_is_unreadable_and_not_of_another_kin
 
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("damage", ["zeroed", "shifted"])
-def test_a_jpeg_of_8_bits_with_damage_that_decoders_pass_over_is_refused(samples: int, damage: str) -> None:
-    values = FILM if samples == 1 else np.stack([FILM, FILM // 2, 255 - FILM], axis=-1)
+def test_a_jpeg_of_8_bits_with_damage_that_decoders_pass_over_is_rejected(samples: int, damage: str) -> None:
+    values = IMAGE if samples == 1 else np.stack([IMAGE, IMAGE // 2, 255 - IMAGE], axis=-1)
     whole = jpeg(level=98)(values)
     half = len(whole) // 2 + 100
     rest = {"zeroed": bytes(len(whole) - half - 2), "shifted": whole[half + 200 : -2]}[damage]
-    assert decode(compressed(values, whole, JPEGBaseline8Bit), LIMIT)[0].shape == FILM.shape
+    assert decode(compressed(values, whole, JPEGBaseline8Bit), LIMIT)[0].shape == IMAGE.shape
     with pytest.raises(UnreadableError):
         decode(compressed(values, whole[:half] + rest + whole[-2:], JPEGBaseline8Bit), LIMIT)
 
@@ -113,19 +113,19 @@ def test_a_jpeg_of_8_bits_with_damage_that_decoders_pass_over_is_refused(samples
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("options", [{"level": 90}, {"level": 90, "subsampling": "420"}, {"lossless": True}], ids=str)
 def test_a_jpeg_of_8_bits_gives_the_pixels_that_other_decoders_give(options: dict[str, Any], samples: int) -> None:
-    values = FILM if samples == 1 else np.stack([FILM, FILM[::-1], FILM.T], axis=-1)
+    values = IMAGE if samples == 1 else np.stack([IMAGE, IMAGE[::-1], IMAGE.T], axis=-1)
     frame = jpeg(**options)(values)
     found = dicom_frames.first(dcmread(BytesIO(compressed(values, frame, JPEGBaseline8Bit)), force=True))
     np.testing.assert_array_equal(found, imagecodecs.jpeg8_decode(frame))
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless])
-def test_negative_values_stay_negative_in_compressed_films(syntax: str) -> None:
+def test_negative_values_stay_negative_in_compressed_images(syntax: str) -> None:
     """Most codecs know no sign: the header alone says that the highest bit is one."""
     signed = DEEP.astype(np.int16) - 2048
     bare = (signed & 4095).astype(np.uint16)
     if syntax == RLELossless:
-        data = film(signed, RLELossless, WindowCenter=0, WindowWidth=4096)
+        data = image(signed, RLELossless, WindowCenter=0, WindowWidth=4096)
     else:
         data = compressed(signed, LOSSLESS[syntax](bare), syntax, WindowCenter=0, WindowWidth=4096)
     assert decode(data, LIMIT)[0] == pytest.approx(DEEP / 4095, abs=1e-6)
@@ -138,7 +138,7 @@ def test_a_syntax_that_names_the_wrong_codec_does_no_harm() -> None:
 
 
 def test_a_syntax_that_names_a_codec_where_there_is_none_does_no_harm() -> None:
-    data = film(DEEP, **WIDE).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")
+    data = image(DEEP, **WIDE).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")
     assert decode(data, LIMIT)[0] == pytest.approx(DEEP / 4095, abs=1e-6)
 
 
@@ -152,7 +152,7 @@ def test_of_several_compressed_frames_the_first_is_read(syntax: str) -> None:
     encode = LOSSLESS[syntax]
     for has_table in (True, False):
         frames = encapsulate([encode(DEEP), encode(RAMP)], has_bot=has_table)
-        data = film(DEEP, syntax, PixelData=frames, NumberOfFrames=2, **WIDE)
+        data = image(DEEP, syntax, PixelData=frames, NumberOfFrames=2, **WIDE)
         pixels, _, notes = decode(data, LIMIT)
         assert notes == ("first_frame_only",)
         assert pixels == pytest.approx(DEEP / 4095, abs=1e-6)
@@ -160,12 +160,12 @@ def test_of_several_compressed_frames_the_first_is_read(syntax: str) -> None:
 
 def test_a_frame_in_several_fragments_is_put_together() -> None:
     frame = LOSSLESS[JPEG2000Lossless](DEEP)
-    data = film(DEEP, JPEG2000Lossless, PixelData=encapsulate([frame], fragments_per_frame=3), **WIDE)
+    data = image(DEEP, JPEG2000Lossless, PixelData=encapsulate([frame], fragments_per_frame=3), **WIDE)
     assert decode(data, LIMIT)[0] == pytest.approx(DEEP / 4095, abs=1e-6)
 
 
 def test_a_compression_that_cannot_be_decoded_is_unsupported_and_named() -> None:
-    data = compressed(FILM, b"\0\0\0\x18ftypmp42" + bytes(500), MPEG4HP41)
+    data = compressed(IMAGE, b"\0\0\0\x18ftypmp42" + bytes(500), MPEG4HP41)
     with pytest.raises(
         UnsupportedError, match=r"that can be decoded here, got one in 'MPEG-4 .*export it uncompressed"
     ):
@@ -173,16 +173,16 @@ def test_a_compression_that_cannot_be_decoded_is_unsupported_and_named() -> None
 
 
 def test_a_syntax_from_nobodys_list_is_never_quoted() -> None:
-    data = compressed(FILM, b"unknown" * 50, JPEG2000).replace(JPEG2000.encode(), b"1.2.3.4.19010203.00000")
+    data = compressed(IMAGE, b"unknown" * 50, JPEG2000).replace(JPEG2000.encode(), b"1.2.3.4.19010203.00000")
     with pytest.raises(UnsupportedError, match="got one in an unknown compression") as caught:
         decode(data, LIMIT)
     assert "19010203" not in str(caught.value)
 
 
-def test_a_picture_of_twice_the_bytes_that_its_header_says_is_damaged_and_one_of_a_few_more_is_not() -> None:
+def test_an_image_of_twice_the_bytes_that_its_header_says_is_damaged_and_one_of_a_few_more_is_not() -> None:
     with pytest.raises(UnreadableError, match="do not agree about its size"):
-        decode(film(DEEP, Rows=DEEP.shape[0] // 2), LIMIT)
-    assert decode(film(DEEP, PixelData=DEEP.tobytes() + bytes(10)), LIMIT)[0].shape == DEEP.shape
+        decode(image(DEEP, Rows=DEEP.shape[0] // 2), LIMIT)
+    assert decode(image(DEEP, PixelData=DEEP.tobytes() + bytes(10)), LIMIT)[0].shape == DEEP.shape
 
 
 @pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY], ids=lambda syntax: syntax.name)
@@ -194,8 +194,8 @@ def test_a_frame_of_another_size_than_its_header_says_is_damaged(syntax: str) ->
 
 
 @pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY, JPEGBaseline8Bit], ids=lambda syntax: syntax.name)
-def test_a_frame_without_its_end_is_never_a_half_gray_film(syntax: str) -> None:
-    values = FILM if syntax == JPEGBaseline8Bit else DEEP
+def test_a_frame_without_its_end_is_never_a_half_gray_image(syntax: str) -> None:
+    values = IMAGE if syntax == JPEGBaseline8Bit else DEEP
     frame = (LOSSLESS | LOSSY | {JPEGBaseline8Bit: jpeg(level=98)})[syntax](values)
     for cut in range(2, len(frame) - 2, max(1, len(frame) // 20)):
         with pytest.raises((UnreadableError, UnsupportedError)):
@@ -203,9 +203,9 @@ def test_a_frame_without_its_end_is_never_a_half_gray_film(syntax: str) -> None:
 
 
 def test_run_lengths_that_are_too_short_or_of_another_depth_are_damaged() -> None:
-    data = film(DEEP, RLELossless)
+    data = image(DEEP, RLELossless)
     start = data.index(b"\x02\0\0\0\x40\0\0\0")
     with pytest.raises(UnreadableError, match="do not agree about its depth"):
         decode(data[:start] + b"\x03" + data[start + 1 :], LIMIT)
-    with pytest.raises(UnreadableError, match=r"The end of the picture is missing|file is damaged"):
+    with pytest.raises(UnreadableError, match=r"The end of the image is missing|file is damaged"):
         decode(data[: start + 8] + b"\x48\0\0\0" + data[start + 12 :], LIMIT)

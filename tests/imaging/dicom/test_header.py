@@ -1,4 +1,4 @@
-"""`dicom_header`: what is declared to be no frontal chest radiograph is refused; what is not declared is not."""
+"""`dicom_header`: what is declared to be no frontal chest radiograph is rejected; what is not declared is not."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydicom.uid import UID
 from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
 from pneumoscope.imaging.dicom.header import check
 from pneumoscope.imaging.dicom.reader import decode
-from tests.builders.dicoms import LIMIT, RAMP, film
+from tests.builders.dicoms import LIMIT, RAMP, image
 
 CT, ULTRASOUND, PDF = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "6.1", "104.1"))
 COMPUTED_RADIOGRAPHY, SECONDARY_CAPTURE = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("1", "7"))
 
 
-def refusal(**elements: Any) -> str | None:
-    """Why a film with such a header is refused, or None."""
+def rejection(**elements: Any) -> str | None:
+    """Why an image with such a header is rejected, or None."""
     header = Dataset()
     header.PixelData = bytes(2)
     for name, value in elements.items():
@@ -40,42 +40,42 @@ def coded(value: str, meaning: str) -> Sequence:
 @pytest.mark.parametrize(
     "modality", ["CT", "MR", "US", "NM", "PT", "MG", "XA", "IO", "PX", "ES", "XC", "SM", "OP", "SEG", "RTIMAGE", "us "]
 )
-def test_another_modality_is_refused(modality: str) -> None:
-    assert "Modality in the DICOM header" in (refusal(Modality=modality) or "")
+def test_another_modality_is_rejected(modality: str) -> None:
+    assert "Modality in the DICOM header" in (rejection(Modality=modality) or "")
 
 
 @pytest.mark.parametrize("modality", ["CR", "DX", "DR", "RG", "RF", "OT", "SC", "XR", "", None, "RADIOLOGY"])
-def test_a_modality_that_may_be_radiography_or_is_unknown_is_not_refused(modality: str | None) -> None:
-    assert refusal(Modality=modality) is None
+def test_a_modality_that_may_be_radiography_or_is_unknown_is_not_rejected(modality: str | None) -> None:
+    assert rejection(Modality=modality) is None
 
 
 @pytest.mark.parametrize(
     "species", ["Canis lupus familiaris", "CAT", "Feline", "Rattus", "non-human primate", "DOG-HOUND"]
 )
-def test_an_animal_is_refused(species: str) -> None:
-    assert "an animal (Patient Species in the DICOM header)" in (refusal(PatientSpeciesDescription=species) or "")
+def test_an_animal_is_rejected(species: str) -> None:
+    assert "an animal (Patient Species in the DICOM header)" in (rejection(PatientSpeciesDescription=species) or "")
 
 
 @pytest.mark.parametrize(
     "species", ["Homo sapiens sapiens", "HUMAN", "Mensch", "PERSON", "Человек", "ヒト", "unknown", "-", " ", "", None]
 )
-def test_a_human_or_a_species_that_is_not_told_is_not_refused(species: str | None) -> None:
-    assert refusal(PatientSpeciesDescription=species) is None
+def test_a_human_or_a_species_that_is_not_told_is_not_rejected(species: str | None) -> None:
+    assert rejection(PatientSpeciesDescription=species) is None
 
 
-def test_a_picture_for_quality_control_is_refused() -> None:
-    assert "quality control" in (refusal(QualityControlImage="YES") or "")
-    assert refusal(QualityControlImage="NO") is None
+def test_an_image_for_quality_control_is_rejected() -> None:
+    assert "quality control" in (rejection(QualityControlImage="YES") or "")
+    assert rejection(QualityControlImage="NO") is None
 
 
 @pytest.mark.parametrize("kind", [CT, ULTRASOUND, "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.77.1.4"])
-def test_an_object_of_another_class_is_refused_even_where_the_modality_is_missing(kind: str) -> None:
-    assert UID(kind).name in (refusal(SOPClassUID=kind) or "")
+def test_an_object_of_another_class_is_rejected_even_where_the_modality_is_missing(kind: str) -> None:
+    assert UID(kind).name in (rejection(SOPClassUID=kind) or "")
 
 
 @pytest.mark.parametrize("kind", [COMPUTED_RADIOGRAPHY, SECONDARY_CAPTURE, "1.2.840.10008.5.1.4.1.1.1.1.1", "1.2.3"])
-def test_an_object_of_radiography_a_capture_or_an_unknown_class_is_not_refused(kind: str) -> None:
-    assert refusal(SOPClassUID=kind) is None
+def test_an_object_of_radiography_a_capture_or_an_unknown_class_is_not_rejected(kind: str) -> None:
+    assert rejection(SOPClassUID=kind) is None
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_an_object_of_radiography_a_capture_or_an_unknown_class_is_not_refused(k
         *("LEFTHAND", "HANDWRIST", "TIBFIB", "ENTIRE BODY", "SCOLIOSIS", "WHOLEBODY", "PHANTOM", "ABDOMEN\\PELVIS"),
     ],
 )
-def test_another_part_of_the_body_is_refused(part: str) -> None:
-    assert "Body Part Examined in the DICOM header" in (refusal(Modality="DX", BodyPartExamined=part) or "")
+def test_another_part_of_the_body_is_rejected(part: str) -> None:
+    assert "Body Part Examined in the DICOM header" in (rejection(Modality="DX", BodyPartExamined=part) or "")
 
 
 @pytest.mark.parametrize(
@@ -121,95 +121,95 @@ def test_another_part_of_the_body_is_refused(part: str) -> None:
         ),
     ],
 )
-def test_a_chest_or_a_part_that_is_unknown_is_not_refused(part: str | None) -> None:
-    assert refusal(Modality="DX", BodyPartExamined=part) is None
+def test_a_chest_or_a_part_that_is_unknown_is_not_rejected(part: str | None) -> None:
+    assert rejection(Modality="DX", BodyPartExamined=part) is None
 
 
 @pytest.mark.parametrize("part", ["CHEST LAT", "CHESTLAT", "LATERAL CHEST", "CHEST_LATERAL", "THORAX SEITLICH"])
 def test_a_view_that_stands_with_the_part_of_the_body_counts(part: str) -> None:
-    assert "a lateral view (Body Part Examined" in (refusal(BodyPartExamined=part) or "")
-    assert refusal(BodyPartExamined=part, ViewPosition="PA") is None
+    assert "a lateral view (Body Part Examined" in (rejection(BodyPartExamined=part) or "")
+    assert rejection(BodyPartExamined=part, ViewPosition="PA") is None
 
 
 def test_laterality_is_no_lateral_view() -> None:
-    assert refusal(SeriesDescription="CHEST LATERALITY UNPAIRED") is None
+    assert rejection(SeriesDescription="CHEST LATERALITY UNPAIRED") is None
 
 
 def test_a_coded_region_counts_as_a_part_of_the_body() -> None:
-    assert "Anatomic Region in the DICOM header" in (refusal(AnatomicRegionSequence=coded("85562004", "Hand")) or "")
-    assert refusal(AnatomicRegionSequence=coded("51185008", "Chest")) is None
+    assert "Anatomic Region in the DICOM header" in (rejection(AnatomicRegionSequence=coded("85562004", "Hand")) or "")
+    assert rejection(AnatomicRegionSequence=coded("51185008", "Chest")) is None
 
 
 def test_the_description_of_the_series_decides_where_no_part_is_named() -> None:
-    assert refusal(SeriesDescription="Hand left 2 views")
-    assert refusal(ProtocolName="Becken a.p.")
-    assert refusal(AcquisitionDeviceProcessingDescription="ABDOMEN,SUPINE")
-    assert refusal(SeriesDescription="Hand left", BodyPartExamined="CHEST") is None
-    assert refusal(SeriesDescription="Chest and abdomen") is None
-    assert refusal(SeriesDescription="Portable", ProtocolName="AP C-arm, face, exclude PE") is None
-    assert refusal(StudyDescription="Polytrauma: hand, chest, pelvis") is None  # of several films
+    assert rejection(SeriesDescription="Hand left 2 views")
+    assert rejection(ProtocolName="Becken a.p.")
+    assert rejection(AcquisitionDeviceProcessingDescription="ABDOMEN,SUPINE")
+    assert rejection(SeriesDescription="Hand left", BodyPartExamined="CHEST") is None
+    assert rejection(SeriesDescription="Chest and abdomen") is None
+    assert rejection(SeriesDescription="Portable", ProtocolName="AP C-arm, face, exclude PE") is None
+    assert rejection(StudyDescription="Polytrauma: hand, chest, pelvis") is None  # of several images
 
 
 @pytest.mark.parametrize(
     "position", ["LL", "RL", "LATERAL", "LAT", "Left lateral", "RLO", "LLO", "LAO", "OBLIQUE", "seitlich"]
 )
-def test_a_view_that_is_not_frontal_is_refused(position: str) -> None:
-    assert "View Position in the DICOM header" in (refusal(Modality="CR", ViewPosition=position) or "")
+def test_a_view_that_is_not_frontal_is_rejected(position: str) -> None:
+    assert "View Position in the DICOM header" in (rejection(Modality="CR", ViewPosition=position) or "")
 
 
 @pytest.mark.parametrize(
     "position", ["AP", "PA", "LLD", "RLD", "Left lateral decubitus", "", None, "SUPINE", "UNKNOWN"]
 )
-def test_a_frontal_or_unknown_view_is_not_refused(position: str | None) -> None:
-    assert refusal(Modality="CR", ViewPosition=position) is None
+def test_a_frontal_or_unknown_view_is_not_rejected(position: str | None) -> None:
+    assert rejection(Modality="CR", ViewPosition=position) is None
 
 
 @pytest.mark.parametrize(
     ("value", "meaning"),
     [("399173006", "left lateral"), ("399198007", ""), ("R-10232", "Rechts"), ("260427002", "Lateral Oblique")],
 )
-def test_a_coded_view_that_is_not_frontal_is_refused(value: str, meaning: str) -> None:
-    assert "View Code" in (refusal(ViewCodeSequence=coded(value, meaning)) or "")
+def test_a_coded_view_that_is_not_frontal_is_rejected(value: str, meaning: str) -> None:
+    assert "View Code" in (rejection(ViewCodeSequence=coded(value, meaning)) or "")
 
 
-def test_a_coded_frontal_or_decubitus_view_is_not_refused() -> None:
-    assert refusal(ViewCodeSequence=coded("399348003", "antero-posterior")) is None
-    assert refusal(ViewCodeSequence=coded("102536004", "left lateral decubitus")) is None
+def test_a_coded_frontal_or_decubitus_view_is_not_rejected() -> None:
+    assert rejection(ViewCodeSequence=coded("399348003", "antero-posterior")) is None
+    assert rejection(ViewCodeSequence=coded("102536004", "left lateral decubitus")) is None
 
 
 def test_the_description_decides_on_the_view_only_where_it_names_one_and_nothing_else_does() -> None:
-    assert refusal(SeriesDescription="Thorax seitlich")
-    assert refusal(ProtocolName="CHEST LAT")
+    assert rejection(SeriesDescription="Thorax seitlich")
+    assert rejection(ProtocolName="CHEST LAT")
     for frontal in ("Chest PA and lateral", "CXR 2 VIEWS LATERAL", "Lat decubitus", "Bilateral infiltrates", "Latex"):
-        assert refusal(SeriesDescription=frontal) is None
-    assert refusal(SeriesDescription="Chest lateral", ViewPosition="PA") is None
+        assert rejection(SeriesDescription=frontal) is None
+    assert rejection(SeriesDescription="Chest lateral", ViewPosition="PA") is None
 
 
 def test_rows_that_run_from_front_to_back_are_a_lateral_view() -> None:
-    assert "Patient Orientation" in (refusal(PatientOrientation=["A", "F"]) or "")
-    assert "Patient Orientation" in (refusal(PatientOrientation=["P", "F"]) or "")
-    assert refusal(PatientOrientation=["L", "F"]) is None
-    assert refusal(PatientOrientation=["A", "F"], ViewPosition="PA") is None
-    assert refusal(PatientOrientation=None) is None
+    assert "Patient Orientation" in (rejection(PatientOrientation=["A", "F"]) or "")
+    assert "Patient Orientation" in (rejection(PatientOrientation=["P", "F"]) or "")
+    assert rejection(PatientOrientation=["L", "F"]) is None
+    assert rejection(PatientOrientation=["A", "F"], ViewPosition="PA") is None
+    assert rejection(PatientOrientation=None) is None
 
 
-def test_an_object_without_a_picture_is_unsupported_and_named() -> None:
-    with pytest.raises(UnsupportedError, match=r"a DICOM file without a picture \(Encapsulated PDF Storage\)"):
-        decode(film(None, SOPClassUID=PDF, Modality="OT"), LIMIT)
+def test_an_object_without_an_image_is_unsupported_and_named() -> None:
+    with pytest.raises(UnsupportedError, match=r"a DICOM file without an image \(Encapsulated PDF Storage\)"):
+        decode(image(None, SOPClassUID=PDF, Modality="OT"), LIMIT)
     with pytest.raises(UnsupportedError, match=r"an object of no known class"):
-        decode(film(None, SOPClassUID="1.2.3.19010203"), LIMIT)
+        decode(image(None, SOPClassUID="1.2.3.19010203"), LIMIT)
 
 
-def test_a_header_that_says_nothing_is_no_refusal() -> None:
-    pixels, _, _ = decode(film(RAMP, SOPClassUID="1.2.3", PhotometricInterpretation=None), LIMIT)
+def test_a_header_that_says_nothing_is_no_rejection() -> None:
+    pixels, _, _ = decode(image(RAMP, SOPClassUID="1.2.3", PhotometricInterpretation=None), LIMIT)
     assert pixels.shape == RAMP.shape
 
 
-def test_a_refusal_never_quotes_the_header() -> None:
+def test_a_rejection_never_quotes_the_header() -> None:
     for elements in (
         {"BodyPartExamined": "HAND OF MARKER"},
         {"SeriesDescription": "Knee, MARKER, 19010203"},
         {"ViewPosition": "LATERAL MARKER"},
         {"ViewCodeSequence": coded("MARKER", "left lateral MARKER")},
     ):
-        assert "MARKER" not in (refusal(**elements) or "MARKER")
+        assert "MARKER" not in (rejection(**elements) or "MARKER")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pneumoscope.imaging.dicom.reader import decode
-from tests.builders.dicoms import LIMIT, RAMP, film
+from tests.builders.dicoms import LIMIT, RAMP, image
 
 WINDOW: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
 RECTANGLE: dict[str, Any] = {
@@ -41,17 +41,17 @@ WITHIN_CIRCLE = (Y - 32) ** 2 + (X - 32) ** 2 <= 400
 )
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_what_lies_outside_is_black(shutter: dict[str, Any], within: Any, photometric: str) -> None:
-    plain = decode(film(RAMP, PhotometricInterpretation=photometric, **WINDOW), LIMIT)[0]
-    pixels = decode(film(RAMP, PhotometricInterpretation=photometric, **WINDOW, **shutter), LIMIT)[0]
+    plain = decode(image(RAMP, PhotometricInterpretation=photometric, **WINDOW), LIMIT)[0]
+    pixels = decode(image(RAMP, PhotometricInterpretation=photometric, **WINDOW, **shutter), LIMIT)[0]
     assert np.array_equal(pixels, np.where(within, plain, 0))
 
 
 def test_what_lies_outside_counts_for_nothing() -> None:
     values = RAMP // 4 + 1000
     values[:10] = 4095
-    pixels = decode(film(values, **RECTANGLE), LIMIT)[0]
+    pixels = decode(image(values, **RECTANGLE), LIMIT)[0]
     values[:10] = 1500
-    assert np.array_equal(pixels[10:], decode(film(values, **RECTANGLE), LIMIT)[0][10:])
+    assert np.array_equal(pixels[10:], decode(image(values, **RECTANGLE), LIMIT)[0][10:])
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_what_lies_outside_counts_for_nothing() -> None:
     ids=str,
 )
 def test_a_shutter_that_shows_nothing_or_is_damaged_is_as_good_as_none(shutter: dict[str, Any]) -> None:
-    assert np.array_equal(decode(film(RAMP, **WINDOW, **shutter), LIMIT)[0], decode(film(RAMP, **WINDOW), LIMIT)[0])
+    assert np.array_equal(decode(image(RAMP, **WINDOW, **shutter), LIMIT)[0], decode(image(RAMP, **WINDOW), LIMIT)[0])
 
 
 def test_a_shutter_over_colour_is_black_outside() -> None:
     values = np.full((64, 64, 3), 200, dtype=np.uint8)
-    pixels = decode(film(values, PhotometricInterpretation="RGB", **RECTANGLE), LIMIT)[0]
+    pixels = decode(image(values, PhotometricInterpretation="RGB", **RECTANGLE), LIMIT)[0]
     assert np.array_equal(pixels > 0, WITHIN_RECTANGLE)

@@ -1,4 +1,4 @@
-"""The first frame of a DICOM picture as it is stored: native, JPEG of every kind, JPEG-LS, JPEG 2000 or run lengths."""
+"""The first frame of a DICOM image as it is stored: native, JPEG of every kind, JPEG-LS, JPEG 2000 or run lengths."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _JP2 = b"\0\0\0\x0cjP"
 
 
 MAX_TILES, MAX_LAYERS = 1000, 100
-"""Films have one, or a few."""
+"""Images have one, or a few."""
 
 LEAST_PRECINCT = 4
-"""Power of two; films have 7 or more."""
+"""Power of two; images have 7 or more."""
 
 _START_OF_TILE, _CODING_STYLE, _COMPONENTS_CODING_STYLE = 0x90, 0x52, 0x53
 
@@ -40,7 +40,7 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
     would ask first, brings the process down on damaged frames; imagecodecs does not, and says nothing by itself.
 
     Args:
-        dataset: with its picture, and all elements that describe it.
+        dataset: with its image, and all elements that describe it.
 
     Returns:
         (H, W), or (H, W, 3) in red, green and blue; integers, signed where the decoder knows that they are.
@@ -51,13 +51,13 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
         UnreadableError: the frame is damaged.
 
     Example:
-        >>> first(pydicom.dcmread("film.dcm")).shape  # doctest: +SKIP
+        >>> first(pydicom.dcmread("image.dcm")).shape  # doctest: +SKIP
         (2048, 2500)
     """
     if "PixelData" not in dataset:
         return _floats(dataset)
     if not dataset["PixelData"].is_undefined_length:
-        # A few bytes more are common, half a film is not.
+        # A few bytes more are common, half an image is not.
         if len(dataset.PixelData) >= 2 * get_expected_length(dataset):
             raise _other("size")
         return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False))
@@ -98,7 +98,7 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
     if kind is None:
         name = f"'{syntax.name}'" if syntax.is_transfer_syntax else "an unknown compression"
         raise UnsupportedError(
-            f"Expected a DICOM picture that can be decoded here, got one in {name}: export it uncompressed."
+            f"Expected a DICOM image that can be decoded here, got one in {name}: export it uncompressed."
         )
     if tuple(size) != shape:
         raise _other("size")
@@ -106,9 +106,9 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
         _check_jpeg_2000(frame[frame.find(_JPEG_2000) :])
         return imagecodecs.jpeg2k_decode(frame, verbose=0), True
     if frame.rfind(_EOI) < 0:  # what is missing would be filled with gray
-        raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
+        raise UnreadableError("The end of the image is missing: copy it again from its origin.")
     if frame.count(b"\xff\xda") > MAX_SCANS:
-        raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: export the film again.")
+        raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: export the image again.")
     if kind == "JPEG-LS":
         return imagecodecs.jpegls_decode(frame), False
     pixels = whole_jpeg(frame, (shape[1], shape[0]), shape[2]) if shape[2] in (1, 3) else None
@@ -128,9 +128,9 @@ def _codestream(frame: bytes) -> tuple[str | None, int, int, int]:
 
 
 def _check_jpeg_2000(codestream: bytes) -> None:
-    """Refuse a codestream cut into so many parts that keeping account of them takes gigabytes and minutes.
+    """Reject a codestream cut into so many parts that keeping account of them takes gigabytes and minutes.
 
-    The main header is read up to the first tile: size, and the coding styles of the picture and its components
+    The main header is read up to the first tile: size, and the coding styles of the image and its components
     (ITU-T T.800, sections A.5.1, A.6.1 and A.6.2).
     """
     right, bottom, _, _, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
@@ -148,12 +148,12 @@ def _check_jpeg_2000(codestream: bytes) -> None:
     if tiles > MAX_TILES or layers > MAX_LAYERS or least < LEAST_PRECINCT:
         raise TooLargeError(
             f"Expected JPEG 2000 of at most {MAX_TILES} tiles, {MAX_LAYERS} layers and precincts of at least "
-            f"{2**LEAST_PRECINCT} pixels a side, got {tiles}, {layers} and {2**least}: export the film again."
+            f"{2**LEAST_PRECINCT} pixels a side, got {tiles}, {layers} and {2**least}: export the image again."
         )
 
 
 def _other(what: str) -> UnreadableError:
-    return UnreadableError(f"The picture and its DICOM header do not agree about its {what}: export the film again.")
+    return UnreadableError(f"The image and its DICOM header do not agree about its {what}: export the image again.")
 
 
 def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, size: int) -> NDArray[Any]:
@@ -174,7 +174,7 @@ def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, size: int)
         # one byte more: segments of odd length are padded
         segment = imagecodecs.packbits_decode(frame[start:end], out=room + 1)
         if len(segment) < room:
-            raise UnreadableError("The end of the picture is missing: copy it again from its origin.")
+            raise UnreadableError("The end of the image is missing: copy it again from its origin.")
         decoded[:, plane] = np.frombuffer(segment, dtype=np.uint8, count=room)
     pixels = decoded.reshape(rows, columns, planes).view(f">u{size}")
     return pixels if samples > 1 else pixels[..., 0]

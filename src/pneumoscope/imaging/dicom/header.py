@@ -1,4 +1,4 @@
-"""What a DICOM header says of a film: whether it can be a frontal chest radiograph, and how old the patient is."""
+"""What a DICOM header says of an image: whether it can be a frontal chest radiograph, and how old the patient is."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ _MODALITIES = {
 }
 """Modalities that make no chest radiographs (PS3.3, section C.7.3.1.1.1, some of them retired, some in mere use).
 
-CR, DX, RG, RF, OT and the like are not here, nor is anything unknown: a missing header is no reason to refuse.
+CR, DX, RG, RF, OT and the like are not here, nor is anything unknown: a missing header is no reason to reject.
 """
 
 _CHEST = (
@@ -147,20 +147,20 @@ _DESCRIPTIONS = (
     "AcquisitionDeviceProcessingDescription",
     "PerformedProcedureStepDescription",
 )
-"""Free text on this one picture; the description of a study may name other films of it."""
+"""Free text on this one image; the description of a study may name other images of it."""
 
 
 def check(header: pydicom.Dataset) -> None:
-    """Refuse what has no picture and what its header declares to be no frontal chest radiograph.
+    """Reject what has no image and what its header declares to be no frontal chest radiograph.
 
     Words of the header are compared, never quoted: any of them may hold a name. What is missing or unknown is no reason
-    to refuse.
+    to reject.
 
     Args:
         header: a DICOM data set, with its file meta information where it has some.
 
     Raises:
-        UnsupportedError: there is no picture.
+        UnsupportedError: there is no image.
         NotAChestRadiographError: another modality, another part of the body, or a view that is not frontal.
 
     Example:
@@ -172,16 +172,16 @@ def check(header: pydicom.Dataset) -> None:
     """
     name, keyword = _sop_class(header)
     if not any(element in header for element in PIXELS):
-        raise UnsupportedError(f"Expected a radiograph, got a DICOM file without a picture ({name}).")
+        raise UnsupportedError(f"Expected a radiograph, got a DICOM file without an image ({name}).")
     if keyword and not _RADIOGRAPHY.search(keyword):
-        raise _refusal(name, "SOP Class")
+        raise _rejection(name, "SOP Class")
     for modality in _words(header, "Modality"):
         if modality in _MODALITIES:
-            raise _refusal(_MODALITIES[modality], "Modality")
+            raise _rejection(_MODALITIES[modality], "Modality")
     if "YES" in _words(header, "QualityControlImage"):
-        raise _refusal("a picture for quality control", "Quality Control Image")
+        raise _rejection("an image for quality control", "Quality Control Image")
     if _match(_ANIMAL, _words(header, "PatientSpeciesDescription")):
-        raise _refusal("an animal", "Patient Species")
+        raise _rejection("an animal", "Patient Species")
     parts = _words(header, "BodyPartExamined")
     regions = _meanings(header, "AnatomicRegionSequence")
     descriptions = _words(header, *_DESCRIPTIONS)
@@ -191,12 +191,12 @@ def check(header: pydicom.Dataset) -> None:
             break
         for part, pattern in _PARTS.items():
             if _match(pattern, words):
-                raise _refusal(part, where)
+                raise _rejection(part, where)
     _check_view(header, descriptions)
 
 
 def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
-    """Refuse a view that is not frontal: the first of the places that name a view decides."""
+    """Reject a view that is not frontal: the first of the places that name a view decides."""
     places = (
         (_words(header, "ViewPosition"), "View Position"),
         (_meanings(header, "ViewCodeSequence"), "View Code"),
@@ -208,12 +208,12 @@ def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
             return
         for view, pattern in _SIDES.items():
             if _match(pattern, words):
-                raise _refusal(view, where)
+                raise _rejection(view, where)
     if any(str(item.get("CodeValue")) in _LATERAL_CODES for item in header.get("ViewCodeSequence") or ()):
-        raise _refusal("a lateral view", "View Code")
-    # On a frontal film rows run from one side of the patient to the other (PS3.3, section C.7.6.1.1.1).
+        raise _rejection("a lateral view", "View Code")
+    # On a frontal radiograph rows run from one side of the patient to the other (PS3.3, section C.7.6.1.1.1).
     if re.match(r"[AP]\w* [FH]", _plain("\\".join(map(str, header.get("PatientOrientation") or ())))):
-        raise _refusal("a lateral view", "Patient Orientation")
+        raise _rejection("a lateral view", "Patient Orientation")
 
 
 def is_radiography(sop_class: str) -> bool:
@@ -274,9 +274,9 @@ def age_group(header: pydicom.Dataset) -> str | None:
     return None
 
 
-def _refusal(what: str, where: str) -> NotAChestRadiographError:
+def _rejection(what: str, where: str) -> NotAChestRadiographError:
     return NotAChestRadiographError(
-        f"Expected a frontal chest radiograph, got {what} ({where} in the DICOM header): give another film, or correct "
+        f"Expected a frontal chest radiograph, got {what} ({where} in the DICOM header): give another file, or correct "
         "the header if it is wrong."
     )
 

@@ -48,10 +48,10 @@ _VRS = {vr.value.encode() for vr in VR if len(vr.value) == 2}
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
 _INFLATED = 4
-"""Bytes of a deflated data set a pixel of the largest picture; more of them are a decompression bomb."""
+"""Bytes of a deflated data set a pixel of the largest image; more of them are a decompression bomb."""
 
 _MOST_READS = 200_000
-"""Each data element takes two or three; the headers of films have some hundred elements."""
+"""Each data element takes two or three; the headers of images have some hundred elements."""
 
 _MOST_BYTES = 10_000_000
 """Of an element of the header."""
@@ -117,13 +117,13 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         `first_frame_only`, `raw`, `inverse_display` and `turned_by_header`, and the group of `ages.GROUPS`.
 
     Raises:
-        UnsupportedError: the object has no picture, or a compression that cannot be decoded here.
+        UnsupportedError: the object has no image, or a compression that cannot be decoded here.
         NotAChestRadiographError: the header names another modality, part of the body, or view.
         TooLargeError: more than `max_pixels` pixels, or a decompression bomb.
         UnreadableError: the file is damaged.
 
     Example:
-        >>> pixels, bits, notes = decode(open("film.dcm", "rb").read(), 10**8)  # doctest: +SKIP
+        >>> pixels, bits, notes = decode(open("image.dcm", "rb").read(), 10**8)  # doctest: +SKIP
     """
     dataset, frame = opened(data, max_pixels)
     bits = int(dataset.BitsStored)
@@ -139,7 +139,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     except PneumoscopeError:
         raise
     except MemoryError:
-        raise TooLargeError("The picture does not fit into memory.") from None
+        raise TooLargeError("The image does not fit into memory.") from None
     except Exception as error:  # noqa: BLE001 - pydicom raises every kind of error on corrupt files
         raise _undecodable(dataset, error, "description of the brightness") from None
     return np.ascontiguousarray(pixels, dtype=np.float32), bits, tuple(note for note, holds in notes.items() if holds)
@@ -168,20 +168,20 @@ def opened(data: bytes, max_pixels: int) -> tuple[pydicom.Dataset, NDArray[Any]]
         _check_sequences(dataset)
         dicom_header.check(dataset)
         _complete(dataset, max_pixels)
-        damaged = "picture"
+        damaged = "image"
         with np.errstate(all="ignore"):
             return dataset, dicom_frames.first(dataset)
     except PneumoscopeError:
         raise
     except MemoryError:
-        raise TooLargeError("The picture does not fit into memory.") from None
+        raise TooLargeError("The image does not fit into memory.") from None
     except Exception as error:  # noqa: BLE001 - pydicom and the decoders raise every kind of error on corrupt files
         # Not chained: pydicom quotes the header, which may identify a patient.
         raise _undecodable(dataset, error, damaged) from None
 
 
 def patient(path: Path) -> tuple[str, str] | None:
-    """Read who a DICOM file's patient is, to tell whose films belong together; None where it does not say.
+    """Read who a DICOM file's patient is, to tell whose images belong together; None where it does not say.
 
     Args:
         path: any file. Of one that is no DICOM file, deflated or damaged nothing is known.
@@ -207,7 +207,7 @@ def patient(path: Path) -> tuple[str, str] | None:
 
 
 def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
-    """Read what a DICOM file says besides its picture.
+    """Read what a DICOM file says besides its image.
 
     Args:
         data: the bytes of the file.
@@ -222,7 +222,7 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
         UnreadableError: the file is damaged.
 
     Example:
-        >>> header(open("film.dcm", "rb").read(), 10**8).Modality  # doctest: +SKIP
+        >>> header(open("image.dcm", "rb").read(), 10**8).Modality  # doctest: +SKIP
         'DX'
     """
     if not looks_like_dicom(data):
@@ -268,7 +268,7 @@ def _dataset(data: bytes, most: int) -> pydicom.Dataset:
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _inflated(meta, data[file.tell() :], most)
     dataset = pydicom.dcmread(_Patience(data), force=True)
-    if not len(dataset):  # of a compressed picture without its end pydicom gives nothing at all
+    if not len(dataset):  # of a compressed image without its end pydicom gives nothing at all
         raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
@@ -294,7 +294,7 @@ def _inflated(meta: pydicom.Dataset, data: bytes, most: int) -> pydicom.Dataset:
 
 
 def _check_sequences(dataset: pydicom.Dataset) -> None:
-    """Refuse bombs in the sequences that pydicom parses only when they are looked into."""
+    """Reject bombs in the sequences that pydicom parses only when they are looked into."""
     for name, most in _LOOKED_INTO.items():
         if name in dataset and len(dataset.get_item(name).value or b"") > most:
             raise TooLargeError(f"Expected at most {most:,} bytes in a sequence of the header, got more.")
@@ -305,7 +305,7 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     check_size(columns, rows, int(dataset.get("SamplesPerPixel") or 1), max_pixels)
     if rows < 1 or columns < 1:
-        raise UnreadableError(f"Expected a picture, got {columns} x {rows} pixels: the header is damaged.")
+        raise UnreadableError(f"Expected an image, got {columns} x {rows} pixels: the header is damaged.")
     usual = {"SamplesPerPixel": 1, "BitsAllocated": 16, "PixelRepresentation": 0, "PlanarConfiguration": 0}
     for name, value in usual.items():
         if dataset.get(name) is None:
@@ -339,7 +339,7 @@ def _undecodable(dataset: pydicom.Dataset, error: Exception, damaged: str) -> Pn
     with suppress(Exception):  # a header this damaged has no syntax to name
         syntax = dataset.file_meta.TransferSyntaxUID
         if isinstance(error, NotImplementedError) and syntax.is_transfer_syntax and syntax.is_encapsulated:
-            return UnsupportedError(f"Expected a DICOM picture that can be decoded here, got one in '{syntax.name}'.")
+            return UnsupportedError(f"Expected a DICOM image that can be decoded here, got one in '{syntax.name}'.")
         if syntax and not syntax.is_transfer_syntax:
             return UnsupportedError("Expected a transfer syntax of the DICOM standard, got another: export it anew.")
     return UnreadableError(f"The {damaged} in the DICOM file is damaged: export it again.")

@@ -1,116 +1,116 @@
-// The light box: films come in, go to the service, and are shown with what it says.
+// The light box: images come in, go to the service, and are shown with what it says.
 
 import { $, el } from "./dom.js";
 import { paintRamp } from "./evidence.js";
 import { asCsv, asJson, download } from "./exports.js";
 import { attach } from "./list.js";
-import { fromBase64, isShowable, thumbnail } from "./pictures.js";
+import { fromBase64, isShowable, thumbnail } from "./images.js";
 import { openReport } from "./report.js";
-import { about, judge } from "./service.js";
-import { card, learntFrom, verdict } from "./verdict.js";
+import { about, predict } from "./service.js";
+import { card, describe, learntFrom } from "./finding.js";
 import * as viewer from "./viewer.js";
-import { Film, WorkList } from "./worklist.js";
+import { Entry, WorkList } from "./worklist.js";
 
 const list = new WorkList();
 let model = null;
 
-// --- the way of a film
+// --- the way of an image
 
-async function process(film) {
-  const showable = await isShowable(film.file).catch(() => false);
-  const seen = showable ? setPicture(film, film.file) : null;
-  film.finding = await said(film, !showable);
-  film.step = "done";
-  if (film.finding.preview) {
-    await setPicture(film, fromBase64(film.finding.preview.jpeg));
-    delete film.finding.preview;
+async function process(entry) {
+  const showable = await isShowable(entry.file).catch(() => false);
+  const seen = showable ? setImage(entry, entry.file) : null;
+  entry.finding = await said(entry, !showable);
+  entry.step = "done";
+  if (entry.finding.preview) {
+    await setImage(entry, fromBase64(entry.finding.preview.jpeg));
+    delete entry.finding.preview;
   }
   await seen;
-  list.changed(film);
-  if (film === list.selected) present();
+  list.changed(entry);
+  if (entry === list.selected) present();
   announce();
 }
 
-/** What the service says of a film, or why it says nothing. */
-async function said(film, preview) {
-  if (model && film.file.size > model.limits.bytes) {
+/** What the service says of an image, or why it says nothing. */
+async function said(entry, preview) {
+  if (model && entry.file.size > model.limits.bytes) {
     const most = Math.floor(model.limits.bytes / 1e6);
     return { error: { kind: "too_large", message: `The service takes files of at most ${most} MB.` } };
   }
   const progress = (share) => {
-    film.sent = share;
-    film.step = share < 1 ? "sending" : "judging";
-    list.changed(film);
-    if (film === list.selected) present();
+    entry.sent = share;
+    entry.step = share < 1 ? "sending" : "predicting";
+    list.changed(entry);
+    if (entry === list.selected) present();
   };
   try {
-    const [finding] = await Promise.all([judge(film.file, { preview, progress }), ready]);
+    const [finding] = await Promise.all([predict(entry.file, { preview, progress }), ready]);
     return finding;
   } catch (error) {
     return { error: { kind: "unreachable", message: error.message } };
   }
 }
 
-async function setPicture(film, blob) {
-  film.picture = blob;
-  film.thumbnail = await thumbnail(blob).catch(() => null);
-  if (!film.thumbnail) film.picture = null;
-  list.changed(film);
-  if (film === list.selected) present();
+async function setImage(entry, blob) {
+  entry.image = blob;
+  entry.thumbnail = await thumbnail(blob).catch(() => null);
+  if (!entry.thumbnail) entry.image = null;
+  list.changed(entry);
+  if (entry === list.selected) present();
 }
 
 function add(files) {
-  const films = files.filter((file) => !file.name.startsWith(".")).map((file) => new Film(file));
-  if (!films.length) return;
-  document.body.dataset.state = "films";
-  list.add(films);
-  if (!list.selected) list.select(films[0]);
-  for (const film of films) process(film);
+  const entries = files.filter((file) => !file.name.startsWith(".")).map((file) => new Entry(file));
+  if (!entries.length) return;
+  document.body.dataset.state = "images";
+  list.add(entries);
+  if (!list.selected) list.select(entries[0]);
+  for (const entry of entries) process(entry);
 }
 
 // --- what is shown
 
 function present() {
-  const film = list.selected;
-  viewer.show(film);
-  if (!film || !model) return;
-  const report = el("button", { type: "button", click: () => openReport(film, model, viewer.currentPicture(), viewer.currentWindow()) }, "Report");
-  const again = el("button", { type: "button", click: () => retry(film) }, "Try again");
-  const finding = film.finding;
-  $("verdict").replaceChildren(
-    el("h2", {}, film.name),
-    ...verdict(film, model),
+  const entry = list.selected;
+  viewer.show(entry);
+  if (!entry || !model) return;
+  const report = el("button", { type: "button", click: () => openReport(entry, model, viewer.currentImage(), viewer.currentWindow()) }, "Report");
+  const again = el("button", { type: "button", click: () => retry(entry) }, "Try again");
+  const finding = entry.finding;
+  $("finding").replaceChildren(
+    el("h2", {}, entry.name),
+    ...describe(entry, model),
     el("div", { class: "row" }, !finding ? null : finding.error?.kind === "unreachable" ? again : report),
     el("p", { class: "quiet limits" }, learntFrom(model)),
     el("details", {}, el("summary", {}, "The model and its limits"), card(model)),
   );
 }
 
-function retry(film) {
-  Object.assign(film, { finding: null, step: "waiting", sent: 0 });
-  list.changed(film);
+function retry(entry) {
+  Object.assign(entry, { finding: null, step: "waiting", sent: 0 });
+  list.changed(entry);
   present();
-  process(film);
+  process(entry);
 }
 
 function announce() {
-  const n = list.films.length;
-  if (list.judged === n || list.judged % 25 === 0) $("said").textContent = `${list.judged} of ${n} films judged.`;
-  if (list.judged === n) warnOfSite();
+  const n = list.entries.length;
+  if (list.predicted === n || list.predicted % 25 === 0) $("said").textContent = `${list.predicted} of ${n} images read.`;
+  if (list.predicted === n) warnOfSite();
 }
 
-/** Say it where many films are unlike those the model has learnt from. */
+/** Say it where many images are unlike those the model has learnt from. */
 function warnOfSite() {
-  const judged = list.films.filter((film) => film.finding && !film.finding.error);
-  const unlike = judged.filter((film) => film.finding.warnings.includes("unlike_training_films")).length;
+  const predicted = list.entries.filter((entry) => entry.finding && !entry.finding.error);
+  const unlike = predicted.filter((entry) => entry.finding.warnings.includes("unlike_training_images")).length;
   // Wilson's lower limit of the share against three times the 1 % that is usual, as `pneumoscope predict` has it.
-  const [n, z] = [judged.length, 1.96];
+  const [n, z] = [predicted.length, 1.96];
   const p = unlike / n;
   const low = (p + z ** 2 / (2 * n) - z * Math.sqrt((p * (1 - p)) / n + z ** 2 / (4 * n ** 2))) / (1 + z ** 2 / n);
   $("site").hidden = !(n >= 20 && low > 0.03);
   $("site").textContent =
-    `${unlike} of ${n} films are unlike those the model has learnt from. Its verdicts may be off here: ` +
-    "measure it on labelled films of this site, or calibrate it on them.";
+    `${unlike} of ${n} images are unlike those the model has learnt from. Its findings may be off here: ` +
+    "measure it on labelled images of this site, or calibrate it on them.";
 }
 
 list.addEventListener("select", present);
@@ -157,7 +157,7 @@ async function filesOf(entry) {
 
 // --- ways out
 
-const finished = () => list.shown.filter((film) => film.finding);
+const finished = () => list.shown.filter((entry) => entry.finding);
 $("csv").addEventListener("click", () => download(asCsv(finished()), "findings.csv", "text/csv"));
 $("json").addEventListener("click", () => download(asJson(finished(), model), "findings.json", "application/json"));
 $("clear").addEventListener("click", () => {

@@ -5,7 +5,7 @@ const TOWARDS_PNEUMONIA = [232, 108, 16];
 const TOWARDS_NORMAL = [15, 148, 250];
 const SIDE = 192;
 
-/** Paint a map (h, w) smoothly onto a canvas of its own size, to be stretched over the film. */
+/** Paint a map (h, w) smoothly onto a canvas of its own size, to be stretched over the image. */
 export function paintEvidence(canvas, { cells, scale }) {
   const image = new ImageData(SIDE, SIDE);
   for (let y = 0; y < SIDE; y += 1) {
@@ -21,7 +21,7 @@ export function paintEvidence(canvas, { cells, scale }) {
 export function paintRamp(canvas) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d");
-  context.fillStyle = "#606060"; // the gray of a lung, so that the colours are those on the film
+  context.fillStyle = "#606060"; // the gray of a lung, so that the colours are those on the image
   context.fillRect(0, 0, width, height);
   const image = context.getImageData(0, 0, width, height);
   const over = document.createElement("canvas");

@@ -5,8 +5,8 @@ import { el } from "./dom.js";
 const COLUMNS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message"];
 
 /** Lay findings out as CSV. */
-export function asCsv(films) {
-  const lines = films.map(({ name, finding }) => {
+export function asCsv(entries) {
+  const lines = entries.map(({ name, finding }) => {
     const row = { ...finding, path: name, error_kind: finding.error?.kind, error_message: finding.error?.message };
     row.warnings = (finding.warnings ?? []).join(";");
     return COLUMNS.map((column) => cell(row[column])).join(",");
@@ -15,9 +15,9 @@ export function asCsv(films) {
 }
 
 /** Lay findings out as JSON, with what they rest on. */
-export function asJson(films, model) {
+export function asJson(entries, model) {
   const { name, version, notice, card } = model;
-  const findings = films.map(({ name: path, finding }) => {
+  const findings = entries.map(({ name: path, finding }) => {
     const { probability = null, finding: word = null, uncertain = null, threshold = null, warnings = [], error } = finding;
     return { path, probability, finding: word, uncertain, threshold, warnings, error: error ?? null };
   });

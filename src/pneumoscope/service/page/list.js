@@ -1,12 +1,12 @@
-// The work list on the page: a row a film, kept while it changes.
+// The work list on the page: a row an image, kept while it changes.
 
 import { $, decimals, el, plural } from "./dom.js";
-import { inShort } from "./verdict.js";
+import { inShort } from "./finding.js";
 import { KINDS } from "./worklist.js";
 
 const TAIL = 14; // characters at the end of a name that stay in sight: names of one study differ there
 
-const rows = new WeakMap(); // film -> its row
+const rows = new WeakMap(); // image -> its row
 
 /** Draw the list of a WorkList and let a person use it. */
 export function attach(list) {
@@ -14,16 +14,16 @@ export function attach(list) {
   $("show").addEventListener("change", (event) => list.arrange({ kind: event.target.value }));
   $("order").addEventListener("change", (event) => list.arrange({ order: event.target.value }));
   $("search").addEventListener("input", (event) => list.arrange({ search: event.target.value }));
-  $("films").addEventListener("keydown", (event) => {
+  $("images").addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8, Home: -Infinity, End: Infinity }[event.key];
     if (by === undefined) return;
     event.preventDefault();
     list.move(by);
   });
-  $("films").addEventListener("click", (event) => {
+  $("images").addEventListener("click", (event) => {
     const row = event.target.closest("[role=option]");
     if (!row) return;
-    list.select(row.film);
+    list.select(row.entry);
     if (getComputedStyle($("viewer").parentElement).display === "flex") $("viewer").scrollIntoView(); // on a phone
   });
   let frame = 0;
@@ -36,16 +36,16 @@ export function attach(list) {
 
 function draw(list) {
   const shown = list.shown;
-  const wanted = shown.map((film) => row(film, list));
-  const place = $("films");
+  const wanted = shown.map((entry) => row(entry, list));
+  const place = $("images");
   if (wanted.length !== place.children.length || wanted.some((node, i) => place.children[i] !== node)) {
     place.replaceChildren(...wanted);
   }
-  for (const node of wanted) node.setAttribute("aria-selected", node.film === list.selected);
+  for (const node of wanted) node.setAttribute("aria-selected", node.entry === list.selected);
   const current = list.selected && shown.includes(list.selected) ? row(list.selected, list) : null;
   if (current) {
     place.setAttribute("aria-activedescendant", current.id);
-    // Of the list alone: on a phone the page stays at the film.
+    // Of the list alone: on a phone the page stays at the image.
     const { offsetTop: top, offsetHeight: height } = current;
     place.scrollTop = Math.min(top, Math.max(place.scrollTop, top + height - place.clientHeight));
   } else {
@@ -55,42 +55,42 @@ function draw(list) {
     option.textContent = `${KINDS[option.value][0]} (${list.count(option.value)})`;
   }
   $("tally").textContent = tally(list, shown.length);
-  $("progress").max = list.films.length || 1;
-  $("progress").value = list.judged;
-  $("progress").classList.toggle("over", list.judged === list.films.length);
+  $("progress").max = list.entries.length || 1;
+  $("progress").value = list.predicted;
+  $("progress").classList.toggle("over", list.predicted === list.entries.length);
 }
 
 function tally(list, shown) {
-  const n = list.films.length;
-  const counts = ["pneumonia", "normal", "refused"].map((kind) => [list.count(kind), kind]).filter(([count]) => count);
-  const first = list.judged < n ? `${list.judged} of ${n} judged` : plural(n, "film");
+  const n = list.entries.length;
+  const counts = ["pneumonia", "normal", "rejected"].map((kind) => [list.count(kind), kind]).filter(([count]) => count);
+  const first = list.predicted < n ? `${list.predicted} of ${n} read` : plural(n, "image");
   const hidden = shown < n ? [`${shown} shown`] : [];
   return [first, ...counts.map(([count, kind]) => `${count} ${kind}`), ...hidden].join(" · ");
 }
 
-function row(film, list) {
-  if (!rows.has(film)) {
-    const node = el("li", { role: "option", id: `film-${film.number}`, "aria-selected": false });
-    node.film = film;
-    rows.set(film, node);
-    fill(node, film);
+function row(entry, list) {
+  if (!rows.has(entry)) {
+    const node = el("li", { role: "option", id: `image-${entry.number}`, "aria-selected": false });
+    node.entry = entry;
+    rows.set(entry, node);
+    fill(node, entry);
   }
-  return rows.get(film);
+  return rows.get(entry);
 }
 
-function fill(node, film) {
-  const { finding } = film;
-  const state = !finding ? "pending" : finding.error ? "refused" : finding.finding.toLowerCase();
+function fill(node, entry) {
+  const { finding } = entry;
+  const state = !finding ? "pending" : finding.error ? "rejected" : finding.finding.toLowerCase();
   node.className = state + (finding?.uncertain ? " uncertain" : "");
-  const thumbnail = el("span", { class: "thumbnail" }, film.thumbnail);
+  const thumbnail = el("span", { class: "thumbnail" }, entry.thumbnail);
   const bar = el("span", { class: "mini", "aria-hidden": "true" }, el("i"));
-  bar.firstChild.style.width = `${100 * (finding ? (finding.probability ?? 0) : film.sent)}%`;
-  const short = inShort(film) + (finding?.warnings?.length ? " – with warnings" : "");
+  bar.firstChild.style.width = `${100 * (finding ? (finding.probability ?? 0) : entry.sent)}%`;
+  const short = inShort(entry) + (finding?.warnings?.length ? " – with warnings" : "");
   node.replaceChildren(
     thumbnail,
-    el("span", { class: "name", title: film.name },
-      el("span", {}, film.name.slice(0, -TAIL)),
-      el("span", {}, film.name.slice(-TAIL)),
+    el("span", { class: "name", title: entry.name },
+      el("span", {}, entry.name.slice(0, -TAIL)),
+      el("span", {}, entry.name.slice(-TAIL)),
     ),
     el("span", { class: "number" }, finding && !finding.error ? decimals(finding.probability) : ""),
     el("span", { class: "short" }, short),

@@ -44,12 +44,12 @@ export async function about() {
 }
 
 /**
- * Judge one film. Its name is not sent.
+ * Have one image read. Its name is not sent.
  * @param {File} file
- * @param {{preview: boolean, progress: (share: number) => void}} options  progress runs to 1 while the film is sent
+ * @param {{preview: boolean, progress: (share: number) => void}} options  progress runs to 1 while the image is sent
  * @returns {Promise<object>} a finding as POST /v1/predict lays it out
  */
-export async function judge(file, { preview, progress }) {
+export async function predict(file, { preview, progress }) {
   await turn();
   try {
     for (;;) {
@@ -66,9 +66,9 @@ export async function judge(file, { preview, progress }) {
 
 function send(file, preview, progress) {
   const form = new FormData();
-  form.append("films", file, "film");
+  form.append("images", file, "image");
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch does not tell how much of a film is sent
+    const request = new XMLHttpRequest(); // fetch does not tell how much of an image is sent
     request.open("POST", `/v1/predict?evidence=true&preview=${preview}`);
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
     request.responseType = "json";

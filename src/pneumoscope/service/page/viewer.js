@@ -1,46 +1,46 @@
-// The film, large: window, zoom, movement, inversion, and the evidence over it.
+// The image, large: window, zoom, movement, inversion, and the evidence over it.
 
 import { $ } from "./dom.js";
 import { paintEvidence } from "./evidence.js";
-import { decode, paint } from "./pictures.js";
+import { decode, paint } from "./images.js";
 
 const FULL = { level: 0.5, span: 1, inverted: false };
-const MOST_ZOOM = 12; // times the size at which the whole film is shown
-const STEP = 40; // pixels an arrow key moves the film
+const MOST_ZOOM = 12; // times the size at which the whole image is shown
+const STEP = 40; // pixels an arrow key moves the image
 
 const stage = $("stage");
 const plate = $("plate");
-const canvas = $("film");
+const canvas = $("image");
 
-let picture = null; // as `decode` gives it
-let shown = null; // the film it is of
+let image = null; // as `decode` gives it
+let shown = null; // the image it is of
 let view = { ...FULL };
-let place = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole film; x and y are stage pixels from the middle
+let place = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole image; x and y are stage pixels from the middle
 let dragging = matchMedia("(pointer: coarse)").matches ? "pan" : "window";
 let opacity = 45;
 let frame = 0;
 
 export const currentWindow = () => ({ ...view });
-export const currentPicture = () => picture;
+export const currentImage = () => image;
 
-/** Show a film, or nothing; window and zoom are kept while the film stays the same. */
-export async function show(film) {
-  const isNew = film !== shown;
-  shown = film;
+/** Show an image, or nothing; window and zoom are kept while the image stays the same. */
+export async function show(entry) {
+  const isNew = entry !== shown;
+  shown = entry;
   if (isNew) {
-    picture = null;
+    image = null;
     reset();
   }
-  if (film?.picture && !picture) {
-    const decoded = await decode(film.picture).catch(() => null);
-    if (shown !== film) return;
-    picture = decoded;
-    if (picture) repaint();
+  if (entry?.image && !image) {
+    const decoded = await decode(entry.image).catch(() => null);
+    if (shown !== entry) return;
+    image = decoded;
+    if (image) repaint();
   }
-  $("blank").textContent = picture || !film ? "" : blankText(film);
-  $("corner-name").textContent = film?.name ?? "";
-  plate.hidden = !picture;
-  const evidence = film?.finding?.evidence;
+  $("blank").textContent = image || !entry ? "" : blankText(entry);
+  $("corner-name").textContent = entry?.name ?? "";
+  plate.hidden = !image;
+  const evidence = entry?.finding?.evidence;
   $("evidence").hidden = !evidence;
   $("opacity").disabled = !evidence;
   if (evidence) paintEvidence($("evidence"), evidence);
@@ -49,15 +49,15 @@ export async function show(film) {
   fit();
 }
 
-function blankText(film) {
-  if (!film.finding) return "The film is shown once it is judged.";
-  return film.finding.error ? "This file cannot be shown." : "This film cannot be shown here.";
+function blankText(entry) {
+  if (!entry.finding) return "The image is shown once it is read.";
+  return entry.finding.error ? "This file cannot be shown." : "This image cannot be shown here.";
 }
 
 function repaint() {
   cancelAnimationFrame(frame);
   frame = requestAnimationFrame(() => {
-    if (picture) paint(canvas, picture, view);
+    if (image) paint(canvas, image, view);
   });
   $("brightness").value = Math.round(100 * (1 - view.level));
   $("contrast").value = Math.round(50 - 25 * Math.log2(view.span));
@@ -66,18 +66,18 @@ function repaint() {
 }
 
 function fit() {
-  if (!picture) return tell();
+  if (!image) return tell();
   const { width, height } = stage.getBoundingClientRect();
-  const whole = Math.min(width / picture.width, height / picture.height);
+  const whole = Math.min(width / image.width, height / image.height);
   const scale = whole * place.zoom;
   const limit = (room, side) => Math.max(0, (side * scale - room) / 2 + room / 4);
   const clamped = (value, most) => Math.min(most, Math.max(-most, value));
-  place.x = place.zoom === 1 ? 0 : clamped(place.x, limit(width, picture.width));
-  place.y = place.zoom === 1 ? 0 : clamped(place.y, limit(height, picture.height));
-  const left = width / 2 + place.x - (picture.width * scale) / 2;
-  const top = height / 2 + place.y - (picture.height * scale) / 2;
-  plate.style.width = `${picture.width}px`;
-  plate.style.height = `${picture.height}px`;
+  place.x = place.zoom === 1 ? 0 : clamped(place.x, limit(width, image.width));
+  place.y = place.zoom === 1 ? 0 : clamped(place.y, limit(height, image.height));
+  const left = width / 2 + place.x - (image.width * scale) / 2;
+  const top = height / 2 + place.y - (image.height * scale) / 2;
+  plate.style.width = `${image.width}px`;
+  plate.style.height = `${image.height}px`;
   plate.style.transform = `translate(${left}px, ${top}px) scale(${scale})`;
   $("zoom").value = Math.round((100 * Math.log(place.zoom)) / Math.log(MOST_ZOOM));
   tell();
@@ -86,9 +86,9 @@ function fit() {
 function tell() {
   const parts = [`W ${Math.round(255 * view.span)}`, `L ${Math.round(255 * view.level)}`, `${place.zoom.toFixed(1)} ×`];
   if (view.inverted) parts.push("inverted");
-  $("corner-window").textContent = picture ? parts.join("   ") : "";
+  $("corner-window").textContent = image ? parts.join("   ") : "";
   stage.dataset.drag = dragging;
-  stage.style.touchAction = dragging === "pan" && place.zoom === 1 ? "pan-y" : "none"; // a whole film lets the page scroll
+  stage.style.touchAction = dragging === "pan" && place.zoom === 1 ? "pan-y" : "none"; // a whole image lets the page scroll
   $("drag-window").setAttribute("aria-pressed", dragging === "window");
   $("drag-pan").setAttribute("aria-pressed", dragging === "pan");
 }
@@ -178,7 +178,7 @@ stage.addEventListener("wheel", (event) => {
   setZoom(place.zoom * 2 ** (-event.deltaY / 400), ...fromMiddle(event));
 }, { passive: false });
 
-// --- by keys; they work while the film has the focus
+// --- by keys; they work while the image has the focus
 
 const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 

@@ -1,4 +1,4 @@
-// Films as pixels: what the browser can decode itself, brightness, thumbnails.
+// Images as pixels: what the browser can decode itself, brightness, thumbnails.
 
 const LARGEST = 2048; // pixels; the longest side that is kept for looking
 const THUMBNAIL = 88;
@@ -16,7 +16,7 @@ export function fromBase64(text) {
 }
 
 /**
- * Decode a picture to brightness, no larger than is looked at.
+ * Decode an image to brightness, no larger than is looked at.
  * @param {Blob} blob
  * @returns {Promise<{width: number, height: number, gray: Uint8ClampedArray}>}
  */
@@ -32,7 +32,7 @@ export async function decode(blob) {
   return { width, height, gray };
 }
 
-/** A small canvas of a picture. */
+/** A small canvas of an image. */
 export async function thumbnail(blob) {
   const bitmap = await createImageBitmap(blob);
   return drawn(bitmap, THUMBNAIL / Math.min(bitmap.width, bitmap.height));
