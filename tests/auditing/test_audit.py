@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
+from pneumoscope import Detector
 from pneumoscope.auditing import duplicates, shortcuts
 from pneumoscope.auditing.audit import audit
 from pneumoscope.auditing.result import Audit
 from pneumoscope.cli.main import app
 from pneumoscope.data import layouts
 from pneumoscope.data.layouts import LABELS, Sample
+from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
 from pneumoscope.metrics import metrics
 from pneumoscope.reporting import audit_page
 from tests.cli.test_main import run
@@ -599,3 +601,32 @@ def test_copies_of_real_images_are_found(data: Path, copy: str) -> None:
     right = {(pair.first, pair.second) for pair in pairs} & {(10 * i, 300 + i) for i in range(30)}
     assert len(right) >= 29
     assert len(pairs) == len(right)
+
+
+def test_what_a_detector_rejects_is_listed_and_a_fault(unspoilt: list[Sample], tmp_path: Path) -> None:
+    gone = Sample(tmp_path / "gone.png", 0, "gone")
+    images = [*unspoilt, gone]
+    error = NotAChestRadiographError("Expected a frontal chest radiograph, got a mask.")
+
+    def reject(sources: Iterable[Any]) -> Iterator[PneumoscopeError | None]:
+        return (error if i in (3, 4) else None for i, _ in enumerate(sources))
+
+    found = audit(images, reject=reject)
+    assert [(image, str(why)) for image, why in found.rejected] == [(image, str(error)) for image in unspoilt[3:5]]
+    assert kinds(found)["no_chest_radiograph"] == "critical"
+    assert [row["error"]["kind"] for row in found.as_dict()["rejected"]] == ["not_a_chest_radiograph"] * 2
+    assert "got a mask" in audit_page.render(found)
+
+
+@pytest.mark.images
+def test_masks_among_real_images_are_found_by_the_shipped_model(data: Path, tmp_path: Path) -> None:
+    for label, name in enumerate(LABELS):
+        for path in sorted((data / "kermany_original" / "train" / name).iterdir())[:4]:
+            read = np.asarray(Image.open(path).convert("L").resize((256, 256)))
+            for kind, image in (("images", read), ("masks", np.where(read > 128, 255, 0).astype(np.uint8))):
+                (tmp_path / name / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(tmp_path / name / kind / f"{label}{path.stem}.png")
+    found = audit(layouts.load(tmp_path, complete=False), reject=Detector().rejections)
+    rejected = [sample.path.parent.name for sample, _ in found.rejected]
+    assert rejected.count("masks") >= 6
+    assert rejected.count("images") == 0

@@ -25,7 +25,7 @@ from pneumoscope.dimse.node import Listener
 from pneumoscope.errors import UnsupportedError
 from tests.builders.hospital import Archive, dcmtk, listening, send, until, write
 
-LIMITS = Limits(object_bytes=1_000_000, held=2_000_000, associations=4, idle_seconds=1.0, pdu_seconds=2.0)
+LIMITS = Limits(object_bytes=1_000_000, held=2_000_000, associations=4, idle_seconds=2.0, pdu_seconds=3.0)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def fragment(control: int, data: bytes) -> bytes:
     return unit(4, len(data) + 6, struct.pack(">LBB", len(data) + 2, 1, control) + data)
 
 
-def told(port: int, sent: bytes, seconds: float = 10.0) -> bytes:
+def told(port: int, sent: bytes, seconds: float = 20.0) -> bytes:
     """Send bytes, and give what is answered until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as peer:
         peer.sendall(sent)
@@ -103,7 +103,7 @@ NO_MESSAGE = {
 def test_what_is_no_request_ends_its_connection_and_no_other(node: Listener, sent: bytes) -> None:
     began = time.monotonic()
     answer = told(node.port, sent)
-    assert time.monotonic() - began < 8.0
+    assert time.monotonic() - began < 15.0
     assert not answer or answer[0] == ABORTED
 
 
@@ -119,7 +119,7 @@ MESSAGES = {
 
 @pytest.mark.parametrize("sent", MESSAGES.values(), ids=list(MESSAGES))
 def test_what_is_no_message_ends_its_association_and_no_other(node: Listener, sent: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", node.port), timeout=10.0) as peer:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=20.0) as peer:
         peer.sendall(request())
         assert peer.recv(65536)[0] == 2  # accepted
         assert echoed(node.port)
@@ -134,7 +134,7 @@ def test_what_is_no_message_ends_its_association_and_no_other(node: Listener, se
 
 
 def test_one_byte_at_a_time_ends_in_time(node: Listener) -> None:
-    with socket.create_connection(("127.0.0.1", node.port), timeout=10.0) as peer:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=20.0) as peer:
         began = time.monotonic()
         try:
             for byte in request():
@@ -142,7 +142,7 @@ def test_one_byte_at_a_time_ends_in_time(node: Listener) -> None:
                 time.sleep(0.1)
         except OSError:
             pass
-        assert time.monotonic() - began < 8.0
+        assert time.monotonic() - began < 15.0
 
 
 def test_peers_that_say_nothing_take_nobodys_place(node: Listener) -> None:
@@ -154,7 +154,7 @@ def test_peers_that_say_nothing_take_nobodys_place(node: Listener) -> None:
             peer.close()
 
 
-def test_an_object_without_end_takes_no_memory_and_is_told_why(node: Listener) -> None:
+def test_an_object_without_end_takes_no_memory_and_is_told_why(tmp_path: Path) -> None:
     from pynetdicom.dimse_messages import C_STORE_RQ
     from pynetdicom.dimse_primitives import C_STORE
 
@@ -168,7 +168,10 @@ def test_an_object_without_end_takes_no_memory_and_is_told_why(node: Listener) -
     message = C_STORE_RQ()
     message.primitive_to_message(primitive)
     command = next(iter(message.encode_msg(1, 16382))).presentation_data_value_list[0][1][1:]
-    with socket.create_connection(("127.0.0.1", node.port), timeout=30.0) as peer:
+    with (
+        listening(tmp_path / "spool", limits=Limits(object_bytes=1_000_000)) as node,
+        socket.create_connection(("127.0.0.1", node.port), timeout=30.0) as peer,
+    ):
         peer.sendall(request())
         assert peer.recv(65536)[0] == 2
         peer.sendall(fragment(3, command))
@@ -196,7 +199,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
     usual = ("-newkey", "rsa:2048", "-nodes", "-subj")
-    for name in ("ca", "negative"):
+    for name in ("ca", "unknown"):
         openssl("req", "-x509", *usual, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
     for name in ("node", "modality"):
         openssl("req", *usual, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
@@ -223,7 +226,7 @@ def test_encrypted_peers_with_a_certificate_of_the_authority_are_served_and_othe
     ):
         silent = socket.create_connection(("127.0.0.1", listener.port))  # no handshake, and nobody waits for it
         assert send(listener.port, *paths).returncode != 0
-        assert send(listener.port, *paths, options=encrypted(certificates, "negative")).returncode != 0
+        assert send(listener.port, *paths, options=encrypted(certificates, "unknown")).returncode != 0
         assert send(listener.port, *paths, options=encrypted(certificates, "modality")).returncode == 0
         assert len(archive.wait(1)) == 1
         silent.close()

@@ -44,7 +44,7 @@ def header(data: bytes) -> pydicom.Dataset:
     return pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
 
 
-class WithImage(QuickWorker):
+class WithCapture(QuickWorker):
     """Has an evidence map for every image."""
 
     def __init__(self) -> None:
@@ -56,28 +56,28 @@ class WithImage(QuickWorker):
 # --- what goes in and out
 
 
-def test_each_image_comes_back_as_a_report_and_an_image_in_its_own_study(tmp_path: Path) -> None:
+def test_each_image_comes_back_as_a_report_and_a_capture_in_its_own_study(tmp_path: Path) -> None:
     images = [image(seed) for seed in range(3)]
     with (
         Archive(tmp_path / "archive", ["+xa"]) as archive,
-        listening(tmp_path / "spool", archive.node, worker=WithImage()) as node,
+        listening(tmp_path / "spool", archive.node, worker=WithCapture()) as node,
     ):
         assert send(node.port, *write(tmp_path / "sent", *images)).returncode == 0
         kept = archive.wait(6)
     assert {one.file_meta.TransferSyntaxUID for one in kept} == {ExplicitVRLittleEndian, JPEGBaseline8Bit}
     for sent in map(header, images):
-        report, image = sorted(
+        report, capture = sorted(
             (one for one in kept if one.StudyInstanceUID == sent.StudyInstanceUID),
             key=lambda one: -len(one.SOPClassUID),
         )
-        assert (report.SOPClassUID, image.SOPClassUID) == (ComprehensiveSRStorage, SecondaryCaptureImageStorage)
-        assert report.PatientID == image.PatientID == sent.PatientID
+        assert (report.SOPClassUID, capture.SOPClassUID) == (ComprehensiveSRStorage, SecondaryCaptureImageStorage)
+        assert report.PatientID == capture.PatientID == sent.PatientID
         (source,) = content(report)["Source of Measurement"]
         assert source.ReferencedSOPInstanceUID == sent.SOPInstanceUID
 
 
-def test_an_archive_without_jpeg_gets_the_image_uncompressed_under_the_same_uid(tmp_path: Path) -> None:
-    worker = WithImage()
+def test_an_archive_without_jpeg_gets_the_capture_uncompressed_under_the_same_uid(tmp_path: Path) -> None:
+    worker = WithCapture()
     data = image()
     made = [pydicom.dcmread(io.BytesIO(report)) for report in worker.row(data)["reports"]]
     with (
@@ -167,7 +167,7 @@ def test_a_full_spool_says_that_it_is_out_of_resources_until_there_is_room(tmp_p
         node._predictor._stopping.set()  # nothing leaves the spool
         told = send(node.port, *paths).stderr
         assert "Success" in told
-        assert "Rejected: OutOfResources" in told
+        assert "Refused: OutOfResources" in told
     with (
         Archive(tmp_path / "archive") as archive,
         listening(tmp_path / "spool", archive.node, limits=Limits(spool=paths[0].stat().st_size + 100)) as node,

@@ -14,16 +14,16 @@ from PIL import Image
 
 from tests.builders.dicoms import filed
 from tests.builders.hospital import Orthanc, Program, free_port, listening, orthanc, until
-from tests.dimse.test_listen import WithImage, image
+from tests.dimse.test_listen import WithCapture, image
 
 pytestmark = orthanc
 
 
-def test_a_radiograph_in_orthanc_gets_a_report_and_an_image_in_its_study(tmp_path: Path) -> None:
+def test_a_radiograph_in_orthanc_gets_a_report_and_a_capture_in_its_study(tmp_path: Path) -> None:
     port = free_port()
     with Orthanc(tmp_path / "orthanc", port) as archive:
         studies = [archive.put(image(seed)) for seed in range(2)]  # while Pneumoscope is not there yet
-        with listening(tmp_path / "spool", archive.node, worker=WithImage(), port=port) as node:
+        with listening(tmp_path / "spool", archive.node, worker=WithCapture(), port=port) as node:
             studies += [archive.put(image(seed)) for seed in range(2, 4)]
             until(lambda: archive.instances() >= 12)
             until(lambda: node._outgoing() == 0)

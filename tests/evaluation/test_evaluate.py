@@ -95,6 +95,33 @@ def test_the_test_split_is_chosen_where_there_is_one(draw_folder: Callable[..., 
         evaluate.choose(images, "val")
 
 
+def test_each_site_is_measured_on_its_own_test_split(draw_folder: Callable[..., Path], tmp_path: Path) -> None:
+    draw_folder(3, 3, name="a/train")
+    draw_folder(2, 1, name="a/test", seed=1)
+    draw_folder(2, 2, name="b", seed=2)
+    samples = layouts.load([tmp_path / "a", tmp_path / "b"])
+    chosen = evaluate.choose(samples)
+    assert [(sample.site, sample.split) for sample in chosen] == [("a", "test")] * 3 + [("b", None)] * 4
+
+
+def test_an_evaluation_says_which_splits_it_measured(detector: Detector) -> None:
+    images = [replace(image, split="train" if i % 3 else "val") for i, image in enumerate(drawn(9))]
+    result = evaluate.evaluate(images, detector)
+    assert result.as_dict()["splits"] == {"train": 6, "val": 3}
+    assert result.measured_on == "of the splits train (6), val (3)"
+
+
+def test_normals_alone_have_a_specificity_and_what_cannot_be_measured_is_named(detector: Detector) -> None:
+    result = evaluate.evaluate([sample for sample in drawn(20) if sample.label == 0], detector)
+    figures = result.as_dict()
+    assert figures["specificity"]["value"] is not None
+    assert (figures["sensitivity"]["value"], figures["auc"]["value"], figures["ppv"]["value"]) == (None, None, None)
+    assert result.one_class is not None
+    assert all(name in result.one_class for name in ("All images are NORMAL", "auc", "sensitivity", "npv"))
+    assert "specificity" not in result.one_class
+    assert evaluate.evaluate(drawn(8), detector).one_class is None
+
+
 def test_one_path_reads_images_for_training_and_for_use(detector: Detector, tmp_path: Path) -> None:
     path = tmp_path / "image.jpeg"  # much larger than the network looks at, so that it is reduced while it is decoded
     Image.fromarray(drawn_image(1, 5, size=700)).save(path)

@@ -226,6 +226,14 @@ def test_images_that_cannot_be_read_or_show_nothing_are_left_out_and_listed(tiny
         recalibration.recalibrate([broken, *site(38), blank], tmp_path / "other.onnx", tiny_model)
 
 
+def test_what_predict_rejects_is_not_calibrated_on(tiny_model: Path, tmp_path: Path) -> None:
+    strip = Sample(Path("strip"), 1, "ps", pixels=np.tile(drawn_image(1, 3), (1, 8))[:32])
+    (finding,) = Detector(tiny_model).examine([strip.source])
+    assert finding.error is not None  # squashed to a square it would pass
+    done = recalibration.recalibrate([*site(60), strip], tmp_path / "new.onnx", tiny_model)
+    assert [(image, str(error)) for image, error in done.failures] == [(strip, str(finding.error))]
+
+
 def test_images_of_a_test_split_are_not_used_and_patients_who_have_some_are_told_of(
     done: Recalibration, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ from pydicom.uid import (
 from pneumoscope import Detector
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError
 from pneumoscope.imaging import radiograph
-from pneumoscope.imaging.raster import MAX_SCANS
+from pneumoscope.imaging.jpeg import MAX_SCANS
 from tests.builders.dicoms import RAMP, compressed, image, table
 from tests.conftest import drawn_image
 from tests.imaging.test_radiograph import png

@@ -32,8 +32,8 @@ from pneumoscope.errors import (
 )
 from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.brightness import LUMA
+from pneumoscope.imaging.jpeg import MOST_LEFT_OVER
 from pneumoscope.imaging.radiograph import MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
-from pneumoscope.imaging.raster import MOST_LEFT_OVER
 from tests.conftest import drawn_image
 
 pytestmark = pytest.mark.filterwarnings("error")

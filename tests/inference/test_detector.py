@@ -276,3 +276,14 @@ def test_a_few_images_are_shared_by_all_threads(tiny_model: Path, draw_folder: C
     images = [Sample(path) for path in radiograph.files(draw_folder(runtimes.WORKERS, 0))]
     findings = list(Detector(tiny_model).examine(images))
     assert [finding.error for finding in findings] == [None] * runtimes.WORKERS
+
+
+def test_a_mask_is_rejected_whatever_it_shows(tiny_model: Path) -> None:
+    y, x = np.mgrid[-1:1:200j, -1:1:200j]
+    lungs = ((np.abs(x) - 0.45) / 0.3) ** 2 + (y / 0.7) ** 2 < 1
+    thresholded = drawn_image(1, 3, size=200) > 128
+    masks = [np.where(mask, 255, 0).astype(np.uint8) for mask in (lungs, ~lungs, thresholded)]
+    for finding in Detector(tiny_model).examine(masks):
+        assert finding.error is not None
+        assert finding.error.kind == "not_a_chest_radiograph"
+        assert "mask" in str(finding.error)

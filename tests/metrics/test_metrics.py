@@ -95,7 +95,8 @@ def test_a_probability_at_the_threshold_is_called_pneumonia() -> None:
 def test_with_images_of_one_class_what_needs_both_is_undefined(label: int) -> None:
     found = performance([label] * 4, [0.1, 0.3, 0.6, 0.9], 0.5)
     undefined = {name for name, estimate in found.figures.items() if np.isnan(estimate.value)}
-    assert undefined == {"auc", "average_precision", "balanced_accuracy", "specificity" if label else "sensitivity"}
+    needs_both = {"auc", "average_precision", "balanced_accuracy", "ppv", "npv", "f1"}
+    assert undefined == needs_both | {"specificity" if label else "sensitivity"}
     for name in undefined:
         estimate = found.figures[name]
         assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
@@ -105,15 +106,8 @@ def test_with_images_of_one_class_what_needs_both_is_undefined(label: int) -> No
 
 @pytest.mark.usefixtures("few_resamples")
 def test_where_nothing_is_called_predictive_value_is_undefined() -> None:
-    found = performance([0, 0], [0.1, 0.2], 0.5)
-    assert {name for name in FIGURES if np.isnan(found.figures[name].value)} == {
-        "auc",
-        "average_precision",
-        "balanced_accuracy",
-        "sensitivity",
-        "ppv",
-        "f1",
-    }
+    found = performance([0, 1], [0.1, 0.2], 0.5)
+    assert {name for name in FIGURES if np.isnan(found.figures[name].value)} == {"ppv"}
 
 
 @pytest.mark.usefixtures("few_resamples")
@@ -371,3 +365,17 @@ def test_a_small_sample_without_a_mistake_proves_little() -> None:
     for name in ("average_precision", "balanced_accuracy", "f1"):
         assert figures[name].value == 1.0
         assert figures[name].low < 0.7
+
+
+@pytest.mark.parametrize("n", [8, 300])
+@pytest.mark.parametrize("mistakes", [0, 1])
+def test_no_interval_is_degenerate_however_good_the_model_is(n: int, mistakes: int) -> None:
+    labels = np.repeat([0, 1], n)
+    probabilities = np.concatenate([np.linspace(0.0, 0.001, n), np.linspace(0.999, 1.0, n)])
+    probabilities[: 2 * mistakes : 2] = 0.9985
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "RESAMPLES", 200)
+        figures = performance(labels, probabilities, 0.5).figures
+    for name, estimate in figures.items():
+        assert f"{estimate.low:.3f}" < f"{estimate.high:.3f}", (name, estimate)
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1, (name, estimate)

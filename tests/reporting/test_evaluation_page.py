@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -12,6 +13,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,6 +21,7 @@ from pneumoscope import Detector
 from pneumoscope.data import layouts
 from pneumoscope.data.layouts import Sample
 from pneumoscope.evaluation.evaluate import Evaluation, evaluate
+from pneumoscope.imaging import radiograph
 from pneumoscope.reporting import evaluation_page
 from tests.conftest import drawn
 
@@ -93,8 +96,79 @@ def page_of(samples: list[Sample], detector: Detector) -> Page:
 def test_the_folder_holds_the_page_and_the_numbers(result: Evaluation, detector: Detector, tmp_path: Path) -> None:
     written = evaluation_page.write(result, detector, tmp_path / "new" / "folder")
     assert written == tmp_path / "new" / "folder" / "report.html"
-    assert sorted(path.name for path in written.parent.iterdir()) == ["metrics.json", "report.html"]
+    curves = (
+        "roc",
+        "precision_recall",
+        "reliability",
+        "histogram",
+    )  # and nothing under corruption, which was not measured
+    assert {path.name for path in written.parent.iterdir()} == {
+        "metrics.json",
+        "predictions.csv",
+        "report.html",
+        *(f"{name}.curve.{suffix}" for name in curves for suffix in ("png", "svg")),
+    }
     assert json.loads((written.parent / "metrics.json").read_text(encoding="utf-8")) == result.as_dict()
+
+
+def test_the_curves_are_files_of_their_own(result: Evaluation, detector: Detector, tmp_path: Path) -> None:
+    evaluation_page.write(result, detector, tmp_path)
+    with Image.open(tmp_path / "roc.curve.png") as image:
+        assert min(image.size) > 800
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or []}
+    assert {(0xB9, 0x4F, 0x00), (0xFF, 0xFF, 0xFF)} <= colours  # not the placeholders that a page replaces
+    svg = (tmp_path / "histogram.curve.svg").read_text(encoding="utf-8")
+    assert "#0068a8" in svg
+    assert "currentColor" not in svg
+    assert [path.name for path in radiograph.files(tmp_path) if path.suffix in (".png", ".svg")] == []
+
+
+def test_every_image_is_a_row_of_the_predictions(
+    detector: Detector, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = draw_folder(3, 3)
+    broken = folder / "NORMAL" / "broken, too.png"
+    broken.write_bytes(b"no image")
+    samples = layouts.load(folder)
+    result = evaluate(samples, detector)
+    evaluation_page.write(result, detector, tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [str(sample.path) for sample in samples if sample.path != broken] + [
+        str(broken)
+    ]
+    assert rows[-1]["error_kind"] == "unsupported"
+    assert (rows[-1]["label"], rows[-1]["probability"], rows[-1]["site"]) == ("NORMAL", "", folder.name)
+    for row, finding in zip(rows[:-1], result.findings, strict=True):
+        assert float(row["probability"]) == pytest.approx(finding.probability, abs=1e-6)
+        assert (row["finding"], row["label"]) == (finding.finding, Path(row["path"]).parent.name)
+    assert len(layouts.load(tmp_path / "out" / "predictions.csv")) == 7  # it is a data set, too
+
+
+def test_a_framed_image_may_be_among_the_worst_mistakes(detector: Detector) -> None:
+    framed = [
+        replace(sample, pixels=np.pad(sample.pixels, ((0, 0), (24, 24)), constant_values=0))
+        for sample in turned(drawn(4))
+        if sample.pixels is not None
+    ]
+    result = evaluate([*framed, *turned(drawn(8, seed=90_000))], detector)
+    seen = detector.examine((sample.source for sample, _ in result.mistakes()), evidence=True)
+    assert len({finding.evidence.shape for finding in seen if finding.evidence is not None}) == 2
+    assert Page(evaluation_page.render(result, detector)).images
+
+
+def test_the_page_says_which_split_was_measured(result: Evaluation, detector: Detector) -> None:
+    images = [replace(image, split="train" if i % 3 else "val") for i, image in enumerate(drawn(9))]
+    assert "of the splits train (6), val (3)" in " ".join(page_of(images, detector).text.split())
+    assert "of the split test" in " ".join(page_of([replace(f, split="test") for f in images], detector).text.split())
+
+
+def test_the_page_does_not_contradict_the_gate(result: Evaluation, detector: Detector) -> None:
+    for gate, said in (({}, "it gives a finding on any"), ({"limit": 1}, "no frontal chest radiograph is rejected")):
+        card = replace(result.card, gate=gate, orientation={}, data=result.card.data | {"training": {"images": 3}})
+        text = " ".join(Page(evaluation_page.render(replace(result, card=card), detector)).text.split())
+        assert said in text
+        assert "also on a lateral view" not in text
 
 
 def test_the_page_asks_nobody_for_anything(html: str, page: Page) -> None:
@@ -189,6 +263,8 @@ def test_images_of_one_class_leave_what_needs_both_undefined(detector: Detector,
     result = evaluate(samples, detector)
     page = Page(evaluation_page.write(result, detector, tmp_path).read_text(encoding="utf-8"))
     assert "All images are of one class" in page.text
+    assert f"All images are {'PNEUMONIA' if label else 'NORMAL'}: " in page.text
+    assert "cannot be measured" in page.text
     assert "undefined" in page.text
     assert len(page.all("svg")) == 2
     assert "nan" not in page.text.lower().split()

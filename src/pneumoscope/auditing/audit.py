@@ -16,6 +16,7 @@ from pneumoscope.data import layouts, splits
 from pneumoscope.data.layouts import SPLITS, Sample
 from pneumoscope.errors import PneumoscopeError, UnreadableError
 from pneumoscope.imaging import radiograph
+from pneumoscope.imaging.radiograph import Source
 
 Progress = Callable[[str, int, int], object]
 """Is called with what is done, the steps done and all of them."""
@@ -31,12 +32,23 @@ class _Seen:
     features: dict[str, float]
 
 
-def audit(samples: Sequence[Sample], progress: Progress = lambda *_: None) -> Audit:
+Reject = Callable[[Iterable[Source]], Iterable[PneumoscopeError | None]]
+"""Says of each image why `predict` would reject it, or None."""
+
+
+def audit(
+    samples: Sequence[Sample],
+    progress: Progress = lambda *_: None,
+    *,
+    reject: Reject = lambda sources: (None for _ in sources),
+) -> Audit:
     """Look a data set over: each image is read once, and little of it is kept.
 
     Args:
         samples: what `layouts.load(data, complete=False)` gave.
         progress: called now and then.
+        reject: the gate of a model, such as `Detector().rejections`; it finds masks, drawings and other images that are
+            no chest radiographs, and reads each image once more. Without it they are not looked for.
 
     Returns:
         What was found. Whatever is wrong with the data set is told in it and raises nothing.
@@ -52,9 +64,16 @@ def audit(samples: Sequence[Sample], progress: Progress = lambda *_: None) -> Au
     for one in seen:
         unique[one.key].append(one.position)
     first = {positions[0]: positions for positions in unique.values()}
+    readable = [samples[one.position] for one in seen]
+    rejected = []
+    for done, (sample, error) in enumerate(zip(readable, reject(f.source for f in readable), strict=True), start=1):
+        if error is not None:
+            rejected.append((sample, error))
+        progress("looking for chests", done, len(readable))
     found = Audit(
         samples=list(samples),
         failures=failures,
+        rejected=rejected,
         parts=_parts(samples, [sample for sample, _ in failures]),
         identical=[Group(tuple(samples[i] for i in group)) for group in first.values() if len(group) > 1],
         near=_near(samples, [one for one in seen if one.position in first], first, progress),

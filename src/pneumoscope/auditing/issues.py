@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pneumoscope.auditing import duplicates
@@ -11,6 +12,9 @@ from pneumoscope.metrics import metrics
 
 WIDEST = 0.2
 """A split is too small where 0.9, measured on its smaller class, has a wider 95 % interval: below 37 images."""
+
+GATE_ERRS = 0.01
+"""The share of chest radiographs that the gate may reject by mistake; more of a data set are no mistakes."""
 
 LOPSIDED = 10
 """A class that many times as large as the other is warned about."""
@@ -31,6 +35,7 @@ def find(audit: Audit) -> list[Fault]:
         *_small_splits(audit),
         *_shortcuts(audit),
         *_unreadable(audit),
+        *_rejected(audit),
         *_unknown(audit),
     ]
     return sorted(found, key=lambda fault: SEVERITIES.index(fault.severity))
@@ -183,6 +188,20 @@ def _unreadable(audit: Audit) -> Iterator[Fault]:
             n,
             f"{_n(n, 'image')} cannot be read, a share of {metrics.wilson(n, len(audit.samples))}: {where}.",
             "Copy them again from their origin, or leave them out (pneumoscope train --skip-unreadable).",
+        )
+
+
+def _rejected(audit: Audit) -> Iterator[Fault]:
+    n = len(audit.rejected)
+    if n:
+        counts = Counter(sample.label for sample, _ in audit.rejected)
+        where = " and ".join(f"{counts[label]} of {LABELS[label]}" for label in sorted(counts))
+        yield Fault(
+            "critical" if n > GATE_ERRS * len(audit.samples) else "warning",
+            "no_chest_radiograph",
+            n,
+            f"Images that `predict` rejects, since they do not look like frontal chest radiographs: {where}.",
+            "Look at them: masks, drawings, lateral views and photographs are to be moved away.",
         )
 
 

@@ -99,6 +99,7 @@ class Audit:
     Attributes:
         samples: all that are listed.
         failures: those that cannot be read, with the reason.
+        rejected: those that can be read and that `predict` rejects: they show no frontal chest.
         parts: the images by split and class.
         identical: groups of images that are equal to the pixel.
         near: groups of images that are copies of one another without being equal.
@@ -111,6 +112,7 @@ class Audit:
 
     samples: list[Sample]
     failures: list[tuple[Sample, PneumoscopeError]]
+    rejected: list[tuple[Sample, PneumoscopeError]]
     parts: list[Part]
     identical: list[Group]
     near: list[Group]
@@ -139,10 +141,8 @@ class Audit:
         """Lay it out as `audit.json`; an undefined figure is null. Patients are named by their images alone."""
         return {
             "images": len(self.samples),
-            "unreadable": [
-                _place(sample) | {"error": {"kind": error.kind, "message": str(error)}}
-                for sample, error in self.failures
-            ],
+            "unreadable": [_failed(*failure) for failure in self.failures],
+            "rejected": [_failed(*rejection) for rejection in self.rejected],
             "faults": [vars(fault) for fault in self.faults],
             "parts": [
                 vars(part)
@@ -185,6 +185,10 @@ def _groups_as_dict(groups: Sequence[Group]) -> dict[str, Any]:
 
 def _place(sample: Sample) -> dict[str, Any]:
     return {"path": str(sample.path), "label": LABELS[sample.label], "split": sample.split}
+
+
+def _failed(sample: Sample, error: PneumoscopeError) -> dict[str, Any]:
+    return _place(sample) | {"error": {"kind": error.kind, "message": str(error)}}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from pneumoscope.cli.options import (
     ClassesOption,
     DataArgument,
     LabelsLikeOption,
+    ModelOption,
     OtherOption,
     fetched,
     labelled,
@@ -25,9 +26,10 @@ def audit(
     classes: ClassesOption = None,
     other: OtherOption = None,
     labels_like: LabelsLikeOption = None,
+    model: ModelOption = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where audit.json and audit.html go.")] = Path("audit"),
 ) -> None:
-    """Find what is wrong with a data set before anybody trains on it: copies, leaks between splits, shortcuts.
+    """Find what is wrong with a data set before anybody trains on it: copies, leaks between splits, shortcuts, masks.
 
     What is found is no failure: the exit status is 0, and 3 where some images could not be read.
 
@@ -36,13 +38,15 @@ def audit(
     """
     from pneumoscope.auditing import audit as audits
     from pneumoscope.data import layouts
+    from pneumoscope.inference.detector import Detector
     from pneumoscope.reporting import audit_page
 
     check_folder(out)
     images = layouts.load(data, complete=False, **labelled(classes, other, labels_like))
+    detector = Detector(model)
     with console.progress() as bars:
         step = console.steps(bars)
-        found = audits.audit(images, lambda what, done, total: step(what, done, total, {}))
+        found = audits.audit(images, lambda what, done, total: step(what, done, total, {}), reject=detector.rejections)
     page = audit_page.write(found, out)
     audit_page.show(found)
     console.say(f"The whole audit, with images: {page}")

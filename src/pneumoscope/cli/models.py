@@ -159,9 +159,9 @@ def train(
 def evaluate(
     data: DataArgument,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and report.html go.")] = Path(
-        "evaluation"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where metrics.json, predictions.csv, report.html and the curves go.")
+    ] = Path("evaluation"),
     classes: ClassesOption = None,
     other: OtherOption = None,
     labels_like: LabelsLikeOption = None,
@@ -191,9 +191,8 @@ def evaluate(
     from pneumoscope.reporting import evaluation_page
 
     check_folder(out)
-    images = evaluation.choose(
-        layouts.load(data, **labelled(classes, other, labels_like)), split.value if split else None
-    )
+    listed = layouts.load(data, complete=False, **labelled(classes, other, labels_like))
+    images = evaluation.choose(listed, split.value if split else None)
     detector = Detector(model)
     with console.progress() as bars:
         result = evaluation.evaluate(images, detector, console.task(bars, "predicting images", len(images)))
@@ -203,7 +202,13 @@ def evaluate(
             table = evaluation.under_corruptions(decoded, detector, shifts)
             result = replace(result, corrupted=table, localisation=evaluation.localise(decoded, detector))
     page = evaluation_page.write(result, detector, out)
-    console.print_figures(result.performance.figures, f"{len(result.samples)} images")
+    console.print_figures(result.performance.figures, f"{len(result.samples)} images {result.measured_on}")
+    if result.one_class:
+        console.note(result.one_class)
+    if split is None and "train" in result.splits and len(result.splits) > 1:
+        console.note(
+            "There is no split to test on, so all were measured, images to train on too: --split names another."
+        )
     for figure in evaluation.HEADLINE if corruptions else ():
         if worst := evaluation.worst_corruption(result.corrupted, figure):
             console.say(f"Worst {figure} on corrupted images: {result.corrupted[worst].figures[figure]} ({worst}).")

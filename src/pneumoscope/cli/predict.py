@@ -93,8 +93,8 @@ def predict(
     unlike those learnt from, has a warning.
 
     DICOM reports hold the patient and study of the image's header, so that an archive files them with the image;
-    nothing else does, and their names are their UIDs. An image whose header a report cannot refer to has an error in
-    its row.
+    nothing else does, and their names are their UIDs. Where a report cannot be written, the finding stays, the row
+    says why as [b]report_error[/b], and the exit status is 3.
 
     \b
     $ pneumoscope predict image.dcm
@@ -128,13 +128,16 @@ def predict(
     failed = 0
     unusual = []
     with (
-        writers.writer(output_format.value, output, with_maps=overlays is not None) as write,
+        writers.writer(
+            output_format.value, output, with_maps=overlays is not None, with_reports=reports is not None
+        ) as write,
         console.progress() as bars,
     ):
         step = console.task(bars, "predicting images", len(images)) if len(images) > 1 else lambda: None
         for finding in detector.examine(images, evidence=overlays is not None):
-            if reports:
-                finding = reports.write(finding)
+            report = reports.write(finding) if reports else writers.NO_REPORT
+            if report.error is not None:
+                console.note(f"There is no report on {writers.printable(finding.path)}: {report.error}")
             place = None
             if overlays:
                 try:
@@ -142,7 +145,7 @@ def predict(
                 except (PneumoscopeError, OSError) as error:  # the image has gone meanwhile, or its name is too long
                     console.note(f"There is no overlay of {writers.printable(finding.path)}: {error}")
                     failed += 1
-            write(finding, place)
+            write(finding, place, report)
             failed += finding.error is not None
             if finding.error is None:
                 unusual.append("unlike_training_images" in finding.warnings)
@@ -152,7 +155,7 @@ def predict(
         console.note(f"Images without a DICOM report: {reports.without.total()} ({reasons}).")
     if shift := embedding.site_shift(unusual):
         console.note(shift)
-    if failed:
+    if failed or (reports and reports.failed):
         raise typer.Exit(SOME_FAILED)
 
 

@@ -25,7 +25,7 @@ from pneumoscope.dimse.telemetry import LOG, Telemetry
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a destination that did not answer is tried again; doubled each time."""
 
-LONGEST_REFUSAL = 3600.0
+LONGEST_REJECTION = 3600.0
 """Seconds, at most, before a report that its destination rejected is sent again."""
 
 LINGER = 1.0
@@ -127,7 +127,7 @@ class Courier:
         node = self._destination
         association = self._entity.associate(node.host, node.port, ae_title=node.title, tls_args=tls)
         if not association.is_established:
-            self._telemetry.sent("rejected" if association.is_rejected else "unreachable", str(node))
+            self._telemetry.sent("association_rejected" if association.is_rejected else "unreachable", str(node))
             raise _UnavailableError
         try:
             while self._wait(LINGER):
@@ -163,7 +163,7 @@ class Courier:
 
     def _postpone(self, report: Outgoing, outcome: str, status: int | None = None) -> None:
         self._telemetry.sent(outcome, str(self._destination), status)
-        pause = self._pauses[report] = min(2 * self._pauses.get(report, self._first_pause / 2), LONGEST_REFUSAL)
+        pause = self._pauses[report] = min(2 * self._pauses.get(report, self._first_pause / 2), LONGEST_REJECTION)
         self._rejected[report] = time.monotonic() + pause
 
     def _wait(self, seconds: float | None) -> bool:
@@ -189,7 +189,7 @@ def fitting(association: Association, made: pydicom.Dataset) -> pydicom.Dataset 
 
     Args:
         association: with the destination.
-        made: a report or an image, as it lies in the outbox.
+        made: a report or a capture, as it lies in the outbox.
 
     Returns:
         The object; None where the destination takes none of its kind.

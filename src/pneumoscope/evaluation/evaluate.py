@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -56,6 +57,7 @@ class Evaluation:
         performance: over all of `samples`.
         subtypes: sensitivity by subtype of pneumonia, where the image's name says it.
         failures: the findings, with errors, on images that could not be read or are rejected as no chest radiographs.
+        rejected: those images, in the order of `failures`.
         corrupted: the performance under each of `corruptions.CORRUPTIONS`; empty where it was not measured.
         localisation: what the findings owe to the surroundings of the thorax; None where it was not measured.
         whole: of all samples, those of neither class apart; `performance` counts these as `NORMAL`.
@@ -71,6 +73,7 @@ class Evaluation:
     failures: list[Finding]
     corrupted: dict[str, Performance] = field(default_factory=dict)
     localisation: Localisation | None = None
+    rejected: list[Sample] = field(default_factory=list)
     whole: Group | None = None
     parts: dict[str, dict[str, Group]] = field(default_factory=dict)
     pointing: Pointing | None = None
@@ -84,6 +87,35 @@ class Evaluation:
     def probabilities(self) -> NDArray[np.float64]:
         """(N,), of `PNEUMONIA`."""
         return np.array([finding.probability for finding in self.findings], dtype=np.float64)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """How many of the images are of which split; `none` for those of which the data set says nothing."""
+        counts = Counter(sample.split or "none" for sample in self.samples)
+        return {name: counts[name] for name in (*layouts.SPLITS, "none") if counts[name]}
+
+    @property
+    def measured_on(self) -> str:
+        """Say which split was measured: `of the split test`, `of the splits train (120), val (16)`."""
+        match list(self.splits.items()):
+            case [("none", _)]:
+                return "of a data set without splits"
+            case [(name, _)]:
+                return f"of the split {name}"
+            case several:
+                return f"of the splits {', '.join(f'{name} ({n:,})' for name, n in several)}"
+
+    @property
+    def one_class(self) -> str | None:
+        """Say what cannot be measured where all images are of one class; None where there are both."""
+        present = set(self.labels.tolist())
+        if len(present) > 1:
+            return None
+        missing = [name.replace("_", " ") for name, e in self.performance.figures.items() if np.isnan(e.value)]
+        return (
+            f"All images are {layouts.LABELS[present.pop()]}: {', '.join(missing)} cannot be measured without "
+            "images of the other class."
+        )
 
     @property
     def seen(self) -> int:
@@ -115,6 +147,7 @@ class Evaluation:
             "others": self.whole and {"n": self.whole.others, "called_pneumonia": self.whole.others_called.as_dict()},
             "without_others": self.whole and self.whole.as_dict(),
             "pointing": self.pointing and self.pointing.as_dict(),
+            "splits": self.splits,
             "seen_in_training": self.seen,
             "errors": len(self.failures),
             "unlike_training_images": self.shift,
@@ -156,6 +189,7 @@ def evaluate(
     read: list[Sample] = []
     findings: list[Finding] = []
     failures: list[Finding] = []
+    rejected: list[Sample] = []
     maps: list[NDArray[np.float32]] = []
     boxed = any(map(boxes.opacities, samples))
     examined = detector.examine((sample.source for sample in samples), evidence=evidence or boxed)
@@ -167,6 +201,7 @@ def evaluate(
             findings.append(finding if evidence else replace(finding, evidence=None))
         else:
             failures.append(finding)
+            rejected.append(sample)
         progress()
     if not read:
         reason = failures[0].error if failures else "there are none"
@@ -187,6 +222,7 @@ def evaluate(
         performance,
         subtypes,
         failures,
+        rejected=rejected,
         whole=groups.group(read, probabilities, threshold),
         parts=groups.parts(read, probabilities, threshold),
         pointing=boxes.pointing(read, maps) if boxed else None,
@@ -286,7 +322,7 @@ def worst_corruption(table: Mapping[str, Performance], figure: str) -> str | Non
 
 
 def choose(samples: Sequence[Sample], split: str | None = None) -> list[Sample]:
-    """Choose the images to evaluate on: one split, or by default `test` where there is one, else all.
+    """Choose the images to evaluate on: one split, or by default of each site `test` where there is one, else all.
 
     Raises:
         DatasetError: the data set has no such split.
@@ -296,9 +332,13 @@ def choose(samples: Sequence[Sample], split: str | None = None) -> list[Sample]:
         True
     """
     splits = {sample.split for sample in samples}
-    wanted = split or ("test" if "test" in splits else "all")
-    chosen = [sample for sample in samples if wanted in ("all", sample.split)]
+    tested = {sample.site for sample in samples if sample.split == "test"}
+    if split == "all":
+        return list(samples)
+    if split is None:
+        return [sample for sample in samples if sample.split == "test" or sample.site not in tested]
+    chosen = [sample for sample in samples if sample.split == split]
     if samples and not chosen:
         found = ", ".join(sorted(name for name in splits if name)) or "none"
-        raise DatasetError(f"Expected images of split '{wanted}', got a data set with the splits: {found}.")
+        raise DatasetError(f"Expected images of split '{split}', got a data set with the splits: {found}.")
     return chosen

@@ -194,20 +194,25 @@ def recalibrate(
 def _predicted(
     samples: Sequence[Sample], detector: Detector, progress: Progress
 ) -> tuple[Decoded, list[Finding], list[tuple[Sample, PneumoscopeError]]]:
-    """Read images once and predict; those that the detector rejects count as failures, as unreadable ones do."""
-    read = iter(range(1, len(samples) + 1))
-    decoded = splits.decode(
-        samples, detector.card.input_size, lambda: progress("reading images", next(read), len(samples), {})
-    )
-    failures, findings, kept = list(decoded.failures), [], []
-    for i, finding in enumerate(detector.examine(decoded.pixels)):
+    """Predict from the files, as `predict` does, so that the same are rejected; then read those that are not."""
+    failures: list[tuple[Sample, PneumoscopeError]] = []
+    accepted: list[tuple[Sample, Finding]] = []
+    for i, (image, finding) in enumerate(
+        zip(samples, detector.examine(f.source for f in samples), strict=True), start=1
+    ):
         if finding.error is None:
-            findings.append(finding)
-            kept.append(i)
+            accepted.append((image, finding))
         else:
-            failures.append((decoded.samples[i], finding.error))
-        progress("predicting images", i + 1, len(decoded.samples), {})
-    return decoded.take(np.array(kept, dtype=np.int64)), findings, failures
+            failures.append((image, finding.error))
+        progress("predicting images", i, len(samples), {})
+    read = iter(range(1, len(accepted) + 1))
+    decoded = splits.decode(
+        [image for image, _ in accepted],
+        detector.card.input_size,
+        lambda: progress("reading images", next(read), len(accepted), {}),
+    )
+    gone = {id(image) for image, _ in decoded.failures}  # since they were predicted
+    return decoded, [f for image, f in accepted if id(image) not in gone], failures + decoded.failures
 
 
 def _check_counts(labels: NDArray[np.int64], failed: int) -> None:

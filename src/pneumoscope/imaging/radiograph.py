@@ -29,6 +29,9 @@ OVERLAY_SUFFIXES = (".evidence.svg", ".evidence.png")
 DICOM_SUFFIXES = (".report.dcm", ".evidence.dcm")
 """How the DICOM objects that `predict` makes are named, likewise."""
 
+CURVE_SUFFIXES = (".curve.svg", ".curve.png")
+"""How the curves that `evaluate` draws are named, likewise."""
+
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
 
 
@@ -171,7 +174,7 @@ def is_passed_over(name: str) -> bool:
         >>> is_passed_over("image.png"), is_passed_over(".DS_Store")
         (False, True)
     """
-    made = OVERLAY_SUFFIXES + DICOM_SUFFIXES
+    made = OVERLAY_SUFFIXES + DICOM_SUFFIXES + CURVE_SUFFIXES
     return name.startswith(".") or name.lower() in _SKIPPED_NAMES or name.endswith(made)
 
 

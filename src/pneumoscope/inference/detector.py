@@ -31,6 +31,9 @@ IMAGES_AHEAD = 16
 BLANK = 0.02
 """An image whose darkest and brightest places differ by less, of the full range, shows nothing."""
 
+TWO_TONES = 0.75
+"""An image of which so much is black or white is a mask; of 1,000 radiographs of two hospitals none had over 0.31."""
+
 LONGEST_SIDE = 4
 """Times the shorter side, in what may be a chest radiograph; those cut close to the lungs reach three times."""
 
@@ -45,8 +48,7 @@ WARNINGS = {
     "first_frame_only": "The file holds several images; only the first was read.",
     "framed": "A wide even frame lies around the image; only what is within was read.",
     "infant_patient": "The header says that the patient is under a year old; the model knows none so young.",
-    "inverse_display": "The header calls for inverse display, which files mean both ways; what looks like a chest was "
-    "taken.",
+    "inverse_display": "The header asks for inverse display, which files mean both ways: what looks right was taken.",
     "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
     "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the image may be mirrored.",
@@ -174,6 +176,15 @@ class Detector:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def rejections(self, sources: Iterable[Source] | Source) -> Iterator[PneumoscopeError | None]:
+        """Say of each image why it gets no finding, or None where it gets one.
+
+        Example:
+            >>> list(detector.rejections(["image.png", "mask.png"]))  # doctest: +SKIP
+            [None, NotAChestRadiographError('Expected a frontal chest radiograph, ...')]
+        """
+        return (finding.error for finding in self.examine(sources))
+
     def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:
         """Give the probabilities of both classes, as scikit-learn's classifiers do.
 
@@ -253,6 +264,10 @@ class Detector:
         pixels, box = preprocessing.squash(image.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
             raise NotAChestRadiographError("Expected a chest radiograph, got an even surface that shows nothing.")
+        if _two_tones(pixels) > TWO_TONES:
+            raise NotAChestRadiographError(
+                "Expected a chest radiograph, got an image in black and white, such as a mask: give the radiograph."
+            )
         height = round(image.shape[0] * (box.bottom - box.top))
         width = round(image.shape[1] * (box.right - box.left))
         least = round(SMALLEST_SIDE * self.card.input_size)
@@ -282,6 +297,13 @@ class Detector:
         if seen.is_among(self._seen, pixels):
             warnings.append("seen_in_training")
         return pixels, warnings, box
+
+
+def _two_tones(pixels: NDArray[np.float32]) -> float:
+    """Give the share of places that are as dark as the darkest or as bright as the brightest."""
+    low, high = pixels.min(), pixels.max()
+    near = 0.04 * (high - low)
+    return float(((pixels < low + near) | (pixels > high - near)).mean())
 
 
 def _several(sources: object) -> Iterable[Source]:

@@ -14,6 +14,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 1000
 ECE_BINS = 10
 
+NARROWEST = 5e-4
+"""An interval whose ends are closer, so that they print alike, comes from draws that are all the same."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -37,6 +40,9 @@ class Estimate:
         if np.isnan(self.value):
             return "undefined"
         return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
+
+
+UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ def performance(
 ) -> Performance:
     """Compute every figure of the contract with its interval.
 
-    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients. Where each draw gives
-    the same, as in a small sample without a mistake, the ends of balanced accuracy are the means of those of
+    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients. Where nearly each draw
+    gives the same, as in a small sample without a mistake, the ends of balanced accuracy are the means of those of
     sensitivity and specificity, and others have Wilson's interval for the smaller class; both are wide.
 
     Args:
@@ -81,7 +87,8 @@ def performance(
         patients: (N,), whose image each is; without it each image is a patient of its own.
 
     Returns:
-        The figures. With images of one class only, those that need both are undefined.
+        The figures. With images of one class only, those that need both are undefined, and so are the predictive values
+        and F1: they say nothing without the share of the other class.
 
     Raises:
         ValueError: the lengths differ, nothing is given, or values are out of range.
@@ -99,28 +106,29 @@ def performance(
     tn, fn = int((~called & (y == 0)).sum()), int((~called & (y == 1)).sum())
 
     def resampled(statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], float]) -> Estimate:
-        e = bootstrap(statistic, y, p, groups)
-        if e.low < e.high:
-            return e
+        return spread(bootstrap(statistic, y, p, groups))
+
+    def spread(e: Estimate) -> Estimate:
         small = min(int((y == 1).sum()), int((y == 0).sum())) or len(y)
-        return wilson(e.value * small, small) if e.value == e.value else e
+        return wilson(e.value * small, small) if e.high - e.low < NARROWEST else e
 
     sensitivity, specificity = wilson(tp, tp + fn), wilson(tn, tn + fp)
+    both = 0 < y.sum() < len(y)
     balanced = bootstrap(lambda y, p: balanced_accuracy(y, p >= threshold), y, p, groups)
-    if balanced.low == balanced.high:
+    if balanced.high - balanced.low < NARROWEST:
         balanced = Estimate(
             balanced.value, (sensitivity.low + specificity.low) / 2, (sensitivity.high + specificity.high) / 2
         )
     figures = {
-        "auc": delong(y, p),
+        "auc": spread(delong(y, p)),
         "average_precision": resampled(average_precision),
         "accuracy": wilson(tp + tn, len(y)),
         "balanced_accuracy": balanced,
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "ppv": wilson(tp, tp + fp),
-        "npv": wilson(tn, tn + fn),
-        "f1": resampled(lambda y, p: f1(y, p >= threshold)),
+        "ppv": wilson(tp, tp + fp) if both else UNDEFINED,
+        "npv": wilson(tn, tn + fn) if both else UNDEFINED,
+        "f1": resampled(lambda y, p: f1(y, p >= threshold)) if both else UNDEFINED,
         "brier": resampled(lambda y, p: float(np.mean((p - y) ** 2))),
         "ece": resampled(expected_calibration_error),
     }
@@ -139,7 +147,7 @@ def wilson(successes: float, n: int) -> Estimate:
         0.900 (0.596–0.982)
     """
     if n == 0:
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNDEFINED
     share, z = successes / n, _normal_quantile()
     center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
@@ -169,7 +177,7 @@ def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
     positive, negative = p[y == 1], p[y == 0]
     m, n = len(positive), len(negative)
     if m == 0 or n == 0:
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNDEFINED
     ranks = rankdata(np.concatenate([positive, negative]))
     of_positives = (ranks[:m] - rankdata(positive)) / n  # share of negatives below each positive
     of_negatives = 1.0 - (ranks[m:] - rankdata(negative)) / m  # share of positives above each negative
@@ -209,7 +217,7 @@ def bootstrap(
     y, p, g = np.asarray(labels), np.asarray(probabilities, dtype=np.float64), np.asarray(groups)
     value = statistic(y, p)
     if np.isnan(value):
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNDEFINED
     order = np.argsort(g, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(g[order])) + 1)
     strata = [[m for m in members if y[m[0]] == label] for label in (0, 1)]

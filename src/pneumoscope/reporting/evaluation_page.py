@@ -22,7 +22,7 @@ from pneumoscope.inference.detector import Detector, Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
-from pneumoscope.reporting import evidence_map, figures
+from pneumoscope.reporting import evidence_map, figures, predictions
 
 THUMBNAIL = 360
 """Longest side of a thumbnail, in pixels."""
@@ -78,7 +78,7 @@ class Mistake:
 
 
 def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str]) -> Path:
-    """Write `metrics.json` and `report.html` into a folder, each in one step.
+    """Write `metrics.json`, `predictions.csv`, `report.html` and the curves into a folder, each file in one step.
 
     The page holds everything it shows and asks no other host for anything. Images are named by their file names alone.
 
@@ -97,6 +97,8 @@ def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "metrics.json", json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")
+    predictions.write(evaluation, out / "predictions.csv")
+    figures.save(evaluation, out)
     page = out / "report.html"
     write_text(page, render(evaluation, detector))
     return page
@@ -117,19 +119,12 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
     mistakes, scale = _mistakes(evaluation, detector)
     sure = [(sample, f) for sample, f in zip(evaluation.samples, evaluation.findings, strict=True) if not f.uncertain]
     right = sum(finding.finding == LABELS[sample.label] for sample, finding in sure)
-    drawings = {
-        "roc": figures.roc(evaluation),
-        "precision_recall": figures.precision_recall(evaluation),
-        "reliability": figures.reliability(evaluation),
-        "histogram": figures.histogram(evaluation),
-        "corrupted": figures.corrupted(evaluation),
-    }
     return template.render(
         evaluation=evaluation,
         performance=evaluation.performance,
         figures=evaluation.performance.figures,
         meanings=MEANINGS,
-        drawings={name: svg and Markup(svg) for name, svg in drawings.items()},  # noqa: S704 - our own figures
+        drawings={name: svg and Markup(svg) for name, svg in figures.elements(evaluation).items()},  # noqa: S704 - ours
         patients=len({sample.patient for sample in evaluation.samples}),
         uncertain=metrics.wilson(len(evaluation.findings) - len(sure), len(evaluation.findings)),
         sure=len(sure),
@@ -167,7 +162,8 @@ def _mistakes(evaluation: Evaluation, detector: Detector) -> tuple[list[Mistake]
     wrong = evaluation.mistakes()
     again = list(detector.examine((sample.source for sample, _ in wrong), evidence=True))
     maps = [finding.evidence for finding in again if finding.evidence is not None]
-    scale = evidence_map.scale_of(np.stack(maps)) if maps else evidence_map.FULL_LOGIT
+    # A framed image has more places than others, so the maps cannot be stacked.
+    scale = max(map(evidence_map.scale_of, maps), default=evidence_map.FULL_LOGIT)
     return [_mistake(*pair, seen, scale) for pair, seen in zip(wrong, again, strict=True)], scale
 
 

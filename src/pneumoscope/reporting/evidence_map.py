@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pneumoscope.imaging import radiograph, raster
+from pneumoscope.imaging import jpeg, radiograph
 from pneumoscope.imaging.radiograph import Radiograph
 
 TOWARDS_PNEUMONIA = (232, 108, 16)
@@ -140,7 +140,7 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
     """
     data = Path(path).read_bytes()
     scale = scale_of(evidence) if scale is None else scale
-    bare = raster.bare_jpeg(data)
+    bare = jpeg.bare_jpeg(data)
     if bare is None:
         gray = _gray(radiograph.read(data).pixels)
         bare = _encoded(gray, "JPEG", quality=90), (gray.height, gray.width)

@@ -1,11 +1,14 @@
-"""An evaluation's figures as SVG that takes its colours from the page around it."""
+"""An evaluation's curves: in a page, with the page's colours, and as files to put into a paper."""
 
 from __future__ import annotations
 
 import html
 import io
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -14,48 +17,106 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from pneumoscope.atomic import replacing
 from pneumoscope.data.layouts import LABELS
 from pneumoscope.evaluation.evaluate import Evaluation
+from pneumoscope.imaging.radiograph import CURVE_SUFFIXES
 from pneumoscope.metrics.metrics import ECE_BINS, Estimate, wilson
 
-_INK, _NORMAL, _PNEUMONIA, _CARD = "#101112", "#101113", "#101114", "#101115"
-_CLASSES = (_NORMAL, _PNEUMONIA)
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a drawing: of its lines and text, of the classes, and of what lies below."""
+
+    ink: str
+    normal: str
+    pneumonia: str
+    card: str
+
+
+PRINT = Palette("#1a1d21", "#0068a8", "#b94f00", "#ffffff")
+"""For files."""
+
+_PAGE = Palette("#101112", "#101113", "#101114", "#101115")
 _PAGE_COLOURS = {
-    _INK: "currentColor",
-    _NORMAL: "var(--normal)",
-    _PNEUMONIA: "var(--pneumonia)",
-    _CARD: "var(--card)",
+    _PAGE.ink: "currentColor",
+    _PAGE.normal: "var(--normal)",
+    _PAGE.pneumonia: "var(--pneumonia)",
+    _PAGE.card: "var(--card)",
 }
 """Matplotlib draws with placeholders, which the page's own colours replace: so figures follow light and dark."""
 
+
+class Drawing(NamedTuple):
+    """A figure, and what a person who does not see it is told."""
+
+    figure: Figure
+    label: str
+
+
+DOTS_PER_INCH = 200
+"""Of the files: a curve is 960 pixels wide."""
+
 _COUNTS = (0, 2, 10, 50, 200, 1000, 5000, 20_000, 100_000)
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be selected and found
-    "font.size": 10,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _INK,
-    "grid.alpha": 0.15,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-}
+
+def _style(palette: Palette) -> dict[Any, Any]:
+    return {
+        "svg.fonttype": "none",  # text stays text: it can be selected and found
+        "font.size": 10,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "axes.edgecolor": palette.ink,
+        "axes.labelcolor": palette.ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.color": palette.ink,
+        "xtick.color": palette.ink,
+        "ytick.color": palette.ink,
+        "grid.color": palette.ink,
+        "grid.alpha": 0.15,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+    }
 
 
-@matplotlib.rc_context(_STYLE)
-def roc(evaluation: Evaluation) -> str | None:
-    """Draw the receiver operating characteristic, with the operating point and its Wilson intervals.
+def elements(evaluation: Evaluation) -> dict[str, str | None]:
+    """Draw every curve for a page.
 
     Returns:
-        An `<svg>` element; None with images of one class only.
+        An `<svg>` element by the name of each of `CURVES`; None where it is undefined, as with images of one class.
     """
+    with matplotlib.rc_context(_style(_PAGE)):
+        drawn = {name: draw(evaluation, _PAGE) for name, draw in CURVES.items()}
+        return {name: drawing and _element(drawing, name) for name, drawing in drawn.items()}
+
+
+def save(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write every curve that is defined into a folder, as `NAME.curve.png` and `NAME.curve.svg`.
+
+    Returns:
+        The files.
+    """
+    files = []
+    with matplotlib.rc_context(_style(PRINT)):
+        for name, draw in CURVES.items():
+            drawing = draw(evaluation, PRINT)
+            for suffix in CURVE_SUFFIXES if drawing else ():
+                target = folder / f"{name}{suffix}"
+                with replacing(target) as draft, matplotlib.rc_context({"svg.hashsalt": name}):
+                    drawing.figure.savefig(
+                        draft,
+                        format=suffix.rpartition(".")[2],
+                        dpi=DOTS_PER_INCH,
+                        facecolor=PRINT.card,
+                        metadata={"Date": None} if suffix.endswith(".svg") else None,
+                    )
+                files.append(target)
+    return files
+
+
+def _roc(evaluation: Evaluation, palette: Palette) -> Drawing | None:
+    """Draw the receiver operating characteristic, with the operating point and its Wilson intervals."""
     if not _both_classes(evaluation):
         return None
     figures = evaluation.performance.figures
@@ -66,32 +127,29 @@ def roc(evaluation: Evaluation) -> str | None:
     # A good detector's curve lies in one corner, which the inset shows five times as large.
     panels = [axes, axes.inset_axes((0.36, 0.12, 0.6, 0.6))] if auc.low > 0.9 else [axes]
     for panel in panels:
-        panel.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
-        panel.plot(false_alarms, found, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
+        panel.plot([0, 1], [0, 1], "--", color=palette.ink, alpha=0.4, linewidth=1)
+        panel.plot(false_alarms, found, color=palette.pneumonia, linewidth=1.8, drawstyle="steps-post")
         panel.errorbar(
             1 - specificity.value,
             sensitivity.value,
             xerr=_arms(specificity)[::-1],
             yerr=_arms(sensitivity),
             fmt="o",
-            color=_INK,
+            color=palette.ink,
             markersize=5,
             linewidth=1,
         )
     if len(panels) == 2:
-        panels[1].set(xlim=(0, 0.2), ylim=(0.8, 1.003), xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1.0), facecolor=_CARD)
+        panels[1].set(
+            xlim=(0, 0.2), ylim=(0.8, 1.003), xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1.0), facecolor=palette.card
+        )
         panels[1].tick_params(labelsize=8)
     _unit(axes, "1 − specificity: normals called pneumonia", "sensitivity: pneumonias found")
-    return _svg(figure, "roc", f"ROC curve, area {auc}; operating point at the threshold.")
+    return Drawing(figure, f"ROC curve, area {auc}; operating point at the threshold.")
 
 
-@matplotlib.rc_context(_STYLE)
-def precision_recall(evaluation: Evaluation) -> str | None:
-    """Draw precision over recall, with the operating point and the prevalence, which is what chance reaches.
-
-    Returns:
-        An `<svg>` element; None with images of one class only.
-    """
+def _precision_recall(evaluation: Evaluation, palette: Palette) -> Drawing | None:
+    """Draw precision over recall, with the operating point and the prevalence, which is what chance reaches."""
     if not _both_classes(evaluation):
         return None
     performance = evaluation.performance
@@ -99,75 +157,63 @@ def precision_recall(evaluation: Evaluation) -> str | None:
     prevalence = performance.positives / performance.n
     figure = Figure(figsize=(4.8, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.axhline(prevalence, color=_INK, alpha=0.4, linewidth=1, linestyle="--")
+    axes.axhline(prevalence, color=palette.ink, alpha=0.4, linewidth=1, linestyle="--")
     axes.annotate(f"prevalence {prevalence:.2f}", (0.02, prevalence), (0, 3), textcoords="offset points", va="bottom")
-    axes.plot(recall, precision, color=_PNEUMONIA, linewidth=1.8, drawstyle="steps-post")
+    axes.plot(recall, precision, color=palette.pneumonia, linewidth=1.8, drawstyle="steps-post")
     point = performance.figures["sensitivity"].value, performance.figures["ppv"].value
-    axes.plot(*point, "o", color=_INK, markersize=5)
+    axes.plot(*point, "o", color=palette.ink, markersize=5)
     _unit(axes, "recall: pneumonias found", "precision: of those called pneumonia, truly so")
     area = performance.figures["average_precision"]
-    return _svg(figure, "pr", f"Precision-recall curve, average precision {area}, prevalence {prevalence:.2f}.")
+    return Drawing(figure, f"Precision-recall curve, average precision {area}, prevalence {prevalence:.2f}.")
 
 
-@matplotlib.rc_context(_STYLE)
-def reliability(evaluation: Evaluation) -> str:
-    """Draw the share of pneumonias over the probability, bin by bin, with Wilson intervals and counts.
-
-    Returns:
-        An `<svg>` element.
-    """
+def _reliability(evaluation: Evaluation, palette: Palette) -> Drawing:
+    """Draw the share of pneumonias over the probability, bin by bin, with Wilson intervals and counts."""
     y, p = evaluation.labels, evaluation.probabilities
     bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     count = np.bincount(bins, minlength=ECE_BINS)
     figure = Figure(figsize=(4.8, 4.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    axes.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.4, linewidth=1)
+    axes.plot([0, 1], [0, 1], "--", color=palette.ink, alpha=0.4, linewidth=1)
     for i in np.flatnonzero(count):
         share = wilson(int(y[bins == i].sum()), int(count[i]))
         mean = p[bins == i].mean()
-        axes.errorbar(mean, share.value, _arms(share), fmt="o", color=_PNEUMONIA, markersize=5, linewidth=1.4)
-    bars = below.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, 0.08, color=_INK, alpha=0.35)
+        axes.errorbar(mean, share.value, _arms(share), fmt="o", color=palette.pneumonia, markersize=5, linewidth=1.4)
+    bars = below.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, 0.08, color=palette.ink, alpha=0.35)
     below.bar_label(bars, [f"{n:,}" for n in count], fontsize=8, padding=1)
     below.set(xlabel="probability of pneumonia", ylabel="images", yticks=[])
     below.margins(y=0.4)
     _unit(axes, "", "share that shows pneumonia")
     ece = evaluation.performance.figures["ece"]
-    return _svg(figure, "reliability", f"Reliability diagram, expected calibration error {ece}.")
+    return Drawing(figure, f"Reliability diagram, expected calibration error {ece}.")
 
 
-@matplotlib.rc_context(_STYLE)
-def histogram(evaluation: Evaluation) -> str:
-    """Draw how the probabilities of each class are spread, with the threshold and the uncertain band.
-
-    Returns:
-        An `<svg>` element.
-    """
+def _histogram(evaluation: Evaluation, palette: Palette) -> Drawing:
+    """Draw how the probabilities of each class are spread, with the threshold and the uncertain band."""
     fitted = evaluation.card.calibration
     figure = Figure(figsize=(4.8, 4.4), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     for label, axes in enumerate(panels):
         counts, edges = np.histogram(evaluation.probabilities[evaluation.labels == label], bins=25, range=(0, 1))
-        axes.stairs(counts, edges, fill=True, color=_CLASSES[label])
-        axes.axvspan(fitted.uncertain_low, fitted.uncertain_high, color=_INK, alpha=0.15, linewidth=0)
-        axes.axvline(fitted.threshold, color=_INK, linewidth=1.2)
+        axes.stairs(counts, edges, fill=True, color=(palette.normal, palette.pneumonia)[label])
+        axes.axvspan(fitted.uncertain_low, fitted.uncertain_high, color=palette.ink, alpha=0.15, linewidth=0)
+        axes.axvline(fitted.threshold, color=palette.ink, linewidth=1.2)
         axes.set_title(
-            f"truth {LABELS[label]}, {counts.sum():,} images", color=_CLASSES[label], fontsize=10, loc="left"
+            f"truth {LABELS[label]}, {counts.sum():,} images",
+            color=(palette.normal, palette.pneumonia)[label],
+            fontsize=10,
+            loc="left",
         )
         # A root keeps single images visible beside hundreds, and zero at the foot.
         axes.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
         axes.set(xlim=(0, 1), ylabel="images")
     top = panels[0].get_ylim()[1]
     panels[1].set(xlabel="probability of pneumonia", yticks=[t for t in _COUNTS if t <= top and not 0 < t < top / 40])
-    return _svg(figure, "histogram", "Histograms of the probabilities of normal images and of pneumonias.")
+    return Drawing(figure, "Histograms of the probabilities of normal images and of pneumonias.")
 
 
-@matplotlib.rc_context(_STYLE)
-def corrupted(evaluation: Evaluation) -> str | None:
-    """Draw sensitivity and specificity with their Wilson intervals, corruption by corruption.
-
-    Returns:
-        An `<svg>` element; None where no corruption was tried, or with images of one class only.
-    """
+def _corrupted(evaluation: Evaluation, palette: Palette) -> Drawing | None:
+    """Draw sensitivity and specificity with their Wilson intervals, corruption by corruption."""
     if not evaluation.corrupted or not _both_classes(evaluation):
         return None
     names = list(evaluation.corrupted)
@@ -175,8 +221,8 @@ def corrupted(evaluation: Evaluation) -> str | None:
     axes = figure.subplots()
     rows = np.arange(len(names))
     for figure_name, colour, marker, nudge in (
-        ("sensitivity", _PNEUMONIA, "o", -0.15),
-        ("specificity", _NORMAL, "s", 0.15),
+        ("sensitivity", palette.pneumonia, "o", -0.15),
+        ("specificity", palette.normal, "s", 0.15),
     ):
         estimates = [evaluation.corrupted[name].figures[figure_name] for name in names]
         arms = np.hstack([_arms(estimate) for estimate in estimates])
@@ -194,9 +240,7 @@ def corrupted(evaluation: Evaluation) -> str | None:
     axes.set_xlim(right=1.005)
     axes.grid(visible=False, axis="y")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    return _svg(
-        figure, "corrupted", "Sensitivity and specificity under each corruption; the table below has the numbers."
-    )
+    return Drawing(figure, "Sensitivity and specificity under each corruption; the table below has the numbers.")
 
 
 def _both_classes(evaluation: Evaluation) -> bool:
@@ -213,15 +257,24 @@ def _unit(axes: Axes, x: str, y: str) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=ticks, yticks=ticks, xlabel=x, ylabel=y)
 
 
-def _svg(figure: Figure, name: str, label: str) -> str:
-    """Write a figure as an element that can stand in a page beside others, the same in each run."""
+CURVES: Mapping[str, Callable[[Evaluation, Palette], Drawing | None]] = {
+    "roc": _roc,
+    "precision_recall": _precision_recall,
+    "reliability": _reliability,
+    "histogram": _histogram,
+    "corrupted": _corrupted,
+}
+
+
+def _element(drawing: Drawing, name: str) -> str:
+    """Write a drawing as an element that can stand in a page beside others, the same in each run."""
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):  # the salt keeps two figures' ids apart
         bare = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=bare)
+        drawing.figure.savefig(text, format="svg", metadata=bare)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace("xlink:href", "href")
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"| id="[\w.]+_\d+"|<style.*?</style>', "", svg, flags=re.DOTALL)
     for placeholder, colour in _PAGE_COLOURS.items():
         svg = svg.replace(placeholder, colour)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(drawing.label)}"', 1)

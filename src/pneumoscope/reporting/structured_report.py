@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import uuid
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 import pneumoscope
@@ -37,6 +41,13 @@ _NAMES = uuid.UUID("8d6f9a52-3c5b-4c1e-9d0b-7a1f2e64c3b8")
 """The namespace of UIDs (RFC 9562, section 5.5)."""
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_UID = re.compile(r"(?=.{1,64}$)\d+(\.\d+)+")
+"""Numbers with dots; parts with leading zeros are none by PS3.5, but devices write them and archives file by them."""
+
+_AGE = re.compile(r"\d{3}[DWMY]")
+_TEXTS = {"PN", "LO", "SH", "LT", "ST", "UC", "UT"}
+"""Value representations whose bytes the character set of the header gives a meaning."""
+
 _UNFILED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 _UNDATED = ("StudyDate", "StudyTime")
 _FINDINGS = {"NORMAL": ("17621005", "Normal"), "PNEUMONIA": ("233604007", "Pneumonia")}  # SNOMED CT
@@ -211,7 +222,7 @@ def check(header: pydicom.Dataset) -> None:
         Traceback (most recent call last):
         pneumoscope.errors.UnsupportedError: Expected a DICOM header with valid StudyInstanceUID, ...
     """
-    lacking = [name for name in _UIDS if not UID(str(header.get(name) or "")).is_valid]
+    lacking = [name for name in _UIDS if not _UID.fullmatch(str(header.get(name) or ""))]
     if lacking or not UID(header.SOPClassUID).keyword:
         raise UnsupportedError(
             f"Expected a DICOM header with valid {', '.join(_UIDS[:3])} and a known SOPClassUID, got one without "
@@ -231,7 +242,7 @@ def instance(data: bytes) -> dict[str, str]:
         given = {name: UID(str(header.get(name) or "")) for name in _UIDS}
     except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
         return {}
-    return {name: str(uid) for name, uid in given.items() if uid.is_valid}
+    return {name: str(uid) for name, uid in given.items() if _UID.fullmatch(uid)}
 
 
 def uid(header: pydicom.Dataset, card: Card, what: str) -> str:
@@ -345,12 +356,31 @@ def _source_image(header: pydicom.Dataset) -> pydicom.Dataset:
 
 
 def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydicom.Dataset:
-    """Copy patient, study and some more elements into an object as the header has them, also where they stray."""
+    """Copy patient, study and some more elements into an object as the header has them, also where they stray.
+
+    Text is copied as the bytes that it is: decoding and encoding it would lose what its character set does not have.
+    Only an age that is none is left out, since it would make archives reject the report.
+    """
+    raw, before = (
+        {tag: dataset.get_item(tag) for tag in dataset.keys()}  # noqa: SIM118 - iterating would parse the elements
+        for dataset in (header, made)
+    )
+    header = pydicom.Dataset(dict(raw))  # a copy, since what is looked at is parsed and no longer raw
     try:
         made.copy_patient_and_study_information(header)
         for name in ("SpecificCharacterSet", *names):
             if name in header:
                 made[name] = header[name]
+        if not _AGE.fullmatch(str(made.get("PatientAge") or "000Y")):
+            del made.PatientAge
+        for tag in made.keys():  # noqa: SIM118 - as above
+            element = raw.get(tag)
+            copied = made.get_item(tag) is not before.get(tag)
+            if copied and isinstance(element, RawDataElement) and element.value and dictionary_VR(tag) in _TEXTS:
+                value = element.value + b" " * (len(element.value) % 2)
+                made[tag] = element._replace(VR=dictionary_VR(tag), value=value, length=len(value))
+        correct_ambiguous_vr(made, True)
+        made.set_original_encoding(False, True, made._character_set)  # otherwise pydicom encodes the text anew
     except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
         raise _uncopied() from None  # not chained: pydicom quotes the header, which may identify a patient
     return made

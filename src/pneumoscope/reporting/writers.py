@@ -9,9 +9,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pneumoscope.atomic import replacing
 from pneumoscope.data.layouts import LABELS
@@ -29,23 +29,41 @@ if TYPE_CHECKING:
 Write = Callable[..., None]
 
 COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
+REPORT_COLUMNS = ("report", "report_error_kind", "report_error_message")
 LONGEST = 200
 """Bytes of an image's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
 
 NOT_A_DEVICE = "Not a medical device: for research and teaching."
 
 
+@dataclass(frozen=True)
+class Report:
+    """What became of an image's DICOM report.
+
+    Attributes:
+        path: where it is; None where there is none.
+        error: why it could not be written; None also where none was due, as for an image that is no DICOM file.
+    """
+
+    path: Path | None = None
+    error: PneumoscopeError | None = None
+
+
+NO_REPORT = Report()
+
+
 @contextmanager
-def writer(style: str, output: Path | None, *, with_maps: bool = False) -> Iterator[Write]:
+def writer(style: str, output: Path | None, *, with_maps: bool = False, with_reports: bool = False) -> Iterator[Write]:
     """Open a writer of findings to standard output, or to a file that appears only when it is complete.
 
     Args:
         style: `table`, `json` (one object a line) or `csv`.
         output: the file; None for standard output.
         with_maps: whether rows of JSON and CSV name the image's evidence map as `evidence`.
+        with_reports: whether they name its DICOM report as `report`, and why there is none as `report_error`.
 
     Yields:
-        A function that takes each finding, and where its evidence map is.
+        A function that takes each finding, where its evidence map is, and what became of its report.
 
     Example:
         >>> with writer("json", None) as write:
@@ -53,40 +71,51 @@ def writer(style: str, output: Path | None, *, with_maps: bool = False) -> Itera
         {"path": "a.png", "probability": 0.25, "finding": "NORMAL", ... "error": null}
     """
     with _opened(output) as file:
-        yield from {"table": _table, "json": _json, "csv": _csv}[style](file, with_maps)
+        yield from {"table": _table, "json": _json, "csv": _csv}[style](file, with_maps, with_reports)
 
 
-def _named(place: Path | None, with_maps: bool) -> dict[str, str | None]:
-    return {"evidence": None if place is None else str(place)} if with_maps else {}
+def _written(place: Path | None, report: Report, with_maps: bool, with_reports: bool) -> dict[str, Any]:
+    made: dict[str, Any] = {"evidence": None if place is None else str(place)} if with_maps else {}
+    if with_reports:
+        made["report"] = None if report.path is None else str(report.path)
+        made["report_error"] = _plain(report.error)
+    return made
 
 
-def _json(file: TextIO, with_maps: bool) -> Iterator[Write]:
-    def write(finding: Finding, place: Path | None = None) -> None:
-        print(json.dumps(finding.as_dict() | _named(place, with_maps)), file=file, flush=True)
+def _plain(error: PneumoscopeError | None) -> dict[str, str] | None:
+    return None if error is None else {"kind": error.kind, "message": str(error)}
+
+
+def _json(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]:
+    def write(finding: Finding, place: Path | None = None, report: Report = NO_REPORT) -> None:
+        row = finding.as_dict() | _written(place, report, with_maps, with_reports)
+        print(json.dumps(row), file=file, flush=True)
 
     yield write
 
 
-def _csv(file: TextIO, with_maps: bool) -> Iterator[Write]:
+def _csv(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]:
     rows = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Python quotes no carriage return
-    columns = (*COLUMNS, *_named(None, with_maps))
+    columns = [*COLUMNS, *(["evidence"] if with_maps else []), *(REPORT_COLUMNS if with_reports else [])]
     rows.writerow(columns)
 
-    def write(finding: Finding, place: Path | None = None) -> None:
-        row = finding.as_dict() | _named(place, with_maps)
-        error = row.pop("error") or {"kind": "", "message": ""}
-        row |= {"warnings": ";".join(row["warnings"]), "error_kind": error["kind"], "error_message": error["message"]}
+    def write(finding: Finding, place: Path | None = None, report: Report = NO_REPORT) -> None:
+        row = finding.as_dict() | _written(place, report, with_maps, with_reports)
+        row["warnings"] = ";".join(row["warnings"])
+        for name in ("error", "report_error"):
+            error = row.pop(name, None) or {"kind": "", "message": ""}
+            row |= {f"{name}_{key}": value for key, value in error.items()}
         cells = ["" if row[name] is None else row[name] for name in columns]
         (quoted if "\r" in finding.path else rows).writerow(cells)
 
     yield write
 
 
-def _table(file: TextIO, with_maps: bool) -> Iterator[Write]:
+def _table(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]:
     findings: list[Finding] = []
 
-    def write(finding: Finding, place: Path | None = None) -> None:
+    def write(finding: Finding, place: Path | None = None, report: Report = NO_REPORT) -> None:
         findings.append(replace(finding, evidence=None))  # a million maps fit no memory
 
     yield write
@@ -168,6 +197,7 @@ class Reports:
 
     Attributes:
         without: how many images got no report, by the reason.
+        failed: how many of them should have had one.
 
     Raises:
         MissingExtraError: highdicom is not installed.
@@ -179,31 +209,41 @@ class Reports:
         structured_report.check_installed()
         self.folder, self.card = folder, card
         self.without: Counter[str] = Counter()
+        self.failed = 0
 
-    def write(self, finding: Finding) -> Finding:
-        """Write what belongs to one image, and give its finding: with an error where its header allows no report."""
-        from pneumoscope.reporting import structured_report
-
+    def write(self, finding: Finding) -> Report:
+        """Write what belongs to one image, and say where it is, or why there is none; the finding stays as it is."""
         if finding.error is not None:
             self.without["not read"] += 1
-            return finding
-        data = Path(finding.path).read_bytes()
+            return NO_REPORT
+        try:
+            report = self._write(finding)
+        except PneumoscopeError as error:
+            report = Report(error=error)
+        except OSError as error:
+            report = Report(error=UnsupportedError(f"The report cannot be written ({error.strerror})."))
+        if report.error is not None:
+            self.failed += 1
+            self.without["that could not be written"] += 1
+        return report
+
+    def _write(self, finding: Finding) -> Report:
+        from pneumoscope.reporting import structured_report
+
+        data = radiograph.read_bytes(Path(finding.path))
         if not radiograph.is_dicom(data):
             self.without["no DICOM files"] += 1
-            return finding
-        try:
-            files = [
-                (made.SOPInstanceUID, structured_report.encode(made))
-                for made in structured_report.objects(finding, data, self.card)
-            ]
-        except PneumoscopeError as error:
-            self.without["without a usable header"] += 1
-            return Finding(finding.path, error=error)
+            return NO_REPORT
+        files = [
+            (made.SOPInstanceUID, structured_report.encode(made))
+            for made in structured_report.objects(finding, data, self.card)
+        ]
         self.folder.mkdir(parents=True, exist_ok=True)
-        for (uid, file), suffix in zip(files, DICOM_SUFFIXES, strict=False):
-            with replacing(self.folder / f"{uid}{suffix}") as draft:
+        targets = [self.folder / f"{uid}{suffix}" for (uid, _), suffix in zip(files, DICOM_SUFFIXES, strict=False)]
+        for (_, file), target in zip(files, targets, strict=True):
+            with replacing(target) as draft:
                 draft.write_bytes(file)
-        return finding
+        return Report(targets[0])
 
 
 def _shared_folder(paths: Sequence[str]) -> str:

@@ -209,3 +209,33 @@ def test_run_lengths_that_are_too_short_or_of_another_depth_are_damaged() -> Non
         decode(data[:start] + b"\x03" + data[start + 1 :], LIMIT)
     with pytest.raises(UnreadableError, match=r"The end of the image is missing|file is damaged"):
         decode(data[: start + 8] + b"\x48\0\0\0" + data[start + 12 :], LIMIT)
+
+
+# Without the delimiter behind the frame
+
+
+def encoded(syntax: str) -> bytes:
+    if syntax == RLELossless:
+        return image(RAMP, RLELossless)
+    if syntax == JPEGBaseline8Bit:
+        values = (RAMP // 16).astype(np.uint8)
+        return compressed(values, bytes(imagecodecs.jpeg8_encode(values)), syntax)
+    encode = imagecodecs.jpegls_encode if syntax == JPEGLSLossless else imagecodecs.jpeg2k_encode
+    options: dict[str, Any] = {} if syntax == JPEGLSLossless else {"codecformat": "j2k", "reversible": True, "level": 0}
+    return compressed(RAMP, bytes(encode(RAMP, **options)), syntax)
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless, RLELossless])
+@pytest.mark.parametrize("end", [b"", bytes(8), bytes(100)], ids=["none", "zeroed", "padded"])
+def test_a_whole_frame_needs_no_delimiter(syntax: str, end: bytes) -> None:
+    whole = encoded(syntax)
+    delimiter = b"\xfe\xff\xdd\xe0\0\0\0\0"
+    assert whole.endswith(delimiter)
+    assert np.array_equal(decode(whole[:-8] + end, LIMIT)[0], decode(whole, LIMIT)[0])
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless, RLELossless])
+@pytest.mark.parametrize("lost", [16, 200])
+def test_a_frame_without_its_own_end_is_unreadable(syntax: str, lost: int) -> None:
+    with pytest.raises(UnreadableError):
+        decode(encoded(syntax)[: -8 - lost], LIMIT)

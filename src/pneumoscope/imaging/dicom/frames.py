@@ -14,7 +14,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import RLELossless
 
 from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging.raster import JPEG_LS, MAX_SCANS, jpeg_frame, whole_jpeg
+from pneumoscope.imaging.jpeg import JPEG_LS, MAX_SCANS, jpeg_frame, whole_jpeg
 
 _EOI = b"\xff\xd9"
 _JPEG_2000 = b"\xff\x4f\xff\x51"

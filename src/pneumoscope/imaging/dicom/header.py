@@ -11,6 +11,7 @@ from pydicom.uid import UID
 
 from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
 from pneumoscope.imaging import ages
+from pneumoscope.imaging.dicom import terms
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 """Elements of which one holds the image."""
@@ -18,128 +19,8 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _A_YEAR = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
 """Units of an age in a year."""
 
-_RADIOGRAPHY = re.compile(r"ComputedRadiography|DigitalXRay|SecondaryCapture|XRayRadiofluoroscopic|XRF|Hardcopy")
-"""In the keywords of SOP classes that may hold a radiograph."""
-
-_MODALITIES = {
-    "AR": "autorefraction",
-    "ASMT": "an assessment",
-    "BDUS": "ultrasound bone densitometry",
-    "BI": "biomagnetic imaging",
-    "BMD": "bone densitometry",
-    "CD": "colour flow Doppler",
-    "CFM": "confocal microscopy",
-    "CT": "computed tomography",
-    "DD": "duplex Doppler",
-    "DG": "diaphanography",
-    "DMS": "dermoscopy",
-    "DSA": "angiography",
-    "ECG": "electrocardiography",
-    "EM": "electron microscopy",
-    "EPS": "cardiac electrophysiology",
-    "ES": "endoscopy",
-    "FA": "fluorescein angiography",
-    "FS": "fundoscopy",
-    "GM": "general microscopy",
-    "HD": "haemodynamic waveforms",
-    "IO": "intra-oral radiography",
-    "IVOCT": "intravascular optical coherence tomography",
-    "IVUS": "intravascular ultrasound",
-    "KER": "keratometry",
-    "KO": "a selection of key objects",
-    "LEN": "lensometry",
-    "LS": "a laser surface scan",
-    "MA": "magnetic resonance angiography",
-    "MG": "mammography",
-    "MR": "magnetic resonance",
-    "MS": "magnetic resonance spectroscopy",
-    "NM": "nuclear medicine",
-    "OAM": "ophthalmic axial measurements",
-    "OCT": "optical coherence tomography",
-    "OP": "ophthalmic photography",
-    "OPM": "ophthalmic mapping",
-    "OPT": "ophthalmic tomography",
-    "OPTBSV": "ophthalmic tomography",
-    "OPTENF": "ophthalmic tomography",
-    "OPV": "an ophthalmic visual field",
-    "OSS": "an optical surface scan",
-    "PR": "a presentation state",
-    "PT": "positron emission tomography",
-    "PET": "positron emission tomography",
-    "PX": "panoramic radiography",
-    "REG": "a registration",
-    "RESP": "respiratory waveforms",
-    "RTDOSE": "a radiotherapy dose",
-    "RTIMAGE": "a radiotherapy image",
-    "RTPLAN": "a radiotherapy plan",
-    "RTRECORD": "a radiotherapy record",
-    "RTSTRUCT": "radiotherapy structures",
-    "SEG": "a segmentation",
-    "SM": "slide microscopy",
-    "SR": "a structured report",
-    "ST": "single-photon emission tomography",
-    "TG": "thermography",
-    "US": "ultrasound",
-    "VA": "visual acuity",
-    "XA": "angiography",
-    "XC": "photography",
-}
-"""Modalities that make no chest radiographs (PS3.3, section C.7.3.1.1.1, some of them retired, some in mere use).
-
-CR, DX, RG, RF, OT and the like are not here, nor is anything unknown: a missing header is no reason to reject.
-"""
-
-_CHEST = (
-    r"CHEST|THORAX|THORACIC CAVITY|TORAX|TORACE|TORAKS|BRUSTKORB|LUNGS?|LUNGEN?|POUMONS?|PULMON\w*|POLMON\w*|CXR|THX"
-)
-_PARTS = {
-    "the spine": r"[CTL]S? ?SPINE|\w*SPINE|SPINAL|\w*WIRBEL\w*|[HBL]WS|COLUMNA|COLONNA|COLUNA|RACHIS|VERTEBRA\w*|"
-    r"SCOLIOSIS|SACRUM|COCCYX|LUMBAR\w*|LOMBAIRE|CERVICAL\w*",
-    "the skull or face": r"SKULL|HEAD\w*|BRAIN|CRANIUM|CRANE|CRANIO|CRANEO|SCHAEDEL|SCHADEL|KOPF|TETE|CABEZA|TESTA|"
-    r"FACIAL|ORBITS?|EYES?|NOSE|NASAL\w*|SINUS\w*|JAW|MANDIBLE|MAXILLA|TEETH|TOOTH|DENTAL|TMJ|EARS?|MASTOIDS?|SELLA|ZYGOMA|NNH",
-    "the neck": r"NECK|HALS|COU|CUELLO|COLLO|PESCOCO|LARYNX|PHARYNX|THYROID|TRACHEA|CAROTIDS?",
-    "the abdomen or pelvis": r"ABD|ABDOM\w*|BAUCH|BECKEN|PELV\w*|BASSIN|BACINO|BACIA|KUB|LIVER|KIDNEYS?|BLADDER|"
-    r"PANCREAS|SPLEEN|STOMACH|COLON|BOWEL|RECTUM|GALLBLADDER|UTERUS|PROSTATE|O?ESOPHAGUS|IVP|UROGRAM",
-    "an arm or hand": r"HAND(WRIST)?S?|FINGERS?|THUMBS?|WRISTS?|FOREARMS?|ELBOWS?|(?<!C )ARMS?|HUMERUS|RADIUS|ULNA|"
-    r"SHOULDERS?|SCAPULA|CLAVICLES?|AC JOINTS?|HAENDE|DAUMEN|HANDGELENK|ELLENBOGEN|UNTERARM|OBERARM|SCHULTER|POIGNET|"
-    r"COUDE|EPAULE|MANO|MUNECA|CODO|HOMBRO|PUNHO|COTOVELO|OMBRO|POLSO|GOMITO|SPALLA|UP(PER)? ?EX[TM]\w*|UEXM?",
-    "a leg or foot": r"FOOT|FEET|TOES?|ANKLES?|HEELS?|CALCANEU[SM]|LEGS?|TIBIA|FIBULA|TIB ?FIB|KNEES?|PATELLA|FEMUR|"
-    r"THIGH|HIPS?|FUSS|ZEHEN?|SPRUNGGELENK|UNTERSCHENKEL|OBERSCHENKEL|KNIE\w*|HUEFTE|PIED|CHEVILLE|GENOU|HANCHE|JAMBE|PIE|"
-    r"TOBILLO|RODILLA|CADERA|PIERNA|TORNOZELO|JOELHO|QUADRIL|PIEDE|CAVIGLIA|GINOCCHIO|ANCA|"
-    r"LOW(ER)? ?(EX[TM]\w*|LEG|LIMB)|LEXM?",
-    "a limb": r"EXTREMIT\w*|LIMBS?|JOINTS?",
-    "the ribs or breastbone": r"RIBS?|STERNUM|RIPPEN|COTES|COSTILLAS|COSTELAS|COSTE",
-    "the breast": r"BREASTS?|MAMMA\w*|MAMA|SEIN|SENOS?",
-    "the whole body": r"(WHOLE|ENTIRE) ?BODY",
-    "a phantom": r"PHANTOM|FANTOM\w*|TEST ?PATTERN",
-}
-"""Parts of the body that are no chest, in the words that headers have for them (PS3.16, annex L, and local ones).
-
-Words that mean something harmless in another language, such as `face`, `main` and `PE`, are not among them.
-"""
-
-_ANIMAL = (
-    r"CANIS|CANINE|DOGS?|FELIS|FELINE|CATS?|EQUUS|EQUINE|HORSES?|BOS|BOVINE|CATTLE|COWS?|OVIS|OVINE|SHEEP|CAPRA|CAPRINE|"
-    r"GOATS?|SUS|PORCINE|PIGS?|SWINE|ORYCTOLAGUS|LEPORINE|RABBITS?|CAVIA|GUINEA PIGS?|MUS|MURINE|MOUSE|MICE|RATTUS|"
-    r"RATS?|MUSTELA|FERRETS?|AVES|AVIAN|BIRDS?|REPTIL\w*|MACAC\w*|PRIMATES?|MONKEYS?|ANIMALS?|NON ?HUMAN"
-)
-"""Species that are met in hospitals for animals and in laboratories, in Latin and in English."""
-
-
-_FRONTAL = r"AP|PA|A P|P A|FRONTAL\w*|POSTERO ?ANTERIOR|ANTERO ?POSTERIOR|FACE|VIEWS|2 ?V\w*|DECUB\w*|DECUBITUS|[LR]LD"
-
-_SIDES = {
-    "a lateral view": r"LL|RL|LLAT|RLAT|LAT|LATL|(CHEST|THORAX)LAT|LATERAL(?!ITY)\w*|SEITLICH\w*|PROFIL|PERFIL|"
-    r"LATERO ?LATERAL\w*",
-    "an oblique view": r"[LR]LO|[LR][AP]O|OBL|OBLI|OBLIQUE\w*|SCHRAEG|OBLIQUA|OBLICUA",
-}
-"""Views that are not frontal (PS3.3, sections C.8.1.1 and C.8.11.5). Decubitus views are: only the patient lies."""
-
-_LATERAL_CODES = {
-    *("399198007", "399173006", "399067008", "399260004", "399352003", "30730003"),  # SNOMED CT
-    *("R-10232", "R-10236", "R-102CD", "R-10224", "R-10228", "G-A145"),  # the same in SNOMED RT
-}
-"""Right, left, any side; medial to lateral, lateral to medial; sagittal (PS3.16, CID 4010)."""
+_STROKES = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe"})
+"""Letters that are no others with an accent, but are written as these where accents are not at hand."""
 
 _DESCRIPTIONS = (
     "SeriesDescription",
@@ -173,24 +54,24 @@ def check(header: pydicom.Dataset) -> None:
     name, keyword = _sop_class(header)
     if not any(element in header for element in PIXELS):
         raise UnsupportedError(f"Expected a radiograph, got a DICOM file without an image ({name}).")
-    if keyword and not _RADIOGRAPHY.search(keyword):
+    if keyword and not terms.RADIOGRAPHY.search(keyword):
         raise _rejection(name, "SOP Class")
     for modality in _words(header, "Modality"):
-        if modality in _MODALITIES:
-            raise _rejection(_MODALITIES[modality], "Modality")
+        if modality in terms.MODALITIES:
+            raise _rejection(terms.MODALITIES[modality], "Modality")
     if "YES" in _words(header, "QualityControlImage"):
         raise _rejection("an image for quality control", "Quality Control Image")
-    if _match(_ANIMAL, _words(header, "PatientSpeciesDescription")):
+    if _match(terms.ANIMAL, _words(header, "PatientSpeciesDescription")):
         raise _rejection("an animal", "Patient Species")
     parts = _words(header, "BodyPartExamined")
     regions = _meanings(header, "AnatomicRegionSequence")
     descriptions = _words(header, *_DESCRIPTIONS)
     places = [(parts, "Body Part Examined"), (regions, "Anatomic Region"), (descriptions, "description of the series")]
-    for words, where in places if not _match(_CHEST, parts + regions) else ():
-        if _match(_CHEST, words):
+    for words, where in places if not _is_chest(parts + regions) else ():
+        if _is_chest(words):
             break
-        for part, pattern in _PARTS.items():
-            if _match(pattern, words):
+        for part, pattern in terms.PARTS.items():
+            if _names_nothing_else(pattern, words) if words is descriptions else _match(pattern, words):
                 raise _rejection(part, where)
     _check_view(header, descriptions)
 
@@ -204,15 +85,17 @@ def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
         (descriptions, "description of the series"),
     )
     for words, where in places:
-        if _match(_FRONTAL, words):
+        if _match(terms.FRONTAL, words) or _within(terms.FRONTAL_WITHIN, words):
             return
-        for view, pattern in _SIDES.items():
-            if _match(pattern, words):
+        if words is descriptions and _match(terms.ASIDE, words):
+            continue
+        for view, pattern in terms.SIDES.items():
+            if _match(pattern, words) or _within(terms.SIDES_WITHIN[view], words):
                 raise _rejection(view, where)
-    if any(str(item.get("CodeValue")) in _LATERAL_CODES for item in header.get("ViewCodeSequence") or ()):
+    if any(str(item.get("CodeValue")) in terms.LATERAL_CODES for item in header.get("ViewCodeSequence") or ()):
         raise _rejection("a lateral view", "View Code")
     # On a frontal radiograph rows run from one side of the patient to the other (PS3.3, section C.7.6.1.1.1).
-    if re.match(r"[AP]\w* [FH]", _plain("\\".join(map(str, header.get("PatientOrientation") or ())))):
+    if re.match(r"[AP]\w* [FH]", plain("\\".join(map(str, header.get("PatientOrientation") or ())))):
         raise _rejection("a lateral view", "Patient Orientation")
 
 
@@ -223,7 +106,7 @@ def is_radiography(sop_class: str) -> bool:
         >>> is_radiography("1.2.840.10008.5.1.4.1.1.1"), is_radiography("1.2.840.10008.5.1.4.1.1.2")
         (True, False)
     """
-    return bool(_RADIOGRAPHY.search(UID(sop_class).keyword))
+    return bool(terms.RADIOGRAPHY.search(UID(sop_class).keyword))
 
 
 def is_raw(header: pydicom.Dataset) -> bool:
@@ -294,18 +177,40 @@ def _words(header: pydicom.Dataset, *names: str) -> list[str]:
     """Give the values of some elements in plain capitals, with a space for everything that is no letter or digit."""
     values = [header.get(name) for name in names]
     texts = [value if isinstance(value, str) else "\\".join(map(str, value or ())) for value in values]
-    return [_plain(text) for text in texts if text]
+    return [plain(text) for text in texts if text]
 
 
 def _meanings(header: pydicom.Dataset, name: str) -> list[str]:
     items: Iterable[pydicom.Dataset] = header.get(name) or ()
-    return [_plain(str(item.get("CodeMeaning") or "")) for item in items]
+    return [plain(str(item.get("CodeMeaning") or "")) for item in items]
 
 
-def _plain(text: str) -> str:
-    letters = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode().upper()
-    return re.sub(r"[^A-Z0-9]+", " ", letters).strip()
+def plain(text: str) -> str:
+    """Write a text in capitals without accents, with a space for everything that is no letter or digit.
+
+    Example:
+        >>> plain("Thorax, seitl. (Röntgen)"), plain("Боковой")
+        ('THORAX SEITL RONTGEN', 'БОКОВОИ')
+    """
+    letters = unicodedata.normalize("NFKD", text.casefold().translate(_STROKES))
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter)).upper()
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", bare)).strip()
+
+
+def _is_chest(words: list[str]) -> bool:
+    return _match(terms.CHEST, words) or _within(terms.CHEST_WITHIN, words)
 
 
 def _match(pattern: str, words: list[str]) -> bool:
     return any(re.search(rf"\b(?:LEFT|RIGHT)?(?:{pattern})\b", text) for text in words)
+
+
+def _within(pattern: str, words: list[str]) -> bool:
+    return any(re.search(pattern, text) for text in words)
+
+
+def _names_nothing_else(pattern: str, words: list[str]) -> bool:
+    """Say whether one of these texts is of a part of the body and how it was taken, and of nothing else."""
+    known = "|".join((terms.NEUTRAL, terms.FRONTAL, *terms.SIDES.values(), *terms.PARTS.values()))
+    only = re.compile(rf"(?:(?:LEFT|RIGHT)?(?:{known})(?: |$))+")
+    return any(_match(pattern, [text]) and only.fullmatch(text) for text in words)

@@ -14,12 +14,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileMetaDataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 from pydicom.valuerep import VR
 
@@ -40,6 +41,12 @@ _PHOTOMETRIC = {
     *("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB"),
 }
 """Photometric interpretations (PS3.3, section C.7.6.3.1.2), some of them retired."""
+
+_PIXEL_DATA = 0x7FE00010
+_ENCAPSULATED_HEADER = 12
+"""Bytes of tag, VR and undefined length before the items of a compressed image."""
+
+_ITEM = b"\xfe\xff\x00\xe0"
 
 _IMAGE_GROUP = 0x28
 """Nothing up to the pixels' description has a higher group."""
@@ -268,14 +275,30 @@ def _dataset(data: bytes, most: int) -> pydicom.Dataset:
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _inflated(meta, data[file.tell() :], most)
     dataset = pydicom.dcmread(_Patience(data), force=True)
-    if not len(dataset):  # of a compressed image without its end pydicom gives nothing at all
-        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
+    if not len(dataset):  # of a compressed image without its delimiter pydicom gives nothing at all
+        dataset = _without_delimiter(data)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
     if not syntax or (syntax.is_transfer_syntax and syntax.is_encapsulated and not packed):
         implicit, little = dataset.original_encoding
         plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = plain
+    return dataset
+
+
+def _without_delimiter(data: bytes) -> pydicom.Dataset:
+    """Parse a file whose compressed image is there to its own end, but for the delimiter behind it (PS3.5, A.4)."""
+    file = _Patience(data)
+    dataset = read_partial(file, lambda tag, vr, length: tag == _PIXEL_DATA, force=True)
+    start = at = file.tell() + _ENCAPSULATED_HEADER
+    while data.startswith(_ITEM, at):
+        fragment = data[at + 8 : at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")]
+        at += 8 + len(fragment)
+    run_lengths = dataset.file_meta.get("TransferSyntaxUID") == RLELossless  # these say themselves how long they are
+    if at == start or (b"\xff\xd9" not in fragment and not run_lengths):
+        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
+    dataset.add_new(_PIXEL_DATA, "OB", data[start:at])
+    dataset["PixelData"].is_undefined_length = True
     return dataset
 
 

@@ -1,0 +1,172 @@
+"""What the words of DICOM headers mean: modalities, parts of the body, views and species, in many languages.
+
+Patterns are matched against whole words of a text in capitals without accents (`header.plain`); those of scripts
+without spaces against any part of it. To teach a word, add it here: nothing else knows one.
+
+Sources: the DICOM standard, PS3.3 (sections C.7.3.1.1.1, C.7.6.1.1.1, C.8.1.1, C.8.11.5) and PS3.16 (annex L, CID 4009,
+4010 and 4029); what headers of public collections and reports of their readers hold, among them mimic-cxr #15
+(laterals without a view position) and MONAI Deploy #505 (free text that names another part); and for other languages
+the usual names of the projections, which no list vouches for.
+"""
+
+from __future__ import annotations
+
+import re
+
+RADIOGRAPHY = re.compile(r"ComputedRadiography|DigitalXRay|SecondaryCapture|XRayRadiofluoroscopic|XRF|Hardcopy")
+"""In the keywords of SOP classes that may hold a radiograph."""
+
+MODALITIES = {
+    "AR": "autorefraction",
+    "ASMT": "an assessment",
+    "BDUS": "ultrasound bone densitometry",
+    "BI": "biomagnetic imaging",
+    "BMD": "bone densitometry",
+    "CD": "colour flow Doppler",
+    "CFM": "confocal microscopy",
+    "CT": "computed tomography",
+    "DD": "duplex Doppler",
+    "DG": "diaphanography",
+    "DMS": "dermoscopy",
+    "DSA": "angiography",
+    "ECG": "electrocardiography",
+    "EM": "electron microscopy",
+    "EPS": "cardiac electrophysiology",
+    "ES": "endoscopy",
+    "FA": "fluorescein angiography",
+    "FS": "fundoscopy",
+    "GM": "general microscopy",
+    "HD": "haemodynamic waveforms",
+    "IO": "intra-oral radiography",
+    "IVOCT": "intravascular optical coherence tomography",
+    "IVUS": "intravascular ultrasound",
+    "KER": "keratometry",
+    "KO": "a selection of key objects",
+    "LEN": "lensometry",
+    "LS": "a laser surface scan",
+    "MA": "magnetic resonance angiography",
+    "MG": "mammography",
+    "MR": "magnetic resonance",
+    "MS": "magnetic resonance spectroscopy",
+    "NM": "nuclear medicine",
+    "OAM": "ophthalmic axial measurements",
+    "OCT": "optical coherence tomography",
+    "OP": "ophthalmic photography",
+    "OPM": "ophthalmic mapping",
+    "OPT": "ophthalmic tomography",
+    "OPTBSV": "ophthalmic tomography",
+    "OPTENF": "ophthalmic tomography",
+    "OPV": "an ophthalmic visual field",
+    "OSS": "an optical surface scan",
+    "PR": "a presentation state",
+    "PT": "positron emission tomography",
+    "PET": "positron emission tomography",
+    "PX": "panoramic radiography",
+    "REG": "a registration",
+    "RESP": "respiratory waveforms",
+    "RTDOSE": "a radiotherapy dose",
+    "RTIMAGE": "a radiotherapy image",
+    "RTPLAN": "a radiotherapy plan",
+    "RTRECORD": "a radiotherapy record",
+    "RTSTRUCT": "radiotherapy structures",
+    "SEG": "a segmentation",
+    "SM": "slide microscopy",
+    "SR": "a structured report",
+    "ST": "single-photon emission tomography",
+    "TG": "thermography",
+    "US": "ultrasound",
+    "VA": "visual acuity",
+    "XA": "angiography",
+    "XC": "photography",
+}
+"""Modalities that make no chest radiographs (PS3.3, section C.7.3.1.1.1, some of them retired, some in mere use).
+
+CR, DX, RG, RF, OT and the like are not here, nor is anything unknown: a missing header is no reason to reject.
+"""
+
+CHEST = (
+    r"CHEST|THORAX|THORACIC CAVITY|TORAX|TORACE|TORAKS|BRUSTKORB|LUNGS?|LUNGEN?|POUMONS?|PULMON\w*|POLMON\w*|CXR|THX|"
+    r"BORSTKAS|LONGEN|KLATK\w* PIERSIOW\w*|KLP|PLUC\w*|KEUHKO\w*|RINTAKEHA\w*|AKCIGER\w*|GOGUS|POITRINE|PECHO|"
+    r"PEITO|PETTO|BROSTKORG|LUNGOR|HRUDNI\w*|MELLKAS\w*|ГРУДН\w*|ЛЕГК\w*|ОГК|ЛЕГЕН\w*|ΘΩΡΑΚ\w*"
+)
+CHEST_WITHIN = r"胸|肺|흉부"
+"""The chest, in words and in scripts without spaces."""
+
+PARTS = {
+    "the spine": r"[CTL]S? ?SPINE|\w*SPINE|SPINAL|\w*WIRBEL\w*|[HBL]WS|COLUMNA|COLONNA|COLUNA|RACHIS|VERTEBRA\w*|"
+    r"SCOLIOSIS|SACRUM|COCCYX|LUMBAR\w*|LOMBAIRE|CERVICAL\w*|WERVEL\w*|KREGOSLUP\w*|OMURGA\w*|SELKARANKA\w*|ПОЗВОНОЧН\w*",
+    "the skull or face": r"SKULL|HEAD\w*|BRAIN|CRANIUM|CRANE|CRANIO|CRANEO|SCHAEDEL|SCHADEL|KOPF|TETE|CABEZA|TESTA|"
+    r"FACIAL|ORBITS?|EYES?|NOSE|NASAL\w*|SINUS\w*|JAW|MANDIBLE|MAXILLA|TEETH|TOOTH|DENTAL|TMJ|EARS?|MASTOIDS?|SELLA|ZYGOMA|NNH",
+    "the neck": r"NECK|HALS|COU|CUELLO|COLLO|PESCOCO|LARYNX|PHARYNX|THYROID|TRACHEA|CAROTIDS?",
+    "the abdomen or pelvis": r"ABD|ABDOM\w*|BAUCH|BECKEN|PELV\w*|BASSIN|BACINO|BACIA|KUB|LIVER|KIDNEYS?|BLADDER|"
+    r"BEKKEN|BUIK|MIEDNIC\w*|BRZUCH\w*|LANTIO\w*|VATSA|PELVIS|KARIN|ЖИВОТ\w*|БРЮШН\w*|ТАЗА?|PANCREAS|SPLEEN|STOMACH|COLON|BOWEL|RECTUM|GALLBLADDER|UTERUS|PROSTATE|O?ESOPHAGUS|IVP|UROGRAM",
+    "an arm or hand": r"HAND(WRIST)?S?|FINGERS?|THUMBS?|WRISTS?|FOREARMS?|ELBOWS?|(?<!C )ARMS?|HUMERUS|RADIUS|ULNA|"
+    r"SHOULDERS?|SCAPULA|CLAVICLES?|AC JOINTS?|HAENDE|DAUMEN|HANDGELENK|ELLENBOGEN|UNTERARM|OBERARM|SCHULTER|POIGNET|"
+    r"COUDE|SCHOUDER|POLS|ELLEBOOG|BARK|NADGARST\w*|LOKIEC|OLKAPAA|RANNE|OMUZ|КИСТ[ИЬ]|ПЛЕЧ\w*|"
+    r"EPAULE|MANO|MUNECA|CODO|HOMBRO|PUNHO|COTOVELO|OMBRO|POLSO|GOMITO|SPALLA|UP(PER)? ?EX[TM]\w*|UEXM?",
+    "a leg or foot": r"FOOT|FEET|TOES?|ANKLES?|HEELS?|CALCANEU[SM]|LEGS?|TIBIA|FIBULA|TIB ?FIB|KNEES?|PATELLA|FEMUR|"
+    r"THIGH|HIPS?|FUSS|ZEHEN?|SPRUNGGELENK|UNTERSCHENKEL|OBERSCHENKEL|KNIE\w*|HUEFTE|PIED|CHEVILLE|GENOU|HANCHE|JAMBE|PIE|"
+    r"TOBILLO|KOLAN\w*|STOP[AY]|BIODR\w*|ENKEL|VOET|HEUP|POLVI|NILKKA|DIZ|КОЛЕН\w*|СТОП[АЫ]|RODILLA|CADERA|PIERNA|TORNOZELO|JOELHO|QUADRIL|PIEDE|CAVIGLIA|GINOCCHIO|ANCA|"
+    r"LOW(ER)? ?(EX[TM]\w*|LEG|LIMB)|LEXM?",
+    "a limb": r"EXTREMIT\w*|LIMBS?|JOINTS?",
+    "the ribs or breastbone": r"RIBS?|STERNUM|RIPPEN|COTES|COSTILLAS|COSTELAS|COSTE",
+    "the breast": r"BREASTS?|MAMMA\w*|MAMA|SEIN|SENOS?",
+    "the whole body": r"(WHOLE|ENTIRE) ?BODY",
+    "a phantom": r"PHANTOM|FANTOM\w*|TEST ?PATTERN",
+}
+"""Parts of the body that are no chest, in the words that headers have for them (PS3.16, annex L, and local ones).
+
+Words that mean something harmless in another language, such as `face`, `main` and `PE`, are not among them.
+"""
+
+ANIMAL = (
+    r"CANIS|CANINE|DOGS?|FELIS|FELINE|CATS?|EQUUS|EQUINE|HORSES?|BOS|BOVINE|CATTLE|COWS?|OVIS|OVINE|SHEEP|CAPRA|CAPRINE|"
+    r"GOATS?|SUS|PORCINE|PIGS?|SWINE|ORYCTOLAGUS|LEPORINE|RABBITS?|CAVIA|GUINEA PIGS?|MUS|MURINE|MOUSE|MICE|RATTUS|"
+    r"RATS?|MUSTELA|FERRETS?|AVES|AVIAN|BIRDS?|REPTIL\w*|MACAC\w*|PRIMATES?|MONKEYS?|ANIMALS?|NON ?HUMAN"
+)
+"""Species that are met in hospitals for animals and in laboratories, in Latin and in English."""
+
+FRONTAL = (
+    r"AP|PA|A P|P A|FRONTAL\w*|POSTERO ?ANTERIOR\w*|ANTERO ?POSTERIOR\w*|FACE|VIEWS|2 ?V\w*|DECUB\w*|DECUBITUS|[LR]LD|"
+    r"VOORACHTERWAARTS\w*|ACHTERVOORWAARTS\w*|TYLNO ?PRZEDNI\w*|PRZEDNIO ?TYLN\w*|ETUSUUNTA\w*|TAKA ETU|"
+    r"ON ARKA|ARKA ON|FRENTE|FRONTE|ПРЯМ\w*|ПЕРЕДН\w*|ЗАДН\w*"
+)
+FRONTAL_WITHIN = r"正面|正位|[后後]前|前[后後]|정면"
+"""Frontal views."""
+
+SIDES = {
+    "a lateral view": r"LL|RL|LLAT|RLAT|LAT|LATL|(CHEST|THORAX)LAT|LATERAL(?!ITY)\w*|LATERAA\w*|LATERO ?LATERAL\w*|"
+    r"SEITL|SEITLICH\w*|SEITENAUFNAHME|SEITENANSICHT|SEITBILD|ZIJDELINGS\w*|ZIJAANZICHT|ZIJOPNAME|DWARSE?|"
+    r"BOK|BOKU|BOCZN\w*|\w*BOCZN[AEY]\w*|SIVU|SIVUKUVA\w*|SIVUSTA|SIVUSUUNTA\w*|SIVUPROJEKTIO\w*|YAN|YANDAN|"
+    r"PROFILE?|PROFILO|PERFIL|SIDOBILD|SIDEBILDE|SIDEOPTAGELSE|BOCNI|BOCNA|BOCNY|OLDALIRANY\w*|OLDALFELVETEL|"
+    r"БОК|БОКОВ\w*|СБОКУ|БІЧН\w*|ЛАТЕРАЛЬН\w*|ПРОФИЛЬ\w*|ΠΛΑΓΙΑ|ΠΡΟΦΙΛ",
+    "an oblique view": r"[LR]LO|[LR][AP]O|OBL|OBLI|OBLIQUE\w*|SCHRAEG|SCHRAG|OBLIQUA|OBLICUA|SKOSN\w*|КОС[АОЫ]\w*",
+}
+SIDES_WITHIN = {"a lateral view": r"[侧側]位|[侧側]面|측면", "an oblique view": r"斜位"}
+"""Views that are not frontal. Decubitus views are: only the patient lies."""
+
+ASIDE = (
+    r"TUBES?|DRAINS?|DRAINAGE|LINES?|CATHETERS?|KATHETER|PICC|CVC|PORT|NG|ETT|PACEMAKER|LEADS?|WIRES?|POST|AFTER|PRE|"
+    r"BEFORE|OP|POSTOP|PREOP|SURGERY|THORACOTOMY|BIOPSY|PAIN|TRAUMA|FRACTURES?|FX|WALL|EFFUSION|INFILTRATES?|OPACIT\w*|"
+    r"PNEUMOTHORAX|PTX|CONSOLIDATION|PLEURAL|LESIONS?|NODULES?|RULE|EXCLUDE|CHECK|QUERY|FOR"
+)
+"""Words by which a description tells of something else than the view: tubes, operations, complaints and questions."""
+
+NEUTRAL = (
+    r"\d+\w{0,3}|[LRAPXEYVU]|LEFT|RIGHT|LT|RT|LI|RE|LINK\w*|RECHT\w*|GAUCHE|DROITE?|IZQ\w*|DER|DERECH\w*|ESQ\w*|"
+    r"DIREIT\w*|SIN\w*|DX|SX|DEST\w*|LEW\w*|PRAW\w*|ЛЕВ\w*|ПРАВ\w*|BI\w*LATERAL|BOTH|BEIDE|BDS|VIEWS?|PROJ\w*|XR|XRAY|RAY|"
+    r"CR|DR|RG|RX|RTG|RADIO\w*|R[OE]+NTGEN\w*|STANDARD|ROUTINE|SERIES|EXAM\w*|STUDY|SUPINE|PRONE|ERECT|STANDING|SITTING|"
+    r"UPRIGHT|STEHEND|LIEGEND|SITZEND|IM|STEHEN|LIEGEN|WEIGHT|BEARING|WB|PORTABLE|MOBILE|BEDSIDE|AND|UND|ET|OF|THE|TRUE|"
+    r"AXIAL\w*|TANGENTIAL|SUNRISE|SKYLINE|MERCHANT|MORTISE|EXTERNAL|INTERNAL|ROT\w*|FLEX\w*|EXT\w*|OPEN|MOUTH|ODONTOID|DENS|"
+    r"SWIMMERS?|WATERS?|CALDWELL|TOWNES?|OUTLET|COMPLETE|LIMITED|MIN\w*|PED\w*|CHILD|ADULT|KIND|PROX\w*|DISTAL|UPPER|LOWER|"
+    r"MID|NEUTRAL|IN|EBENEN?|FRONTAL|BONES?|JOINTS?|SPOT|LONG|SHORT|DIGITAL|"
+    r"THORACIC|TOTAL|FULL"
+)
+"""Words of a description that say how another part of the body was taken. With any other word among them it may tell
+of a tube in an arm, or of arms held up: then it does not decide."""
+
+LATERAL_CODES = {
+    *("399198007", "399173006", "399067008", "399260004", "399352003", "30730003"),  # SNOMED CT
+    *("R-10232", "R-10236", "R-102CD", "R-10224", "R-10228", "G-A145"),  # the same in SNOMED RT
+}
+"""Right, left, any side; medial to lateral, lateral to medial; sagittal (PS3.16, CID 4010)."""

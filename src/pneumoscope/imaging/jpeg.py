@@ -1,0 +1,191 @@
+"""JPEG files segment by segment: where they end, what they need, and whether they are whole."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
+
+from pneumoscope.errors import UnreadableError
+
+START = b"\xff\xd8\xff"
+START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+JPEG_LS = 0xF7
+_JPEG_LOSSLESS = 0xC3
+_JPEG_FRAMES = (0xC0, 0xC1, 0xC2, _JPEG_LOSSLESS, JPEG_LS)
+"""Baseline, extended, progressive, lossless, JPEG-LS (ITU-T T.81, table B.1; ITU-T T.87, section C.1.1)."""
+
+_JPEG_OF_THE_IMAGE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
+_JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within an image, restarts and stuffed bytes are none
+_JPEG_NEXT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # also the start of another image
+_JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_JPEG_ASIDE = re.compile("JFIF|ICC|Adobe")  # in what libjpeg says of metadata
+
+MAX_SCANS = 100
+"""A progressive JPEG has some ten; each is a pass over all of the image, and thousands fit into a few bytes."""
+
+MOST_LEFT_OVER = 3
+"""Bytes at the end of a JPEG that say nothing; more of them are a part of the image that was lost."""
+
+
+def alone(data: bytes) -> bytes:
+    r"""Give a JPEG without what follows its own end: thumbnails, a phone's motion image, whatever a program appended.
+
+    Args:
+        data: the bytes of a file that begins as a JPEG does.
+
+    Returns:
+        The bytes up to the end of the image; all of them where what lies between its segments is unknown.
+
+    Raises:
+        UnreadableError: the image has no end, or another one begins before it.
+
+    Example:
+        >>> alone(b"\xff\xd8\xff\xd9 and a note")
+        b'\xff\xd8\xff\xd9'
+    """
+    at = 2
+    while segment := _JPEG_SEGMENT.match(data, at):
+        marker = segment[1][0]
+        if marker == 0xD9:
+            return data[: segment.end()]
+        at = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
+        if marker == 0xDA:  # the coded image follows, up to the next marker
+            end = data.find(_JPEG_END, at)
+            if end == len(data) - 2 and data.find(START[:2], at, end) < 0:  # as of most files, and found sooner
+                return data
+            following = _JPEG_NEXT.search(data, at)
+            at = following.start() if following else len(data)
+    cut = at >= len(data) or data.startswith(START[:2], at)
+    if cut or data.find(START_OF_SCAN, max(0, data.rfind(_JPEG_END))) >= 0:
+        raise UnreadableError("The end of the image is missing: copy it again from its origin.")
+    return data
+
+
+def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
+    """Give a JPEG file with nothing in it but its image: no camera, no time, no comment, no name.
+
+    Only the segments that a decoder needs are kept (ITU-T T.81, section B.2), and of JFIF's and Adobe's what says how
+    colours are stored; whatever follows the image is dropped. What is burnt into the pixels stays.
+
+    Args:
+        data: the bytes of a file that `decode` can decode.
+
+    Returns:
+        The file and the (H, W) of its image; None where it is no JPEG, or one that stands upright only by its
+        metadata, or that not every program shows alike: neither gray nor colour of 8 bits.
+
+    Example:
+        >>> bare_jpeg(b"GIF89a") is None
+        True
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    jpeg = JpegImageFile(io.BytesIO(data))
+    if jpeg.mode not in ("L", "RGB") or jpeg.getexif().get(0x0112, 1) != 1:
+        return None
+    bare = _bare(data)
+    return (bare, (jpeg.height, jpeg.width)) if bare else None
+
+
+def _bare(data: bytes) -> bytes | None:
+    """Give a JPEG without its metadata; None where it has no end."""
+    kept, at = [data[:2]], 2
+    while segment := _JPEG_SEGMENT.match(data, at):
+        marker = segment[1][0]
+        length = int.from_bytes(data[segment.end() : segment.end() + 2], "big")
+        at = segment.end() + length
+        if marker == 0xD9:
+            kept.append(_JPEG_END)
+            return b"".join(kept)
+        if marker == 0xDA:  # the coded image follows, up to the next marker
+            following = _JPEG_MARKER.search(data, at)
+            at = following.start() if following else len(data)
+        body = data[segment.end() + 2 : segment.end() + length]
+        if marker == 0xE0 and body.startswith(b"JFIF\0"):
+            kept.append(b"\xff\xe0\x00\x10JFIF\0\1\1" + body[7:12] + b"\0\0")  # without its thumbnail
+        elif marker == 0xEE and body.startswith(b"Adobe"):
+            kept.append(b"\xff\xee\x00\x0e" + body[:12])
+        elif marker in _JPEG_OF_THE_IMAGE:
+            kept.append(data[segment.start() : at])
+    return None
+
+
+def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.uint8] | None:
+    """Decode a JPEG of 8 bits a sample unless it is damaged; other decoders pass over damage without a word.
+
+    Args:
+        data: the bytes of the JPEG.
+        size: its (width, height), or a half, a quarter or an eighth of them to decode it reduced.
+        channels: 1 for gray, 3 for red, green and blue.
+
+    Returns:
+        (H, W) or (H, W, 3), to the pixel what Pillow and imagecodecs give; None where another decoder is to be asked:
+        for colours sampled in an unusual way, or a few bytes too many at the end, as some programs leave there.
+
+    Raises:
+        ValueError: it is damaged.
+
+    Example:
+        >>> whole_jpeg(open("image.jpeg", "rb").read(), (1776, 1416), 1).shape  # doctest: +SKIP
+        (1416, 1776)
+    """
+    width, height = size
+    frame = jpeg_frame(data)
+    if frame is None or frame[1] != 8 or (frame[0] == _JPEG_LOSSLESS and frame[2:4] != (height, width)):
+        return None  # above all what cannot be reduced: simplejpeg would write beyond the room for the reduced image
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, "GRAY" if channels == 1 else "RGB", min_height=height, min_width=width
+        )
+    except ValueError as error:
+        reason = str(error)
+        if _JPEG_ASIDE.search(reason):  # only the first fault is told: the others may be in the image
+            bare = _bare(data)
+            return None if bare in (None, data) else whole_jpeg(bare, size, channels)
+        left_over = _JPEG_LEFT_OVER.search(reason)
+        if "subsampling" in reason or (left_over and int(left_over[1]) <= MOST_LEFT_OVER):
+            return None
+        raise
+    if pixels.shape != (height, width, channels):
+        return None
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
+    """Read what a JPEG says of its image: the frame header (ITU-T T.81, section B.2.2).
+
+    Args:
+        data: the bytes of the JPEG.
+
+    Returns:
+        The marker's second byte, bits a sample, rows, columns, and samples a pixel; None where these are no segments
+        up to a frame of `_JPEG_FRAMES`.
+
+    Example:
+        >>> jpeg_frame(open("image.jpeg", "rb").read())  # doctest: +SKIP
+        (192, 8, 1416, 1776, 1)
+    """
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while (segment := _JPEG_SEGMENT.match(data, at)) and segment[1][0] not in (0xD9, 0xDA):
+        if segment[1][0] in _JPEG_FRAMES and len(data) >= segment.end() + 8:
+            return segment[1][0], *struct.unpack_from(">BHHB", data, segment.end() + 2)
+        at = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
+    return None
+
+
+def is_reducible(data: bytes) -> bool:
+    """Say whether this is a JPEG that may be decoded at a half, a quarter or an eighth of its size.
+
+    Example:
+        >>> is_reducible(b"no JPEG")
+        False
+    """
+    frame = jpeg_frame(data)
+    return frame is not None and frame[0] != _JPEG_LOSSLESS
