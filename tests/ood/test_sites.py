@@ -13,7 +13,7 @@ LARGE, SMALL = np.repeat("children", 900), np.repeat("adults", 100)
 BOTH = np.concatenate([LARGE, SMALL])
 
 
-@pytest.mark.parametrize(("most", "children", "adults"), [(60, 30, 30), (400, 300, 100), (2000, 900, 100), (1, 0, 1)])
+@pytest.mark.parametrize(("most", "children", "adults"), [(60, 30, 30), (400, 300, 100), (2000, 900, 100), (1, 1, 0)])
 def test_of_each_site_as_many_images_are_chosen_while_it_has_some(most: int, children: int, adults: int) -> None:
     positions = sites.chosen(BOTH, most, np.random.default_rng(0))
     assert len(np.unique(positions)) == len(positions)

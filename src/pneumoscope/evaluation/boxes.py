@@ -97,11 +97,12 @@ def pointing(samples: Sequence[Sample], evidence: Sequence[NDArray[np.floating[A
         patients.append(sample.patient)
     if not rows:
         return None
+    groups = np.unique(patients, return_inverse=True)[1]
     hits, chance, inside_share, area_share, thorax_share = np.array(rows).T
 
     def averaged(shares: NDArray[np.float64]) -> Estimate:
         ones = np.ones(len(shares), dtype=np.int64)
-        return metrics.bootstrap(lambda _, share: float(share.mean()), ones, shares, np.array(patients))
+        return metrics.bootstrap(lambda _, share: float(share.mean()), ones, shares, groups)
 
     return Pointing(
         len(rows),

@@ -108,7 +108,7 @@ def parts(
         names = np.array([name_of(sample) for sample in samples], dtype=object)
         places = {name: np.flatnonzero(names == name) for name in sorted(set(names)) if name}
         found[by] = {
-            name: group([samples[i] for i in chosen], probabilities[chosen], threshold)
+            name: group([samples[int(i)] for i in chosen], probabilities[chosen], threshold)
             for name, chosen in places.items()
         }
     return found

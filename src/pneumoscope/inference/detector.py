@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, cast
 
@@ -113,6 +113,8 @@ class Detector:
         engine: what runs it, one of `runtimes.NAMES`.
         max_pixels: the largest image to read, in pixels.
         workers: threads that read images and predict; by default one a core.
+        prevalence: the share of pneumonias among the images, in (0, 1): probabilities are shifted to it, threshold and
+            band with them, so that no finding changes. By default the one that the model file assumes.
 
     Attributes:
         card: what the model file says of itself.
@@ -121,6 +123,7 @@ class Detector:
         NotFoundError: there is no such file.
         ModelFileError: it is not a model that Pneumoscope wrote; or there is no such engine, or not on this processor.
         MissingExtraError: the engine is not installed.
+        ValueError: the prevalence is not in (0, 1).
 
     Example:
         >>> detector = Detector()  # doctest: +SKIP
@@ -135,9 +138,12 @@ class Detector:
         engine: str = "openvino",
         max_pixels: int = radiograph.MAX_PIXELS,
         workers: int = runtimes.WORKERS,
+        prevalence: float | None = None,
     ) -> None:
         path = model or model_file.default()
         graph, self.card = model_file.read(path)
+        if prevalence is not None:
+            self.card = replace(self.card, calibration=self.card.calibration.at_prevalence(prevalence))
         fitted = self.card.calibration
         ends = fitted.logits([fitted.uncertain_low, fitted.threshold, fitted.uncertain_high])
         self._run = runtimes.start(engine, path, graph, (min(ends) - runtimes.ROUNDING, max(ends) + runtimes.ROUNDING))
