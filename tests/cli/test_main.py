@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pneumoscope.cli import models
 from pneumoscope.cli.main import app
+from pneumoscope.data.samples import Sample
 from pneumoscope.errors import UnsupportedError
 from tests.conftest import FIGURES, SIZE, drawn_image
 
@@ -511,3 +513,14 @@ def test_a_wished_specificity_overrules_a_recipes_sensitivity(draw_folder: Calla
     done = run("train", draw_folder(60, 60), "--out", tmp_path / "run", "--recipe", recipe, "--specificity", "0.9")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]["specificity"] == 0.9
+
+
+def test_train_notes_masks_among_its_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lungs = np.zeros((200, 200), dtype=np.uint8)
+    lungs[40:160, 20:90] = lungs[40:160, 110:180] = 255
+    Image.fromarray(lungs).save(tmp_path / "mask.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    models._note_rejected([Sample(tmp_path / name, 0, name) for name in ("broken.png", "mask.png")])
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 of 2 images do not look like frontal chest radiographs" in told
+    assert "mask.png" in told

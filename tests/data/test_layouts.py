@@ -463,13 +463,17 @@ def test_a_data_set_given_twice_is_said_so(tmp_path: Path) -> None:
 def test_a_data_set_is_named_after_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "our.clinic/inner/NORMAL/x.png", "our.clinic/inner/PNEUMONIA/y.png")
     assert {sample.site for sample in load(tmp_path / "our.clinic")} == {"our.clinic"}
+    touch(tmp_path, "ward/train/NORMAL/x.png", "ward/train/PNEUMONIA/y.png", "ward/test/NORMAL/z.png")
+    assert {sample.site for sample in load(tmp_path / "ward/train")} == {"ward"}
+    both = load([tmp_path / "ward/train", tmp_path / "ward/test"])
+    assert {sample.site for sample in both} == {"train", "test"}
     monkeypatch.chdir(tmp_path / "our.clinic")
     assert {sample.site for sample in load(".")} == {"our.clinic"}
 
 
 @pytest.mark.images
 def test_the_radiologists_table_of_bethesda_is_a_data_set(data: Path) -> None:
-    found = load(data / "nih" / "images.csv", other="negative")
+    found = load(data / "nih" / "films.csv", other="negative")
     assert len(found) == 2176
     assert sum(sample.other for sample in found) == 665
     assert sum(any(box.name == "opacity" for box in sample.boxes) for sample in found) == 312

@@ -21,7 +21,7 @@ CHEST = drawn_image(1, 5, 96).astype(np.uint16) * 16 + 3
 
 
 def values(stored: StoredValues) -> NDArray[np.float64]:
-    return stored.slope * stored.codes + stored.intercept
+    return np.asarray(stored.slope * stored.codes + stored.intercept, dtype=np.float64)
 
 
 def shown(stored: StoredValues) -> NDArray[np.float64]:
@@ -53,7 +53,11 @@ def test_dicom_values_are_exact_and_shown_as_the_detector_sees_them(header: dict
 
 
 def test_windows_and_spacing_are_the_headers() -> None:
-    header = {"WindowCenter": [1500, 900], "WindowWidth": [900, 0], "WindowCenterWidthExplanation": ["SOFT", "NONE"]}
+    header: dict[str, Any] = {
+        "WindowCenter": [1500, 900],
+        "WindowWidth": [900, 0],
+        "WindowCenterWidthExplanation": ["SOFT", "NONE"],
+    }
     stored = stored_values.read(image(CHEST, **header, ImagerPixelSpacing=[0.143, 0.139]))
     assert stored.windows == (Window("SOFT", 1500.0, 900.0),)
     assert stored.spacing == (0.143, 0.139)

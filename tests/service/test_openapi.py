@@ -40,6 +40,7 @@ def url() -> Iterator[str]:
 POSTS = (
     "POST /v1/predict",
     "POST /v1/predict/stream",
+    "POST /v1/values",
     "POST /dicom-web/studies",
     "POST /dicom-web/studies/{study}",
 )

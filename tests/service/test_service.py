@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -19,13 +21,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 pytest.importorskip("fastapi", reason="serving is not installed")
 
 from pneumoscope import Detector
 from pneumoscope.errors import UnsupportedError
+from pneumoscope.inference import model_file
+from pneumoscope.service.routers import about
 from pneumoscope.service.security import Limits, check_address
 from pneumoscope.service.worker import Submission, Worker
 from tests.builders.dicoms import RAMP
@@ -233,12 +239,55 @@ def test_the_model_tells_its_card_without_what_programs_alone_read(box: Box) -> 
     assert model["card"]["metrics"]["auc"]["value"] > 0.9
     assert "seen" not in model["card"]
     assert "Not a medical device" in model["notice"]
-    assert len(json.dumps(model)) < 20_000
+
+
+def test_what_the_shipped_model_tells_of_itself_is_short() -> None:
+    card = model_file.read(model_file.default())[1]
+    assert len(json.dumps(about.description(card, Limits()))) < 20_000
 
 
 def test_it_says_that_it_lives_and_is_ready(box: Box) -> None:
     for path in ("/healthz", "/readyz"):
         assert box.client.get(path).json() == {"status": "ok"}
+        head = box.client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/", "/app.js", "/metrics", "/v1/model", "/openapi.json"])
+def test_whatever_can_be_got_answers_head(box: Box, path: str) -> None:
+    assert box.client.head(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ("filename*=UTF-8''na%C3%AFve%20%E8%83%B8.png", "naïve 胸.png"),
+        ("filename=\"plain.png\"; filename*=utf-8'de'%C3%A4.png", "ä.png"),
+        ("filename*=iso-8859-1''%E4.png", "ä.png"),
+        ("filename*=UTF-8''%FF.png", "\ufffd.png"),
+    ],
+)
+def test_a_name_in_extended_notation_is_a_name(box: Box, disposition: str, name: str) -> None:
+    body = (
+        f'--x\r\nContent-Disposition: form-data; name="images"; {disposition}\r\n\r\n'.encode()
+        + image(1)
+        + b"\r\n--x--"
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    (finding,) = box.client.post("/v1/predict", content=body, headers=kind).json()["findings"]
+    assert (finding["path"], finding["error"]) == (name, None)
+
+
+def test_values_come_with_all_bits_and_without_a_finding(box: Box) -> None:
+    answer = box.client.post(
+        "/v1/values", files={"images": dicom_image(RAMP, RescaleIntercept="-1000", RescaleSlope="1")}
+    )
+    values = answer.json()
+    with Image.open(io.BytesIO(base64.b64decode(values["png"]))) as png:
+        np.testing.assert_array_equal(np.asarray(png) * values["slope"] + values["intercept"], RAMP - 1000.0)
+    refused = box.client.post("/v1/values", files={"images": b"no image"})
+    assert (refused.status_code, refused.json()["error"]["kind"]) == (415, "unsupported")
+    assert box.client.post("/v1/values", files=[("a", image()), ("b", image())]).status_code == 422
 
 
 # --- limits

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,10 @@ from pneumoscope.cli.options import (
     fetched,
     labelled,
 )
-from pneumoscope.errors import MissingExtraError
+from pneumoscope.errors import MissingExtraError, NotAChestRadiographError
+
+if TYPE_CHECKING:
+    from pneumoscope.data.samples import Sample
 
 
 class Sheet(StrEnum):
@@ -140,6 +143,8 @@ def train(
             training.assist(images, out, chosen, **common, progress=console.steps(bars))
         console.say("This host has done its part; host 0 writes the model.")
         return
+    if not resume:
+        _note_rejected([sample for sample in images if sample.split != "test"])
     from pneumoscope.training import tracking
 
     with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
@@ -324,6 +329,25 @@ def export(
         image, reason = done.failures[0]
         console.note(f"{len(done.failures)} images were not compared, the first is {image!s}: {reason}")
         raise typer.Exit(SOME_FAILED)
+
+
+def _note_rejected(samples: Sequence[Sample]) -> None:
+    """Say how many images `predict` would reject: what is learnt from masks and the like spoils a model."""
+    from pneumoscope.inference.detector import Detector
+
+    rejected = []
+    with console.progress() as bars:
+        step = console.task(bars, "looking for chests", len(samples))
+        for sample, error in zip(samples, Detector().rejections(s.source for s in samples), strict=True):
+            if isinstance(error, NotAChestRadiographError):
+                rejected.append(sample.path)
+            step()
+    if rejected:
+        console.note(
+            f"{len(rejected):,} of {len(samples):,} images do not look like frontal chest radiographs, the first is "
+            f"{rejected[0]}. They are trained on all the same: move masks and the like away; "
+            "`pneumoscope audit` lists them."
+        )
 
 
 def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa: ANN401 - a module

@@ -65,7 +65,7 @@ def load(
 
     Example:
         >>> samples = load("chest_xray")  # doctest: +SKIP
-        >>> samples = load(["our_clinic", "nih/images.csv"], other="negative")  # doctest: +SKIP
+        >>> samples = load(["our_clinic", "nih/films.csv"], other="negative")  # doctest: +SKIP
     """
     places = [Path(data)] if isinstance(data, (str, Path)) else [Path(one) for one in data]
     chosen = Classes.of(classes, other)
@@ -80,7 +80,10 @@ def load(
 
 
 def _sites(places: Sequence[Path]) -> list[str]:
-    """Name each data set after its folder or file, with as many of the folders above as tell them apart."""
+    """Name each data set after its folder or file, with as many of the folders above as tell them apart.
+
+    Of `clinic/train` and `clinic/test.csv` the name is `clinic`, unless both are there.
+    """
     whole = [place.resolve() for place in places]
     if len(set(whole)) < len(whole):
         twice = next(place for place, path in zip(places, whole, strict=True) if whole.count(path) > 1)
@@ -88,10 +91,19 @@ def _sites(places: Sequence[Path]) -> list[str]:
     parts = [(*path.parent.parts, path.stem if path.is_file() else path.name) for path in whole]
     if len(set(parts)) < len(parts):  # a folder and a table beside it
         parts = [path.parts for path in whole]
+    without_splits = [_without_splits(part) for part in parts]
+    if len(set(without_splits)) == len(parts):
+        parts = without_splits
     depth = 1
     while len({part[-depth:] for part in parts}) < len(parts):
         depth += 1
     return ["/".join(part[-depth:]) for part in parts]
+
+
+def _without_splits(parts: tuple[str, ...]) -> tuple[str, ...]:
+    while len(parts) > 2 and words.split(parts[-1]):
+        parts = parts[:-1]
+    return parts
 
 
 def _load(

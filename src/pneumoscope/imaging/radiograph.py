@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import brightness, raster
+from pneumoscope.imaging import brightness, colour, formats, raster
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 
@@ -91,6 +91,7 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
         raise UnreadableError("Expected an image, got an empty file: copy it again from its origin.")
+    data = formats.unpacked(data, MAX_BYTES)
     if is_dicom(data):
         from pneumoscope.imaging.dicom import reader
 
@@ -218,4 +219,5 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Radiograph:
     raster.check_size(array.shape[1], array.shape[0], array[:1, :1].size, max_pixels)
     samples, bits, dark = brightness.unit(array)
     pixels = np.ascontiguousarray(brightness.brightness(samples), dtype=np.float32)
-    return Radiograph(pixels, "array", bits, pixels.shape, ("dark",) if dark else ())
+    notes = colour.remarks(samples) if samples.ndim == 3 else []
+    return Radiograph(pixels, "array", bits, pixels.shape, (*notes, "dark") if dark else tuple(notes))

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import jpeg
+from pneumoscope.imaging import colour, formats, jpeg
 from pneumoscope.imaging.brightness import Scaled, brightness, unit
 
 _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
@@ -37,6 +37,12 @@ _TELLING = (OSError, SyntaxError, ValueError)
 _ON_THE_SIDE = (5, 6, 7, 8)
 """EXIF orientations whose rows are the columns of the file."""
 
+_EXIF, _EXPOSURE_TIME, _F_NUMBER = 0x8769, 0x829A, 0x829D
+"""Of Exif (CIPA DC-008): what cameras write, and scanners of films do not."""
+
+_SMALL = 32
+"""The least side at which the colours of a JPEG are looked at."""
+
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_STRIPS, _TIFF_PLANAR, _TIFF_TILES = 258, 259, 262, 273, 284, 324
 _TIFF_JPEG = (6, 7)
 
@@ -50,7 +56,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.(Png|Tiff)ImagePlugin")
 def decode(
     data: bytes, max_pixels: int, at_least: int | None = None
 ) -> tuple[NDArray[np.float32], str, int, tuple[int, int], tuple[str, ...]]:
-    """Decode the first image of a JPEG, PNG or TIFF file.
+    """Decode the first image of a JPEG, PNG or TIFF file, or of those in `formats`.
 
     Args:
         data: the bytes of the file.
@@ -72,14 +78,18 @@ def decode(
     try:
         # Pillow rejects an image without its end, but not where any other library has set LOAD_TRUNCATED_IMAGES.
         data = jpeg.alone(data) if data.startswith(jpeg.START) else data
+        if (found := formats.size(data)) is not None:
+            return _coded(data, found, max_pixels)
         image = _open(data, max_pixels)
         width, height = image.size
+        coloured = isinstance(image, JpegImageFile) and image.mode == "RGB"
         if at_least and image.mode in ("L", "RGB") and min(width, height) >= 2 * at_least and jpeg.is_reducible(data):
             image.draft("L", (at_least, at_least))
         samples, bits, dark = _samples(image, data)
         turn = image.getexif().get(0x0112, 1)
         pixels = _upright(brightness(samples), turn)
-        noted = {"first_frame_only": _has_more(image), "dark": dark}
+        seen = _seen(image, _small(data) if coloured else samples)
+        noted = {"first_frame_only": _has_more(image), "dark": dark, **dict.fromkeys(seen, True)}
         notes = tuple(note for note, holds in noted.items() if holds)
     except PneumoscopeError:
         raise
@@ -94,13 +104,37 @@ def decode(
     return np.ascontiguousarray(pixels, dtype=np.float32), str(image.format), bits, shape, notes
 
 
+def _coded(
+    data: bytes, found: tuple[str, int, int, int], max_pixels: int
+) -> tuple[NDArray[np.float32], str, int, tuple[int, int], tuple[str, ...]]:
+    """Decode what Pillow does not, or not at its depth."""
+    name, height, width, channels = found
+    check_size(width, height, channels, max_pixels)
+    stored = formats.decoded(data, name)
+    samples, bits, dark = unit(stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored)
+    seen = colour.remarks(samples) if samples.ndim == 3 and samples.shape[2] >= 3 else []
+    notes = (*seen, "dark") if dark else tuple(seen)
+    pixels = np.ascontiguousarray(brightness(samples), dtype=np.float32)
+    return pixels, name, bits, pixels.shape, notes
+
+
+def _seen(image: ImageFile.ImageFile, samples: NDArray[np.float32]) -> list[str]:
+    """Say what a camera's exposure and the colours tell of an image."""
+    if {_EXPOSURE_TIME, _F_NUMBER} & set(image.getexif().get_ifd(_EXIF)):
+        return ["photograph_of_screen"]
+    return colour.remarks(samples) if samples.ndim == 3 and samples.shape[2] >= 3 else []
+
+
+def _small(data: bytes) -> NDArray[np.float32]:
+    """Decode the colours of a JPEG, which may be read without them, at an eighth of its size."""
+    small = JpegImageFile(io.BytesIO(data))
+    small.draft("RGB", (_SMALL, _SMALL))
+    return np.asarray(small, dtype=np.float32) / np.float32(255)
+
+
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
-    if plugin is None:
-        raise UnsupportedError(
-            "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the image in one of these."
-        )
-    image = plugin(io.BytesIO(data))
+    image = plugin(io.BytesIO(data)) if plugin else formats.opened(data)
     check_size(*image.size, len(image.getbands()), max_pixels)
     jpegs = _jpegs(image)
     if jpegs and data.count(jpeg.START_OF_SCAN) > jpeg.MAX_SCANS * jpegs:
@@ -135,7 +169,7 @@ def _jpegs(image: ImageFile.ImageFile) -> int:
 
 def _has_more(image: ImageFile.ImageFile) -> bool:
     """Say whether a second image follows. Pillow's count would visit each page of a TIFF that has a million."""
-    if not isinstance(image, TiffImageFile):
+    if image.format not in ("TIFF", "GIF"):
         return getattr(image, "n_frames", 1) > 1
     try:
         image.seek(1)
@@ -196,6 +230,8 @@ def _deep(image: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
 
 def _layout(image: ImageFile.ImageFile) -> str:
     """Give Pillow's name of the samples' order and depth in the file, such as `RGB;16B`."""
+    if not image.tile:  # of plugins that decode all at once
+        return ""
     arguments = image.tile[0].args
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 

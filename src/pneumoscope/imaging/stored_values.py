@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import imagecodecs
@@ -88,28 +88,29 @@ def read(data: bytes, *, max_pixels: int = radiograph.MAX_PIXELS) -> StoredValue
         (Window(name='NORMAL', center=2047.0, width=4096.0),)
     """
     if radiograph.is_dicom(data):
-        return _thinned(_of_dicom(data, max_pixels))
+        return _of_dicom(data, max_pixels)
     image = radiograph.read(data, max_pixels=max_pixels)
     samples = _samples(data, image)
     if samples is None:
-        return _thinned(_of_brightness(image.pixels))
-    codes, slope, intercept = _coded(samples.astype(np.float64))
-    return _thinned(StoredValues(codes, slope, intercept, "", _curve(codes, image.pixels), False, (), None))
+        return _of_brightness(_thinned(image.pixels))
+    codes, slope, intercept = _coded(_thinned(samples).astype(np.float64))
+    return StoredValues(codes, slope, intercept, "", _curve(codes, _thinned(image.pixels)), False, (), None)
 
 
 def _of_dicom(data: bytes, max_pixels: int) -> StoredValues:
     dataset, frame = reader.opened(data, max_pixels)
     with np.errstate(all="ignore"):
-        shown = display.displayed(dataset, frame)
+        shown = _thinned(display.displayed(dataset, frame))
         if frame.ndim != 2 or frame.dtype.kind not in "iu" or dataset.PhotometricInterpretation == "PALETTE COLOR":
             return _of_brightness(shown)
-        values = display.values(dataset, frame)
+        values = _thinned(display.values(dataset, frame))
     codes, slope, intercept = _coded(values)
     inverted = display.inverted(dataset)
     unit = str(dataset.get("RescaleType") or "")
     unit = "" if unit == "US" else unit  # unspecified
     windows = tuple(Window(*window) for window in grayscale.windows(dataset))
-    return StoredValues(codes, slope, intercept, unit, _curve(codes, shown), inverted, windows, _spacing(dataset))
+    spacing = _spacing(dataset, frame.shape[0] / codes.shape[0], frame.shape[1] / codes.shape[1])
+    return StoredValues(codes, slope, intercept, unit, _curve(codes, shown), inverted, windows, spacing)
 
 
 def _of_brightness(pixels: NDArray[np.float32]) -> StoredValues:
@@ -159,18 +160,14 @@ def _curve(codes: NDArray[np.uint16], shown: NDArray[np.float32]) -> NDArray[np.
     return np.interp(places, known, brightest[known]).astype(np.float32)
 
 
-def _thinned(stored: StoredValues) -> StoredValues:
-    every = int(np.ceil(np.sqrt(stored.codes.size / MOST_PIXELS)))
-    if every <= 1:
-        return stored
-    spacing = stored.spacing and (stored.spacing[0] * every, stored.spacing[1] * every)
-    codes = np.ascontiguousarray(stored.codes[::every, ::every])
-    return replace(stored, codes=codes, spacing=spacing)
+def _thinned(pixels: NDArray[Any]) -> NDArray[Any]:
+    every = int(np.ceil(np.sqrt(pixels.size / MOST_PIXELS)))
+    return pixels[::every, ::every] if every > 1 else pixels
 
 
-def _spacing(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+def _spacing(dataset: pydicom.Dataset, taller: float, wider: float) -> tuple[float, float] | None:
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
         numbers = grayscale.numbers(dataset, name)
         if len(numbers) == 2 and all(0 < number < 100 for number in numbers):
-            return numbers[0], numbers[1]
+            return numbers[0] * taller, numbers[1] * wider
     return None

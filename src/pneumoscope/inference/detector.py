@@ -52,6 +52,8 @@ WARNINGS = {
     "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
     "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
     "mirrored": "The heart seems to lie on the other side: the image may be mirrored.",
+    "photograph_of_screen": "The image seems to be a photograph of a screen: the finding may be off; give the file.",
+    "pseudo_coloured": "The image is coloured as heat maps are, not gray: the finding is not to be trusted.",
     "raw": "The header says that these are raw detector data, not made for the eye: the finding is not to be trusted.",
     "rotated": "The image seems to be turned by 90 or 180 degrees: the finding is not to be trusted; turn it upright.",
     "saturated": "Much of the image is pure white, where nothing can be seen: probability and finding may be off.",

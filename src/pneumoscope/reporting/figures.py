@@ -100,8 +100,9 @@ def save(evaluation: Evaluation, folder: Path) -> list[Path]:
     files = []
     with matplotlib.rc_context(_style(PRINT)):
         for name, draw in CURVES.items():
-            drawing = draw(evaluation, PRINT)
-            for suffix in CURVE_SUFFIXES if drawing else ():
+            if (drawing := draw(evaluation, PRINT)) is None:
+                continue
+            for suffix in CURVE_SUFFIXES:
                 target = folder / f"{name}{suffix}"
                 with replacing(target) as draft, matplotlib.rc_context({"svg.hashsalt": name}):
                     drawing.figure.savefig(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from pneumoscope.service.security import Refusal
+
+_EXTENDED = re.compile(r"""(?:^|;)\s*filename\*\s*=\s*"?([^'";]*)'[^'";]*'([^";\s]*)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,23 @@ def options(header: str) -> tuple[str, dict[str, str]]:
     """
     value, given = parse_options_header(header)
     return value.decode("latin-1"), {key.decode("latin-1"): text.decode("latin-1") for key, text in given.items()}
+
+
+def extended_filename(header: str) -> str | None:
+    """Read `filename*` (RFC 5987) of a `Content-Disposition`; None where there is none.
+
+    What does not decode becomes replacement characters: the part is a file all the same.
+
+    Example:
+        >>> extended_filename("form-data; name=images; filename*=UTF-8''na%C3%AFve.png")
+        'naïve.png'
+    """
+    found = _EXTENDED.search(header)
+    if found is None:
+        return None
+    charset, text = found.groups()
+    known = charset if charset.lower() in ("utf-8", "iso-8859-1") else "utf-8"
+    return unquote_to_bytes(text).decode(known, "replace")
 
 
 def _damaged() -> Refusal:

@@ -56,6 +56,29 @@ class FindingsAnswer(BaseModel):
     findings: list[FindingAnswer]
 
 
+class Window(BaseModel):
+    """A window that the file's header names, in the values' units."""
+
+    name: str
+    center: float
+    width: float = Field(gt=0)
+
+
+class ValuesAnswer(BaseModel):
+    """An image's values with all their bits: a pixel's value is `slope * code + intercept`."""
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    slope: float
+    intercept: float
+    unit: str = Field(description="As DICOM names it, such as HU; empty where the file names none.")
+    curve: list[float] = Field(description="How bright the detector sees codes spaced evenly from 0 to the largest.")
+    inverted: bool = Field(description="Whether a small value is dense tissue (MONOCHROME1).")
+    windows: list[Window]
+    spacing: tuple[float, float] | None = Field(description="Height and width of a pixel in mm.")
+    png: str = Field(description="The codes: a gray PNG of 16 bits in base 64.")
+
+
 class ModelAnswer(BaseModel):
     """What the model says of itself, and what the service allows."""
 

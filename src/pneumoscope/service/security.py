@@ -178,15 +178,27 @@ class Guard:
         host = headers.get("host", "")
         if self._token is None and not is_loopback(_name(host)):
             # A page elsewhere whose name was made to lead here (DNS rebinding) would otherwise be let in.
-            raise Refusal(421, "host", "Expected this machine's own name as host, got another.")
+            raise Refusal(
+                421,
+                "host",
+                "Expected this machine's own name as host, got another: start the service with a token (--token) so "
+                "that it may be asked by other names, as through a proxy.",
+            )
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins and origin.partition("://")[2] != host:
-            raise Refusal(403, "origin", "Expected a request from the service's own page, got one from another site.")
+            raise Refusal(
+                403,
+                "origin",
+                "Expected a request from the service's own page, got one from another site: name it with "
+                "--allow-origin, or let the proxy pass the browser's Host on.",
+            )
         if self._token is not None and scope["path"] not in self._open_paths:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             shown = given.strip().encode("utf-8", "replace")
             if scheme.lower() != "bearer" or not hmac.compare_digest(shown, self._token.encode("ascii")):
-                refusal = Refusal(401, "token", "Expected the service's token as 'Authorization: Bearer TOKEN'.")
+                refusal = Refusal(
+                    401, "token", "Expected the service's token (--token) as 'Authorization: Bearer TOKEN'."
+                )
                 refusal.headers = {"WWW-Authenticate": "Bearer"}
                 raise refusal
         body.announce(headers)

@@ -84,10 +84,12 @@ class Form:
             raise Refusal(415, "unsupported", message)
         n = 0
         async for part in multipart.parts(self._request, self._limits.images + FIELDS):
-            _, given = options(part.headers.get("content-disposition", ""))
+            disposition = part.headers.get("content-disposition", "")
+            _, given = options(disposition)
+            extended = multipart.extended_filename(disposition)
             if "name" not in given:
                 raise Refusal(400, "request", "Expected a name for each part of the form, got one without.")
-            if "filename" not in given:
+            if "filename" not in given and extended is None:
                 if given["name"] in ("evidence", "preview"):
                     asked = part.data.strip().lower() in (b"true", b"1")
                     setattr(self, given["name"], asked or getattr(self, given["name"]))
@@ -96,7 +98,7 @@ class Form:
             if n > self._limits.images:
                 message = f"Expected at most {self._limits.images} images a request, got more: send several requests."
                 raise Refusal(413, "too_large", message)
-            name = given["filename"].encode("latin-1").decode("utf-8", "replace")
+            name = extended or given.get("filename", "").encode("latin-1").decode("utf-8", "replace")
             yield name, Submission(part.data, self.evidence, self.preview)
         if not n:
             message = "Expected one or more images as files of a form, got none: curl -F images=@image.png"

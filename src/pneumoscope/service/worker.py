@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from pneumoscope.errors import PneumoscopeError
-from pneumoscope.imaging import radiograph
+from pneumoscope.imaging import radiograph, stored_values
 from pneumoscope.imaging.radiograph import Radiograph
 from pneumoscope.inference.detector import Detector, Finding
 from pneumoscope.inference.model_file import Card
@@ -55,12 +55,14 @@ class Submission:
         evidence: whether the answer is to hold the evidence map.
         preview: whether the answer is to hold the image as a JPEG.
         reports: whether the answer is to hold the finding as DICOM objects; with `evidence`, the map as one of them.
+        values: whether the answer is to hold the image's values, and no finding.
     """
 
     data: bytes
     evidence: bool = False
     preview: bool = False
     reports: bool = False
+    values: bool = False
 
 
 class Worker:
@@ -173,9 +175,32 @@ def predict(detector: Detector, images: Sequence[Submission]) -> list[Row]:
         >>> predict(Detector(), [Submission(b"no image")])[0]["error"]["kind"]  # doctest: +SKIP
         'unsupported'
     """
-    evidence = any(image.evidence for image in images)
-    findings = detector.examine([image.data for image in images], evidence=evidence)
-    return [_row(finding, image, detector.card) for finding, image in zip(findings, images, strict=True)]
+    predicted = [image for image in images if not image.values]
+    evidence = any(image.evidence for image in predicted)
+    findings = iter(detector.examine([image.data for image in predicted], evidence=evidence) if predicted else ())
+    return [_values_row(image) if image.values else _row(next(findings), image, detector.card) for image in images]
+
+
+def _values_row(image: Submission) -> Row:
+    """Lay the values of an image out for a viewer: what describes them, and the codes as a PNG in base 64."""
+    try:
+        stored = stored_values.read(image.data)
+    except PneumoscopeError as error:
+        return Finding("", error=error).as_dict()
+    height, width = stored.codes.shape
+    laid_out = {
+        "width": width,
+        "height": height,
+        "slope": stored.slope,
+        "intercept": stored.intercept,
+        "unit": stored.unit,
+        "curve": np.round(stored.curve.astype(np.float64), 4).tolist(),
+        "inverted": stored.inverted,
+        "windows": [asdict(window) for window in stored.windows],
+        "spacing": stored.spacing,
+        "png": base64.b64encode(stored.png()).decode("ascii"),
+    }
+    return {"error": None, "values": laid_out}
 
 
 def _row(finding: Finding, image: Submission, card: Card) -> Row:

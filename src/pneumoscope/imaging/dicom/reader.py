@@ -25,6 +25,7 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.imaging import colour
 from pneumoscope.imaging.dicom import display
 from pneumoscope.imaging.dicom import frames as dicom_frames
 from pneumoscope.imaging.dicom import header as dicom_header
@@ -143,6 +144,8 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         notes["turned_by_header"] = dicom_header.is_turned(dataset)
         with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
             pixels = display.displayed(dataset, frame)
+            colours = display.colours(dataset, frame)
+            notes |= dict.fromkeys(colour.remarks(colours) if colours is not None else (), True)
     except PneumoscopeError:
         raise
     except MemoryError:

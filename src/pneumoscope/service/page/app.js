@@ -1,117 +1,151 @@
-// The light box: images come in, go to the service, and are shown with what it says.
+// The page: images come in, go to the service, and are shown with what it says.
 
 import { $, el } from "./dom.js";
 import { paintRamp } from "./evidence.js";
 import { asCsv, asJson, download } from "./exports.js";
+import { card, described, trainedOn } from "./finding.js";
+import { studyHeader } from "./header.js";
+import { filesOf, isWanted, unpackedAll } from "./intake.js";
 import { attach } from "./list.js";
-import { fromBase64, isShowable, thumbnail } from "./images.js";
+import { fromBase64, isShowable, thumbnail } from "./pixels.js";
 import { openReport } from "./report.js";
+import { recall, reviewForm } from "./review.js";
+import { samples } from "./samples.js";
 import { about, predict } from "./service.js";
-import { card, describe, learntFrom } from "./finding.js";
 import * as viewer from "./viewer.js";
-import { Entry, WorkList } from "./worklist.js";
+import { Item, WorkList } from "./worklist.js";
 
 const list = new WorkList();
 let model = null;
 
 // --- the way of an image
 
-async function process(entry) {
-  const showable = await isShowable(entry.file).catch(() => false);
-  const seen = showable ? setImage(entry, entry.file) : null;
-  entry.finding = await said(entry, !showable);
-  entry.step = "done";
-  if (entry.finding.preview) {
-    await setImage(entry, fromBase64(entry.finding.preview.jpeg));
-    delete entry.finding.preview;
+async function process(item) {
+  item.showable = await isShowable(item.file).catch(() => false);
+  const seen = item.showable ? setBlob(item, item.file) : null;
+  recall(item).then(() => item.review && changed(item)).catch(() => {});
+  item.finding = await said(item);
+  item.step = "done";
+  if (item.finding.preview) {
+    await setBlob(item, fromBase64(item.finding.preview.jpeg));
+    delete item.finding.preview;
   }
   await seen;
-  list.changed(entry);
-  if (entry === list.selected) present();
+  changed(item);
   announce();
 }
 
 /** What the service says of an image, or why it says nothing. */
-async function said(entry, preview) {
-  if (model && entry.file.size > model.limits.bytes) {
+async function said(item) {
+  if (model && item.file.size > model.limits.bytes) {
     const most = Math.floor(model.limits.bytes / 1e6);
     return { error: { kind: "too_large", message: `The service takes files of at most ${most} MB.` } };
   }
   const progress = (share) => {
-    entry.sent = share;
-    entry.step = share < 1 ? "sending" : "predicting";
-    list.changed(entry);
-    if (entry === list.selected) present();
+    item.sent = share;
+    item.step = share < 1 ? "sending" : "predicting";
+    changed(item);
   };
   try {
-    const [finding] = await Promise.all([predict(entry.file, { preview, progress }), ready]);
+    const [finding] = await Promise.all([predict(item.file, { preview: !item.showable, progress }), ready]);
     return finding;
   } catch (error) {
     return { error: { kind: "unreachable", message: error.message } };
   }
 }
 
-async function setImage(entry, blob) {
-  entry.image = blob;
-  entry.thumbnail = await thumbnail(blob).catch(() => null);
-  if (!entry.thumbnail) entry.image = null;
-  list.changed(entry);
-  if (entry === list.selected) present();
+async function setBlob(item, blob) {
+  item.thumbnail = await thumbnail(blob).catch(() => null);
+  item.blob = item.thumbnail && blob;
+  if (!item.thumbnail) item.showable = false;
+  changed(item);
 }
 
-function add(files) {
-  const entries = files.filter((file) => !file.name.startsWith(".")).map((file) => new Entry(file));
-  if (!entries.length) return;
+function changed(item) {
+  list.changed(item);
+  if (item === list.selected) present();
+}
+
+async function add(files) {
+  if (!files.length) return;
+  const all = await unpackedAll(files, model?.limits.bytes ?? 1e9);
+  const items = all.map((file) => new Item(file));
+  if (!items.length) return;
   document.body.dataset.state = "images";
-  list.add(entries);
-  if (!list.selected) list.select(entries[0]);
-  for (const entry of entries) process(entry);
+  list.add(items);
+  if (!list.selected) list.select(items[0]);
+  for (const item of items) process(item);
 }
 
 // --- what is shown
 
+let presented = null; // the item and its state that the panel shows, so that a note being written stays
+
 function present() {
-  const entry = list.selected;
-  viewer.show(entry);
-  if (!entry || !model) return;
-  const report = el("button", { type: "button", click: () => openReport(entry, model, viewer.currentImage(), viewer.currentWindow()) }, "Report");
-  const again = el("button", { type: "button", click: () => retry(entry) }, "Try again");
-  const finding = entry.finding;
+  const item = list.selected;
+  viewer.show(item);
+  if (!item || !model) return;
+  showStudy(item);
+  const state = [item, item.finding, item.step, item.step === "sending" ? item.sent : 0];
+  if (presented && state.every((part, i) => part === presented[i])) return;
+  presented = state;
+  const { finding } = item;
+  const report = el("button", { type: "button", click: () => openReport(item, model, viewer.currentPicture(), viewer.currentWindow()) }, "Report");
+  const again = el("button", { type: "button", click: () => retry(item) }, "Try again");
   $("finding").replaceChildren(
-    el("h2", {}, entry.name),
-    ...describe(entry, model),
+    el("h2", {}, item.name),
+    ...described(item, model),
     el("div", { class: "row" }, !finding ? null : finding.error?.kind === "unreachable" ? again : report),
-    el("p", { class: "quiet limits" }, learntFrom(model)),
+    finding && !finding.error ? reviewForm(item, () => list.changed(item)) : "",
+    el("p", { class: "quiet limits" }, trainedOn(model)),
     el("details", {}, el("summary", {}, "The model and its limits"), card(model)),
   );
 }
 
-function retry(entry) {
-  Object.assign(entry, { finding: null, step: "waiting", sent: 0 });
-  list.changed(entry);
-  present();
-  process(entry);
+function retry(item) {
+  Object.assign(item, { finding: null, step: "waiting", sent: 0 });
+  changed(item);
+  process(item);
 }
 
 function announce() {
-  const n = list.entries.length;
-  if (list.predicted === n || list.predicted % 25 === 0) $("said").textContent = `${list.predicted} of ${n} images read.`;
+  const n = list.items.length;
+  if (list.predicted === n || list.predicted % 25 === 0) $("said").textContent = `${list.predicted} of ${n} images predicted.`;
   if (list.predicted === n) warnOfSite();
 }
 
-/** Say it where many images are unlike those the model has learnt from. */
+/** Say it where many images are unlike those the model was trained on. */
 function warnOfSite() {
-  const predicted = list.entries.filter((entry) => entry.finding && !entry.finding.error);
-  const unlike = predicted.filter((entry) => entry.finding.warnings.includes("unlike_training_images")).length;
+  const predicted = list.items.filter((item) => item.finding && !item.finding.error);
+  const unlike = predicted.filter((item) => item.finding.warnings.some((key) => key.startsWith("unlike_training_"))).length;
   // Wilson's lower limit of the share against three times the 1 % that is usual, as `pneumoscope predict` has it.
   const [n, z] = [predicted.length, 1.96];
   const p = unlike / n;
   const low = (p + z ** 2 / (2 * n) - z * Math.sqrt((p * (1 - p)) / n + z ** 2 / (4 * n ** 2))) / (1 + z ** 2 / n);
   $("site").hidden = !(n >= 20 && low > 0.03);
   $("site").textContent =
-    `${unlike} of ${n} images are unlike those the model has learnt from. Its findings may be off here: ` +
+    `${unlike} of ${n} images are unlike those the model was trained on. Its findings may be off here: ` +
     "measure it on labelled images of this site, or calibrate it on them.";
 }
+
+// --- whose study it is: from the file, on this screen alone, and only while it is switched on
+
+let studies = false;
+
+async function showStudy(item) {
+  if (!studies) return viewer.setStudy(item, "");
+  item.header ??= await studyHeader(item.file);
+  if (!studies || item !== list.selected) return undefined;
+  const { patient, id, born, sex, studyDate, study, view } = item.header ?? {};
+  const person = [patient, id, born && `born ${born}`, sex].filter(Boolean).join("   ");
+  return viewer.setStudy(item, [person, [studyDate, study, view].filter(Boolean).join("   ")].filter(Boolean).join("\n") || "No study header");
+}
+
+$("study").addEventListener("click", () => {
+  studies = !studies;
+  $("study").setAttribute("aria-pressed", studies);
+  if (list.selected) showStudy(list.selected);
+});
 
 list.addEventListener("select", present);
 attach(list);
@@ -119,11 +153,20 @@ paintRamp($("ramp"));
 
 // --- ways in
 
-$("add").addEventListener("click", () => $("files").click());
-$("choose").addEventListener("click", () => $("files").click());
-$("files").addEventListener("change", (event) => {
-  add([...event.target.files]);
-  event.target.value = "";
+for (const id of ["add", "choose"]) $(id).addEventListener("click", () => $("files").click());
+for (const id of ["add-folder", "choose-folder"]) $(id).addEventListener("click", () => $("folder").click());
+for (const id of ["files", "folder"]) {
+  $(id).addEventListener("change", ({ target }) => {
+    add([...target.files].filter((file) => id === "files" || isWanted(file)));
+    target.value = "";
+  });
+}
+$("samples").addEventListener("click", async () => {
+  try {
+    await add(await samples());
+  } catch (error) {
+    $("trained").textContent = error.message;
+  }
 });
 document.addEventListener("paste", (event) => add([...event.clipboardData.files]));
 for (const type of ["dragenter", "dragover"]) {
@@ -143,32 +186,26 @@ document.addEventListener("drop", async (event) => {
   add(entries.length ? (await Promise.all(entries.map(filesOf))).flat() : files);
 });
 
-/** The files of what was dropped: a file itself, or all below a folder. */
-async function filesOf(entry) {
-  if (entry.isFile) return new Promise((resolve) => entry.file((file) => resolve([file]), () => resolve([])));
-  const reader = entry.createReader();
-  const found = [];
-  for (;;) {
-    const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
-    if (!some.length) return found.flat();
-    found.push(...(await Promise.all(some.map(filesOf))));
-  }
-}
-
 // --- ways out
 
-const finished = () => list.shown.filter((entry) => entry.finding);
+const finished = () => list.shown.filter((item) => item.finding);
 $("csv").addEventListener("click", () => download(asCsv(finished()), "findings.csv", "text/csv"));
 $("json").addEventListener("click", () => download(asJson(finished(), model), "findings.json", "application/json"));
 $("clear").addEventListener("click", () => {
   list.clear();
+  presented = null;
   document.body.dataset.state = "empty";
 });
 $("print").addEventListener("click", () => print());
+addEventListener("beforeunload", (event) => {
+  if (list.items.length) event.preventDefault(); // the browser asks whether the list may go
+});
 
 // --- the room
 
-$("stage").addEventListener("keydown", (event) => {
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.target.closest("input:not([type=range]), textarea, select")) return;
   if (event.key === "j" || event.key === "k") list.move(event.key === "j" ? 1 : -1);
   if (event.key === "?") $("keys").showModal();
 });
@@ -184,10 +221,10 @@ setTheme(localStorage.getItem("pneumoscope-theme") === "light" ? "light" : "dark
 
 const ready = about().then((answer) => {
   model = answer;
-  $("learnt").textContent = learntFrom(model);
+  $("trained").textContent = trainedOn(model);
   present();
 });
 ready.catch((error) => {
-  $("learnt").textContent = `The service does not answer (${error.message}). Is it still running?`;
-  $("learnt").className = "alert";
+  $("trained").textContent = `The service does not answer the page. ${error.message}`;
+  $("trained").className = "alert";
 });

@@ -2,7 +2,7 @@
 
 // Apart with every common colour blindness, and of equal lightness, so that neither sign stands out for its brightness.
 const TOWARDS_PNEUMONIA = [232, 108, 16];
-const TOWARDS_NORMAL = [15, 148, 250];
+const AGAINST = [15, 148, 250];
 const SIDE = 192;
 
 /** Paint a map (h, w) smoothly onto a canvas of its own size, to be stretched over the image. */
@@ -15,6 +15,36 @@ export function paintEvidence(canvas, { cells, scale }) {
   }
   Object.assign(canvas, { width: SIDE, height: SIDE });
   canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/**
+ * Outline what speaks for pneumonia with at least half of the strongest place's weight.
+ * @returns {string}  the path of an SVG whose view box is the unit square; empty where nothing speaks for it
+ */
+export function outline({ cells }) {
+  const n = 64;
+  const at = (x, y) => between(cells, x / n, y / n);
+  const field = Array.from({ length: n + 1 }, (_, y) => Array.from({ length: n + 1 }, (_, x) => at(x, y)));
+  const half = Math.max(...field.flat()) / 2;
+  if (half <= 0) return "";
+  const beyond = (x, y) => x < 0 || y < 0 || x > n || y > n;
+  const value = (x, y) => (beyond(x, y) ? -half : field[y][x] - half); // what touches the border is closed there
+  const parts = [];
+  for (let y = -1; y <= n; y += 1) {
+    for (let x = -1; x <= n; x += 1) {
+      const corners = [[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]];
+      const crossed = corners.flatMap((from, i) => {
+        const to = corners[(i + 1) % 4];
+        const [a, b] = [value(...from), value(...to)];
+        if (a > 0 === b > 0) return [];
+        const share = a / (a - b);
+        const place = (k) => Math.min(1, Math.max(0, (from[k] + (to[k] - from[k]) * share) / n));
+        return [`${place(0).toFixed(4)} ${place(1).toFixed(4)}`];
+      });
+      for (let i = 0; i + 1 < crossed.length; i += 2) parts.push(`M${crossed[i]}L${crossed[i + 1]}`);
+    }
+  }
+  return parts.join("");
 }
 
 /** Paint the legend: from one full colour over none to the other. */
@@ -49,6 +79,6 @@ function neighbours(place, n) {
 }
 
 function tint(data, at, unit) {
-  data.set(unit > 0 ? TOWARDS_PNEUMONIA : TOWARDS_NORMAL, at);
+  data.set(unit > 0 ? TOWARDS_PNEUMONIA : AGAINST, at);
   data[at + 3] = 255 * Math.min(1, Math.abs(unit));
 }

@@ -1,25 +1,30 @@
-// The work list as a file: the columns and keys of `pneumoscope predict`.
+// The work list as a file: the columns and keys of `pneumoscope predict`, and what a person noted.
 
 import { el } from "./dom.js";
 
 const COLUMNS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message"];
+const REVIEW = ["review", "review_note"];
 
-/** Lay findings out as CSV. */
-export function asCsv(entries) {
-  const lines = entries.map(({ name, finding }) => {
+const word = (review) => ({ true: "agree", false: "disagree" })[review?.agrees] ?? null;
+
+/** Lay findings out as CSV; with columns for what was noted, where something was. */
+export function asCsv(items) {
+  const columns = items.some((item) => item.review) ? [...COLUMNS, ...REVIEW] : COLUMNS;
+  const lines = items.map(({ name, finding, review }) => {
     const row = { ...finding, path: name, error_kind: finding.error?.kind, error_message: finding.error?.message };
-    row.warnings = (finding.warnings ?? []).join(";");
-    return COLUMNS.map((column) => cell(row[column])).join(",");
+    Object.assign(row, { warnings: (finding.warnings ?? []).join(";"), review: word(review), review_note: review?.note });
+    return columns.map((column) => cell(row[column])).join(",");
   });
-  return [COLUMNS.join(","), ...lines, ""].join("\n");
+  return [columns.join(","), ...lines, ""].join("\n");
 }
 
 /** Lay findings out as JSON, with what they rest on. */
-export function asJson(entries, model) {
+export function asJson(items, model) {
   const { name, version, notice, card } = model;
-  const findings = entries.map(({ name: path, finding }) => {
-    const { probability = null, finding: word = null, uncertain = null, threshold = null, warnings = [], error } = finding;
-    return { path, probability, finding: word, uncertain, threshold, warnings, error: error ?? null };
+  const findings = items.map(({ name: path, finding: said, review }) => {
+    const { probability = null, finding = null, uncertain = null, threshold = null, warnings = [], error = null } = said;
+    const noted = review ? { review: word(review), review_note: review.note } : {};
+    return { path, probability, finding, uncertain, threshold, warnings, error, ...noted };
   });
   const { architecture, calibration, data } = card;
   return JSON.stringify({ software: `${name} ${version}`, notice, model: { architecture, calibration, data }, findings }, null, 2);

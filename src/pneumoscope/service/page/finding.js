@@ -1,67 +1,80 @@
 // What is said of one image, in words.
 
-import { capital, decimals, el, plural } from "./dom.js";
+import { decimals, el, plural, probable } from "./dom.js";
 import { scale } from "./scale.js";
 
-const REJECTIONS = {
-  not_a_chest_radiograph: "Not a chest radiograph",
-  too_large: "Too large",
-  too_slow: "Takes too long",
-  unreachable: "No answer",
-  unreadable: "Cannot be read",
-  unsupported: "Not a known image format",
+export const WORDS = { NORMAL: "No pneumonia seen", PNEUMONIA: "Pneumonia suspected" };
+
+/** Of each kind of error: in two or three words, and what to do. */
+const ERRORS = {
+  not_a_chest_radiograph: ["Rejected: no frontal chest radiograph", "Only frontal views of the chest are predicted. If this is one, check that it is upright, not inverted, and not cut to a part of the chest, and export it anew."],
+  too_large: ["Too large", "Export the image with fewer pixels, or let whoever runs the service raise its limits."],
+  too_slow: ["Takes too long", "Try again when the service is less busy, or export the image with fewer pixels."],
+  unreachable: ["Not predicted", "The image is still here: try again once the service answers."],
+  unreadable: ["Cannot be read", "The file seems to be damaged. Copy or export it again from where it comes from."],
+  unsupported: ["Not an image that is read", "Export it as DICOM, PNG, JPEG or TIFF."],
 };
 
-const STEPS = { waiting: "Waiting its turn", sending: "On its way", predicting: "Being read" };
+const STEPS = { waiting: "Waiting its turn", sending: "On its way", predicting: "Being predicted" };
 
 /** In two or three words: what a row of the work list says. */
-export function inShort(entry) {
-  const { finding } = entry;
-  if (!finding) return STEPS[entry.step];
-  if (finding.error) return REJECTIONS[finding.error.kind] ?? "No finding";
-  return capital(finding.finding) + (finding.uncertain ? ", uncertain" : "");
+export function inShort({ finding, step }) {
+  if (!finding) return STEPS[step];
+  if (finding.error) return ERRORS[finding.error.kind]?.[0] ?? "No finding";
+  return WORDS[finding.finding] + (finding.uncertain ? ", uncertain" : "");
 }
 
 /** The finding on an image as elements; without the image's name. */
-export function describe(entry, model) {
-  const { finding } = entry;
+export function described(item, model) {
+  const { finding } = item;
   if (!finding) {
-    const share = entry.step === "sending" ? entry.sent : null;
+    const share = item.step === "sending" ? item.sent : null;
     const bar = el("progress", { max: 1, "aria-label": "This image", value: share });
-    return [el("p", { class: "word pending" }, STEPS[entry.step]), bar];
+    return [el("p", { class: "word pending" }, STEPS[item.step]), bar];
   }
   if (finding.error) {
     return [
-      el("p", { class: "word rejected" }, inShort(entry)),
+      el("p", { class: "word rejected" }, inShort(item)),
       el("p", {}, finding.error.message),
-      el("p", { class: "quiet" }, "There is no finding for this image."),
+      el("p", { class: "quiet" }, ERRORS[finding.error.kind]?.[1] ?? "There is no finding for this image."),
     ];
   }
   const { calibration } = model.card;
   return [
     el("p", { class: `word ${finding.finding.toLowerCase()}` },
-      capital(finding.finding),
+      WORDS[finding.finding],
       finding.uncertain ? el("small", {}, "uncertain") : null,
     ),
-    el("p", { class: "probability" }, el("b", {}, decimals(finding.probability)), " probability of pneumonia, calibrated"),
+    el("p", { class: "probability" }, el("b", {}, probable(finding.probability)), " probability of pneumonia, calibrated"),
     scale(finding, calibration),
     el("p", {}, reason(finding, calibration)),
     ...finding.warnings.map((key) => el("p", { class: "alert" }, model.warnings[key] ?? key.replaceAll("_", " "))),
+    el("p", { class: "quiet" }, assumption(model)),
   ];
 }
 
 function reason({ probability, uncertain }, { threshold, uncertain_low: low, uncertain_high: high }) {
   const band = `between ${decimals(low)} and ${decimals(high)}`;
-  if (uncertain) return `It lies ${band}, where this model errs most: take it as undecided, and look again.`;
+  if (uncertain) return `It lies ${band}, where this model errs most: take it as no finding, and look again.`;
   const side = probability >= threshold ? "at or above" : "below";
   return `It lies ${side} the threshold of ${decimals(threshold)}, and outside the uncertain band ${band}.`;
 }
 
-/** In one sentence: whose images the model has learnt from. */
-export function learntFrom({ card }) {
+/** What the probability holds under: that pneumonia is as common as where it was calibrated. */
+function assumption({ card }) {
+  const { pneumonia, ...counts } = card.data.validation ?? {};
+  const n = counts.images ?? counts.films;
+  const share = n ? `, ${Math.round((100 * pneumonia) / n)} % of them` : "";
+  return `The probability assumes that pneumonia is as common as among the images that it was calibrated on${share}: where ` +
+    "it is rarer, the true probability is lower.";
+}
+
+/** In one sentence: whose images the model was trained on. */
+export function trainedOn({ card }) {
   const { population, training } = card.data;
-  const images = training ? `${plural(training.images, "image")} of ${plural(training.patients, "patient")}` : "images";
-  return `The model has learnt from ${images}${population ? `: ${population}` : ""}. Of others it knows nothing.`;
+  const n = training?.images ?? training?.films;
+  const images = training ? `${plural(n, "image")} of ${plural(training.patients, "patient")}` : "images";
+  return `The model was trained on ${images}${population ? `: ${population}` : ""}. Of others it knows nothing.`;
 }
 
 /** The model's card as a list of terms. */
@@ -74,7 +87,7 @@ export function card(model) {
   };
   const rows = [
     ["Model", `${card.architecture}, ${card.input_size} × ${card.input_size} pixels`],
-    ["Learnt from", learntFrom(model)],
+    ["Trained on", trainedOn(model)],
     ["Measured", `AUC ${figure("auc")}, sensitivity ${figure("sensitivity")}, specificity ${figure("specificity")}, with ` +
       `95 % intervals, on ${plural(metrics.n ?? 0, "image")} of held-out patients of the training hospital. They chose the ` +
       "threshold, so the figures flatter the model."],
@@ -82,8 +95,8 @@ export function card(model) {
     ["Uncertain", `${decimals(calibration.uncertain_low, 3)}–${decimals(calibration.uncertain_high, 3)}. ${calibration.uncertain_reason}`],
     ["Evidence", card.bias === null ? "approximate: the network's head is not linear." : "exact: the cells add up to the logit."],
     ["For", card.intended_use],
-    ["Limits", "It knows pneumonia or not, and no other disease. An image unlike those it has learnt from can be misread " +
-      "without being marked as uncertain."],
+    ["Limits", "It knows pneumonia or not, and no other disease: “No pneumonia seen” never means a healthy person. An image " +
+      "unlike those it was trained on can be predicted wrong without being marked as uncertain."],
     ["Software", `${model.name} ${model.version}. Licence of the model: ${card.licence || "not stated"}.`],
   ];
   return el("dl", { class: "card" }, rows.map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", {}, text))));

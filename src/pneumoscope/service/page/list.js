@@ -1,12 +1,12 @@
 // The work list on the page: a row an image, kept while it changes.
 
-import { $, decimals, el, plural } from "./dom.js";
+import { $, el, plural, probable } from "./dom.js";
 import { inShort } from "./finding.js";
 import { KINDS } from "./worklist.js";
 
 const TAIL = 14; // characters at the end of a name that stay in sight: names of one study differ there
 
-const rows = new WeakMap(); // image -> its row
+const rows = new WeakMap(); // item -> its row
 
 /** Draw the list of a WorkList and let a person use it. */
 export function attach(list) {
@@ -23,7 +23,7 @@ export function attach(list) {
   $("images").addEventListener("click", (event) => {
     const row = event.target.closest("[role=option]");
     if (!row) return;
-    list.select(row.entry);
+    list.select(row.item);
     if (getComputedStyle($("viewer").parentElement).display === "flex") $("viewer").scrollIntoView(); // on a phone
   });
   let frame = 0;
@@ -36,12 +36,12 @@ export function attach(list) {
 
 function draw(list) {
   const shown = list.shown;
-  const wanted = shown.map((entry) => row(entry, list));
+  const wanted = shown.map((item) => row(item, list));
   const place = $("images");
   if (wanted.length !== place.children.length || wanted.some((node, i) => place.children[i] !== node)) {
     place.replaceChildren(...wanted);
   }
-  for (const node of wanted) node.setAttribute("aria-selected", node.entry === list.selected);
+  for (const node of wanted) node.setAttribute("aria-selected", node.item === list.selected);
   const current = list.selected && shown.includes(list.selected) ? row(list.selected, list) : null;
   if (current) {
     place.setAttribute("aria-activedescendant", current.id);
@@ -55,45 +55,46 @@ function draw(list) {
     option.textContent = `${KINDS[option.value][0]} (${list.count(option.value)})`;
   }
   $("tally").textContent = tally(list, shown.length);
-  $("progress").max = list.entries.length || 1;
+  $("progress").max = list.items.length || 1;
   $("progress").value = list.predicted;
-  $("progress").classList.toggle("over", list.predicted === list.entries.length);
+  $("progress").classList.toggle("over", list.predicted === list.items.length);
 }
 
 function tally(list, shown) {
-  const n = list.entries.length;
-  const counts = ["pneumonia", "normal", "rejected"].map((kind) => [list.count(kind), kind]).filter(([count]) => count);
-  const first = list.predicted < n ? `${list.predicted} of ${n} read` : plural(n, "image");
+  const n = list.items.length;
+  const words = { pneumonia: "suspected", normal: "not seen", rejected: "without a finding" };
+  const counts = Object.entries(words).map(([kind, word]) => [list.count(kind), word]).filter(([count]) => count);
+  const first = list.predicted < n ? `${list.predicted} of ${n} predicted` : plural(n, "image");
   const hidden = shown < n ? [`${shown} shown`] : [];
-  return [first, ...counts.map(([count, kind]) => `${count} ${kind}`), ...hidden].join(" · ");
+  return [first, ...counts.map(([count, word]) => `${count} ${word}`), ...hidden].join(" · ");
 }
 
-function row(entry, list) {
-  if (!rows.has(entry)) {
-    const node = el("li", { role: "option", id: `image-${entry.number}`, "aria-selected": false });
-    node.entry = entry;
-    rows.set(entry, node);
-    fill(node, entry);
+function row(item, list) {
+  if (!rows.has(item)) {
+    const node = el("li", { role: "option", id: `image-${item.number}`, "aria-selected": false });
+    node.item = item;
+    rows.set(item, node);
+    fill(node, item);
   }
-  return rows.get(entry);
+  return rows.get(item);
 }
 
-function fill(node, entry) {
-  const { finding } = entry;
+function fill(node, item) {
+  const { finding } = item;
   const state = !finding ? "pending" : finding.error ? "rejected" : finding.finding.toLowerCase();
   node.className = state + (finding?.uncertain ? " uncertain" : "");
-  const thumbnail = el("span", { class: "thumbnail" }, entry.thumbnail);
+  const thumbnail = el("span", { class: "thumbnail" }, item.thumbnail);
   const bar = el("span", { class: "mini", "aria-hidden": "true" }, el("i"));
-  bar.firstChild.style.width = `${100 * (finding ? (finding.probability ?? 0) : entry.sent)}%`;
-  const short = inShort(entry) + (finding?.warnings?.length ? " – with warnings" : "");
+  bar.firstChild.style.width = `${100 * (finding ? (finding.probability ?? 0) : item.sent)}%`;
+  const remarks = [finding?.warnings?.length ? "with warnings" : "", { true: "agreed", false: "disagreed" }[item.review?.agrees] ?? ""];
   node.replaceChildren(
     thumbnail,
-    el("span", { class: "name", title: entry.name },
-      el("span", {}, entry.name.slice(0, -TAIL)),
-      el("span", {}, entry.name.slice(-TAIL)),
+    el("span", { class: "name", title: item.name },
+      el("span", {}, item.name.slice(0, -TAIL)),
+      el("span", {}, item.name.slice(-TAIL)),
     ),
-    el("span", { class: "number" }, finding && !finding.error ? decimals(finding.probability) : ""),
-    el("span", { class: "short" }, short),
+    el("span", { class: "number" }, finding && !finding.error ? probable(finding.probability) : ""),
+    el("span", { class: "short" }, [inShort(item), ...remarks].filter(Boolean).join(" – ")),
     bar,
   );
 }

@@ -1,6 +1,6 @@
 // A probability on a scale that shows the threshold and the uncertain band.
 
-import { decimals, el } from "./dom.js";
+import { decimals, el, probable } from "./dom.js";
 
 /**
  * @param {{probability: number, finding: string}} finding
@@ -9,7 +9,7 @@ import { decimals, el } from "./dom.js";
 export function scale({ probability, finding }, calibration) {
   const { threshold, uncertain_low: low, uncertain_high: high } = calibration;
   const label =
-    `Probability ${decimals(probability)} on a scale from 0 to 1; threshold ${decimals(threshold)}; ` +
+    `Probability ${probable(probability)} on a scale from 0 to 1; threshold ${decimals(threshold)}; ` +
     `uncertain from ${decimals(low)} to ${decimals(high)}`;
   return el("div", { class: `scale ${finding.toLowerCase()}`, role: "img", "aria-label": label },
     el("div", { class: "bar" },

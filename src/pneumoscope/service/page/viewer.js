@@ -1,226 +1,304 @@
-// The image, large: window, zoom, movement, inversion, and the evidence over it.
+// The viewer: one pane or two, the tools below them, mouse, touch and keys.
 
-import { $ } from "./dom.js";
-import { paintEvidence } from "./evidence.js";
-import { decode, paint } from "./images.js";
+import { $, el } from "./dom.js";
+import { Pane, wholly } from "./pane.js";
+import { decode, decodeValues } from "./pixels.js";
+import { values } from "./service.js";
 
-const FULL = { level: 0.5, span: 1, inverted: false };
-const MOST_ZOOM = 12; // times the size at which the whole image is shown
 const STEP = 40; // pixels an arrow key moves the image
+const KEPT = 4; // decoded images
 
-const stage = $("stage");
-const plate = $("plate");
-const canvas = $("image");
-
-let image = null; // as `decode` gives it
-let shown = null; // the image it is of
-let view = { ...FULL };
-let place = { zoom: 1, x: 0, y: 0 }; // zoom 1 shows the whole image; x and y are stage pixels from the middle
+const place = wholly();
+const first = new Pane($("stage"), place);
+const second = new Pane($("stage-2"), place);
+let active = first;
+let layout = "one"; // "evidence": the same image with its evidence beside it; "two": another image beside it
 let dragging = matchMedia("(pointer: coarse)").matches ? "pan" : "window";
 let opacity = 45;
-let frame = 0;
 
-export const currentWindow = () => ({ ...view });
-export const currentImage = () => image;
+export const currentWindow = () => first.view;
+export const currentPicture = () => first.picture;
 
-/** Show an image, or nothing; window and zoom are kept while the image stays the same. */
-export async function show(entry) {
-  const isNew = entry !== shown;
-  shown = entry;
-  if (isNew) {
-    image = null;
-    reset();
+// --- pictures
+
+const decoded = new Map(); // item -> what it becomes, the latest last
+
+/** What an item looks like: first what is at hand, then, where that lacks bits, the file's own values. */
+async function* picturesOf(item) {
+  if (decoded.has(item)) {
+    yield decoded.get(item);
+    return;
   }
-  if (entry?.image && !image) {
-    const decoded = await decode(entry.image).catch(() => null);
-    if (shown !== entry) return;
-    image = decoded;
-    if (image) repaint();
+  let picture = item.blob && (await decode(item.blob).catch(() => null));
+  if (picture) yield picture;
+  if (!item.showable && item.finding && item.finding.error?.kind !== "unreachable") {
+    const deep = await values(item.file).then(decodeValues).catch(() => null);
+    if (deep) yield deep;
+    picture = deep ?? picture;
   }
-  $("blank").textContent = image || !entry ? "" : blankText(entry);
-  $("corner-name").textContent = entry?.name ?? "";
-  plate.hidden = !image;
-  const evidence = entry?.finding?.evidence;
-  $("evidence").hidden = !evidence;
-  $("opacity").disabled = !evidence;
-  if (evidence) paintEvidence($("evidence"), evidence);
-  $("low").textContent = evidence ? `−${evidence.scale.toFixed(2)}` : "";
-  $("high").textContent = evidence ? `+${evidence.scale.toFixed(2)}` : "";
-  fit();
+  if (!picture || !(item.showable || item.finding)) return;
+  decoded.set(item, picture);
+  for (const old of [...decoded.keys()].slice(0, -KEPT)) decoded.delete(old);
 }
 
-function blankText(entry) {
-  if (!entry.finding) return "The image is shown once it is read.";
-  return entry.finding.error ? "This file cannot be shown." : "This image cannot be shown here.";
+async function load(pane) {
+  const { item } = pane;
+  const ticket = (pane.ticket = {});
+  for await (const picture of picturesOf(item)) {
+    if (pane.ticket !== ticket) return;
+    pane.setPicture(picture);
+    if (layout === "evidence" && pane === second) share();
+    listPresets();
+  }
+  if (pane.ticket === ticket) pane.loaded = item;
+  if (!pane.picture) pane.refresh();
 }
 
-function repaint() {
-  cancelAnimationFrame(frame);
-  frame = requestAnimationFrame(() => {
-    if (image) paint(canvas, image, view);
-  });
-  $("brightness").value = Math.round(100 * (1 - view.level));
-  $("contrast").value = Math.round(50 - 25 * Math.log2(view.span));
-  $("invert").setAttribute("aria-pressed", view.inverted);
-  tell();
+// --- what is shown
+
+/** Show an item, or nothing; window and zoom are kept while it stays the same. */
+export function show(item) {
+  if (item !== first.item) {
+    Object.assign(place, wholly());
+    first.take(item);
+    suggestEvidence(first);
+  }
+  if (layout === "evidence" && second.item !== item) second.take(item);
+  for (const pane of panes()) {
+    if (pane.item && pane.item.finding && pane.suggested !== pane.item) suggestEvidence(pane);
+    const more = pane.item && (!pane.picture || (pane.item.finding && !pane.item.showable && pane.loaded !== pane.item));
+    if (more && pane.wanted !== wish(pane.item)) {
+      pane.wanted = wish(pane.item);
+      load(pane);
+    }
+    pane.refresh();
+  }
+  settle();
 }
 
-function fit() {
-  if (!image) return tell();
-  const { width, height } = stage.getBoundingClientRect();
-  const whole = Math.min(width / image.width, height / image.height);
-  const scale = whole * place.zoom;
-  const limit = (room, side) => Math.max(0, (side * scale - room) / 2 + room / 4);
-  const clamped = (value, most) => Math.min(most, Math.max(-most, value));
-  place.x = place.zoom === 1 ? 0 : clamped(place.x, limit(width, image.width));
-  place.y = place.zoom === 1 ? 0 : clamped(place.y, limit(height, image.height));
-  const left = width / 2 + place.x - (image.width * scale) / 2;
-  const top = height / 2 + place.y - (image.height * scale) / 2;
-  plate.style.width = `${image.width}px`;
-  plate.style.height = `${image.height}px`;
-  plate.style.transform = `translate(${left}px, ${top}px) scale(${scale})`;
-  $("zoom").value = Math.round((100 * Math.log(place.zoom)) / Math.log(MOST_ZOOM));
-  tell();
+const wish = (item) => `${item.number} ${Boolean(item.blob)} ${Boolean(item.finding)}`;
+
+/** Evidence is shown unasked only where pneumonia is suspected: elsewhere its colours would suggest what was not found. */
+function suggestEvidence(pane) {
+  pane.evidence.tint = pane.item?.finding?.finding === "PNEUMONIA";
+  pane.evidence.outline = false;
+  if (pane.item?.finding) pane.suggested = pane.item;
 }
 
-function tell() {
-  const parts = [`W ${Math.round(255 * view.span)}`, `L ${Math.round(255 * view.level)}`, `${place.zoom.toFixed(1)} ×`];
-  if (view.inverted) parts.push("inverted");
-  $("corner-window").textContent = image ? parts.join("   ") : "";
-  stage.dataset.drag = dragging;
-  stage.style.touchAction = dragging === "pan" && place.zoom === 1 ? "pan-y" : "none"; // a whole image lets the page scroll
-  $("drag-window").setAttribute("aria-pressed", dragging === "window");
-  $("drag-pan").setAttribute("aria-pressed", dragging === "pan");
+function panes() {
+  return layout === "one" ? [first] : [first, second];
 }
 
-function setWindow(level, span) {
-  view.level = Math.min(1, Math.max(0, level));
-  view.span = Math.min(4, Math.max(0.02, span));
-  repaint();
+/** Choose the layout; the second of two images is the one that is selected now. */
+export function setLayout(next) {
+  layout = next;
+  $("panes").dataset.layout = layout;
+  $("stage-2").hidden = layout === "one";
+  active = first;
+  if (layout !== "one") {
+    second.take(first.item);
+    second.wanted = null;
+  }
+  if (layout === "two") suggestEvidence(second);
+  show(first.item);
+  for (const pane of [first, second]) pane.fit();
 }
 
-/** Zoom so that the point of the stage at (x, y) from its middle stays where it is. */
-function setZoom(zoom, x = 0, y = 0) {
-  const next = Math.min(MOST_ZOOM, Math.max(1, zoom));
-  const ratio = next / place.zoom;
-  place = { zoom: next, x: x + (place.x - x) * ratio, y: y + (place.y - y) * ratio };
-  fit();
+function share() {
+  second.view = first.view;
+  second.turns = first.turns;
+  second.flipped = first.flipped;
 }
 
-function move(x, y) {
-  place.x += x;
-  place.y += y;
-  fit();
+/** Bring tools and the second pane in line with the pane that is worked on. */
+function settle() {
+  if (layout === "evidence") {
+    share();
+    second.evidence = { tint: true, outline: first.evidence.outline, opacity: opacity / 100 };
+    first.evidence.tint = false;
+    first.refresh();
+    second.refresh();
+    if (second.picture) second.repaint();
+  }
+  const map = active.item?.finding?.evidence;
+  for (const id of ["opacity", "tint", "outline"]) $(id).disabled = !map;
+  $("tint").setAttribute("aria-pressed", Boolean(map) && (layout === "evidence" || active.evidence.tint));
+  $("outline").setAttribute("aria-pressed", Boolean(map) && active.evidence.outline);
+  $("low").textContent = map ? `−${map.scale.toFixed(2)}` : "";
+  $("high").textContent = map ? `+${map.scale.toFixed(2)}` : "";
+  $("invert").setAttribute("aria-pressed", active.view.inverted);
+  for (const what of ["window", "pan", "ruler"]) $(`drag-${what}`).setAttribute("aria-pressed", dragging === what);
+  for (const pane of [first, second]) {
+    pane.stage.dataset.drag = dragging;
+    pane.stage.classList.toggle("active", layout === "two" && pane === active);
+    pane.stage.style.touchAction = dragging === "pan" && place.zoom === 1 ? "pan-y" : "none"; // a whole image lets the page scroll
+  }
+  if (active.picture) {
+    const { center, width } = active.currentWindow;
+    const { full } = active;
+    $("brightness").value = Math.round(100 * (0.5 - (center - full.center) / full.width));
+    $("contrast").value = Math.round(50 - 25 * Math.log2(width / full.width));
+  }
 }
 
-function reset() {
-  view = { ...FULL };
-  place = { zoom: 1, x: 0, y: 0 };
-  repaint();
-  fit();
+function listPresets() {
+  $("preset").replaceChildren(
+    el("option", { value: "" }, "Window…"),
+    ...active.presets.map(({ name }, i) => el("option", { value: i }, name)),
+  );
 }
 
-function setOpacity(value) {
-  opacity = value;
-  $("opacity").value = value;
-  $("evidence").style.opacity = value / 100;
-}
-
-let lastOpacity = 45;
-function toggleEvidence() {
-  if (opacity) lastOpacity = opacity;
-  setOpacity(opacity ? 0 : lastOpacity);
+/** Do something to the pane that is worked on, and to the other what follows. */
+function change(action) {
+  if (active.picture) action(active);
+  if (layout === "evidence") share();
+  for (const pane of panes()) if (pane.picture) pane.fit();
+  settle();
 }
 
 // --- by hand
 
 const pointers = new Map();
 
-function fromMiddle(event) {
-  const { left, top, width, height } = stage.getBoundingClientRect();
+function inside(pane, event) {
+  const { left, top } = pane.stage.getBoundingClientRect();
+  return [event.clientX - left, event.clientY - top];
+}
+
+function fromMiddle(pane, event) {
+  const { left, top, width, height } = pane.stage.getBoundingClientRect();
   return [event.clientX - left - width / 2, event.clientY - top - height / 2];
 }
 
-stage.addEventListener("pointerdown", (event) => {
-  stage.setPointerCapture(event.pointerId);
-  pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, pan: event.button > 0 || event.shiftKey });
-});
-
-stage.addEventListener("pointermove", (event) => {
-  const before = pointers.get(event.pointerId);
-  if (!before) return;
-  const [dx, dy] = [event.clientX - before.x, event.clientY - before.y];
-  if (pointers.size === 2) {
-    const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
-    const apart = (point) => Math.hypot(point.x - other.x, point.y - other.y);
-    const now = { x: event.clientX, y: event.clientY };
-    setZoom(place.zoom * (apart(now) / Math.max(1, apart(before))), ...fromMiddle(event));
-    move(dx / 2, dy / 2);
-  } else if (before.pan || dragging === "pan") {
-    move(dx, dy);
-  } else {
-    // As in reading stations: up is brighter, right is softer; a drag over 400 pixels is the whole range.
-    setWindow(view.level + dy / 400, view.span * 2 ** (dx / 200));
+for (const pane of [first, second]) {
+  const { stage } = pane;
+  stage.addEventListener("pointerdown", (event) => {
+    active = layout === "two" ? pane : first;
+    stage.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, pan: event.button > 0 || event.shiftKey });
+    if (dragging === "ruler" && event.button === 0 && pane.picture) {
+      const start = pane.toImage(...inside(pane, event));
+      pane.setRuler(start, start);
+    }
+    listPresets();
+    settle();
+  });
+  stage.addEventListener("pointermove", (event) => {
+    pane.point(...inside(pane, event));
+    const before = pointers.get(event.pointerId);
+    if (!before) return;
+    const [dx, dy] = [event.clientX - before.x, event.clientY - before.y];
+    if (pointers.size === 2) {
+      const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
+      const apart = (point) => Math.hypot(point.x - other.x, point.y - other.y);
+      const now = { x: event.clientX, y: event.clientY };
+      change(() => pane.setZoom(place.zoom * (apart(now) / Math.max(1, apart(before))), ...fromMiddle(pane, event)));
+      change(() => pane.move(dx / 2, dy / 2));
+    } else if (before.pan || dragging === "pan") {
+      change(() => pane.move(dx, dy));
+    } else if (dragging === "ruler") {
+      if (pane.ruler) pane.setRuler(pane.ruler.from, pane.toImage(...inside(pane, event)));
+    } else {
+      // As in reading stations: up is brighter, right is softer; a drag over 400 pixels is the whole range.
+      change(() => active.shiftWindow(-dy / 400, 2 ** (dx / 200)));
+    }
+    Object.assign(before, { x: event.clientX, y: event.clientY });
+  });
+  for (const over of ["pointerup", "pointercancel"]) {
+    stage.addEventListener(over, (event) => pointers.delete(event.pointerId));
   }
-  Object.assign(before, { x: event.clientX, y: event.clientY });
-});
-
-for (const over of ["pointerup", "pointercancel"]) {
-  stage.addEventListener(over, (event) => pointers.delete(event.pointerId));
+  stage.addEventListener("pointerleave", () => (pane.corners.value.textContent = ""));
+  stage.addEventListener("contextmenu", (event) => event.preventDefault());
+  stage.addEventListener("dblclick", () => whole());
+  stage.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    // A notch of a wheel is about 100, a movement on a touch pad some 10: a tenth larger, or a hundredth.
+    const notches = Math.min(1.5, Math.max(-1.5, event.deltaY / (event.deltaMode ? 3 : 100)));
+    change(() => pane.setZoom(place.zoom * 1.1 ** -notches, ...fromMiddle(pane, event)));
+  }, { passive: false });
 }
-stage.addEventListener("contextmenu", (event) => event.preventDefault());
-stage.addEventListener("dblclick", () => {
-  place = { zoom: 1, x: 0, y: 0 };
-  fit();
-});
-stage.addEventListener("wheel", (event) => {
-  event.preventDefault();
-  setZoom(place.zoom * 2 ** (-event.deltaY / 400), ...fromMiddle(event));
-}, { passive: false });
 
-// --- by keys; they work while the image has the focus
+// --- by the tools below
+
+const whole = () => change(() => Object.assign(place, wholly()));
+const actual = () => change((pane) => pane.setZoom(pane.actual));
+const zoomBy = (factor) => change((pane) => pane.setZoom(place.zoom * factor));
+const invert = () => change((pane) => pane.invert());
+const turn = () => change((pane) => pane.turn());
+const flip = () => change((pane) => pane.flip());
+const reset = () => change((pane) => pane.reset());
+
+function setDragging(what) {
+  dragging = what;
+  if (what !== "ruler") for (const pane of [first, second]) pane.setRuler(null);
+  settle();
+}
+
+function toggle(what) {
+  if (!active.item?.finding?.evidence || (what === "tint" && layout === "evidence")) return;
+  active.evidence[what] = !active.evidence[what];
+  active.refresh();
+  settle();
+}
+
+function setOpacity(value) {
+  opacity = value;
+  $("opacity").value = value;
+  for (const pane of [first, second]) {
+    pane.evidence.opacity = value / 100;
+    pane.refresh();
+  }
+}
+
+$("brightness").addEventListener("input", ({ target }) => change((pane) => pane.setWindow(pane.full.center + (0.5 - target.value / 100) * pane.full.width, pane.currentWindow.width)));
+$("contrast").addEventListener("input", ({ target }) => change((pane) => pane.setWindow(pane.currentWindow.center, pane.full.width * 2 ** ((50 - target.value) / 25))));
+$("preset").addEventListener("change", ({ target }) => {
+  if (target.value !== "") change((pane) => pane.setPreset(Number(target.value)));
+  target.value = "";
+});
+$("layout").addEventListener("change", ({ target }) => setLayout(target.value));
+$("opacity").addEventListener("input", ({ target }) => {
+  active.evidence.tint = true;
+  setOpacity(Number(target.value));
+  settle();
+});
+const CLICKS = {
+  invert, turn, flip, reset, whole, actual,
+  "zoom-in": () => zoomBy(1.25), "zoom-out": () => zoomBy(1 / 1.25),
+  tint: () => toggle("tint"), outline: () => toggle("outline"),
+  "drag-window": () => setDragging("window"), "drag-pan": () => setDragging("pan"), "drag-ruler": () => setDragging("ruler"),
+};
+for (const [id, act] of Object.entries(CLICKS)) $(id).addEventListener("click", act);
+
+// --- by keys, wherever the focus is, but where a person writes or chooses
 
 const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const KEYS = {
+  "+": () => zoomBy(1.25), "=": () => zoomBy(1.25), "-": () => zoomBy(1 / 1.25), 0: whole, 1: actual,
+  i: invert, t: turn, f: flip, r: reset, e: () => toggle("tint"), o: () => toggle("outline"),
+  w: () => setDragging("window"), m: () => setDragging("pan"), l: () => setDragging("ruler"),
+  s: () => {
+    $("layout").value = { one: "evidence", evidence: "two", two: "one" }[layout];
+    setLayout($("layout").value);
+  },
+};
 
-stage.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.target.closest("input:not([type=range]), textarea, select")) return;
   const arrow = ARROWS[event.key];
-  const keys = {
-    "+": () => setZoom(place.zoom * 1.25),
-    "=": () => setZoom(place.zoom * 1.25),
-    "-": () => setZoom(place.zoom / 1.25),
-    0: () => setZoom(1),
-    i: invert,
-    e: toggleEvidence,
-    r: reset,
-  };
-  if (arrow && event.shiftKey) setWindow(view.level + arrow[1] * -0.02, view.span * 2 ** (arrow[0] * -0.1));
-  else if (arrow) move(arrow[0] * STEP, arrow[1] * STEP);
-  else if (keys[event.key.toLowerCase()]) keys[event.key.toLowerCase()]();
+  const own = event.target === document.body || event.target.closest("#panes");
+  if (arrow && (!own || !active.picture)) return;
+  if (arrow && event.shiftKey) change((pane) => pane.shiftWindow(arrow[1] * 0.02, 2 ** (arrow[0] * -0.1)));
+  else if (arrow) change((pane) => pane.move(arrow[0] * STEP, arrow[1] * STEP));
+  else if (KEYS[event.key.toLowerCase()]) KEYS[event.key.toLowerCase()]();
   else return;
   event.preventDefault();
 });
 
-// --- by the tools below
-
-function invert() {
-  view.inverted = !view.inverted;
-  repaint();
+/** Write a text about patient and study into the corner of the image, or nothing. */
+export function setStudy(item, text) {
+  for (const pane of [first, second]) if (pane.item === item) pane.corners.study.textContent = text;
 }
 
-function setDragging(what) {
-  dragging = what;
-  tell();
-}
-
-$("brightness").addEventListener("input", (event) => setWindow(1 - event.target.value / 100, view.span));
-$("contrast").addEventListener("input", (event) => setWindow(view.level, 2 ** ((50 - event.target.value) / 25)));
-$("zoom").addEventListener("input", (event) => setZoom(MOST_ZOOM ** (event.target.value / 100)));
-$("opacity").addEventListener("input", (event) => setOpacity(Number(event.target.value)));
-$("invert").addEventListener("click", invert);
-$("reset").addEventListener("click", reset);
-$("drag-window").addEventListener("click", () => setDragging("window"));
-$("drag-pan").addEventListener("click", () => setDragging("pan"));
-
-new ResizeObserver(fit).observe(stage);
 setOpacity(opacity);

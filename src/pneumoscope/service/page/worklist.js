@@ -2,87 +2,91 @@
 
 export const KINDS = {
   all: ["all images", () => true],
-  pneumonia: ["pneumonia", (entry) => entry.finding?.finding === "PNEUMONIA"],
-  normal: ["normal", (entry) => entry.finding?.finding === "NORMAL"],
-  uncertain: ["uncertain", (entry) => Boolean(entry.finding?.uncertain)],
-  warned: ["with warnings", (entry) => Boolean(entry.finding?.warnings?.length)],
-  rejected: ["rejected", (entry) => Boolean(entry.finding?.error)],
+  pneumonia: ["pneumonia suspected", (item) => item.finding?.finding === "PNEUMONIA"],
+  normal: ["no pneumonia seen", (item) => item.finding?.finding === "NORMAL"],
+  uncertain: ["uncertain", (item) => Boolean(item.finding?.uncertain)],
+  warned: ["with warnings", (item) => Boolean(item.finding?.warnings?.length)],
+  rejected: ["without a finding", (item) => Boolean(item.finding?.error)],
+  disagreed: ["disagreed with", (item) => item.review?.agrees === false],
 };
 
 const ORDERS = {
-  // Rejected images first: they are the ones that nobody has read. Then the likeliest; those still under way last.
+  // Those without a finding first: nobody has looked at them. Then the likeliest; those still under way last.
   probability: (a, b) => rank(b) - rank(a) || a.number - b.number,
   name: (a, b) => a.name.localeCompare(b.name, "en", { numeric: true }) || a.number - b.number,
   arrival: (a, b) => a.number - b.number,
 };
 
-function rank(entry) {
-  if (!entry.finding) return -1;
-  return entry.finding.error ? 2 : entry.finding.probability;
+function rank(item) {
+  if (!item.finding) return -1;
+  return item.finding.error ? 2 : item.finding.probability;
 }
 
-/** One image: a file, and step by step its thumbnail, its preview and its finding. */
-export class Entry {
+/** One image: a file, and step by step its thumbnail, its pixels and its finding. */
+export class Item {
   static #count = 0;
 
   constructor(file) {
-    this.number = ++Entry.#count;
+    this.number = ++Item.#count;
     this.file = file;
     this.name = file.name;
     this.step = "waiting"; // then "sending", "predicting", "done"
     this.sent = 0; // share of the file
     this.finding = null; // as the service gave it
-    this.image = null; // a Blob that the browser can show: the file itself, or the service's preview
+    this.blob = null; // what the browser can show: the file itself, or the service's preview
+    this.showable = false; // whether the file itself is shown, with all its bits
     this.thumbnail = null; // a canvas
+    this.review = null; // what a person thinks of the finding
+    this.header = undefined; // patient and study, once asked for
   }
 }
 
 export class WorkList extends EventTarget {
-  entries = [];
+  items = [];
   selected = null;
   kind = "all";
   order = "probability";
   search = "";
 
-  /** The images that are shown, in order. */
+  /** The items that are shown, in order. */
   get shown() {
     const wanted = this.search.toLowerCase();
-    return this.entries
-      .filter((entry) => KINDS[this.kind][1](entry) && entry.name.toLowerCase().includes(wanted))
+    return this.items
+      .filter((item) => KINDS[this.kind][1](item) && item.name.toLowerCase().includes(wanted))
       .sort(ORDERS[this.order]);
   }
 
   count(kind) {
-    return this.entries.filter(KINDS[kind][1]).length;
+    return this.items.filter(KINDS[kind][1]).length;
   }
 
   get predicted() {
-    return this.entries.filter((entry) => entry.finding).length;
+    return this.items.filter((item) => item.finding).length;
   }
 
-  add(entries) {
-    this.entries.push(...entries);
+  add(items) {
+    this.items.push(...items);
     this.changed();
   }
 
   clear() {
-    this.entries = [];
+    this.items = [];
     this.select(null);
   }
 
-  /** Show other images or another order. */
+  /** Show other items or another order. */
   arrange(settings) {
     Object.assign(this, settings);
     this.changed();
   }
 
-  select(entry) {
-    this.selected = entry;
+  select(item) {
+    this.selected = item;
     this.dispatchEvent(new Event("select"));
     this.changed();
   }
 
-  /** Select the image so many places further on among those shown. */
+  /** Select the item so many places further on among those shown. */
   move(by) {
     const shown = this.shown;
     if (!shown.length) return;
@@ -90,8 +94,8 @@ export class WorkList extends EventTarget {
     this.select(shown[Math.min(shown.length - 1, Math.max(0, place + by))]);
   }
 
-  /** Tell that an image, or the list, is no longer as it was drawn. */
-  changed(entry = null) {
-    this.dispatchEvent(new CustomEvent("change", { detail: entry }));
+  /** Tell that an item, or the list, is no longer as it was drawn. */
+  changed(item = null) {
+    this.dispatchEvent(new CustomEvent("change", { detail: item }));
   }
 }

@@ -1,0 +1,166 @@
+"""What people bring besides JPEG, PNG, TIFF and DICOM: other image files, compressed files, and volumes to refuse."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageFile
+
+from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.imaging import jpeg
+
+GZIP = b"\x1f\x8b\x08"
+
+_JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_JPEG_XL = (b"\0\0\0\x0cJXL ", b"\xff\x0a")
+
+_REFUSED = (
+    (0, b"NRRD000", "an NRRD volume", "export one frontal image of it as DICOM or PNG"),
+    (344, b"n+1\0", "a NIfTI volume", "export one frontal image of it as DICOM or PNG"),
+    (344, b"ni1\0", "a NIfTI header", "export one frontal image of it as DICOM or PNG"),
+    (0, b"ObjectType", "a MetaImage (.mha)", "export one frontal image of it as DICOM or PNG"),
+    (0, b"NDims", "a MetaImage (.mha)", "export one frontal image of it as DICOM or PNG"),
+    (0, b"%PDF", "a PDF document", "export the image itself from where it was made"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and give the files in it"),
+    (4, b"ftyphei", "a HEIC photograph", "give the file that the device made, or export it as PNG"),
+    (4, b"ftypmif1", "a HEIC photograph", "give the file that the device made, or export it as PNG"),
+)
+"""Place and bytes by which a file is known that is no single image, what it is, and a way to one."""
+
+_PLUGINS = (
+    (0, b"BM", "BmpImagePlugin.BmpImageFile"),
+    (0, b"GIF8", "GifImagePlugin.GifImageFile"),
+    (8, b"WEBP", "WebPImagePlugin.WebPImageFile"),
+    (4, b"ftypavi", "AvifImagePlugin.AvifImageFile"),
+    *((0, b"P%d" % kind, "PpmImagePlugin.PpmImageFile") for kind in range(1, 7)),
+)
+"""Likewise of the files that Pillow decodes, and what in it does."""
+
+
+def unpacked(data: bytes, most: int) -> bytes:
+    """Give what a gzip file holds, and any other file as it is.
+
+    Args:
+        data: the bytes of a file.
+        most: the most bytes to unpack.
+
+    Raises:
+        TooLargeError: it holds more.
+        UnreadableError: it is damaged or cut.
+
+    Example:
+        >>> unpacked(b"BM", 100)
+        b'BM'
+    """
+    if not data.startswith(GZIP):
+        return data
+    inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        plain = inflater.decompress(data, most)
+    except zlib.error:
+        raise UnreadableError("The compressed file is damaged: copy it again from its origin.") from None
+    if inflater.unconsumed_tail:
+        raise TooLargeError(f"Expected at most {most:,} bytes when unpacked, got more: no radiograph is that large.")
+    if not inflater.eof:
+        raise UnreadableError("The end of the compressed file is missing: copy it again from its origin.")
+    return plain
+
+
+def opened(data: bytes) -> ImageFile.ImageFile:
+    """Open a BMP, GIF, WebP, AVIF, PBM, PGM or PPM file.
+
+    Raises:
+        UnsupportedError: it is none of these; what it is instead is named where it is known.
+
+    Example:
+        >>> opened(b"%PDF-1.7")
+        Traceback (most recent call last):
+        pneumoscope.errors.UnsupportedError: Expected a radiograph, got a PDF document: export the image itself ...
+    """
+    for place, mark, what, way in _REFUSED:
+        if data.startswith(mark, place):
+            raise UnsupportedError(f"Expected a radiograph, got {what}: {way}.")
+    for place, mark, plugin in _PLUGINS:
+        if data.startswith(mark, place) and (mark != b"WEBP" or data.startswith(b"RIFF")):
+            module, name = plugin.split(".")
+            kind: type[ImageFile.ImageFile] = getattr(importlib.import_module(f"PIL.{module}"), name)
+            return kind(io.BytesIO(data))
+    raise UnsupportedError(
+        "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the image in one of these."
+    )
+
+
+def size(data: bytes) -> tuple[str, int, int, int] | None:
+    """Read name, rows, columns and samples a pixel of a file that imagecodecs is to decode.
+
+    These are JPEG 2000 and JPEG XL, and JPEGs that are JPEG-LS or have more than 8 bits a sample.
+
+    Returns:
+        None of any other file.
+
+    Raises:
+        UnreadableError: the size is missing or damaged.
+
+    Example:
+        >>> size(b"BM") is None
+        True
+    """
+    if data.startswith(_JPEG_XL):
+        return ("JPEG XL", *_jpeg_xl_size(data), 3)
+    if data.startswith(_JPEG_2000):
+        at = data.find(_JPEG_2000[1])
+        if at < 0 or len(data) < at + 42:
+            raise UnreadableError("The image's size is missing: copy it again from its origin.")
+        right, bottom, left, top = (int.from_bytes(data[at + i : at + i + 4], "big") for i in (8, 12, 16, 20))
+        return "JPEG 2000", bottom - top, right - left, int.from_bytes(data[at + 40 : at + 42], "big")
+    found = jpeg.jpeg_frame(data) if data.startswith(jpeg.START) else None
+    if found and (found[0] == jpeg.JPEG_LS or found[1] > 8):
+        return ("JPEG-LS" if found[0] == jpeg.JPEG_LS else "JPEG", *found[2:])
+    return None
+
+
+def decoded(data: bytes, name: str) -> NDArray[Any]:
+    """Decode a file whose `size` is known: integers (H, W) or (H, W, channels), as they are stored.
+
+    Example:
+        >>> decoded(open("image.jp2", "rb").read(), "JPEG 2000").shape  # doctest: +SKIP
+        (2048, 2500)
+    """
+    import imagecodecs
+
+    if name == "JPEG 2000":
+        if b"\xff\xd9" not in data[-1024:]:
+            raise UnreadableError("The end of the image is missing: copy it again from its origin.")
+        return np.asarray(imagecodecs.jpeg2k_decode(data, verbose=0))
+    decode = {"JPEG XL": imagecodecs.jpegxl_decode, "JPEG-LS": imagecodecs.jpegls_decode}.get(
+        name, imagecodecs.jpeg8_decode
+    )
+    return np.asarray(decode(data))
+
+
+def _jpeg_xl_size(data: bytes) -> tuple[int, int]:
+    """Read rows and columns of JPEG XL: the size header at the start of the codestream (ISO/IEC 18181-1, annex D.2)."""
+    start = 0 if data.startswith(_JPEG_XL[1]) else data.find(_JPEG_XL[1])
+    bits, at = int.from_bytes(data[start + 2 : start + 16], "little"), 0
+    if start < 0 or len(data) < start + 16:
+        raise UnreadableError("The image's size is missing: copy it again from its origin.")
+
+    def read(n: int) -> int:
+        nonlocal at
+        at += n
+        return (bits >> (at - n)) & ((1 << n) - 1)
+
+    small = read(1)
+
+    def side() -> int:
+        return (read(5) + 1) * 8 if small else read((9, 13, 18, 30)[read(2)]) + 1
+
+    rows = side()
+    ratio = read(3)
+    shares = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+    return rows, rows * shares[ratio - 1][0] // shares[ratio - 1][1] if ratio else side()

@@ -1,0 +1,96 @@
+"""What the service says of itself: its model, its health, its counters."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+import pneumoscope
+from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.inference.model_file import Card
+from pneumoscope.reporting.writers import NOT_A_DEVICE
+from pneumoscope.service import schemas
+from pneumoscope.service.routers import refusals
+from pneumoscope.service.security import Limits
+from pneumoscope.service.state import Parts
+
+TOLD = (
+    "architecture",
+    "input_size",
+    "calibration",
+    "bias",
+    "recipe",
+    "data",
+    "metrics",
+    "licence",
+    "intended_use",
+    "labels",
+)
+"""The fields of a card that are for people and clients; the others are parameters of its gates, and long."""
+
+router = APIRouter()
+
+
+def description(card: Card, limits: Limits) -> dict[str, Any]:
+    """Lay out what `/v1/model` answers.
+
+    Example:
+        >>> description(card, Limits())["card"]["input_size"]  # doctest: +SKIP
+        224
+    """
+    fields = asdict(card)
+    allowed = {
+        "bytes": limits.body,
+        "images": limits.images,
+        "pixels": limits.pixels,
+        "seconds": limits.image_seconds,
+    }
+    return {
+        "name": "Pneumoscope",
+        "version": pneumoscope.__version__,
+        "notice": NOT_A_DEVICE,
+        "card": {name: fields[name] for name in TOLD},
+        "warnings": WARNINGS,
+        "limits": allowed,
+    }
+
+
+@router.head("/v1/model", include_in_schema=False)
+@router.get(
+    "/v1/model",
+    response_description="Card and limits.",
+    response_model=schemas.ModelAnswer,
+    responses=refusals.ANY,
+)
+async def model(service: Parts) -> JSONResponse:
+    """Tell what the model says of itself, what warnings mean, and what the service allows."""
+    return JSONResponse(description(service.worker.card, service.limits))
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", response_description="It lives.", response_model=schemas.StateAnswer)
+async def healthz() -> dict[str, str]:
+    """Say that the service lives."""
+    return {"status": "ok"}
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get(
+    "/readyz",
+    response_description="It is ready.",
+    response_model=schemas.StateAnswer,
+    responses={503: {"model": schemas.StateAnswer, "description": "It is not."}},
+)
+async def readyz(service: Parts) -> JSONResponse:
+    """Say whether images are predicted at once; 503 while the detector's process is started anew."""
+    return JSONResponse({"status": "ok"}) if service.queue.ready else JSONResponse({"status": "starting"}, 503)
+
+
+@router.head("/metrics", include_in_schema=False)
+@router.get("/metrics", response_description="The counters.", response_class=PlainTextResponse, responses=refusals.ANY)
+async def metrics(service: Parts) -> PlainTextResponse:
+    """Give counters as Prometheus reads them."""
+    return PlainTextResponse(service.telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,53 @@
+"""DICOMweb's STOW-RS: instances in, reports out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from pneumoscope.service import dicomweb
+from pneumoscope.service.routers import refusals
+from pneumoscope.service.state import Parts, Service
+
+Captured = Annotated[bool, Query(description="Add a Secondary Capture of each image with its evidence map.")]
+
+router = APIRouter()
+
+_DESCRIBED: dict[str, Any] = {
+    "response_class": Response,
+    "responses": refusals.ANY | refusals.INSTANCES | dicomweb.ANSWERS,
+    "openapi_extra": dicomweb.BODY,
+}
+
+
+@router.post("/dicom-web/studies", **_DESCRIBED)
+async def store_instances(request: Request, service: Parts, evidence: Captured = False) -> Response:
+    """Predict DICOM instances as DICOMweb's STOW-RS sends them.
+
+    Nothing is stored. The answer is a DICOM Structured Report on each image, with `evidence` beside a Secondary
+    Capture of it, as parts of `multipart/related; type="application/dicom"`; the last part is the response's data
+    set as `application/dicom+json`, with `ReferencedSOPSequence`, `FailedSOPSequence` and for what could not even
+    be identified `OtherFailuresSequence`. A client that accepts `application/dicom+json` alone, or prefers it, gets
+    the data set only.
+    """
+    return await _stored(request, service, None, evidence)
+
+
+@router.post("/dicom-web/studies/{study}", **_DESCRIBED)
+async def store_instances_of_study(
+    request: Request, service: Parts, study: str, evidence: Captured = False
+) -> Response:
+    """Predict DICOM instances of one study, as above; an instance of another study fails."""
+    return await _stored(request, service, study, evidence)
+
+
+async def _stored(request: Request, service: Service, study: str | None, evidence: bool) -> Response:
+    reports = dicomweb.wants_reports(request.headers.get("accept"))
+    service.check_room()
+    rows = await service.answered(request, await dicomweb.read(request, service.limits, evidence))
+    if rows is None:
+        return Response(status_code=499)
+    results = dicomweb.predicted(rows, study)
+    service.count(request, rows)
+    return dicomweb.answer(results, reports)

@@ -1,0 +1,113 @@
+"""`formats`: whatever decoders are installed for is read, and what is no single image is refused with a way out."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
+from pneumoscope.imaging.formats import unpacked
+from pneumoscope.imaging.radiograph import read
+from tests.builders import dicoms
+from tests.conftest import drawn_image
+
+GRAY = drawn_image(1, seed=3, size=96)
+GRAY[:2, :8] = 255
+COLOUR = np.stack([GRAY] * 3, axis=-1)
+UNIT = GRAY / np.float32(255)
+DEEP = np.round(UNIT * 4095).astype(np.uint16)
+
+
+def saved(values: NDArray[Any], kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "close"),
+    [
+        (saved(GRAY, "BMP"), 0.001),
+        (saved(COLOUR, "BMP"), 0.001),
+        (saved(GRAY, "GIF"), 0.001),
+        (saved(COLOUR, "WEBP", lossless=True), 0.001),
+        (saved(COLOUR, "AVIF", quality=100), 0.02),
+        (saved(GRAY, "PPM"), 0.001),
+        (saved(DEEP, "PPM"), 0.001),
+        (bytes(imagecodecs.jpegxl_encode(GRAY, lossless=True)), 0.001),
+        (bytes(imagecodecs.jpegxl_encode(COLOUR, lossless=True)), 0.001),
+        (bytes(imagecodecs.jpegxl_encode(DEEP, lossless=True)), 0.001),
+        (bytes(imagecodecs.jpeg2k_encode(GRAY, codecformat="jp2", reversible=True, level=0)), 0.001),
+        (bytes(imagecodecs.jpeg2k_encode(DEEP, codecformat="j2k", reversible=True, level=0)), 0.001),
+        (bytes(imagecodecs.jpeg8_encode(DEEP, lossless=True, bitspersample=12)), 0.001),
+        (bytes(imagecodecs.jpeg8_encode(DEEP, level=95, bitspersample=12)), 0.03),
+        (bytes(imagecodecs.jpegls_encode(DEEP)), 0.001),
+    ],
+    ids=["bmp", "bmp colour", "gif", "webp", "avif", "pgm", "pgm 16", "jxl", "jxl colour", "jxl 12", "jp2", "j2k 12",
+         "lossless jpeg 12", "jpeg 12", "jls 12"],
+)  # fmt: skip
+def test_an_image_is_the_same_in_every_format(data: bytes, close: float) -> None:
+    found = read(data)
+    assert found.notes == ()
+    assert found.shape == UNIT.shape
+    assert found.pixels == pytest.approx(UNIT, abs=close)
+    assert np.array_equal(read(gzip.compress(data)).pixels, found.pixels)
+
+
+def test_of_an_animation_the_first_image_is_read() -> None:
+    frames = [Image.fromarray(GRAY), Image.fromarray(255 - GRAY)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    found = read(file.getvalue())
+    assert found.notes == ("first_frame_only",)
+    assert found.pixels == pytest.approx(UNIT, abs=0.001)
+
+
+def test_a_compressed_dicom_file_is_read() -> None:
+    data = dicoms.image(DEEP)
+    assert np.array_equal(read(gzip.compress(data)).pixels, read(data).pixels)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (bytes(344) + b"n+1\0" + bytes(500), "NIfTI"),
+        (b"ObjectType = Image\nNDims = 3\n", r"MetaImage \(.mha\)"),
+        (b"NRRD0004\ntype: short\n", "NRRD"),
+        (b"%PDF-1.7", "PDF"),
+        (b"PK\x03\x04" + bytes(30), "zip"),
+        (b"\0\0\0\x18ftypheic" + bytes(30), "HEIC"),
+    ],
+)
+def test_what_is_no_single_image_is_refused_with_a_way_to_one(data: bytes, what: str) -> None:
+    for given in (data, gzip.compress(data)):
+        with pytest.raises(UnsupportedError, match=f"got an? .*{what}.*: (export|unpack|give)"):
+            read(given)
+
+
+def test_a_compressed_file_that_is_cut_or_a_bomb_is_an_error() -> None:
+    data = gzip.compress(saved(GRAY, "BMP"))
+    with pytest.raises(UnreadableError):
+        read(data[:-20])
+    with pytest.raises(UnreadableError):
+        read(data[:30] + bytes(10) + data[40:])
+    with pytest.raises(TooLargeError):
+        unpacked(gzip.compress(bytes(1000)), 100)
+
+
+@pytest.mark.parametrize("kind", ["jxl", "j2k", "bmp"])
+def test_an_image_of_too_many_pixels_is_too_large(kind: str) -> None:
+    data = {
+        "jxl": bytes(imagecodecs.jpegxl_encode(GRAY)),
+        "j2k": bytes(imagecodecs.jpeg2k_encode(GRAY, codecformat="j2k", level=0)),
+        "bmp": saved(GRAY, "BMP"),
+    }[kind]
+    with pytest.raises(TooLargeError, match="96 x 96"):
+        read(data, max_pixels=1000)
