@@ -1,172 +1,164 @@
-"""How well a recipe's models do on patients, and on a naming series, that they were not trained on.
+"""How well a recipe's models do at a hospital, and on patients, that they were not trained on.
 
-    python benchmarks/generalisation.py chest_xray/train --recipe recipes/default.toml --init imagenet
+    python benchmarks/generalisation.py chest_xray/train nih/images.csv --recipe recipes/default.toml --init imagenet
 
-Seven trainings: five patient-grouped folds, and two imitations of a new site. Kermany's normals carry the names of two
-series, `IM-` and `NORMAL2-IM-`; a model that learns from the normals of one and from half of the patients with
-pneumonia meets the normals of the other and the other half. In each, the patients that choose the epoch, the
-temperature and the threshold are a fifth of the training patients, so that those measured on have chosen nothing. Every
-model is measured on its held-out images as they are, and on some 500 of them under each shift of
-`pneumoscope.imaging.corruptions`.
+The measure that decides between recipes comes first: train at one site, measure at the other, both ways. Then folds of
+both sites together, patients kept whole. In each, the patients that choose temperature and threshold are held out of
+those trained on, so that those measured on have chosen nothing. Beside each stands what in-house validation says of the
+same model, and the acquisition probe: how well the ring at the image's edge, its histogram and its spectrum alone
+predict the model's logits on normals.
 
-Takes a quarter of an hour a training on two cores; broken off, the same command goes on where it was. The page is
-written anew after each.
+Takes ten minutes a training on two cores; broken off, the same command goes on where it was. The page is written anew
+after each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pneumoscope import Detector
 from pneumoscope.atomic import write_text
-from pneumoscope.data import layouts, splits
-from pneumoscope.data.splits import Decoded
-from pneumoscope.evaluation.evaluate import evaluate, under_corruptions
-from pneumoscope.imaging import corruptions
+from pneumoscope.data import splits
+from pneumoscope.data.layouts import Sample
+from pneumoscope.evaluation import acquisition
+from pneumoscope.evaluation import evaluate as evaluation
+from pneumoscope.metrics import calibration, metrics
+from pneumoscope.training import run as training
 from pneumoscope.training.recipe import Recipe
-from pneumoscope.training.run import fit
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from build_default_model import report, two_sites
 
 ROOT = Path(__file__).parents[1]
-FOLDS = 5
-SERIES = ("IM-", "NORMAL2-IM-")
-CORRUPTED = 500
-"""Held-out images that go through every shift, at most: evenly spaced, so of both classes."""
-
-FIGURES = ("auc", "sensitivity", "specificity", "balanced_accuracy", "ece")
-
-Table = Mapping[str, Mapping[str, Any]]
-"""What `Performance.as_dict` gives, by shift."""
+FOLDS = 4
+PROBED = 600
+"""Normal images of a site, at most, that the acquisition probe looks at."""
 
 
 def main() -> None:
     """Train and measure what is not there yet, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="Kermany's training split: NORMAL/ and PNEUMONIA/")
-    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "default.toml")
+    parser.add_argument("children", type=Path, help="Kermany's training split: NORMAL/ and PNEUMONIA/")
+    parser.add_argument("adults", type=Path, help="a CSV of NIH images with the columns path,label,readers,boxes,...")
+    parser.add_argument("--recipe", type=Path, nargs="+", default=[ROOT / "recipes" / "default.toml"])
     parser.add_argument("--init", default="imagenet", help="imagenet, or a file with MobileNetV2's ImageNet weights")
-    parser.add_argument("--out", type=Path, help="the runs' folder; by default one of the recipe's name under runs/")
-    parser.add_argument("--epochs", type=int, help="for the whole network; by default the recipe's")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "generalisation", help="the runs' folder")
     parser.add_argument("--only", nargs="*", help="the splits to run, by the names of their folders")
+    parser.add_argument("--images", type=int, help="images an epoch; by default the recipe's")
     parser.add_argument("--page", type=Path, help="where the page goes; by default beside the runs")
     arguments = parser.parse_args()
 
-    changes = {"epochs": arguments.epochs} if arguments.epochs else {}
-    recipe = Recipe.from_toml(arguments.recipe, init=arguments.init, **changes)
-    out = arguments.out or ROOT / "runs" / "generalisation" / arguments.recipe.stem
-    decoded = splits.decode(layouts.load(arguments.data), recipe.size)
-    tables: dict[str, Table] = {}
-    for name, (learnt, held_out) in held_out_parts(decoded, recipe.seed).items():
-        result = out / name / "corruptions.json"
-        if not result.exists() and (not arguments.only or name in arguments.only):
-            measure(decoded.take(learnt), decoded.take(held_out), recipe, result)
-        if result.exists():
-            check(result.parent, recipe)
-            tables[name] = json.loads(result.read_text(encoding="utf-8"))
-            write_text(arguments.page or out / "generalisation.md", page(tables, recipe, arguments.recipe))
+    samples = two_sites(arguments.children, arguments.adults)
+    found: dict[str, dict[str, Any]] = {}
+    for path in arguments.recipe:
+        changes = {"epoch_images": arguments.images} if arguments.images else {}
+        recipe = Recipe.from_toml(path, init=arguments.init, **changes)
+        for name, (learnt, held_out) in parts(samples, recipe).items():
+            out = arguments.out / path.stem / name
+            result = out / "generalisation.json"
+            if not result.exists() and (not arguments.only or name in arguments.only):
+                run = training.fit(learnt, out, recipe, resume=True, progress=report)
+                write_text(result, json.dumps(measured(run, held_out), indent=1))
+            if result.exists():
+                found.setdefault(name, {})[path.stem] = json.loads(result.read_text(encoding="utf-8"))
+                write_text(arguments.page or arguments.out / "generalisation.md", page(found))
 
 
-def held_out_parts(decoded: Decoded, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Name the splits: the positions of the images to learn from and of those to measure on."""
-    parts = {f"fold-{i}": part for i, part in enumerate(splits.folds(decoded, FOLDS, seed), start=1)}
-    names = np.array([Path(str(image.path)).name for image in decoded.samples])
-    half = np.random.default_rng(seed).random(decoded.groups.max() + 1) < 0.5
-    for own, other in (SERIES, SERIES[::-1]):
-        normal = np.array([name.startswith(other) for name in names])
-        held_out = np.where(decoded.labels == 0, normal, half[decoded.groups] == (own == SERIES[0]))
-        shared = np.intersect1d(decoded.groups[held_out], decoded.groups[~held_out])
-        held_out |= np.isin(decoded.groups, shared)  # identical images under both series
-        parts[f"learnt-from-{own.rstrip('-')}"] = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    return parts
+def parts(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[list[Sample], list[Sample]]]:
+    """Name the splits: the images to learn from, and those to measure on."""
+    sites = sorted({sample.site for sample in samples}, reverse=True)
+    named = {
+        f"learnt-at-{site}": (
+            [sample for sample in samples if sample.site == site],
+            [sample for sample in samples if sample.site != site],
+        )
+        for site in sites
+    }
+    decoded = splits.decode(samples, 64)  # small, to find identical images
+    for i, (learnt, held_out) in enumerate(splits.folds(decoded, FOLDS, recipe.seed), start=1):
+        named[f"fold-{i}"] = ([decoded.images[j] for j in learnt], [decoded.images[j] for j in held_out])
+    return named
 
 
-def measure(learnt: Decoded, held_out: Decoded, recipe: Recipe, result: Path) -> None:
-    """Train on some images and predict the others under every shift."""
-    run = fit(learnt.samples, result.parent, recipe, resume=True, progress=report)
+def measured(run: training.Run, held_out: Sequence[Sample]) -> dict[str, Any]:
+    """Predict the images held out, and measure each site, each view within it, and what in-house validation said."""
     detector = Detector(run.model)
-    some = np.arange(len(held_out.samples))[:: -(-len(held_out.samples) // CORRUPTED)]
-    table = under_corruptions(held_out.take(some), detector)
-    table["none"] = evaluate(held_out.samples, detector).performance
-    write_text(result, json.dumps({shift: p.as_dict() for shift, p in table.items()}, indent=1))
-
-
-def check(run: Path, recipe: Recipe) -> None:
-    """Reject to show figures of another recipe than the one asked for."""
-    found = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]
-    if found != asdict(recipe):
-        raise SystemExit(
-            f"Expected a run of this recipe in '{run}', got another one's: name another folder with --out."
+    in_house = detector.card.metrics
+    sites: dict[str, Any] = {}
+    for site in sorted({sample.site for sample in held_out}):
+        here = [sample for sample in held_out if sample.site == site]
+        result = evaluation.evaluate([sample for sample in here if not sample.other], detector)
+        views = sorted({sample.view for sample in result.images if sample.view})
+        beyond = calibration.beyond_band(result.labels, result.probabilities, detector.card.calibration)
+        rows = {"all": result.performance.as_dict() | {name: asdict(e) for name, e in beyond.items()}}
+        for view in views:
+            chosen = np.array([sample.view == view for sample in result.images])
+            rows[view] = {"auc": asdict(metrics.delong(result.labels[chosen], result.probabilities[chosen]))}
+        if others := [sample for sample in here if sample.other]:
+            called = [f.finding == "PNEUMONIA" for f in detector.examine(s.source for s in others) if f.error is None]
+            rows["all"]["others_called_pneumonia"] = asdict(metrics.wilson(sum(called), len(called)))
+        rows["all"]["rejected"] = asdict(
+            metrics.wilson(len(result.failures), len(result.failures) + len(result.images))
         )
+        rows["all"]["acquisition_probe"] = asdict(probe(result, detector))
+        sites[site] = rows
+    return {"in_house": in_house, "sites": sites}
 
 
-def report(what: str, done: int, total: int, figures: object) -> None:
-    """Say when each stretch is over."""
-    if done == total:
-        print(what, figures, flush=True)
+def probe(result: evaluation.Evaluation, detector: Detector) -> metrics.Estimate:
+    """Probe some of the normals of an evaluation."""
+    normal = np.flatnonzero(result.labels == 0)
+    chosen = normal[:: -(-len(normal) // PROBED)]
+    images = [replace(result.images[i], split=None) for i in chosen]
+    decoded = splits.decode(images, detector.card.input_size)
+    logits = detector.card.calibration.logits(result.probabilities[chosen])
+    return acquisition.probe(decoded.pixels, logits, [image.patient for image in images])
 
 
-def page(tables: Mapping[str, Table], recipe: Recipe, source: Path) -> str:
+def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Lay the figures out in Markdown."""
-    held_out = "\n".join(
-        f"| {name} | {t['none']['n']} ({t['none']['positives']}) | "
-        + " | ".join(interval(t["none"][figure]) for figure in FIGURES)
-        + f" | {worst(t, 'sensitivity')} | {worst(t, 'specificity')} |"
-        for name, t in tables.items()
-    )
-    shifts = "\n".join(
-        f"| {shift} | "
-        + " | ".join(
-            f"{np.mean(values):.3f} ({np.min(values):.3f})"
-            for figure in ("auc", "sensitivity", "specificity")
-            if (values := [t[shift][figure]["value"] for t in tables.values()])
-        )
-        + " |"
-        for shift in next(iter(tables.values()))
-    )
+    rows = []
+    for split, recipes in found.items():
+        for recipe, result in recipes.items():
+            for site, of in result["sites"].items():
+                whole = of["all"]
+                figures = [whole[name] for name in ("auc", "sensitivity", "specificity", "ece")]
+                views = "; ".join(f"{view} {interval(row['auc'])}" for view, row in of.items() if view != "all")
+                others = interval(whole["others_called_pneumonia"]) if "others_called_pneumonia" in whole else ""
+                rows.append(
+                    f"| {split} | {recipe} | {site}, {whole['n']} ({whole['positives']}) | "
+                    + " | ".join(map(interval, figures))
+                    + f" | {views} | {others} | {interval(whole['normals_above'])}, "
+                    f"{interval(whole['pneumonias_below'])} | {interval(whole['rejected'])} | "
+                    f"{interval(whole['acquisition_probe'])} | {interval(result['in_house']['auc'])} |"
+                )
+    table = "\n".join(rows)
     return f"""\
-# On patients and images that a model was not trained on
+# At hospitals and on patients that a model was not trained on
 
-Written by `python benchmarks/generalisation.py chest_xray/train`: {len(tables)} trainings of
-[`recipes/{source.name}`](../recipes/{source.name}), here of {recipe.epochs} epochs, on parts of Kermany's
-training split. A fold holds a fifth of the patients out. `learnt-from-IM` has learnt from normals of the naming series
-`IM-` and from half of the patients with pneumonia, and is measured on the normals of `NORMAL2-IM-` and on the other
-half; `learnt-from-NORMAL2-IM` the other way round. Those measured on have chosen nothing: epoch, temperature and
-threshold come from a fifth of the patients learnt from. In brackets the 95 % interval; "worst" is the worst of
-{len(next(iter(tables.values()))) - 2} shifts, inverted images apart, on at most {CORRUPTED} of the images.
+Written by `python benchmarks/generalisation.py chest_xray/train nih/images.csv`. `learnt-at-Guangzhou` was trained at
+Guangzhou alone and is measured at Bethesda, `learnt-at-Bethesda` the other way round; a fold holds a quarter of the
+patients of both sites out. Those measured on have chosen nothing. In brackets the 95 % interval. "In house" is the AUC
+on held-out patients of the sites trained on: what would have chosen the recipe otherwise.
 
-| split | images (pneumonia) | AUC | sensitivity | specificity | balanced accuracy | ECE \
-| worst sensitivity | worst specificity |
-|---|---|---|---|---|---|---|---|---|
-{held_out}
-
-## Shift by shift
-
-The mean over these splits, and in brackets the worst of them. "none" is all held-out images as they are, each other row
-at most {CORRUPTED} of a split.
-
-| shift | AUC | sensitivity | specificity |
-|---|---|---|---|
-{shifts}
+| split | recipe | measured at, images (pneumonia) | AUC | sensitivity | specificity | ECE | AUC by view \
+| other findings called pneumonia | beyond the band: normals, pneumonias | rejected | acquisition probe | in house |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
+{table}
 """
 
 
 def interval(figure: Mapping[str, float]) -> str:
     """Write a figure with its interval."""
     return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
-
-
-def worst(table: Table, figure: str) -> str:
-    """Name the shift under which a figure is lowest."""
-    shifts = [shift for shift in table if shift not in corruptions.APART]
-    shift = min(shifts, key=lambda name: float(table[name][figure]["value"]))
-    return f"{interval(table[shift][figure])} {shift}"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pneumoscope.imaging.formats import unpacked
 from pneumoscope.imaging.radiograph import read
 from tests.builders import dicoms
 from tests.conftest import drawn_image
+from tests.imaging.test_radiograph import tiff
 
 GRAY = drawn_image(1, seed=3, size=96)
 GRAY[:2, :8] = 255
@@ -67,6 +68,15 @@ def test_of_an_animation_the_first_image_is_read() -> None:
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     found = read(file.getvalue())
     assert found.notes == ("first_frame_only",)
+    assert found.pixels == pytest.approx(UNIT, abs=0.001)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("deflated", [False, True])
+def test_a_tiff_of_floats_is_read_in_every_depth_and_order(dtype: str, order: str, deflated: bool) -> None:
+    found = read(tiff(UNIT.astype(dtype), 1, order=order, deflated=deflated))
+    assert found.format == "TIFF"
     assert found.pixels == pytest.approx(UNIT, abs=0.001)
 
 

@@ -81,6 +81,10 @@ def train(
         typer.Option(help="Choose it for this specificity. By default both are made equal, on corrupted images."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(metavar="SITE", help="Train on the other sites and measure here: what a new hospital sees."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder, by its recipe.")
     ] = False,
@@ -112,6 +116,8 @@ def train(
     \b
     $ pneumoscope train chest_xray/ --out runs/first
     $ pneumoscope train chest_xray/ --out runs/first --resume
+    $ pneumoscope train our_clinic/ nih/images.csv --other negative --out runs/both
+    $ pneumoscope train our_clinic/ nih/images.csv --other negative --out runs/new --leave-out our_clinic
     $ pneumoscope train images.csv --out runs/cnn --architecture cnn
     $ pneumoscope train images.csv --out runs/gpus --devices auto
     """
@@ -137,6 +143,11 @@ def train(
     else:
         chosen = training.Recipe.from_toml(recipe, **given) if recipe else training.Recipe.from_dict(given)
     images = layouts.load(data, **labelled(classes, other, labels_like))
+    left: list[layouts.Sample] = []
+    if leave_out is not None:
+        from pneumoscope.training import data as preparation
+
+        images, left = preparation.without(images, leave_out)
     common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
     if hosts and host:
         with console.progress() as bars:
@@ -154,11 +165,37 @@ def train(
     if tracker.lost:
         console.note(f"The tracker was lost on the way and does not have all of this run: {tracker.lost}")
     console.print_figures(run.validation.figures, f"{run.validation.n} images of held-out patients")
+    console.say(run.kept)
     console.say(
-        "These patients chose the epoch and the threshold, so the figures flatter the model: evaluate it on others, "
-        "best of another hospital."
+        "These patients chose the threshold and are of the hospitals trained on, so the figures flatter the model: "
+        "evaluate it on others, best of another hospital."
     )
+    if left:
+        _measured_at(leave_out or "", left, run.model, out)
     console.say(f"The model: {run.model}")
+
+
+def _measured_at(site: str, images: list[Any], model: Path, out: Path) -> None:
+    """Measure a model at the site that was left out, and write and print the figures."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from pneumoscope.atomic import write_text
+    from pneumoscope.evaluation import evaluate as evaluation
+    from pneumoscope.inference.detector import Detector
+    from pneumoscope.metrics import calibration
+
+    detector = Detector(model)
+    with console.progress() as bars:
+        result = evaluation.evaluate(images, detector, console.task(bars, f"predicting at {site}", len(images)))
+    beyond = calibration.beyond_band(result.labels, result.probabilities, detector.card.calibration)
+    figures = result.performance.as_dict() | {name: asdict(estimate) for name, estimate in beyond.items()}
+    write_text(out / "left_out.json", dumps({"site": site} | figures, indent=2))
+    console.print_figures(result.performance.figures, f"{len(result.samples)} images of '{site}', which was left out")
+    console.say(
+        f"Beyond the uncertain band on the wrong side there: {beyond['normals_above']} of the normals, "
+        f"{beyond['pneumonias_below']} of the pneumonias."
+    )
 
 
 def evaluate(

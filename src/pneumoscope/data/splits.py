@@ -30,6 +30,7 @@ class Decoded:
         samples: the images that could be read, in order.
         pixels: float16 (N, size, size) in [0, 1]; half precision keeps twice the depth of 8 bits near white.
         groups: (N,), the number of each image's group; a group is split only as a whole.
+        parts: the part of each image that its pixels show: all of it, or what lies within an even frame.
         failures: the images that could not be read, with the reason.
     """
 
@@ -37,6 +38,7 @@ class Decoded:
     pixels: Rows
     groups: NDArray[np.int64]
     failures: list[tuple[Sample, PneumoscopeError]]
+    parts: list[preprocessing.Box]
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -46,7 +48,8 @@ class Decoded:
     def take(self, chosen: NDArray[np.int64]) -> Decoded:
         """Keep the images at these positions, in this order."""
         images = [self.samples[i] for i in chosen]
-        return Decoded(images, disk_array.taken(self.pixels, chosen), self.groups[chosen], [])
+        pixels, parts = disk_array.taken(self.pixels, chosen), [self.parts[i] for i in chosen]
+        return Decoded(images, pixels, self.groups[chosen], [], parts)
 
     def fingerprint(self) -> str:
         """Name this data set by its content: sha256 over each image's pixels and label, whatever the order."""
@@ -74,29 +77,30 @@ def decode(
         >>> decoded = decode(layouts.load("chest_xray"), 160)  # doctest: +SKIP
     """
 
-    def one(sample: Sample) -> NDArray[np.float16] | PneumoscopeError:
+    def one(sample: Sample) -> tuple[NDArray[np.float16], preprocessing.Box] | PneumoscopeError:
         try:
-            return preprocessing.squash(radiograph.read(sample.source, at_least=size).pixels, size)[0].astype(
-                np.float16
-            )
+            squashed, part = preprocessing.squash(radiograph.read(sample.source, at_least=size).pixels, size)
+            return squashed.astype(np.float16), part
         except PneumoscopeError as error:
             return error
 
     pixels = disk_array.zeros((len(samples), size, size), folder)
     read: list[int] = []
     failures: list[tuple[Sample, PneumoscopeError]] = []
+    shown: list[preprocessing.Box] = []
     with ThreadPoolExecutor() as pool:
         parts = (samples[start : start + WAITING] for start in range(0, len(samples), WAITING))
         for i, result in enumerate(result for part in parts for result in pool.map(one, part)):
             if isinstance(result, PneumoscopeError):
                 failures.append((samples[i], result))
             else:
-                pixels[len(read)] = result
+                pixels[len(read)], part = result
+                shown.append(part)
                 read.append(i)
             progress()
     kept = [samples[i] for i in read]
     whole = disk_array.taken(pixels, slice(len(read)))
-    return Decoded(kept, whole, _groups(kept, whole), failures)
+    return Decoded(kept, whole, _groups(kept, whole), failures, shown)
 
 
 def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -122,7 +126,7 @@ def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.i
 def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Split images `n` times into training and held-out parts; every image is held out once.
 
-    Groups stay whole, classes stay in proportion (scikit-learn's `StratifiedGroupKFold`).
+    Groups stay whole; sites, and the classes within them, stay in proportion (scikit-learn's `StratifiedGroupKFold`).
 
     Raises:
         DatasetError: fewer than `n` groups of one class.
@@ -138,7 +142,8 @@ def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], 
                 "or name the patients in a CSV if one id covers several."
             )
     splitter = StratifiedGroupKFold(n_splits=n, shuffle=True, random_state=seed)
-    pairs = splitter.split(np.zeros(len(y)), y, decoded.groups)
+    sites = np.unique([sample.site for sample in decoded.samples], return_inverse=True)[1]
+    pairs = splitter.split(np.zeros(len(y)), 2 * sites + y, decoded.groups)
     return [(np.sort(training), np.sort(held_out)) for training, held_out in pairs]
 
 

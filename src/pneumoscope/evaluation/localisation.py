@@ -11,7 +11,7 @@ REACH = 0.48
 """The ellipse's half axes, as a share of the image's sides: it leaves out the edge and the corners."""
 
 
-def inside(height: int, width: int) -> NDArray[np.bool_]:
+def inside(height: int, width: int, reach: float = REACH) -> NDArray[np.bool_]:
     """Mark the pixels of the ellipse that the thorax of a frontal radiograph, centred and cut close, lies in.
 
     No lungs are segmented: what is marked holds the lungs, the mediastinum and some of the shoulders; what is not, the
@@ -23,7 +23,7 @@ def inside(height: int, width: int) -> NDArray[np.bool_]:
     """
     y = (np.arange(height) + 0.5) / height - 0.5
     x = (np.arange(width) + 0.5) / width - 0.5
-    return np.asarray((y[:, None] / REACH) ** 2 + (x / REACH) ** 2 <= 1.0)
+    return np.asarray((y[:, None] / reach) ** 2 + (x / reach) ** 2 <= 1.0)
 
 
 def outside_share(evidence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pneumoscope.metrics import metrics
 from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint, logit, sigmoid
 
 MIN_PER_CLASS = 10
@@ -112,8 +113,12 @@ def fit(
     copies: int = 1,
     images: str = "held-out images",
     point: OperatingPoint = BALANCED,
+    sites: ArrayLike | None = None,
 ) -> Calibration:
     """Fit temperature, threshold and band on images that the network was not trained on.
+
+    Each class of each site weighs the same, so that one temperature and one threshold serve a small site as well as a
+    large one; the band is wide enough for its guarantee to hold at each site.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
@@ -122,6 +127,7 @@ def fit(
         copies: how often each image stands among the N, differently changed; they count as one.
         images: what the images are, as the stated reasons name them.
         point: how the threshold is chosen.
+        sites: (N,), where each image comes from; None where all come from one site.
 
     Returns:
         The calibration.
@@ -139,7 +145,10 @@ def fit(
     for label in (0, 1):
         if (found := int((y == label).sum())) < MIN_PER_CLASS:
             raise ValueError(f"Expected at least {MIN_PER_CLASS} images of class {label}, got {found}.")
-    return _with_findings(Calibration(temperature=fit_temperature(y, z)), y, z, alpha, copies, images, point)
+    at = np.zeros(len(y), dtype=np.int64) if sites is None else np.unique(np.asarray(sites), return_inverse=True)[1]
+    reason = "Each class of each site weighed the same: probabilities assume that half of the patients have pneumonia."
+    start = Calibration(temperature=fit_temperature(y, z, site_weights(y, at)), probability_reason=reason)
+    return _with_findings(start, y, z, alpha, copies, images, point, at)
 
 
 def refit(
@@ -180,7 +189,7 @@ def refit(
         f"{np.mean(y):.0%} of the images: where they are rarer, probabilities are too high, where commoner, too low."
     )
     start = Calibration(temperature=temperature, offset=offset, probability_reason=reason, prevalence=float(np.mean(y)))
-    return _with_findings(start, y, z, alpha, 1, images, point)
+    return _with_findings(start, y, z, alpha, 1, images, point, np.zeros(len(y), dtype=np.int64))
 
 
 def _with_findings(
@@ -191,11 +200,18 @@ def _with_findings(
     copies: int,
     images: str,
     point: OperatingPoint,
+    sites: NDArray[np.int64],
 ) -> Calibration:
     """Add threshold and band to a calibration that gives probabilities."""
     p = start.probabilities(logits)
-    threshold = point.choose(labels, p)
-    low, high = conformal_band(labels, p, alpha, copies)
+    threshold = point.choose(labels, p, site_weights(labels, sites))
+    bands = [
+        conformal_band(labels[here], p[here], alpha, copies)
+        for site in np.unique(sites)
+        if np.bincount(labels[here := sites == site], minlength=2).min() >= MIN_PER_CLASS * copies
+    ] or [conformal_band(labels, p, alpha, copies)]
+    low, high = min(low for low, _ in bands), max(high for _, high in bands)
+    where = f", at each of {len(bands)} sites" if len(bands) > 1 else ""
     n = len(labels) // copies
     return replace(
         start,
@@ -204,14 +220,32 @@ def _with_findings(
         uncertain_low=min(low, threshold),
         uncertain_high=max(high, threshold),
         uncertain_reason=(
-            f"On images like those {n}, on average at most {alpha:.0%} of the normals lie above the band and at most "
-            f"{alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
+            f"On images like those {n}{where}, on average at most {alpha:.0%} of the normals lie above the band and at "
+            f"most {alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
         ),
     )
 
 
-def fit_temperature(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> float:
+def site_weights(labels: NDArray[np.int64], sites: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weigh images so that within each class every site that has it weighs the same: (N,), adding up to 1 a class.
+
+    Example:
+        >>> site_weights(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])).tolist()
+        [0.25, 0.25, 0.5, 1.0]
+    """
+    weights = np.zeros(len(labels))
+    for label in (0, 1):
+        groups, inverse, counts = np.unique(sites[labels == label], return_inverse=True, return_counts=True)
+        weights[labels == label] = 1.0 / (len(groups) * counts[inverse])
+    return weights
+
+
+def fit_temperature(
+    labels: NDArray[np.int64], logits: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> float:
     """Find the temperature of least cross-entropy, each class weighing half (Guo et al. 2017, section 4.2).
+
+    Within a class images weigh the same, or as `weights` (N,) says.
 
     Equal weights keep the probability meaningful where the share of pneumonias differs from the training images'. The
     targets fall as short of 0 and 1 as Platt's do ("Probabilistic Outputs for Support Vector Machines", 1999): images
@@ -227,7 +261,7 @@ def fit_temperature(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> f
     from scipy.optimize import minimize_scalar
 
     positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
-    weight = np.where(labels == 1, 0.5 / positives, 0.5 / negatives)
+    weight = 0.5 * (site_weights(labels, np.zeros(len(labels), dtype=np.int64)) if weights is None else weights)
     target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
     def cross_entropy(log_temperature: float) -> float:
@@ -294,3 +328,29 @@ def conformal_band(
     pneumonia_from = float(positive[below - 1]) if below else 0.0
     normal_to = float(negative[-above]) if above else 1.0
     return min(pneumonia_from, normal_to), max(pneumonia_from, normal_to)
+
+
+def beyond_band(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], fitted: Calibration
+) -> dict[str, metrics.Estimate]:
+    """Measure what the band guarantees where it was not fitted: the share of each class beyond it on the wrong side.
+
+    Args:
+        labels: (N,), 0 or 1.
+        probabilities: (N,), in [0, 1].
+        fitted: whose band it is.
+
+    Returns:
+        `normals_above` and `pneumonias_below`, each with its 95 % interval.
+
+    Example:
+        >>> fitted = Calibration(uncertain_low=0.4, uncertain_high=0.6)
+        >>> beyond = beyond_band(np.array([0, 0, 1, 1]), np.array([0.1, 0.7, 0.5, 0.9]), fitted)
+        >>> beyond["normals_above"].value, beyond["pneumonias_below"].value
+        (0.5, 0.0)
+    """
+    normal, positive = probabilities[labels == 0], probabilities[labels == 1]
+    return {
+        "normals_above": metrics.wilson(int((normal > fitted.uncertain_high).sum()), len(normal)),
+        "pneumonias_below": metrics.wilson(int((positive < fitted.uncertain_low).sum()), len(positive)),
+    }

@@ -37,12 +37,14 @@ class OperatingPoint:
             if not (0.0 < value < 1.0 or (value == 1.0 and name != "threshold")):
                 raise ValueError(f"Expected a {name} between 0 and 1, got {value:g}.")
 
-    def choose(self, labels: ArrayLike, probabilities: ArrayLike) -> float:
+    def choose(self, labels: ArrayLike, probabilities: ArrayLike, weights: NDArray[np.float64] | None = None) -> float:
         """Choose the threshold by images of both classes.
 
         Args:
             labels: (N,), 0 or 1.
             probabilities: (N,), in (0, 1).
+            weights: (N,), what each image weighs within its class; by default all weigh the same. A sensitivity or
+                specificity that is asked for is that of all images, whatever they weigh.
 
         Returns:
             The threshold, in (0, 1).
@@ -54,7 +56,7 @@ class OperatingPoint:
             return sensitive_threshold(y, p, self.sensitivity)
         if self.specificity is not None:
             return specific_threshold(y, p, self.specificity)
-        return equal_error_threshold(y, p)
+        return equal_error_threshold(y, p, weights)
 
     def reason(self, images: str) -> str:
         """Say in a sentence how the threshold was chosen.
@@ -75,7 +77,9 @@ class OperatingPoint:
 BALANCED = OperatingPoint()
 
 
-def equal_error_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+def equal_error_threshold(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> float:
     """Find the threshold at which sensitivity and specificity are as equal as the images allow.
 
     Between two neighbouring images the middle is taken, in logits: any place there gives the same findings here, and
@@ -92,15 +96,24 @@ def equal_error_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.f
     logits = np.unique(np.log(p / (1 - p)))
     cuts = np.concatenate([[logits[0] - 1.0], (logits[1:] + logits[:-1]) / 2, [logits[-1] + 1.0]])
     z = np.log(p / (1 - p))
-    positive, negative = np.sort(z[labels == 1]), np.sort(z[labels == 0])
-    sensitivity = 1.0 - np.searchsorted(positive, cuts) / len(positive)
-    specificity = np.searchsorted(negative, cuts) / len(negative)
+    weights = np.ones(len(z)) if weights is None else weights
+    sensitivity = 1.0 - _share_below(cuts, z[labels == 1], weights[labels == 1])
+    specificity = _share_below(cuts, z[labels == 0], weights[labels == 0])
     # Of equally balanced cuts the one that errs least; of those the one in the middle.
     gap = np.round(np.abs(sensitivity - specificity), 12)
     best = np.flatnonzero(gap == gap.min())
     total = np.round(sensitivity[best] + specificity[best], 12)
     best = best[total == total.max()]
     return float(sigmoid(cuts[best[len(best) // 2]]))
+
+
+def _share_below(
+    cuts: NDArray[np.float64], values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Give the weight of the values below each cut, as a share of all."""
+    order = np.argsort(values)
+    below = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return np.asarray(below[np.searchsorted(values[order], cuts)] / below[-1])
 
 
 def sensitive_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.float64], least: float) -> float:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from pneumoscope.errors import NotFoundError, TrainingError
+from pneumoscope.networks import normalization
+from pneumoscope.networks.backend import keras, ops
 
 POOLINGS = ("max", "average")
+
+BATCH_NORM_MOMENTUM = 0.97
+
+CELL = 4
+"""Places of a mask of boxes along the side of one cell of the feature map."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Architecture:
 # No EfficientNet: on the way to ONNX the constants of its Normalization layer become inputs of the graph.
 REGISTRY = {
     "mobilenet_v2": Architecture("MobileNetV2", "tf"),
-    "mobilenet_v2_short": Architecture("MobileNetV2", "tf", last="block_12_add"),  # its middle: for few images
+    "mobilenet_v2_short": Architecture("MobileNetV2", "tf", last="block_12_add"),  # stride 16, 96 channels
+    "mobilenet_v2_middle": Architecture("MobileNetV2", "tf", last="block_13_expand_relu"),  # stride 16, 576 channels
     "cnn": Architecture(None, "tf", dropout=0.5),
     "densenet121": Architecture("DenseNet121", "torch"),
     "mobilenet_v3_small": Architecture("MobileNetV3Small", "raw"),
@@ -55,6 +61,8 @@ def build(
     pooling: str = "max",
     dropout: float = 0.0,
     init: str = "none",
+    batch_norm: str = "trained",
+    quick: bool = False,
 ) -> keras.Model:
     """Build a network of two parts: `features`, which looks, and `head`, which decides.
 
@@ -66,6 +74,8 @@ def build(
         dropout: share of the head's inputs that is dropped while training, in [0, 1).
         init: `imagenet` (Keras's own download), `none` (random), a `.weights.h5` file for `features`, or a `.keras`
             file of a whole network of this kind.
+        batch_norm: whether pretrained batch normalisation is `trained` with the network or stays `frozen`.
+        quick: put in what trains faster; such a network cannot be saved, its weights can.
 
     Returns:
         A model from images (N, size, size, 1) in [0, 1] to logits (N, 1), above 0 for `PNEUMONIA`.
@@ -85,7 +95,7 @@ def build(
     if size < 32:
         raise TrainingError(f"Expected images of at least 32 pixels a side, got {size}.")
     network = REGISTRY[architecture]
-    features = _features(network, size, init)
+    features = _features(network, size, init, frozen=batch_norm == "frozen", quick=quick)
     shape = features.output_shape[1:]
     head = _published_head(shape, pooling, dropout) if network.application else _dense_head(shape, dropout)
     images = keras.Input((size, size, 1), name="image")
@@ -140,6 +150,59 @@ def bias(model: keras.Model, usual: NDArray[np.floating[Any]] | None = None) -> 
     return float(ops.convert_to_numpy(dense[0].bias)[0]) + (0.0 if usual is None else float(usual.sum()))
 
 
+def with_cells(model: keras.Model) -> keras.Model:
+    """Turn a network into one whose evidence map can be taught with radiologists' boxes.
+
+    Args:
+        model: what `build` gave, with a linear head.
+
+    Returns:
+        A model from images (N, S, S, 1) to `logit` (N, 1) and `cells` (N, h * w): each place's log odds of lying in a
+        box. They are the evidence of the place, scaled and shifted by two numbers that are learnt; so what the boxes
+        teach the map, they teach the logit.
+
+    Example:
+        >>> sorted(with_cells(build("mobilenet_v2_short", 64, pooling="average")).output)
+        ['cells', 'logit']
+    """
+    images = keras.Input(model.input_shape[1:])
+    maps = model.get_layer("features")(images)
+    head = model.get_layer("head")
+    cells = BoxOdds(name="cells")(Evidence(head, None)(maps))
+    return keras.Model(images, {"logit": keras.layers.Identity(name="logit")(head(maps)), "cells": cells})
+
+
+def with_logit(model: keras.Model) -> keras.Model:
+    """Name the output of a network: from what it takes to `logit` (N, 1)."""
+    inputs = keras.Input(model.input_shape[1:])
+    return keras.Model(inputs, {"logit": keras.layers.Identity(name="logit")(model(inputs))})
+
+
+def evidence_side(model: keras.Model) -> int:
+    """Give the side of a network's evidence map, in cells.
+
+    Example:
+        >>> evidence_side(build("mobilenet_v2_short", 224, pooling="average"))
+        14
+    """
+    maps = keras.KerasTensor((None, *model.get_layer("features").output_shape[1:]))
+    return int(Evidence(model.get_layer("head"), None).compute_output_spec(maps).shape[1])
+
+
+class BoxOdds(keras.layers.Layer):  # type: ignore[misc]
+    """Scale and shift evidence maps (N, h, w), to log odds of lying in a box (N, h * w)."""
+
+    def build(self, shape: tuple[int | None, int, int]) -> None:
+        """Start where most places lie in no box."""
+        self.places = int(shape[1] * shape[2])  # type: ignore[operator]
+        self.scale = self.add_weight(name="scale", shape=(), initializer=keras.initializers.Constant(4.0))
+        self.shift = self.add_weight(name="shift", shape=(), initializer=keras.initializers.Constant(-2.0))
+
+    def call(self, evidence: Any) -> Any:
+        """Weigh each place as if it were the whole image."""
+        return ops.reshape(evidence * self.places, (-1, self.places)) * self.scale + self.shift
+
+
 class Evidence(keras.layers.Layer):  # type: ignore[misc]
     """What each place of the feature map adds to the logit.
 
@@ -182,7 +245,7 @@ class Evidence(keras.layers.Layer):  # type: ignore[misc]
         return ops.sum(maps * slope, axis=-1)
 
 
-def _features(network: Architecture, size: int, init: str) -> keras.Model:
+def _features(network: Architecture, size: int, init: str, *, frozen: bool, quick: bool) -> keras.Model:
     images = keras.Input((size, size, 1))
     if init not in ("imagenet", "none") and not init.endswith((".weights.h5", ".keras")):
         raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
@@ -205,13 +268,14 @@ def _features(network: Architecture, size: int, init: str) -> keras.Model:
         _load(lambda: base.load_weights(init), init)
     if network.last:
         base = keras.Model(base.input, base.get_layer(network.last).output, name=f"to_{network.last}")
-    if init != "none":
-        # Pretrained batch normalisation keeps its statistics: those gathered in some hundred steps on augmented images
-        # fit images as they come so badly that every logit is shifted. Frozen layers use theirs while training, too;
-        # calling the base with `training=False` does not help, since a model overrules it when it trains.
-        for layer in base.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False
+    base = normalization.quick(base) if quick else base
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # Keras's 0.999 remembers a thousand steps, longer than fine-tuning takes: statistics would stay ImageNet's.
+            layer.momentum = BATCH_NORM_MOMENTUM
+            # Frozen layers use their statistics while training, too; calling the base with `training=False` does not
+            # help, since a model overrules it when it trains.
+            layer.trainable = not (frozen and init != "none")
     return keras.Model(images, base(_rescaled(images, network.scaling)), name="features")
 
 

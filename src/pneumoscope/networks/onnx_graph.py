@@ -12,7 +12,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import onnx
 import openvino
@@ -21,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from pneumoscope.errors import ModelFileError
 from pneumoscope.networks.architectures import with_evidence
+from pneumoscope.networks.backend import keras
 
 
 def write(network: keras.Model, usual: NDArray[np.floating[Any]] | None, path: Path) -> None:

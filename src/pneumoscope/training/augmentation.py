@@ -1,15 +1,28 @@
-"""The changes that training images go through, so that the network learns lungs and not scanners."""
+"""The changes that training images go through, so that the network learns lungs and not scanners.
+
+They are made on the pixels, an image at a time, before the network sees a batch: every backend then trains on the same
+images, and one warp does all that moves an image, its boxes with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import NamedTuple
 
-import keras
-from keras import ops
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from pneumoscope.errors import TrainingError
+from pneumoscope.evaluation import localisation
+
+Pixels = NDArray[np.float32]
+
+TONES = 8
+"""Straight pieces of a random tone curve."""
+
+MOST = {"rotation": 180.0, "gamma": 2.0, "sharpen": 4.0}
+"""The largest strength of those that may be above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,183 +31,163 @@ class Augmentation:
 
     Attributes:
         share: share of images that changes of place (up to the flip) are applied to, and likewise, drawn apart, changes
-            of brightness (from contrast on). Below 1 the network also learns images as they come: trained on changed
-            images alone, it calls unchanged ones all too often the same.
+            of brightness (from contrast on).
         rotation: largest angle, in degrees.
         width_shift: largest shift, as a share of the width.
         height_shift: largest shift, as a share of the height.
-        zoom: largest change of scale, as a share; width and height change separately.
+        zoom: largest change of scale, as a share.
+        aspect: largest change of width against height, as a share.
         shear: largest shear, as a share of the side.
-        horizontal_flip: 1 flips half of the images that are changed in place; 0 none, because the heart is on the left.
+        horizontal_flip: share of the images changed in place that are mirrored.
         contrast: largest change of contrast about the image's mean, as a share.
         brightness: largest change of brightness, in [0, 1] of the full range.
         gamma: largest exponent less one: 0.5 draws from 1/1.5 to 1.5.
+        tone: share of images whose brightness goes through a random rising curve, as exporters and displays differ.
         shading: largest brightness of a slow gradient across the image, as an uneven plate or grid makes it.
-        blur: share of images that are blurred, in [0, 1].
+        blur: share of images that are blurred or sharpened.
+        sharpen: the most that fine detail is raised by; 0 blurs only.
         noise: largest standard deviation of added noise, in [0, 1] of the full range.
+        surround: share of images whose surroundings, outside an ellipse about the thorax, are those of another image of
+            the batch, whatever its class and site: what lies there then tells neither.
+        hidden: share of images whose thorax is painted over; they are taught as even odds, so that nothing around the
+            lungs decides.
     """
 
-    share: float = 0.6
-    rotation: float = 8.0
-    width_shift: float = 0.06
-    height_shift: float = 0.06
-    zoom: float = 0.1
-    shear: float = 0.05
-    horizontal_flip: float = 0.0
-    contrast: float = 0.25
-    brightness: float = 0.1
-    gamma: float = 0.4
+    share: float = 1.0
+    rotation: float = 10.0
+    width_shift: float = 0.07
+    height_shift: float = 0.07
+    zoom: float = 0.15
+    aspect: float = 0.08
+    shear: float = 0.0
+    horizontal_flip: float = 0.5
+    contrast: float = 0.4
+    brightness: float = 0.15
+    gamma: float = 0.6
+    tone: float = 0.0
     shading: float = 0.15
-    blur: float = 0.2
+    blur: float = 0.5
+    sharpen: float = 1.5
     noise: float = 0.03
+    surround: float = 0.0
+    hidden: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse strengths that cannot be."""
         for field in fields(self):
-            strength = getattr(self, field.name)
-            most = 180.0 if field.name == "rotation" else 2.0 if field.name == "gamma" else 1.0
+            strength, most = getattr(self, field.name), MOST.get(field.name, 1.0)
             if not isinstance(strength, (int, float)) or not 0.0 <= strength <= most:
                 raise TrainingError(f"Expected augmentation.{field.name} in [0, {most:g}], got {strength!r}.")
-        if self.horizontal_flip not in (0, 1):
-            raise TrainingError(f"Expected augmentation.horizontal_flip 0 or 1, got {self.horizontal_flip!r}.")
 
 
-NONE = Augmentation(**{field.name: 0.0 for field in fields(Augmentation) if field.name != "share"})
-
-PLACE = ("rotation", "width_shift", "height_shift", "zoom", "shear", "horizontal_flip")
+NONE = Augmentation(**{field.name: 0.0 for field in fields(Augmentation)})
 
 
-def augmented(network: keras.Model, augmentation: Augmentation) -> keras.Model:
-    """Put an augmentation before a network; both then share the network's weights.
+class Augmented(NamedTuple):
+    """An image as the network is to see it.
 
-    Train with the result and keep the network: a saved network without augmentation holds none but Keras's own layers
-    and loads anywhere.
+    Attributes:
+        pixels: float32 (S, S) in [0, 1].
+        boxes: float32 (g, g), the share of each place that boxes cover, moved as the image was.
+        hidden: whether the thorax is painted over.
+    """
+
+    pixels: Pixels
+    boxes: Pixels
+    hidden: bool
+
+
+def augment(image: Pixels, boxes: Pixels, other: Pixels, a: Augmentation, rng: np.random.Generator) -> Augmented:
+    """Change an image as patients, technicians and scanners might.
+
+    What moves in from beyond the edge is black, as beyond the edge of a plate.
 
     Args:
-        network: takes images (N, S, S, 1) in [0, 1].
-        augmentation: the strengths.
-
-    Returns:
-        The network itself where all strengths are 0.
+        image: (S, S) in [0, 1].
+        boxes: (g, g) in [0, 1], the share of each place that boxes cover.
+        other: (S, S) in [0, 1], whose surroundings may be taken.
+        a: the strengths.
+        rng: what is drawn from; equal states give equal images.
 
     Example:
-        >>> model = augmented(network, Augmentation(rotation=10.0))  # doctest: +SKIP
+        >>> black = np.zeros((8, 8), np.float32)
+        >>> image, boxes, hidden = augment(black + 0.5, black, black, NONE, np.random.default_rng(0))
+        >>> bool((image == 0.5).all()), hidden
+        (True, False)
     """
-    changes = layers(augmentation)
-    if not changes:
-        return network
-    images = keras.Input(network.input_shape[1:])
-    changed = images
-    for of_place in (True, False):
-        group = [layer for layer in changes if (layer.name in PLACE) == of_place]
-        if group:
-            changed = Sometimes(augmentation.share, keras.Sequential(group))(changed)
-    return keras.Model(images, network(changed))
+    image = np.asarray(image, dtype=np.float32)
+    if rng.random() < a.share:
+        image, boxes = _moved(image, boxes, a, rng)
+    if rng.random() < a.surround:
+        image, boxes = _surrounded(image, boxes, np.asarray(other, dtype=np.float32), rng)
+    if rng.random() < a.share:
+        image = _shown(image, a, rng)
+    hidden = bool(rng.random() < a.hidden)
+    return Augmented(localisation.hide(image, thorax=True) if hidden else image, boxes, hidden)
 
 
-def layers(augmentation: Augmentation) -> list[keras.Layer]:
-    """Build the layers of an augmentation; a change of strength 0 has none.
+def _moved(image: Pixels, boxes: Pixels, a: Augmentation, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Turn, scale, shear, shift and mirror in one warp about the middle."""
 
-    They take and give (N, S, S, 1) in [0, 1]. What moves in from beyond the edge is black, as beyond the edge of a
-    plate.
+    def within(strength: float) -> float:
+        return float(rng.uniform(-strength, strength))
 
-    Example:
-        >>> [layer.name for layer in layers(Augmentation(**{**vars(NONE), "gamma": 0.5}))]
-        ['gamma']
-    """
-    a = augmentation
-    unit: dict[str, Any] = {"value_range": (0, 1)}
-    empty: dict[str, Any] = {"fill_mode": "constant", "fill_value": 0.0}
-    made: dict[str, Callable[[], keras.Layer]] = {
-        "rotation": lambda: keras.layers.RandomRotation(a.rotation / 360, **empty, name="rotation"),
-        "width_shift": lambda: keras.layers.RandomTranslation(0.0, a.width_shift, **empty, name="width_shift"),
-        "height_shift": lambda: keras.layers.RandomTranslation(a.height_shift, 0.0, **empty, name="height_shift"),
-        "zoom": lambda: keras.layers.RandomZoom(a.zoom, a.zoom, **empty, name="zoom"),
-        "shear": lambda: keras.layers.RandomShear(a.shear, a.shear, **empty, name="shear"),
-        "horizontal_flip": lambda: keras.layers.RandomFlip("horizontal", name="horizontal_flip"),
-        "contrast": lambda: keras.layers.RandomContrast(a.contrast, **unit, name="contrast"),
-        "brightness": lambda: keras.layers.RandomBrightness(a.brightness, **unit, name="brightness"),
-        "gamma": lambda: RandomGamma(a.gamma, name="gamma"),
-        "shading": lambda: RandomShading(a.shading, name="shading"),
-        "blur": lambda: keras.layers.RandomGaussianBlur((a.blur, a.blur), 5, (0.5, 1.5), **unit, name="blur"),
-        "noise": lambda: RandomNoise(a.noise, name="noise"),
-    }
-    return [made[name]() for name in made if getattr(a, name) > 0.0]
+    angle, scale, aspect = np.deg2rad(within(a.rotation)), np.exp(within(a.zoom)), np.exp(within(a.aspect))
+    shear, shift = within(a.shear), np.array([within(a.width_shift), within(a.height_shift)])
+    mirror = -1.0 if rng.random() < a.horizontal_flip else 1.0
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.array([[mirror * scale * aspect, shear], [0.0, scale / aspect]])  # from new to old places
+    if np.array_equal(matrix, np.eye(2)) and not shift.any():
+        return image, boxes
+    return _warp(image, matrix, shift), _warp(boxes, matrix, shift)
 
 
-class Sometimes(keras.layers.Layer):  # type: ignore[misc]
-    """A change that a share of the images goes through.
-
-    Args:
-        share: of the images, in [0, 1].
-        change: the change.
-    """
-
-    def __init__(self, share: float, change: keras.Layer, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.share, self.change = share, change
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, images: Any, training: bool = True) -> Any:
-        """Change some of the images (N, S, S, 1) while training; leave them alone otherwise."""
-        if not training:
-            return images
-        drawn = keras.random.uniform((ops.shape(images)[0], 1, 1, 1), seed=self.seed_generator)
-        return ops.where(drawn < self.share, self.change(images, training=True), images)
+def _warp(plane: Pixels, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Pixels:
+    size, middle = len(plane), len(plane) / 2
+    rows = np.column_stack([matrix, middle + shift * size - matrix @ (middle, middle)]).ravel().tolist()
+    warped = Image.fromarray(plane).transform(
+        (size, size), Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR, fillcolor=0
+    )
+    return np.asarray(warped)
 
 
-class RandomChange(keras.layers.Layer):  # type: ignore[misc]
-    """A change of pixel values of which each image draws its own strength.
-
-    Args:
-        strength: the largest strength.
-    """
-
-    def __init__(self, strength: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.strength = strength
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, images: Any, training: bool = True) -> Any:
-        """Change images (N, S, S, 1) in [0, 1] while training; leave them alone otherwise."""
-        return ops.clip(self.change(images), 0.0, 1.0) if training else images
-
-    def change(self, images: Any) -> Any:
-        """Change images (N, S, S, 1); what leaves [0, 1] is cut off."""
-        raise NotImplementedError
-
-    def draw(self, images: Any, *shape: int, low: float = -1.0) -> Any:
-        """Draw numbers (N, *shape) evenly from [low, 1]."""
-        return keras.random.uniform((ops.shape(images)[0], *shape), low, 1.0, images.dtype, seed=self.seed_generator)
+def _surrounded(image: Pixels, boxes: Pixels, other: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    reach = float(rng.uniform(0.40, 0.52))
+    within = localisation.inside(*image.shape, reach)
+    return np.where(within, image, other), boxes * localisation.inside(*boxes.shape, reach)
 
 
-class RandomGamma(RandomChange):
-    """Raise brightness to a power between `1 / (1 + strength)` and `1 + strength`, even on the logarithm."""
+def _shown(image: Pixels, a: Augmentation, rng: np.random.Generator) -> Pixels:
+    """Change brightness and sharpness as tubes, plates and exporters do."""
+    f32 = np.float32
+    if a.gamma:
+        image = np.maximum(image, f32(1e-5)) ** f32(np.exp(rng.uniform(-1, 1) * np.log1p(a.gamma)))
+    if rng.random() < a.tone:
+        levels = np.concatenate([[0.0], np.cumsum(rng.dirichlet(np.full(TONES, 3.0)))])
+        strength, knots = rng.random(), np.linspace(0.0, 1.0, TONES + 1)
+        image = image + f32(strength) * (np.interp(image, knots, levels).astype(f32) - image)
+    if a.contrast or a.brightness:
+        mean = image.mean()
+        contrast = f32(np.exp(rng.uniform(-1, 1) * np.log1p(a.contrast)))
+        image = (image - mean) * contrast + (mean + f32(rng.uniform(-a.brightness, a.brightness)))
+    if a.shading:
+        image = image + f32(a.shading) * _field(len(image), rng.uniform(-1, 1, 4))
+    if rng.random() < a.blur:
+        image = image + f32(rng.uniform(-1.0, a.sharpen)) * (image - _blurred(image))
+    if a.noise and rng.random() < 0.5:
+        image = image + f32(rng.uniform(0.0, a.noise)) * rng.standard_normal(image.shape, dtype=f32)
+    return np.clip(image, 0.0, 1.0)
 
-    def change(self, images: Any) -> Any:
-        """Change images (N, S, S, 1) in [0, 1]."""
-        exponent = ops.exp(self.draw(images, 1, 1, 1) * ops.log(1.0 + self.strength))
-        return ops.power(ops.maximum(images, 1e-6), exponent)
+
+def _field(size: int, slopes: NDArray[np.float64]) -> Pixels:
+    """A slow field (size, size): planes across and down, a twist, and a bend."""
+    x = np.linspace(-1.0, 1.0, size, dtype=np.float32)
+    across, down, twist, bend = slopes.astype(np.float32)
+    return np.asarray(x * across + x[:, None] * (down + twist * x) + bend * (x**2 - np.float32(1 / 3)))
 
 
-class RandomShading(RandomChange):
-    """Add a plane that rises by up to `strength` from the middle to the edge, in any direction, and bends."""
-
-    def change(self, images: Any) -> Any:
-        """Change images (N, S, S, 1) in [0, 1]."""
-        rows, columns = images.shape[1], images.shape[2]
-        y = ops.reshape(ops.linspace(-1.0, 1.0, rows, dtype=images.dtype), (1, rows, 1, 1))
-        x = ops.reshape(ops.linspace(-1.0, 1.0, columns, dtype=images.dtype), (1, 1, columns, 1))
-        slope = self.strength * self.draw(images, 1, 1, 5) / 2  # (N, 1, 1, 5)
-        field = slope[..., 0:1] * x + slope[..., 1:2] * y + slope[..., 2:3] * x * y
-        return images + field + slope[..., 3:4] * (x**2 - 0.5) + slope[..., 4:5] * (y**2 - 0.5)
-
-
-class RandomNoise(RandomChange):
-    """Add normal noise whose standard deviation is drawn from 0 to `strength` (Keras's own has a fixed one)."""
-
-    def change(self, images: Any) -> Any:
-        """Change images (N, S, S, 1) in [0, 1]."""
-        deviation = self.strength * self.draw(images, 1, 1, 1, low=0.0)
-        noise = keras.random.normal(ops.shape(images), dtype=images.dtype, seed=self.seed_generator)
-        return images + deviation * noise
+def _blurred(image: Pixels) -> Pixels:
+    """Average each pixel with its neighbours, 3 x 3; the edge's pixels count twice."""
+    padded = np.pad(image, 1, mode="edge")
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / np.float32(9))

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pneumoscope.data import disk_array, layouts, splits
 from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference import model_file
+from pneumoscope.training import sampling
 from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
@@ -40,7 +42,7 @@ class Prepared:
 
 
 def prepare(
-    data: str | Path | Sequence[Sample],
+    data: str | Path | Sequence[str | Path] | Sequence[Sample],
     recipe: Recipe,
     skip_unreadable: bool,
     progress: Progress,
@@ -63,7 +65,7 @@ def prepare(
     Example:
         >>> images = prepare("chest_xray", Recipe(), False, lambda *_: None, Path("run"), None)  # doctest: +SKIP
     """
-    samples = layouts.load(data) if isinstance(data, (str, Path)) else list(data)
+    samples = loaded(data)
     tested = {sample.patient for sample in samples if sample.split == "test"}
     samples = [sample for sample in samples if sample.split != "test"]
     folder = None if cache is None else Path(cache)
@@ -78,6 +80,7 @@ def prepare(
             f"them, or add --skip-unreadable. The first:\n{named}"
         )
     training, validation, notes = partition(decoded, recipe)
+    notes += sampling.warnings(training.samples)
     if len(np.unique(training.labels)) < 2:
         raise DatasetError(
             f"Expected images of both classes to train on, got {len(training.samples)} of one class only."
@@ -89,31 +92,78 @@ def prepare(
     return Prepared(training, validation, decoded.fingerprint(), model_file.encode_seen(decoded.pixels), notes)
 
 
-def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[str]]:
-    """Choose who is trained on and who is held out to validate.
+def loaded(data: str | Path | Sequence[str | Path] | Sequence[Sample]) -> list[Sample]:
+    """List the images of a data set, of several, or those given."""
+    if isinstance(data, (str, Path)):
+        return layouts.load(data)
+    items = list(data)
+    paths = [item for item in items if isinstance(item, (str, Path))]
+    return layouts.load(paths) if paths else [item for item in items if isinstance(item, Sample)]
 
-    The data set's own validation split is used where it has at least `MIN_VALIDATION` images a class and shares no
-    patient with the training images; otherwise patients are held out of all images.
+
+def without(samples: Sequence[Sample], site: str) -> tuple[list[Sample], list[Sample]]:
+    """Divide images into those of the other sites, to train on, and those of one site, to measure at.
+
+    Raises:
+        DatasetError: there is no such site, or no other.
+
+    Example:
+        >>> rest, left_out = without([Sample(Path("a"), 0, "a", site="A"), Sample(Path("b"), 1, "b", site="B")], "B")
+        >>> [image.site for image in rest], [image.site for image in left_out]
+        (['A'], ['B'])
+    """
+    sites = sorted({sample.site for sample in samples})
+    if site not in sites:
+        raise DatasetError(f"Expected one of the sites {', '.join(sites)} to leave out, got '{site}'.")
+    if len(sites) == 1:
+        raise DatasetError(f"Expected another site to train on, got '{site}' alone: name a second data set.")
+    return [sample for sample in samples if sample.site != site], [sample for sample in samples if sample.site == site]
+
+
+def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[str]]:
+    """Choose, at each site, who is trained on and who is held out to validate.
+
+    A site's own validation split is used where it has at least `MIN_VALIDATION` images a class and shares no patient
+    with the training images; otherwise patients are held out of all its images.
 
     Returns:
         The training images, the validation images, and what the user should know of the choice.
     """
+    sites = np.array([sample.site for sample in decoded.samples])
     own = np.array([sample.split == "val" for sample in decoded.samples])
+    validation, notes = np.zeros(len(sites), dtype=bool), []
+    drawn = np.zeros(len(sites), dtype=bool)  # the images of sites out of which patients are held
+    for site in np.unique(sites):
+        here = sites == site
+        reason = _unusable(decoded, here & own, here & ~own)
+        if reason is None:
+            validation |= here & own
+            continue
+        drawn |= here
+        if (here & own).any():
+            name = f" of site '{site}'" if len(np.unique(sites)) > 1 else ""
+            notes.append(
+                f"The data set's own validation split{name} {reason}; patients were held out of all images instead."
+            )
+    if drawn.any():
+        places = np.flatnonzero(drawn)
+        _, held_out = splits.hold_out(decoded.take(places), recipe.validation_share, recipe.seed)
+        validation[places[held_out]] = True
+        validation |= np.isin(decoded.groups, decoded.groups[validation])  # groups that reach over several sites
+    return decoded.take(np.flatnonzero(~validation)), decoded.take(np.flatnonzero(validation)), notes
+
+
+def _unusable(decoded: Decoded, own: NDArray[np.bool_], others: NDArray[np.bool_]) -> str | None:
+    """Say why a site's own validation images will not do; None where they will."""
     if not own.any():
-        training, validation = splits.hold_out(decoded, recipe.validation_share, recipe.seed)
-        return decoded.take(training), decoded.take(validation), []
+        return "is empty"
     counts = np.bincount(decoded.labels[own], minlength=2)
-    shared = np.intersect1d(decoded.groups[own], decoded.groups[~own])
-    if counts.min() >= MIN_VALIDATION and not len(shared):
-        return decoded.take(np.flatnonzero(~own)), decoded.take(np.flatnonzero(own)), []
-    reason = (
-        f"shares {len(shared)} patients with the training images"
-        if len(shared)
-        else f"has only {counts[0]} + {counts[1]} images, fewer than {MIN_VALIDATION} of a class"
-    )
-    training, validation = splits.hold_out(decoded, recipe.validation_share, recipe.seed)
-    note = f"The data set's own validation split {reason}; patients were held out of all images instead."
-    return decoded.take(training), decoded.take(validation), [note]
+    shared = np.intersect1d(decoded.groups[own], decoded.groups[others])
+    if len(shared):
+        return f"shares {len(shared)} patients with the training images"
+    if counts.min() < MIN_VALIDATION:
+        return f"has only {counts[0]} + {counts[1]} images, fewer than {MIN_VALIDATION} of a class"
+    return None
 
 
 def _counted(progress: Progress, what: str, total: int) -> Callable[[], object]:

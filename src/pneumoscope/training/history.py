@@ -28,7 +28,7 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
         >>> write([{"phase": "network", "epoch": 1, ...}], Path("runs/first"))  # doctest: +SKIP
     """
     with replacing(out / "history.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, fieldnames=list(history[0]))
+        rows = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in history for name in row)))
         rows.writeheader()
         rows.writerows(history)
 
@@ -50,3 +50,17 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
     figure.axes[0].legend(frameon=False)
     with replacing(out / "curves.png") as draft:
         figure.savefig(draft, dpi=120)
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    """Read `history.csv` of a run: an epoch a row, numbers as numbers.
+
+    Example:
+        >>> read(Path("runs/first"))[-1]["val_auc"]  # doctest: +SKIP
+        0.98
+    """
+    with (out / "history.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            {name: value if name == "phase" else float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]

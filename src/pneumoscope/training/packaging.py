@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import calibration, metrics
 from pneumoscope.metrics.thresholds import OperatingPoint
 from pneumoscope.networks import architectures
+from pneumoscope.networks.backend import keras
 from pneumoscope.ood import embedding, orientation
 from pneumoscope.training import loop
 from pneumoscope.training.data import Prepared
@@ -31,6 +31,9 @@ from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
 CORRUPTED_COPIES = 4
+
+MOSTLY = 0.9
+"""From this share of uncertain validation images on the user is told."""
 
 USUAL_IMAGES = 1000
 """Training images, at most, that say what each place of a usual image adds to the logit."""
@@ -47,11 +50,13 @@ class Run:
         model: the model file.
         validation: its figures on the held-out patients.
         notes: decisions that the user should know of.
+        kept: which epoch's weights these are, and why.
     """
 
     model: Path
     validation: metrics.Performance
     notes: list[str]
+    kept: str = ""
 
 
 def finish(
@@ -78,8 +83,9 @@ def finish(
     Example:
         >>> run = finish(network, images, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
     """
-    training, validation, notes = images.training, images.validation, images.notes
-    _write_split(out / "split.csv", training, validation)
+    training, notes = images.training, images.notes
+    _write_split(out / "split.csv", training, images.validation)
+    validation, others = _without_others(images.validation)
     logits = loop.predict_logits(network, validation.pixels)
     fitted = calibration.Calibration()
     if np.bincount(validation.labels, minlength=2).min() >= calibration.MIN_PER_CLASS:
@@ -90,11 +96,16 @@ def finish(
             "and the threshold is 0.5."
         )
     figures = metrics.performance(validation.labels, fitted.probabilities(logits), fitted.threshold, validation.groups)
+    measured = figures.as_dict() | {"sites": _by_site(validation, fitted.probabilities(logits), fitted.threshold)}
+    if len(others.samples):
+        called = fitted.probabilities(loop.predict_logits(network, others.pixels)) >= fitted.threshold
+        measured["others_called_pneumonia"] = asdict(metrics.wilson(int(called.sum()), len(called)))
+    notes += _doubts(fitted, logits)
     unlike: dict[str, Any] = {}
     turned: dict[str, Any] = {}
-    if len(validation.samples) >= embedding.ENOUGH:
+    if len(images.validation.samples) >= embedding.ENOUGH:
         rng = np.random.default_rng(recipe.seed)
-        some = [_some(part, MOST_FITTED) for part in (training, validation)]
+        some = [_some(part, MOST_FITTED) for part in (training, images.validation)]
         sites = [np.array([sample.site for sample in part.samples]) for part in (training, *some)]
         unlike = embedding.fit(
             *(_embeddings(network, part, rng, progress) for part in some),
@@ -126,18 +137,36 @@ def finish(
             "oldest_patient_years": recipe.oldest,
             "fingerprint": images.fingerprint,
             "training": _counts(training),
-            "validation": _counts(validation),
+            "validation": _counts(images.validation),
         },
-        metrics=figures.as_dict(),
+        metrics=measured,
         seen=images.seen,
         gate=unlike,
         orientation=turned,
         licence=recipe.licence,
     )
     network.save(out / "model.keras")
-    write_text(out / "validation.json", json.dumps(figures.as_dict(), indent=2))
+    write_text(out / "validation.json", json.dumps(measured, indent=2))
     model_file.write(network, card, out / "model.onnx", validation.pixels[:32], usual)
     return Run(out / "model.onnx", figures, notes)
+
+
+def _doubts(fitted: calibration.Calibration, logits: NDArray[np.float64]) -> list[str]:
+    """Say where a model is of little use: it calls everything one class, or everything uncertain."""
+    called = logits > 0
+    doubts = []
+    if called.all() or not called.any():
+        doubts.append(
+            f"At even odds the network calls every validation image {layouts.LABELS[int(called[0])]}: it has learnt "
+            "too little. Train longer, or on more images."
+        )
+    uncertain = np.mean([fitted.is_uncertain(p) for p in fitted.probabilities(logits)])
+    if uncertain > MOSTLY:
+        doubts.append(
+            f"{uncertain:.0%} of the validation images lie in the uncertain band: with so few images, or so short a "
+            "training, hardly any finding is sure. Train longer, or give more images."
+        )
+    return doubts
 
 
 def told(recipe: Recipe) -> dict[str, Any]:
@@ -170,7 +199,8 @@ def _calibrated(
         progress("calibrating", turn + 1, CORRUPTED_COPIES, {})
     what = f"images of held-out patients, each as it is and corrupted in {CORRUPTED_COPIES} ways"
     y, z = np.concatenate(labels), np.concatenate(corrupted)
-    return calibration.fit(y, z, copies=CORRUPTED_COPIES + 1, images=what, point=point)
+    sites = np.tile([image.site for image in validation.samples], CORRUPTED_COPIES + 1)
+    return calibration.fit(y, z, copies=CORRUPTED_COPIES + 1, images=what, point=point, sites=sites)
 
 
 def _embeddings(
@@ -190,12 +220,31 @@ def _embeddings(
 
 
 def _usual_evidence(network: keras.Model, images: Decoded, progress: Progress) -> NDArray[np.float32]:
-    """Average the evidence maps (h, w) of some images, each class alike."""
+    """Average the evidence maps (h, w) of some images, each class of each site alike."""
     some = _some(images, USUAL_IMAGES)
     inference = architectures.with_evidence(network)
     weighing = keras.Model(inference.input, inference.output["evidence"])
     maps = np.concatenate(list(loop.outputs(weighing, some.pixels, "weighing places", progress)))
-    return np.asarray(np.mean([maps[some.labels == label].mean(axis=0) for label in np.unique(some.labels)], axis=0))
+    groups = [f"{sample.site} {sample.label}" for sample in some.samples]
+    return np.asarray(np.mean([maps[np.equal(groups, group)].mean(axis=0) for group in sorted(set(groups))], axis=0))
+
+
+def _without_others(images: Decoded) -> tuple[Decoded, Decoded]:
+    """Tell the images of normal patients and of pneumonia from those of other findings."""
+    others = np.array([sample.other for sample in images.samples], dtype=bool)
+    return images.take(np.flatnonzero(~others)), images.take(np.flatnonzero(others))
+
+
+def _by_site(images: Decoded, probabilities: NDArray[np.float64], threshold: float) -> dict[str, Any]:
+    """Measure each site that has both classes, where there are several."""
+    sites = np.array([sample.site for sample in images.samples])
+    measured = {}
+    for site in np.unique(sites) if len(np.unique(sites)) > 1 else ():
+        here = np.flatnonzero(sites == site)
+        if len(np.unique(images.labels[here])) == 2:
+            found = metrics.performance(images.labels[here], probabilities[here], threshold, images.groups[here])
+            measured[str(site)] = found.as_dict()
+    return measured
 
 
 def _some(images: Decoded, most: int) -> Decoded:
@@ -206,12 +255,17 @@ def _some(images: Decoded, most: int) -> Decoded:
 def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
-    table.writerow(("path", "label", "patient", "split"))
+    table.writerow(("path", "label", "patient", "site", "view", "split"))
     for part, name in ((training, "train"), (validation, "val")):
         table.writerows(
-            (sample.path.absolute(), layouts.LABELS[sample.label], sample.patient, name) for sample in part.samples
+            (sample.path.absolute(), _label(sample), sample.patient, sample.site, sample.view, name)
+            for sample in part.samples
         )
     write_text(path, rows.getvalue())
+
+
+def _label(sample: layouts.Image) -> str:
+    return "OTHER" if sample.other else layouts.LABELS[sample.label]
 
 
 def _counts(part: Decoded) -> dict[str, int]:

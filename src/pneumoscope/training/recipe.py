@@ -14,7 +14,9 @@ from pneumoscope.networks import architectures
 from pneumoscope.training.augmentation import Augmentation
 
 HEADS = ("epochs", "logistic")
-IMBALANCES = ("class_weight", "oversample", "undersample", "focal", "none")
+IMBALANCES = ("balanced", "class_weight", "oversample", "undersample", "focal", "none")
+SCHEDULES = ("cosine", "plateau")
+BATCH_NORMS = ("trained", "frozen")
 PRECISIONS = ("float32", "mixed_bfloat16")
 BOUNDS = (
     ("size", 32, 2048),
@@ -30,6 +32,10 @@ BOUNDS = (
     ("stop_after", 1, 10_000),
     ("weight_decay", 0.0, 1.0),
     ("label_smoothing", 0.0, 0.5),
+    ("epoch_images", 0, 10_000_000),
+    ("box_weight", 0.0, 100.0),
+    ("other_share", 0.0, 1.0),
+    ("other_target", 0.0, 0.5),
     ("average", 0.0, 0.9999),
     ("sensitivity", 0.0, 1.0),
     ("specificity", 0.0, 1.0),
@@ -63,8 +69,18 @@ class Recipe:
         stop_after: epochs without a better validation loss before a phase ends.
         weight_decay: decoupled decay of the kernels a step, times the learning rate (AdamW).
         label_smoothing: share of each label that is moved to even odds.
-        imbalance: what balances the classes: `class_weight`, `oversample` or `undersample` each epoch, `focal` loss
-            with class weights, or `none`.
+        imbalance: what balances the classes: `balanced` draws them evenly within each site, and the views within each
+            class (`sampling.strata`); `class_weight`, `oversample` or `undersample` each epoch, `focal` loss with class
+            weights, and `none` know no sites.
+        epoch_images: images drawn in an epoch where they are `balanced`; 0 draws as many as there are.
+        schedule: `cosine` warms the learning rate up for a quarter of all steps, lets it fall to 0, and keeps the last
+            weights; `plateau` reduces it where the validation loss no longer falls, and keeps the best epoch's.
+        batch_norm: whether pretrained batch normalisation is `trained` with the network or stays `frozen`.
+        box_weight: weight of the loss of the evidence map against radiologists' boxes, where the images have any; 0
+            leaves them unused.
+        other_share: share of a site's negatives that are images of other findings, where it has any; 0 keeps them out
+            of the network's training.
+        other_target: what images of other findings are taught as, from 0 (`NORMAL`) to 0.5 (even odds).
         average: momentum of the moving average of the weights, which is what is kept; 0 keeps the last weights.
         sensitivity: the least sensitivity on the held-out patients that the threshold is chosen for; 0 where none is
             asked for. Without this and the next, sensitivity and specificity are made equal.
@@ -94,7 +110,13 @@ class Recipe:
     stop_after: int = 5
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05
-    imbalance: str = "class_weight"
+    imbalance: str = "balanced"
+    epoch_images: int = 0
+    schedule: str = "cosine"
+    batch_norm: str = "trained"
+    box_weight: float = 1.0
+    other_share: float = 0.5
+    other_target: float = 0.0
     average: float = 0.99
     sensitivity: float = 0.0
     specificity: float = 0.0
@@ -120,6 +142,8 @@ class Recipe:
         for name, known in (
             ("head", HEADS),
             ("imbalance", IMBALANCES),
+            ("schedule", SCHEDULES),
+            ("batch_norm", BATCH_NORMS),
             ("precision", PRECISIONS),
             ("pooling", architectures.POOLINGS),
         ):

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,10 +18,11 @@ from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
-from pneumoscope.training import distributed, loop
-from pneumoscope.training.augmentation import NONE, augmented
+from pneumoscope.networks.backend import keras
+from pneumoscope.training import boxes, distributed, history, loop
+from pneumoscope.training.augmentation import NONE
 from pneumoscope.training.data import Prepared, prepare
-from pneumoscope.training.loop import Checkpoint, Phase, Progress
+from pneumoscope.training.loop import Checkpoint, Examples, Phase, Progress
 from pneumoscope.training.packaging import Run, finish, told
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.tracking import Tracker
@@ -32,7 +32,7 @@ HEAD_C = 0.01
 
 
 def fit(
-    data: str | Path | Sequence[Sample],
+    data: str | Path | Sequence[str | Path] | Sequence[Sample],
     out: str | Path,
     recipe: Recipe | None = None,
     *,
@@ -73,13 +73,13 @@ def fit(
     if distributed.share().host:
         raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
     images, network = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
-    run = finish(network, images, recipe, out, progress)
+    run = replace(finish(network, images, recipe, out, progress), kept=loop.reason(history.read(out), recipe))
     tracker.finished(run.model, run.validation.as_dict())
     return run
 
 
 def assist(
-    data: str | Path | Sequence[Sample],
+    data: str | Path | Sequence[str | Path] | Sequence[Sample],
     out: str | Path,
     recipe: Recipe | None = None,
     *,
@@ -188,17 +188,14 @@ def _trained(
         network = _train(images.training, images.validation, recipe, out, tracker, progress)
     finally:
         keras.config.set_dtype_policy("float32")
-    if recipe.precision != "float32" or distributed.share().devices > 1:
-        weights = network.get_weights()
-        distributed.leave()
-        network = _copy(weights, recipe)
-    return images, network
+    weights = network.get_weights()
+    distributed.leave()
+    return images, _copy(weights, recipe)
 
 
 def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
     """Build the recipe's network in full precision and with these weights, on this host's first device."""
-    r = recipe
-    plain = architectures.build(r.architecture, r.size, pooling=r.pooling, dropout=r.dropout, init="none")
+    plain = _built(recipe, "none")
     plain.set_weights(weights)
     return plain
 
@@ -206,38 +203,61 @@ def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
 def _train(
     training: Decoded, validation: Decoded, recipe: Recipe, out: Path, tracker: Tracker, progress: Progress
 ) -> keras.Model:
-    network = architectures.build(
-        recipe.architecture, recipe.size, pooling=recipe.pooling, dropout=recipe.dropout, init=recipe.init
-    )
-    pretrained = recipe.init != "none" and not recipe.init.endswith(".keras")
-    run = Checkpoint(out, network, tracker.epoch)
+    told = np.array([not sample.other for sample in validation.samples])
+    validation = validation.take(np.flatnonzero(told))
+    network = _built(recipe, recipe.init, quick=True)
+    pretrained = recipe.init not in ("none", "") and not recipe.init.endswith((".keras", ".onnx"))
+    drawn = _masks(training, network, recipe)
+    trained = architectures.with_cells(network) if drawn else architectures.with_logit(network)
+    run = Checkpoint(out, trained, tracker.epoch)
     distributed.check_equal("checkpoint in the run's folder", json.dumps(run.history))
     if pretrained and recipe.head == "logistic" and not run.history:
         _fit_head(network, training, recipe, progress)
     elif pretrained and recipe.head_epochs and not run.rows("network"):
         # Nothing before the head changes in this phase, so each image's features are computed once.
-        features = network.get_layer("features")
+        features, head = network.get_layer("features"), network.get_layer("head")
         Phase(
             name="head",
-            model=network.get_layer("head"),
-            evaluated=network.get_layer("head"),
-            training=(_features_of(features, training, progress), training.labels),
-            validation=(_features_of(features, validation, progress), validation.labels),
+            model=architectures.with_logit(head),
+            evaluated=head,
+            training=Examples(_features_of(features, training, progress), training.samples),
+            validation=Examples(_features_of(features, validation, progress), validation.samples),
             recipe=replace(
-                recipe, epochs=recipe.head_epochs, learning_rate=recipe.head_learning_rate, augmentation=NONE
+                recipe,
+                epochs=recipe.head_epochs,
+                learning_rate=recipe.head_learning_rate,
+                augmentation=NONE,
+                schedule="plateau",
             ),
         ).run(run, progress)
     if recipe.epochs == 0:
         return network
     Phase(
         name="network",
-        model=augmented(network, recipe.augmentation),
+        model=trained,
         evaluated=network,
-        training=(training.pixels, training.labels),
-        validation=(validation.pixels, validation.labels),
+        training=Examples(training.pixels, training.samples, *(drawn or ())),
+        validation=Examples(validation.pixels, validation.samples),
         recipe=recipe,
     ).run(run, progress)
     return network
+
+
+def _built(recipe: Recipe, init: str, *, quick: bool = False) -> keras.Model:
+    r = recipe
+    return architectures.build(
+        r.architecture, r.size, pooling=r.pooling, dropout=r.dropout, init=init, batch_norm=r.batch_norm, quick=quick
+    )
+
+
+def _masks(
+    training: Decoded, network: keras.Model, recipe: Recipe
+) -> tuple[NDArray[np.float16], NDArray[np.bool_]] | None:
+    """Draw the boxes to learn from; None where there are none, or the network's evidence is not linear."""
+    if recipe.box_weight == 0.0 or architectures.bias(network) is None:
+        return None
+    side = architectures.evidence_side(network)
+    return boxes.masks(training.samples, training.parts, architectures.CELL * side)
 
 
 def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress: Progress) -> None:
@@ -251,7 +271,7 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
 
     features, head = network.get_layer("features"), network.get_layer("head")
     *_, dense = head.layers
-    flips = (False, True) if recipe.augmentation.horizontal_flip else (False,)
+    flips = (False, True) if recipe.augmentation.horizontal_flip > 0 else (False,)
     inputs: list[NDArray[np.float32]] = []
     labels = np.tile(training.labels, len(flips))
     for flipped in flips:

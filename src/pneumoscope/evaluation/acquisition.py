@@ -1,0 +1,92 @@
+"""How much of what a model says could be read off the way an image was acquired, without a look at the lungs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pneumoscope.errors import DatasetError
+from pneumoscope.metrics import metrics
+from pneumoscope.metrics.metrics import Estimate
+
+SIDE, LEVELS, BANDS = 28, 32, 16
+"""Side of the thumbnail whose outer ring is taken, bins of the histogram, radial bands of the spectrum."""
+
+FEWEST = 50
+"""With fewer images the regression has more features than it can learn the use of."""
+
+
+def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Describe how an image was acquired: the ring at its edge, its histogram, and its spectrum.
+
+    None of them shows an opacity; collimation, exposure, processing and compression show in all.
+
+    Args:
+        image: (S, S) in [0, 1], at least 28 x 28.
+
+    Returns:
+        (156,): 108 places of the outer ring of a thumbnail, 32 bins of brightness, 16 radial bands of the logarithm of
+        the amplitude spectrum.
+
+    Example:
+        >>> describe(np.zeros((64, 64))).shape
+        (156,)
+    """
+    pixels = np.asarray(image, dtype=np.float64)
+    size = len(pixels)
+    edges = np.linspace(0, size, SIDE + 1).astype(int)[:-1]
+    cells = np.add.reduceat(np.add.reduceat(pixels, edges, axis=0), edges, axis=1)
+    areas = np.outer(*(np.diff(np.append(edges, size)),) * 2)
+    thumbnail = cells / areas
+    ring = np.concatenate([thumbnail[0], thumbnail[-1], thumbnail[1:-1, 0], thumbnail[1:-1, -1]])
+    histogram = np.histogram(pixels, LEVELS, (0.0, 1.0))[0] / pixels.size
+    amplitude = np.log(np.abs(np.fft.fftshift(np.fft.fft2(pixels))) + 1e-3)
+    place = np.arange(size) - size // 2
+    radius = np.hypot(place[:, None], place) / (size / 2)
+    band = np.minimum((radius * BANDS).astype(int), BANDS - 1).ravel()
+    spectrum = np.bincount(band, amplitude.ravel(), BANDS) / np.bincount(band, minlength=BANDS)
+    return np.concatenate([ring, histogram, spectrum])
+
+
+def probe(images: Iterable[NDArray[np.floating[Any]]], logits: ArrayLike, patients: ArrayLike) -> Estimate:
+    """Measure how well acquisition alone predicts a model's logits, on images of one class.
+
+    On normals a model should see nothing: what `describe` can predict of its logits there is not read off lungs.
+
+    Args:
+        images: N images (S, S) in [0, 1], all normal, best of one site.
+        logits: (N,), the model's.
+        patients: (N,), whose images they are.
+
+    Returns:
+        Spearman's rank correlation between the logits and those that a ridge regression, fitted on other patients,
+        predicts from `describe`: 0 is ideal. The interval is a bootstrap over patients.
+
+    Raises:
+        DatasetError: fewer than 50 images.
+
+    Example:
+        >>> probe(normals, logits, patients).value  # doctest: +SKIP
+        0.21
+    """
+    from scipy.stats import spearmanr
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    described = np.stack([describe(image) for image in images])
+    z, groups = np.asarray(logits, dtype=np.float64), np.unique(np.asarray(patients), return_inverse=True)[1]
+    if len(described) < FEWEST:
+        raise DatasetError(f"Expected at least {FEWEST} normal images for the acquisition probe, got {len(described)}.")
+    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 11)))
+    predicted = cross_val_predict(ridge, described, z, groups=groups, cv=GroupKFold(min(5, groups.max() + 1)))
+
+    def correlation(_: NDArray[np.int64], drawn: NDArray[np.float64]) -> float:
+        chosen = drawn.astype(int)
+        return float(spearmanr(predicted[chosen], z[chosen]).statistic)
+
+    return metrics.bootstrap(correlation, np.zeros(len(z), dtype=int), np.arange(len(z)), groups)
