@@ -1,12 +1,13 @@
 """How many images that are no chest radiographs a model rejects, by kind, and how many chest radiographs it takes.
 
-    python benchmarks/gate.py --images chest_xray/val --images more/images
+    python benchmarks/gate.py --images chest_xray/val --images more/images --adults nih/images.csv
 
 The images are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
 every kind of `pneumoscope.ood.negatives`. The model has learnt from such negatives, though not from these draws;
 pydicom's and scikit-image's images and these diagrams it has not seen. Chest radiographs are shown as they are, under
 each shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained
-on. Prints a table in Markdown; in brackets the 95 % interval.
+on. Of adults a second table says how many are accepted, by view, and collimated, with burnt-in text and slightly
+turned. Prints tables in Markdown; in brackets the 95 % interval.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pneumoscope import Detector
+from pneumoscope.data import layouts
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
 from pneumoscope.imaging import corruptions, radiograph
 from pneumoscope.metrics import metrics
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Images = list[NDArray[Any]]
+
+ADULT = 18
+"""Years from which a patient counts as an adult."""
 
 DRAWN = 100
 """Images of each drawn kind."""
@@ -53,6 +59,7 @@ def main() -> None:
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="frontal chest radiographs, a file or folder"
     )
+    parser.add_argument("--adults", type=Path, help="radiographs of adults, a CSV with a column view")
     parser.add_argument("--others", type=Path, action="append", default=[], help="other images, a folder a row")
     parser.add_argument("--most", type=int, default=200, help="images that are shown, at most")
     arguments = parser.parse_args()
@@ -64,15 +71,20 @@ def main() -> None:
     print("| images | n | rejected | rejected or unlike | other warnings |\n|---|---|---|---|---|")
     for name, shown_now in (of_packages() | plotted() | others | drawn(images) | shown(images)).items():
         print(row(name, shown_now, detector), flush=True)
+    if arguments.adults:
+        print("\n| adults | n | accepted | accepted and not unlike | other warnings |\n|---|---|---|---|---|")
+        for name, shown_now in of_adults(arguments.adults).items():
+            print(row(name, shown_now, detector, accepted=True), flush=True)
 
 
-def row(name: str, images: Images, detector: Detector) -> str:
-    """Predict images of one kind and lay the figures out."""
+def row(name: str, images: Images, detector: Detector, *, accepted: bool = False) -> str:
+    """Predict images of one kind and lay the figures out: how many are rejected, or how many are accepted."""
     findings = list(detector.examine(images))
-    rejected = [isinstance(finding.error, NotAChestRadiographError) for finding in findings]
-    unlike = ["unlike_training_images" in finding.warnings for finding in findings]
+    rejected = np.array([isinstance(finding.error, NotAChestRadiographError) for finding in findings], dtype=bool)
+    unlike = np.array(["unlike_training_images" in finding.warnings for finding in findings], dtype=bool)
     ways = Counter(w for finding in findings for w in finding.warnings if w in ("rotated", "inverted", "mirrored"))
-    shares = (metrics.wilson(sum(flags), len(flags)) for flags in (rejected, np.logical_or(rejected, unlike).tolist()))
+    counted = (flags != accepted for flags in (rejected, rejected | unlike))
+    shares = (metrics.wilson(int(flags.sum()), len(flags)) for flags in counted)
     told = ", ".join(f"{way} {n}" for way, n in ways.items())
     return f"| {name} | {len(findings)} | {' | '.join(map(str, shares))} | {told} |"
 
@@ -188,6 +200,35 @@ def shown(images: Images) -> dict[str, Images]:
     return kinds | {
         way: [make(image) for image in images] for way, (remark, make) in orientation.WAYS.items() if remark
     }
+
+
+def of_adults(table: Path) -> dict[str, Images]:
+    """Read radiographs of adults by view; show them also collimated, with burnt-in text and slightly turned."""
+    by_view: dict[str, Images] = {}
+    for sample in layouts.load(table, complete=False, other="negative"):
+        if sample.age is None or sample.age >= ADULT:
+            by_view.setdefault(f"as they are, {sample.view or 'view unknown'}", []).extend(readable([sample.path]))
+    rng = np.random.default_rng(0)
+    whole = [image for images in by_view.values() for image in images]
+    turned = [Image.fromarray(image).rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR) for image in whole]
+    return by_view | {
+        "collimated": [collimated(image, rng) for image in whole],
+        "with burnt-in text": [corruptions.apply("letters", image) for image in whole],
+        "turned by up to 10°": [np.asarray(image) for image in turned],
+    }
+
+
+def collimated(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Blacken up to an eighth of a radiograph at each edge."""
+    height, width = image.shape
+    top, left, bottom, right = rng.uniform(0.0, 0.125, 4)
+    shown = np.zeros_like(image)
+    inner = (
+        slice(round(top * height), round((1 - bottom) * height)),
+        slice(round(left * width), round((1 - right) * width)),
+    )
+    shown[inner] = image[inner]
+    return shown
 
 
 if __name__ == "__main__":

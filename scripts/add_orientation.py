@@ -35,7 +35,14 @@ def main() -> None:
         raise SystemExit(
             f"Expected training images and at least {embedding.ENOUGH} of split 'val', got {held_out.sum()}."
         )
-    learnt = orientation.fit(decoded.pixels[~held_out], decoded.pixels[held_out], progress=report)
+    sites = np.array([image.site for image in decoded.samples])
+    learnt = orientation.fit(
+        decoded.pixels[~held_out],
+        decoded.pixels[held_out],
+        progress=report,
+        training_sites=sites[~held_out],
+        held_out_sites=sites[held_out],
+    )
     model_file.rewrite(arguments.model, replace(card, orientation=learnt.as_dict()), arguments.out, decoded.pixels[:8])
     print(f"rejected from log odds of {learnt.rejection:.2f}, unlike from {learnt.doubt:.2f}; {dict(learnt.remarks)}")
 

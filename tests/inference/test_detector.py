@@ -231,18 +231,31 @@ def test_a_blank_image_gets_no_finding(detector: Detector) -> None:
         assert finding.error.kind == "not_a_chest_radiograph"
 
 
-@pytest.mark.parametrize(("oldest", "warned"), [(5, True), (0, False), (90, False)])
-def test_an_adults_image_is_warned_of_by_a_model_of_children_alone(
-    oldest: int, warned: bool, tiny_model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("learnt", "age", "warned"),
+    [
+        ({"oldest_patient_years": 5}, "045Y", {"adult_patient"}),
+        ({"oldest_patient_years": 5}, "015Y", {"adolescent_patient"}),
+        ({"oldest_patient_years": 5}, "003Y", set()),
+        ({"oldest_patient_years": 5}, "003M", set()),
+        ({"oldest_patient_years": 90}, "045Y", set()),
+        ({"oldest_patient_years": 90, "youngest_patient_years": 1}, "003M", {"infant_patient"}),
+        ({"oldest_patient_years": 90, "youngest_patient_years": 18}, "003Y", {"child_patient"}),
+        ({"oldest_patient_years": 0}, "045Y", set()),
+    ],
+    ids=str,
+)
+def test_patients_of_an_age_that_the_card_does_not_cover_are_warned_of(
+    learnt: dict[str, int], age: str, warned: set[str], tiny_model: Path, tmp_path: Path
 ) -> None:
     from tests.builders.dicoms import image
 
     card = model_file.read(tiny_model)[1]
     pixels = np.stack([drawn_image(i % 2, i) for i in range(2)]).astype(np.float32) / 255
-    theirs = replace(card, data=card.data | {"oldest_patient_years": oldest})
+    theirs = replace(card, data={key: n for key, n in card.data.items() if "patient_years" not in key} | learnt)
     model_file.rewrite(tiny_model, theirs, tmp_path / "model.onnx", pixels)
-    (finding,) = Detector(tmp_path / "model.onnx").examine([image(drawn_image(1, 3), PatientAge="045Y")])
-    assert ("adult_patient" in finding.warnings) is warned
+    (finding,) = Detector(tmp_path / "model.onnx").examine([image(drawn_image(1, 3), PatientAge=age)])
+    assert {name for name in finding.warnings if name.endswith("_patient")} == warned
 
 
 def test_a_few_images_are_shared_by_all_threads(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:

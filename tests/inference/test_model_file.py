@@ -118,25 +118,12 @@ def test_the_evidence_of_the_default_model_sums_to_its_logit_on_real_images(data
     assert np.abs(card.bias + got["evidence"].sum(axis=(1, 2)) - got["logit"]).max() < 1e-4
 
 
-def test_images_seen_are_written_down_without_their_pixels() -> None:
-    shown = images(6)
-    seen = model_file.decode_seen(model_file.encode_seen(shown))
-    assert len(seen) == 6
-    assert all(len(key) == model_file.SEEN_BYTES for key in seen)
-
-
 def test_a_card_without_what_was_added_later_is_read() -> None:
     values = json.loads(Card("cnn", 64, calibration.Calibration(temperature=2.0)).to_json())
     del values["calibration"]["offset"], values["calibration"]["probability_reason"]
     old = Card.from_json(json.dumps(values)).calibration
     assert old.offset == 0.0
     assert old.probabilities([2.0]) == pytest.approx([1 / (1 + np.exp(-1))])
-
-
-def test_images_seen_earlier_are_not_forgotten() -> None:
-    earlier = model_file.encode_seen(images(6))
-    both = model_file.decode_seen(model_file.encode_seen(images(9)[3:], earlier))
-    assert both == model_file.decode_seen(model_file.encode_seen(images(9)))
 
 
 def test_a_model_is_written_again_with_another_card(tiny_model: Path, tmp_path: Path) -> None:

@@ -351,3 +351,37 @@ def test_logits_are_found_again_from_probabilities(scaled: float, offset: float,
 
 def test_logits_of_certain_probabilities_are_finite() -> None:
     assert np.isfinite(Calibration().logits([0.0, 1.0])).all()
+
+
+@CALM
+@given(st.floats(0.001, 0.999), st.floats(-20, 20), st.floats(0.1, 5.0), st.floats(0.1, 0.9))
+def test_another_prevalence_multiplies_the_odds_and_changes_no_finding(
+    prevalence: float, logit: float, temperature: float, threshold: float
+) -> None:
+    fitted = Calibration(temperature=temperature, threshold=threshold, uncertain_low=0.05, uncertain_high=0.95)
+    shifted = fitted.at_prevalence(prevalence)
+    before, after = float(fitted.probabilities([logit])[0]), float(shifted.probabilities([logit])[0])
+    expected = before * prevalence / (before * prevalence + (1 - before) * (1 - prevalence))
+    assert after == pytest.approx(expected, abs=1e-9)
+    if abs(before - threshold) > 1e-9:
+        assert (after >= shifted.threshold) == (before >= threshold)
+    for end in (0.05, 0.95):
+        if abs(before - end) > 1e-9:
+            assert shifted.is_uncertain(after) == fitted.is_uncertain(before)
+
+
+def test_shifted_there_and_back_a_calibration_is_what_it_was() -> None:
+    fitted = Calibration(temperature=2.0, offset=0.5, threshold=0.3)
+    back = fitted.at_prevalence(0.02).at_prevalence(0.5)
+    assert (back.offset, back.threshold, back.prevalence) == pytest.approx((0.5, 0.3, 0.5))
+
+
+@pytest.mark.parametrize("prevalence", [0.0, 1.0, -0.1, float("nan")])
+def test_a_prevalence_that_is_none_is_an_error(prevalence: float) -> None:
+    with pytest.raises(ValueError, match="Expected a prevalence between 0 and 1"):
+        Calibration().at_prevalence(prevalence)
+
+
+def test_a_site_where_pneumonias_are_rare_writes_down_how_rare() -> None:
+    labels = np.repeat([0, 0, 0, 1], 40)
+    assert refit(labels, 4.0 * labels + np.random.default_rng(0).normal(size=160)).prevalence == 0.25

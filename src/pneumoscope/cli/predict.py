@@ -80,6 +80,16 @@ def predict(
             "[b]--evidence[/b] also the image with its evidence map as a Secondary Capture.",
         ),
     ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            metavar="P",
+            help="The share of pneumonias among such images: probabilities are shifted to it from the one the model "
+            "assumes, by Bayes' rule, and threshold and band with them, so that no finding changes.",
+        ),
+    ] = None,
     engine: EngineOption = Engine.openvino,
     output: Annotated[
         Path | None,
@@ -122,7 +132,7 @@ def predict(
         console.note(f"There are no images in {writers.printable(empty)}.")
     if output and output.is_file() and any(image.exists() and image.samefile(output) for image in images):
         raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the images.")
-    detector = Detector(model, engine=engine.value)
+    detector = Detector(model, engine=engine.value, prevalence=prevalence)
     overlays = writers.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
     reports = writers.Reports(dicom_out, detector.card) if dicom_out else None
     failed = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from pneumoscope.data import layouts
 from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
-from pneumoscope.evaluation import localisation
+from pneumoscope.evaluation import boxes, groups, localisation
+from pneumoscope.evaluation.boxes import Pointing
+from pneumoscope.evaluation.groups import Group
 from pneumoscope.imaging import corruptions
 from pneumoscope.inference.detector import Detector, Finding
 from pneumoscope.inference.model_file import Card
@@ -58,6 +60,9 @@ class Evaluation:
         rejected: those images, in the order of `failures`.
         corrupted: the performance under each of `corruptions.CORRUPTIONS`; empty where it was not measured.
         localisation: what the findings owe to the surroundings of the thorax; None where it was not measured.
+        whole: of all samples, those of neither class apart; `performance` counts these as `NORMAL`.
+        parts: the same by site, view and age group, as `groups.parts` gives it.
+        pointing: whether the evidence lies in radiologists' boxes; None where there are none.
     """
 
     card: Card
@@ -69,6 +74,9 @@ class Evaluation:
     corrupted: dict[str, Performance] = field(default_factory=dict)
     localisation: Localisation | None = None
     rejected: list[Sample] = field(default_factory=list)
+    whole: Group | None = None
+    parts: dict[str, dict[str, Group]] = field(default_factory=dict)
+    pointing: Pointing | None = None
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -135,6 +143,10 @@ class Evaluation:
         return self.performance.as_dict() | {
             "uncertain": vars(metrics.wilson(uncertain, len(self.findings))),
             "subtypes": subtypes,
+            **{f"by_{by}": {name: g.as_dict() for name, g in found.items()} for by, found in self.parts.items()},
+            "others": self.whole and {"n": self.whole.others, "called_pneumonia": self.whole.others_called.as_dict()},
+            "without_others": self.whole and self.whole.as_dict(),
+            "pointing": self.pointing and self.pointing.as_dict(),
             "splits": self.splits,
             "seen_in_training": self.seen,
             "errors": len(self.failures),
@@ -178,11 +190,15 @@ def evaluate(
     findings: list[Finding] = []
     failures: list[Finding] = []
     rejected: list[Sample] = []
-    examined = detector.examine((sample.source for sample in samples), evidence=evidence)
+    maps: list[NDArray[np.float32]] = []
+    boxed = any(map(boxes.opacities, samples))
+    examined = detector.examine((sample.source for sample in samples), evidence=evidence or boxed)
     for sample, finding in zip(samples, examined, strict=True):
         if finding.error is None:
             read.append(sample)
-            findings.append(finding)
+            if boxed and finding.evidence is not None:
+                maps.append(finding.evidence)
+            findings.append(finding if evidence else replace(finding, evidence=None))
         else:
             failures.append(finding)
             rejected.append(sample)
@@ -199,7 +215,18 @@ def evaluate(
     for name in sorted({sample.subtype for sample in read if sample.subtype}):
         called = probabilities[[sample.subtype == name for sample in read]] >= threshold
         subtypes[name] = (len(called), metrics.wilson(int(called.sum()), len(called)))
-    return Evaluation(detector.card, read, findings, performance, subtypes, failures, rejected=rejected)
+    return Evaluation(
+        detector.card,
+        read,
+        findings,
+        performance,
+        subtypes,
+        failures,
+        rejected=rejected,
+        whole=groups.group(read, probabilities, threshold),
+        parts=groups.parts(read, probabilities, threshold),
+        pointing=boxes.pointing(read, maps) if boxed else None,
+    )
 
 
 def under_corruptions(

@@ -17,7 +17,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.data.words import Classes
 from pneumoscope.errors import DatasetError, PneumoscopeError
 from pneumoscope.imaging import radiograph
-from pneumoscope.inference import model_file
+from pneumoscope.inference import model_file, seen
 from pneumoscope.inference.detector import Detector, Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import calibration, metrics
@@ -183,7 +183,7 @@ def recalibrate(
         calibration=new,
         metrics=after.as_dict(),
         data=detector.card.data | {"calibration": site},
-        seen=model_file.encode_seen(decoded.pixels, detector.card.seen),
+        seen=seen.encode(decoded.pixels, detector.card.seen),
     )
     model_file.rewrite(source, card, out, decoded.pixels[:8])
     left_out = {sample.patient for sample in samples if sample.split == "test"}
@@ -265,10 +265,10 @@ def _notes(findings: Sequence[Finding], before: Performance, after: Performance,
             f"Of the patients calibrated on, {shared} have images in the test split, too: figures on that split "
             "flatter the model. Keep a patient's images in one split."
         )
-    if seen := sum("seen_in_training" in finding.warnings for finding in findings):
+    if known := sum("seen_in_training" in finding.warnings for finding in findings):
         notes.append(
-            f"{seen} of these {len(findings)} images were used to train or tune the model: the figures flatter it, and "
-            "what was fitted holds less on new images."
+            f"{known} of these {len(findings)} images were used to train or tune the model: the figures flatter it, "
+            "and what was fitted holds less on new images."
         )
     if shift := embedding.site_shift("unlike_training_images" in finding.warnings for finding in findings):
         notes.append(shift)

@@ -7,20 +7,18 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.data.splits import image_key
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
-from pneumoscope.imaging import brightness, preprocessing, radiograph
+from pneumoscope.imaging import ages, brightness, preprocessing, radiograph
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Source
-from pneumoscope.inference import model_file, runtimes
+from pneumoscope.inference import model_file, runtimes, seen
 from pneumoscope.ood.embedding import Gate
 from pneumoscope.ood.orientation import Orientation, OrientationModel
 
@@ -43,10 +41,13 @@ SMALLEST_SIDE = 0.125
 """Of what the model looks at: less than the smallest images of public data sets, which have 28 pixels a side."""
 
 WARNINGS = {
-    "adult_patient": "The header says that the patient is an adult; the model has learnt from children alone.",
+    "adolescent_patient": "The header says that the patient is 12 to 17 years old; the model knows none such.",
+    "adult_patient": "The header says that the patient is an adult; the model knows no adults.",
+    "child_patient": "The header says that the patient is 1 to 11 years old; the model knows none so young.",
     "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
     "first_frame_only": "The file holds several images; only the first was read.",
     "framed": "A wide even frame lies around the image; only what is within was read.",
+    "infant_patient": "The header says that the patient is under a year old; the model knows none so young.",
     "inverse_display": "The header asks for inverse display, which files mean both ways: what looks right was taken.",
     "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
     "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
@@ -114,6 +115,8 @@ class Detector:
         engine: what runs it, one of `runtimes.NAMES`.
         max_pixels: the largest image to read, in pixels.
         workers: threads that read images and predict; by default one a core.
+        prevalence: the share of pneumonias among the images, in (0, 1): probabilities are shifted to it, threshold and
+            band with them, so that no finding changes. By default the one that the model file assumes.
 
     Attributes:
         card: what the model file says of itself.
@@ -122,6 +125,7 @@ class Detector:
         NotFoundError: there is no such file.
         ModelFileError: it is not a model that Pneumoscope wrote; or there is no such engine, or not on this processor.
         MissingExtraError: the engine is not installed.
+        ValueError: the prevalence is not in (0, 1).
 
     Example:
         >>> detector = Detector()  # doctest: +SKIP
@@ -136,22 +140,21 @@ class Detector:
         engine: str = "openvino",
         max_pixels: int = radiograph.MAX_PIXELS,
         workers: int = runtimes.WORKERS,
+        prevalence: float | None = None,
     ) -> None:
         path = model or model_file.default()
         graph, self.card = model_file.read(path)
+        if prevalence is not None:
+            self.card = replace(self.card, calibration=self.card.calibration.at_prevalence(prevalence))
         fitted = self.card.calibration
         ends = fitted.logits([fitted.uncertain_low, fitted.threshold, fitted.uncertain_high])
         self._run = runtimes.start(engine, path, graph, (min(ends) - runtimes.ROUNDING, max(ends) + runtimes.ROUNDING))
         self._max_pixels, self._workers = max_pixels, workers
-        self._seen = model_file.decode_seen(self.card.seen)
+        self._seen = seen.decode(self.card.seen)
+        years = (float(self.card.data.get(f"{end}_patient_years", 0)) for end in ("youngest", "oldest"))
+        self._ages_unknown = ages.not_covered(*years)
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
         self._orientation = OrientationModel.from_dict(self.card.orientation) if self.card.orientation else None
-
-    @cached_property
-    def _of_children(self) -> bool:
-        from pneumoscope.imaging.dicom import header  # only DICOM files say how old a patient is
-
-        return 0 < int(self.card.data.get("oldest_patient_years", 0)) < header.ADULT
 
     def examine(self, sources: Iterable[Source] | Source, *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each image, in order and as soon as it is there.
@@ -288,17 +291,18 @@ class Detector:
                 pixels, orientation = 1.0 - pixels, other
         if orientation.rejected:
             raise NotAChestRadiographError(
-                "Expected a frontal chest radiograph, got an image that does not look like one: check that it is the "
-                "right file, the whole image and nothing else."
+                "Expected a frontal chest radiograph like those the model has learnt from, got an image in which it "
+                "sees none: check that it is the right file, the whole image and nothing else; if so, the model cannot "
+                "read it."
             )
-        warnings = [note for note in image.notes if note != "adult_patient" or self._of_children]
+        warnings = [note for note in image.notes if note not in ages.GROUPS or note in self._ages_unknown]
         warnings += orientation.warnings
         warnings += brightness.remarks(pixels)
         if box.area < 1.0:
             warnings.append("framed")
         if min(height, width) < self.card.input_size:
             warnings.append("low_resolution")
-        if image_key(pixels)[: model_file.SEEN_BYTES] in self._seen:
+        if seen.is_among(self._seen, pixels):
             warnings.append("seen_in_training")
         return pixels, warnings, box
 

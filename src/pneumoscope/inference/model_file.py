@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 
 from pneumoscope.atomic import replacing
 from pneumoscope.data.layouts import LABELS
-from pneumoscope.data.splits import image_key
 from pneumoscope.errors import ModelFileError, NotFoundError, PneumoscopeError
+from pneumoscope.inference import seen
 from pneumoscope.metrics.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ TOLERANCE = 1e-4
 
 PROBABILITY = "probability"
 """The output that exported files have beside those of a model file; how the name of each part of it begins."""
-
-SEEN_BYTES = 5
-"""Enough that a new image is mistaken for one of 10,000 seen ones once in a hundred million."""
 
 INTENDED_USE = (
     "Research and teaching: pneumonia or not on one frontal chest radiograph of a patient like those trained on. "
@@ -55,7 +51,7 @@ class Card:
         recipe: how it was trained.
         data: what it was trained on: fingerprint, images, patients.
         metrics: what it reached on held-out patients, with intervals.
-        seen: the images it was trained or chosen on, `SEEN_BYTES` of each image's `image_key`, in base 64.
+        seen: the images it was trained or chosen on, as `seen.encode` writes them down.
         gate: what images like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
         orientation: how to tell a chest radiograph from other images, and an upright one from others, as
             `OrientationModel.as_dict` lays it out; empty where it is not known.
@@ -103,16 +99,7 @@ class Card:
             raise ModelFileError(f"Expected the card of a Pneumoscope model, got something else ({error}).") from error
 
 
-def encode_seen(images: Iterable[NDArray[np.floating[Any]]], earlier: str = "") -> str:
-    """Write down which images a model has seen, without their pixels; `earlier` is what it had seen before."""
-    keys = [image_key(p)[:SEEN_BYTES] for p in images]
-    return base64.b64encode(b"".join(sorted([*keys, *(decode_seen(earlier) - set(keys))]))).decode("ascii")
-
-
-def decode_seen(text: str) -> frozenset[bytes]:
-    """Read what `encode_seen` wrote: the first `SEEN_BYTES` of each image's `image_key`."""
-    data = base64.b64decode(text)
-    return frozenset(data[i : i + SEEN_BYTES] for i in range(0, len(data), SEEN_BYTES))
+encode_seen = seen.encode
 
 
 def default() -> Path:

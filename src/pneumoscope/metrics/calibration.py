@@ -34,6 +34,7 @@ class Calibration:
         offset: the logit that is even odds. Logits of images from elsewhere are shifted as well as too steep, and
             two numbers set that right (Platt 1999, "Probabilistic Outputs for Support Vector Machines").
         probability_reason: for which images the probabilities hold.
+        prevalence: the share of pneumonias that the probabilities assume; `fit` weighs both classes alike.
     """
 
     temperature: float = 1.0
@@ -44,6 +45,7 @@ class Calibration:
     uncertain_reason: str = "No band was fitted."
     offset: float = 0.0
     probability_reason: str = "Not stated."
+    prevalence: float = 0.5
 
     def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Turn logits (N,) into probabilities of `PNEUMONIA` (N,), in [0, 1].
@@ -62,6 +64,37 @@ class Calibration:
             array([1.])
         """
         return self.offset + self.temperature * logit(probabilities)
+
+    def at_prevalence(self, prevalence: float) -> Calibration:
+        """Shift the probabilities to where another share of the images shows pneumonia, by Bayes' rule.
+
+        The odds of each image are multiplied by one number (Saerens et al. 2002, "Adjusting the Outputs of a Classifier
+        to New a Priori Probabilities"). Threshold and band move with them: no finding changes.
+
+        Args:
+            prevalence: the share, in (0, 1).
+
+        Raises:
+            ValueError: it is not.
+
+        Example:
+            >>> rare = Calibration().at_prevalence(0.1)
+            >>> rare.probabilities([0.0]).round(3), round(rare.threshold, 3)
+            (array([0.1]), 0.1)
+        """
+        if not 0.0 < prevalence < 1.0:
+            raise ValueError(f"Expected a prevalence between 0 and 1, got {prevalence}.")
+        shift = float(logit(prevalence) - logit(self.prevalence))
+        low, threshold, high = sigmoid(logit([self.uncertain_low, self.threshold, self.uncertain_high]) + shift)
+        return replace(
+            self,
+            offset=self.offset - self.temperature * shift,
+            threshold=float(threshold),
+            uncertain_low=float(low),
+            uncertain_high=float(high),
+            probability_reason=f"Shifted by Bayes' rule to a prevalence of {prevalence:.3g}.",
+            prevalence=prevalence,
+        )
 
     def is_uncertain(self, probability: float) -> bool:
         """Say whether a probability lies inside the band.
@@ -155,7 +188,7 @@ def refit(
         f"Probabilities were fitted on {len(y)} {images} and hold where pneumonias are as common as there, "
         f"{np.mean(y):.0%} of the images: where they are rarer, probabilities are too high, where commoner, too low."
     )
-    start = Calibration(temperature=temperature, offset=offset, probability_reason=reason)
+    start = Calibration(temperature=temperature, offset=offset, probability_reason=reason, prevalence=float(np.mean(y)))
     return _with_findings(start, y, z, alpha, 1, images, point, np.zeros(len(y), dtype=np.int64))
 
 

@@ -26,6 +26,15 @@ class Estimate:
     low: float
     high: float
 
+    def as_dict(self) -> dict[str, float | None]:
+        """Lay it out as `metrics.json` wants it; what is undefined is null.
+
+        Example:
+            >>> Estimate(0.5, float("nan"), 0.75).as_dict()
+            {'value': 0.5, 'low': None, 'high': 0.75}
+        """
+        return {name: None if np.isnan(x) else round(float(x), 6) for name, x in vars(self).items()}
+
     def __str__(self) -> str:
         """Write it as `0.953 (0.941–0.962)`."""
         if np.isnan(self.value):
@@ -57,14 +66,7 @@ class Performance:
 
     def as_dict(self) -> dict[str, Any]:
         """Lay it out as `metrics.json` wants it; an undefined figure is null."""
-
-        def plain(x: float) -> float | None:
-            return None if np.isnan(x) else round(float(x), 6)
-
-        figures = {
-            name: {"value": plain(e.value), "low": plain(e.low), "high": plain(e.high)}
-            for name, e in self.figures.items()
-        }
+        figures = {name: e.as_dict() for name, e in self.figures.items()}
         head = {"n": self.n, "positives": self.positives, "threshold": self.threshold, "confusion": self.confusion}
         return head | figures
 

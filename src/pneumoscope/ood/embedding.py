@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from pneumoscope.errors import ModelFileError
 from pneumoscope.metrics import metrics
+from pneumoscope.ood import sites
 
 COMPONENTS = 32
 """Directions kept of the training images' embeddings; measured: with 64 images in another resolution look unusual."""
@@ -86,7 +86,13 @@ class Gate:
             raise ModelFileError(f"Expected a gate in the model file's card, got something else ({error}).") from error
 
 
-def fit(training: NDArray[np.floating[Any]], held_out: NDArray[np.floating[Any]]) -> Gate:
+def fit(
+    training: NDArray[np.floating[Any]],
+    held_out: NDArray[np.floating[Any]],
+    *,
+    training_sites: NDArray[Any] | None = None,
+    held_out_sites: NDArray[Any] | None = None,
+) -> Gate:
     """Learn what usual images look like.
 
     Args:
@@ -94,6 +100,8 @@ def fit(training: NDArray[np.floating[Any]], held_out: NDArray[np.floating[Any]]
             exporter might: those as they are alone make an image unusual that was only shrunk by another program.
         held_out: (M, d), likewise those of patients the network was not trained on; they set the limit, and should be
             at least `ENOUGH`.
+        training_sites: (N,), the site of each, which all count alike; None where there is one.
+        held_out_sites: (M,), likewise; the limit holds at each site.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -101,16 +109,15 @@ def fit(training: NDArray[np.floating[Any]], held_out: NDArray[np.floating[Any]]
         >>> gate.components.shape
         (7, 8)
     """
-    mean = np.asarray(training, dtype=np.float64).mean(axis=0)
-    _, spread, directions = np.linalg.svd(training - mean, full_matrices=False)
+    weight = np.ones(len(training)) if training_sites is None else sites.weights(training_sites)
+    mean = np.average(np.asarray(training, dtype=np.float64), axis=0, weights=weight)
+    _, spread, directions = np.linalg.svd((training - mean) * np.sqrt(weight)[:, None], full_matrices=False)
     kept = min(COMPONENTS, len(directions) - 1)
     # As they will be read back, so that the limit holds for what the file says.
     mean, components = mean.astype(np.float16), directions[:kept].astype(np.float16)
     scale = max(float((spread[kept:] ** 2).sum() / len(training)), 1e-12)
     gate = Gate(mean.astype(np.float32), components.astype(np.float32), scale, np.inf)
-    # The rank that conformal prediction takes: a new image is beyond it with a chance of at most `1 - USUAL`.
-    rank = min(len(held_out), math.ceil(USUAL * (len(held_out) + 1)))
-    return Gate(gate.mean, gate.components, scale, float(np.sort(gate.distances(held_out))[rank - 1]))
+    return replace(gate, limit=sites.limit(gate.distances(held_out), held_out_sites, 1.0 - USUAL))
 
 
 def site_shift(unusual: Iterable[bool]) -> str | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from pneumoscope.data.disk_array import Rows
 from pneumoscope.errors import ModelFileError
 from pneumoscope.imaging import corruptions, preprocessing
-from pneumoscope.ood import hog, negatives
+from pneumoscope.ood import hog, negatives, sites
 from pneumoscope.ood.embedding import decoded, encoded
 
 Pixels = NDArray[np.float32]
@@ -32,8 +32,8 @@ WAYS: dict[str, tuple[str | None, Callable[[Pixels], Pixels]]] = {
 """How a chest radiograph may come: the warning it then brings, and how it is made from an upright one."""
 
 
-REJECTED = 0.001
-"""The share of held-out patients' images, as they are, that may lie beyond the limit of rejection."""
+REJECTED = 0.005
+"""The share of held-out patients' images of a site, as they are, that may lie beyond the limit of rejection."""
 
 REJECTED_CHANGED = 0.01
 """The same, of these images changed, each in several ways at once."""
@@ -42,7 +42,10 @@ SURE = 0.5
 """The least log odds of being no chest radiograph from which an image is rejected: five to three."""
 
 REMARKED = 0.005
-"""The same, of both, for each way in which an image may be wrong; of the images as they are, for being unlike."""
+"""The same, of both, for each way in which an image may be wrong."""
+
+DOUBTED = 0.01
+"""The same, of the images as they are, for being unlike those learnt from."""
 
 MOST_IMAGES = 1500
 """Training images that are learnt from, at most."""
@@ -165,19 +168,28 @@ def way_of(logits: NDArray[np.float64]) -> tuple[str | None, float]:
 
 
 def fit(
-    training: Rows, held_out: Rows, seed: int = 0, progress: Callable[[int, int], object] = lambda *_: None
+    training: Rows,
+    held_out: Rows,
+    seed: int = 0,
+    progress: Callable[[int, int], object] = lambda *_: None,
+    *,
+    training_sites: NDArray[Any] | None = None,
+    held_out_sites: NDArray[Any] | None = None,
 ) -> OrientationModel:
     """Learn to tell chest radiographs from other images, and upright ones from others.
 
     Learnt from the training images, as they are and changed, in each of `WAYS`, and from `negatives`. The limits are
-    those that all but `REJECTED`, `REJECTED_CHANGED` or `REMARKED` of the held-out images keep; and no image is
-    rejected without `SURE`.
+    those that all but `REJECTED`, `REJECTED_CHANGED`, `REMARKED` or `DOUBTED` of the held-out images keep, at each
+    site; and no image is rejected without `SURE`.
 
     Args:
-        training: (N, S, S) in [0, 1].
+        training: (N, S, S) in [0, 1], of every chest radiograph at hand, also those of no label: what is not among
+            them looks like no chest. Each site counts alike.
         held_out: (M, S, S), of patients not among the training images; should be at least `ENOUGH`.
         seed: of all that is random.
         progress: told how many of how many images are done.
+        training_sites: (N,), the site of each training image; None where there is one.
+        held_out_sites: (M,), likewise.
 
     Example:
         >>> model = fit(images.training.pixels, images.validation.pixels)  # doctest: +SKIP
@@ -185,7 +197,8 @@ def fit(
         ('rotated',)
     """
     rng = np.random.default_rng(seed)
-    chosen = training[np.sort(rng.permutation(len(training))[:MOST_IMAGES])]
+    places = np.zeros(len(training)) if training_sites is None else training_sites
+    chosen = training[sites.chosen(places, MOST_IMAGES, rng)]
     total, done = len(chosen) * (VARIANTS + len(WAYS) + NEGATIVES) + len(held_out) * (VARIANTS + 1), 0
 
     def described(images: Iterable[Images]) -> NDArray[np.float32]:
@@ -206,9 +219,8 @@ def fit(
     groups.append(described(preprocessing.squash(other, size)[0] for other in others))  # as they will be seen
     classes = np.repeat([0, *range(len(WAYS) + 1)], [len(group) for group in groups])
     model = _learnt(np.concatenate(groups), classes, seed)
-    return _limited(
-        model, described(held_out), described(varied(image, rng) for image in held_out for _ in range(VARIANTS))
-    )
+    changed = described(varied(image, rng) for image in held_out for _ in range(VARIANTS))
+    return _limited(model, described(held_out), changed, held_out_sites)
 
 
 def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) -> OrientationModel:
@@ -239,17 +251,27 @@ def _mean(networks: Sequence[OrientationModel]) -> OrientationModel:
     return OrientationModel(hidden, np.vstack([*(network.last[:-1] for network in networks), offset]) / len(networks))
 
 
-def _limited(model: OrientationModel, held_out: NDArray[np.float32], changed: NDArray[np.float32]) -> OrientationModel:
-    """Set the limits by described images (M, d) of held-out patients, as they are and changed."""
+def _limited(
+    model: OrientationModel,
+    held_out: NDArray[np.float32],
+    changed: NDArray[np.float32],
+    where: NDArray[Any] | None = None,
+) -> OrientationModel:
+    """Set the limits by described images of held-out patients, (M, d) as they are, (M n, d) changed, of sites (M,)."""
     logits = model.logits(np.concatenate([held_out, changed]))
-    odds, ways = negative_odds(logits), [way_of(row) for row in logits]
     n = len(held_out)
-    rejection = max(_limit(odds[:n], REJECTED), _limit(odds[n:], REJECTED_CHANGED), SURE)
-    remarks = tuple(
-        (name, max(_limit(np.array([excess if way == name else 0.0 for way, excess in ways]), REMARKED), 0.0))
+    of_changed = None if where is None else np.repeat(where, len(changed) // n)
+    of_both = None if where is None or of_changed is None else np.concatenate([where, of_changed])
+    odds, ways = negative_odds(logits), [way_of(row) for row in logits]
+    usual, usual_changed = sites.limit(odds[:n], where, REJECTED), sites.limit(odds[n:], of_changed, REJECTED_CHANGED)
+    rejection = max(usual, usual_changed, SURE)
+    excesses = {
+        name: np.array([excess if way == name else 0.0 for way, excess in ways])
         for name in dict.fromkeys(name for name, _ in WAYS.values() if name)
-    )
-    return replace(model, rejection=rejection, doubt=min(_limit(odds[:n], REMARKED), rejection), remarks=remarks)
+    }
+    remarks = tuple((name, max(sites.limit(excess, of_both, REMARKED), 0.0)) for name, excess in excesses.items())
+    doubt = min(sites.limit(odds[:n], where, DOUBTED), rejection)
+    return replace(model, rejection=rejection, doubt=doubt, remarks=remarks)
 
 
 def varied(image: Images, rng: np.random.Generator) -> Pixels:
@@ -311,9 +333,3 @@ def _warped(image: Pixels, rng: np.random.Generator) -> Pixels:
     ]
     rows = (y / size) ** rng.uniform(0.8, 1.25) * size
     return np.asarray(map_coordinates(image, [rows + bends[0], x + bends[1]], order=1, mode="nearest"), np.float32)
-
-
-def _limit(values: NDArray[np.float64], beyond: float) -> float:
-    """Give the value that all but a share of these keep: the rank that conformal prediction takes."""
-    rank = min(len(values), math.ceil((1 - beyond) * (len(values) + 1)))
-    return float(np.sort(values)[rank - 1])

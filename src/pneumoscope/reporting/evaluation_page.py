@@ -16,6 +16,7 @@ from markupsafe import Markup
 from pneumoscope.atomic import write_text
 from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.evaluation.evaluate import HEADLINE, Evaluation, worst_corruption
+from pneumoscope.evaluation.groups import Group
 from pneumoscope.imaging import radiograph
 from pneumoscope.inference.detector import Detector, Finding
 from pneumoscope.inference.model_file import Card
@@ -139,7 +140,21 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
         card=evaluation.card,
         held_out=_held_out(evaluation.card),
         recipe=_recipe(evaluation.card.recipe),
+        parts=_parts(evaluation),
+        many_parts=any(len(found) > 1 for found in evaluation.parts.values()),
     )
+
+
+def _parts(evaluation: Evaluation) -> list[tuple[str, str, Group]]:
+    """Give all images and then each part: by what it is one, its name and its figures."""
+    whole = [("", "all", evaluation.whole)] if evaluation.whole else []
+    named = (
+        (by.replace("_", " "), name, part)
+        for by, found in evaluation.parts.items()
+        if len(found) > 1 or by == "view"
+        for name, part in found.items()
+    )
+    return [*whole, *named]
 
 
 def _mistakes(evaluation: Evaluation, detector: Detector) -> tuple[list[Mistake], float]:

@@ -106,9 +106,19 @@ def finish(
     if len(images.validation.samples) >= embedding.ENOUGH:
         rng = np.random.default_rng(recipe.seed)
         some = [_some(part, MOST_FITTED) for part in (training, images.validation)]
-        unlike = embedding.fit(*(_embeddings(network, part, rng, progress) for part in some)).as_dict()
+        sites = [np.array([sample.site for sample in part.samples]) for part in (training, *some)]
+        unlike = embedding.fit(
+            *(_embeddings(network, part, rng, progress) for part in some),
+            training_sites=np.tile(sites[1], 2),
+            held_out_sites=np.tile(sites[2], 2),
+        ).as_dict()
         turned = orientation.fit(
-            training.pixels, some[1].pixels, recipe.seed, lambda n, of: progress("learning orientations", n, of, {})
+            training.pixels,
+            some[1].pixels,
+            recipe.seed,
+            lambda n, of: progress("learning orientations", n, of, {}),
+            training_sites=sites[0],
+            held_out_sites=sites[2],
         ).as_dict()
     else:
         notes.append(

@@ -564,6 +564,28 @@ def test_an_adult_is_known_by_the_age_or_else_by_the_dates(elements: dict[str, A
     assert ("adult_patient" in notes) is adult
 
 
+@pytest.mark.parametrize(
+    ("elements", "group"),
+    [
+        ({"PatientAge": "045Y"}, "adult_patient"),
+        ({"PatientAge": "017Y"}, "adolescent_patient"),
+        ({"PatientAge": "012Y"}, "adolescent_patient"),
+        ({"PatientAge": "018M"}, "child_patient"),
+        ({"PatientAge": "011M"}, "infant_patient"),
+        ({"PatientAge": "051W"}, "infant_patient"),
+        ({"PatientAge": "020D"}, "infant_patient"),
+        ({"PatientBirthDate": "20200630", "StudyDate": "20210629"}, "infant_patient"),
+        ({"PatientBirthDate": "20200630", "StudyDate": "20210630"}, "child_patient"),
+        ({"PatientBirthDate": "20200630", "StudyDate": "20190630"}, None),
+        ({"PatientAge": "000D"}, None),
+    ],
+    ids=str,
+)
+def test_the_age_group_is_known_by_the_age_or_else_by_the_dates(elements: dict[str, Any], group: str | None) -> None:
+    _, _, notes = decode(image(RAMP, **elements), LIMIT)
+    assert [note for note in notes if note.endswith("_patient")] == [group] * bool(group)
+
+
 # Files as careless programs leave them
 
 

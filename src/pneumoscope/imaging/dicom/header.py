@@ -1,4 +1,4 @@
-"""What a DICOM header says of an image: whether it can be a frontal chest radiograph, and whether of an adult."""
+"""What a DICOM header says of an image: whether it can be a frontal chest radiograph, and how old the patient is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pydicom
 from pydicom.uid import UID
 
 from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
+from pneumoscope.imaging import ages
 from pneumoscope.imaging.dicom import terms
-
-ADULT = 18
-"""Years."""
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 """Elements of which one holds the image."""
+
+_A_YEAR = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
+"""Units of an age in a year."""
 
 _STROKES = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe"})
 """Letters that are no others with an accent, but are written as these where accents are not at hand."""
@@ -137,23 +138,23 @@ def is_turned(header: pydicom.Dataset) -> bool:
     return {*towards} in ({"L", "F"}, {"R", "F"}, {"L", "H"}, {"R", "H"}) and towards != ["L", "F"]
 
 
-def is_adult(header: pydicom.Dataset) -> bool:
-    """Say whether a header makes the patient an adult, by the age or else by the dates of birth and study.
+def age_group(header: pydicom.Dataset) -> str | None:
+    """Name the patient's group of `ages.GROUPS`, by the age or else by the dates of birth and study; None without.
 
     Example:
         >>> header = pydicom.Dataset()
         >>> header.PatientAge = "045Y"
-        >>> is_adult(header)
-        True
+        >>> age_group(header)
+        'adult_patient'
     """
     # 045Y, 018M, 003W or 012D (PS3.5, section 6.2); in use also 45, 45Y and the like.
     age = re.fullmatch(r"0*(\d{1,3})\s*([YMWD]?)", str(header.get("PatientAge") or "").strip().upper())
     if age and int(age[1]):
-        return age[2] in ("", "Y") and int(age[1]) >= ADULT
+        return ages.group(int(age[1]) / _A_YEAR[age[2]])
     born, studied = (str(header.get(name) or "") for name in ("PatientBirthDate", "StudyDate"))
-    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied):
-        return int(studied) - int(born) >= ADULT * 10_000  # YYYYMMDD
-    return False
+    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied) and born <= studied:
+        return ages.group((int(studied) - int(born)) // 10_000)  # YYYYMMDD
+    return None
 
 
 def _rejection(what: str, where: str) -> NotAChestRadiographError:

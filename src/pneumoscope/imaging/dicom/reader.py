@@ -122,7 +122,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
 
     Returns:
         float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes, of
-        `first_frame_only`, `adult_patient`, `raw`, `inverse_display` and `turned_by_header`.
+        `first_frame_only`, `raw`, `inverse_display` and `turned_by_header`, and the group of `ages.GROUPS`.
 
     Raises:
         UnsupportedError: the object has no image, or a compression that cannot be decoded here.
@@ -136,7 +136,9 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
     dataset, frame = opened(data, max_pixels)
     bits = int(dataset.BitsStored)
     try:
-        notes = {"first_frame_only": int(dataset.NumberOfFrames) > 1, "adult_patient": dicom_header.is_adult(dataset)}
+        notes = {"first_frame_only": int(dataset.NumberOfFrames) > 1}
+        if group := dicom_header.age_group(dataset):
+            notes[group] = True
         notes["raw"] = dicom_header.is_raw(dataset)
         notes["inverse_display"] = display.inverse(dataset)
         notes["turned_by_header"] = dicom_header.is_turned(dataset)

@@ -1,0 +1,114 @@
+"""Whether the evidence lies where radiologists saw an opacity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumoscope.data.samples import Box, Sample
+from pneumoscope.evaluation import localisation
+from pneumoscope.metrics import metrics
+from pneumoscope.metrics.metrics import Estimate
+
+OPACITIES = ("", "opacity", "lung opacity", "pneumonia", "infiltrate", "infiltration", "consolidation")
+"""The names of boxes around what suggests a pneumonia; one without a name is taken for such."""
+
+FINE = 32
+"""Places a side by which a cell's share of a box is counted."""
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """How well the evidence for `PNEUMONIA` agrees with boxes around opacities.
+
+    Attributes:
+        n: images with such boxes.
+        hits: the share whose hottest cell has its centre in a box: the pointing game (Zhang et al. 2018, "Top-Down
+            Neural Attention by Excitation Backprop").
+        chance: the share of cells whose centre is in a box, on average: what a random cell would hit.
+        inside: the share of the positive evidence that lies in the boxes, on average.
+        area: the share of the image that lies in the boxes, on average: what even evidence would have.
+        thorax: the share of the positive evidence in the thorax, as `localisation.inside` marks it, on average.
+    """
+
+    n: int
+    hits: Estimate
+    chance: float
+    inside: Estimate
+    area: float
+    thorax: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay it out as a part of `metrics.json`."""
+        return {name: value.as_dict() if isinstance(value, Estimate) else value for name, value in vars(self).items()}
+
+
+def opacities(sample: Sample) -> tuple[Box, ...]:
+    """Give the boxes around what suggests a pneumonia, of an image that shows one; none of any other image."""
+    return tuple(box for box in sample.boxes if sample.label and box.name.casefold() in OPACITIES)
+
+
+def covered(boxes: Sequence[Box], height: int, width: int) -> NDArray[np.bool_]:
+    """Mark the places of an image (height, width) whose centre lies in a box.
+
+    Example:
+        >>> covered([Box("opacity", 0.5, 0.0, 1.0, 0.5)], 2, 2).astype(int).tolist()
+        [[0, 1], [0, 0]]
+    """
+    y = ((np.arange(height) + 0.5) / height)[:, None]
+    x = (np.arange(width) + 0.5) / width
+    inside = [(box.left <= x) & (x < box.right) & (box.top <= y) & (y < box.bottom) for box in boxes]
+    return np.asarray(np.any(inside, axis=0)) if inside else np.zeros((height, width), dtype=bool)
+
+
+def pointing(samples: Sequence[Sample], evidence: Sequence[NDArray[np.floating[Any]]]) -> Pointing | None:
+    """Measure evidence against the boxes of those images that have any.
+
+    Args:
+        samples: N images.
+        evidence: of each, (h, w) over the whole of it; they may differ in size.
+
+    Returns:
+        The measures; None where no image has a box around an opacity.
+
+    Example:
+        >>> sample = Sample(Path("a.png"), 1, "a", boxes=(Box("opacity", 0.0, 0.0, 0.5, 0.5),))  # doctest: +SKIP
+        >>> pointing([sample], [np.eye(2)]).inside.value  # doctest: +SKIP
+        0.5
+    """
+    patients: list[str] = []
+    rows: list[tuple[float, float, float, float, float]] = []
+    for sample, cells in zip(samples, evidence, strict=True):
+        if not (boxes := opacities(sample)):
+            continue
+        height, width = cells.shape
+        centres = covered(boxes, height, width)
+        area = covered(boxes, FINE * height, FINE * width).reshape(height, FINE, width, FINE).mean(axis=(1, 3))
+        positive = np.maximum(np.asarray(cells, dtype=np.float64), 0.0)
+        total = positive.sum()
+        hit = float(centres.flat[int(np.argmax(cells))])
+        inside = float((positive * area).sum() / total) if total else 0.0
+        thorax = 1.0 - float(localisation.outside_share(positive[None])[0]) if total else 0.0
+        rows.append((hit, float(centres.mean()), inside, float(area.mean()), thorax))
+        patients.append(sample.patient)
+    if not rows:
+        return None
+    groups = np.unique(patients, return_inverse=True)[1]
+    hits, chance, inside_share, area_share, thorax_share = np.array(rows).T
+
+    def averaged(shares: NDArray[np.float64]) -> Estimate:
+        ones = np.ones(len(shares), dtype=np.int64)
+        return metrics.bootstrap(lambda _, share: float(share.mean()), ones, shares, groups)
+
+    return Pointing(
+        len(rows),
+        metrics.wilson(int(hits.sum()), len(hits)),
+        float(chance.mean()),
+        averaged(inside_share),
+        float(area_share.mean()),
+        averaged(thorax_share),
+    )
