@@ -146,9 +146,9 @@ def test_images_too_many_for_memory_are_kept_in_the_runs_folder(
         return decode(samples, size, progress, folder)
 
     monkeypatch.setattr(splits, "decode", watched)
-    fit(samples, tmp_path / "memory", replace(QUICK, epochs=1))
+    fit(images, tmp_path / "memory", replace(QUICK, epochs=1))
     monkeypatch.setattr(disk_array, "SHARE", 1e-9)
-    fit(samples, tmp_path / "run", replace(QUICK, epochs=1))
+    fit(images, tmp_path / "run", replace(QUICK, epochs=1))
     assert asked == [None, tmp_path / "run"]
     assert history(tmp_path / "memory") == history(tmp_path / "run")
 
