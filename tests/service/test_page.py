@@ -371,8 +371,13 @@ def test_side_by_side_shows_the_evidence_or_another_image(page: Page) -> None:
 def test_a_dicom_image_is_windowed_in_its_own_units_with_all_bits(page: Page) -> None:
     values = drawn_image(1, 5, 256).astype(np.uint16) * 16
     values[:128, :] |= 1  # what 8 bits do not hold
-    header = {"RescaleIntercept": "-1000", "RescaleSlope": "1", "RescaleType": "HU", "ImagerPixelSpacing": [0.5, 0.5]}
-    windows = {
+    header: dict[str, Any] = {
+        "RescaleIntercept": "-1000",
+        "RescaleSlope": "1",
+        "RescaleType": "HU",
+        "ImagerPixelSpacing": [0.5, 0.5],
+    }
+    windows: dict[str, Any] = {
         "WindowCenter": [1000, 200],
         "WindowWidth": [4000, 300],
         "WindowCenterWidthExplanation": ["WIDE", "LUNGS"],

@@ -36,8 +36,9 @@ def remarks(colours: NDArray[np.floating[Any]]) -> list[str]:
         ([], ['photograph_of_screen'])
     """
     height, width = colours.shape[:2]
-    some = colours[:: max(1, height // _SIDE), :: max(1, width // _SIDE), :3].reshape(-1, 3).astype(np.float64)
-    apart = np.ptp(some, axis=1)
+    some = colours[:: max(1, height // _SIDE), :: max(1, width // _SIDE), :3].reshape(-1, 3)
+    red, green, blue = some.T
+    apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     vivid = apart > VIVID
     if vivid.mean() <= COLOURED:  # coloured letters, if any, on gray or tinted ground
         return ["photograph_of_screen"] if apart[~vivid].mean() > TINTED else []

@@ -88,7 +88,7 @@ def decode(
         samples, bits, dark = _samples(image, data)
         turn = image.getexif().get(0x0112, 1)
         pixels = _upright(brightness(samples), turn)
-        seen = _seen(image, _small(data) if coloured else samples)
+        seen = _seen(image, _small(data) if coloured and samples.ndim == 2 else samples)
         noted = {"first_frame_only": _has_more(image), "dark": dark, **dict.fromkeys(seen, True)}
         notes = tuple(note for note, holds in noted.items() if holds)
     except PneumoscopeError:

@@ -48,6 +48,6 @@ async def _stored(request: Request, service: Service, study: str | None, evidenc
     rows = await service.answered(request, await dicomweb.read(request, service.limits, evidence))
     if rows is None:
         return Response(status_code=499)
-    results = dicomweb.predicted(rows, study)
+    results = dicomweb.results_of(rows, study)
     service.count(request, rows)
     return dicomweb.answer(results, reports)
