@@ -134,6 +134,7 @@ def finish(
         recipe=told(recipe) | ({"mean_of": mean_of} if len(mean_of) > 1 else {}),
         data={
             "population": recipe.population,
+            "youngest_patient_years": recipe.youngest,
             "oldest_patient_years": recipe.oldest,
             "fingerprint": images.fingerprint,
             "training": _counts(training),

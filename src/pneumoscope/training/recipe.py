@@ -39,6 +39,7 @@ BOUNDS = (
     ("average", 0.0, 0.9999),
     ("sensitivity", 0.0, 1.0),
     ("specificity", 0.0, 1.0),
+    ("youngest", 0, 150),
     ("oldest", 0, 150),
     ("seed", 0, 2**32 - 1),
 )
@@ -88,6 +89,7 @@ class Recipe:
         precision: of the arithmetic while training; the model file is float32 in any case.
         seed: equal seeds give equal models on one machine.
         population: whom the images show, as the model file is to say it.
+        youngest: the age of the youngest patients on the images, in years.
         oldest: the age of the oldest patients on the images, in years; 0 where it is not known.
         licence: under which the model file may be used.
         augmentation: the changes that training images go through.
@@ -123,6 +125,7 @@ class Recipe:
     precision: str = "float32"
     seed: int = 0
     population: str = ""
+    youngest: int = 0
     oldest: int = 0
     licence: str = ""
     augmentation: Augmentation = field(default_factory=Augmentation)
