@@ -136,7 +136,7 @@ def test_images_in_a_file_train_the_same_model(images: Path, base_weights: Path,
 
 
 def test_images_too_many_for_memory_are_kept_in_the_runs_folder(
-    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Path | None] = []
     decode = splits.decode
@@ -146,9 +146,9 @@ def test_images_too_many_for_memory_are_kept_in_the_runs_folder(
         return decode(samples, size, progress, folder)
 
     monkeypatch.setattr(splits, "decode", watched)
-    fit(samples, tmp_path / "memory", replace(QUICK, epochs=1))
+    fit(images, tmp_path / "memory", replace(QUICK, epochs=1))
     monkeypatch.setattr(disk_array, "SHARE", 1e-9)
-    fit(samples, tmp_path / "run", replace(QUICK, epochs=1))
+    fit(images, tmp_path / "run", replace(QUICK, epochs=1))
     assert asked == [None, tmp_path / "run"]
     assert history(tmp_path / "memory") == history(tmp_path / "run")
 
@@ -417,7 +417,7 @@ def test_training_images_of_one_class_only_are_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values",
     [{"stop_after": 0}, {"epochs": 2.5}, {"learning_rate": -1}, {"seed": -1}, {"augmentation": 3}, {"size": "big"},
-     {"augmentation": {"horizontal_flip": 0.1}}, {"augmentation": {"blur": "much"}}],
+     {"augmentation": {"horizontal_flip": 1.1}}, {"augmentation": {"blur": "much"}}],
 )  # fmt: skip
 def test_a_recipe_of_wrong_values_is_rejected(values: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="Expected"):

@@ -114,11 +114,14 @@ def fit(
     images: str = "held-out images",
     point: OperatingPoint = BALANCED,
     sites: ArrayLike | None = None,
+    others: ArrayLike | None = None,
 ) -> Calibration:
     """Fit temperature, threshold and band on images that the network was not trained on.
 
     Each class of each site weighs the same, so that one temperature and one threshold serve a small site as well as a
-    large one; the band is wide enough for its guarantee to hold at each site.
+    large one. Where a site has images of other findings, they are half of its negatives: a threshold between the well
+    and those with pneumonia alone would call most of the otherwise sick. The band is wide enough for its guarantee to
+    hold at each site, for normals and pneumonias.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
@@ -128,6 +131,7 @@ def fit(
         images: what the images are, as the stated reasons name them.
         point: how the threshold is chosen.
         sites: (N,), where each image comes from; None where all come from one site.
+        others: (N,), whether an image of label 0 shows another finding; None where none does.
 
     Returns:
         The calibration.
@@ -147,8 +151,9 @@ def fit(
             raise ValueError(f"Expected at least {MIN_PER_CLASS} images of class {label}, got {found}.")
     at = np.zeros(len(y), dtype=np.int64) if sites is None else np.unique(np.asarray(sites), return_inverse=True)[1]
     reason = "Each class of each site weighed the same: probabilities assume that half of the patients have pneumonia."
-    start = Calibration(temperature=fit_temperature(y, z, site_weights(y, at)), probability_reason=reason)
-    return _with_findings(start, y, z, alpha, copies, images, point, at)
+    sick = np.zeros(len(y), dtype=bool) if others is None else np.asarray(others, dtype=bool)
+    start = Calibration(temperature=fit_temperature(y, z, site_weights(y, at, sick)), probability_reason=reason)
+    return _with_findings(start, y, z, alpha, copies, images, point, at, sick)
 
 
 def refit(
@@ -189,7 +194,9 @@ def refit(
         f"{np.mean(y):.0%} of the images: where they are rarer, probabilities are too high, where commoner, too low."
     )
     start = Calibration(temperature=temperature, offset=offset, probability_reason=reason, prevalence=float(np.mean(y)))
-    return _with_findings(start, y, z, alpha, 1, images, point, np.zeros(len(y), dtype=np.int64))
+    return _with_findings(
+        start, y, z, alpha, 1, images, point, np.zeros(len(y), dtype=np.int64), np.zeros(len(y), dtype=bool)
+    )
 
 
 def _with_findings(
@@ -201,10 +208,12 @@ def _with_findings(
     images: str,
     point: OperatingPoint,
     sites: NDArray[np.int64],
+    others: NDArray[np.bool_],
 ) -> Calibration:
     """Add threshold and band to a calibration that gives probabilities."""
     p = start.probabilities(logits)
-    threshold = point.choose(labels, p, site_weights(labels, sites))
+    threshold = point.choose(labels, p, site_weights(labels, sites, others))
+    labels, p, sites = labels[~others], p[~others], sites[~others]
     bands = [
         conformal_band(labels[here], p[here], alpha, copies)
         for site in np.unique(sites)
@@ -226,17 +235,28 @@ def _with_findings(
     )
 
 
-def site_weights(labels: NDArray[np.int64], sites: NDArray[np.int64]) -> NDArray[np.float64]:
+def site_weights(
+    labels: NDArray[np.int64], sites: NDArray[np.int64], others: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Weigh images so that within each class every site that has it weighs the same: (N,), adding up to 1 a class.
+
+    Where a site has images of other findings among those of label 0, they weigh half of its negatives.
 
     Example:
         >>> site_weights(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])).tolist()
         [0.25, 0.25, 0.5, 1.0]
+        >>> site_weights(np.array([0, 0, 0, 1]), np.zeros(4, int), np.array([False, True, True, False])).tolist()
+        [0.5, 0.25, 0.25, 1.0]
     """
+    sick = np.zeros(len(labels), dtype=bool) if others is None else others
     weights = np.zeros(len(labels))
     for label in (0, 1):
-        groups, inverse, counts = np.unique(sites[labels == label], return_inverse=True, return_counts=True)
-        weights[labels == label] = 1.0 / (len(groups) * counts[inverse])
+        of_class = labels == label
+        for site in np.unique(sites[of_class]):
+            parts = [part for part in (~sick, sick) if (of_class & (sites == site) & part).any()]
+            for part in parts:
+                chosen = of_class & (sites == site) & part
+                weights[chosen] = 1.0 / (len(np.unique(sites[of_class])) * len(parts) * chosen.sum())
     return weights
 
 

@@ -325,7 +325,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.bool_]]:
         """Give a batch as the network is to see it: images, cells (n, h * w) that boxes cover, hidden thoraces."""
         inputs, strength = self.examples.inputs, self.recipe.augmentation
-        if inputs.ndim > 3 or strength == augmentation.NONE:
+        if len(inputs.shape) > 3 or strength == augmentation.NONE:
             boxes = self.examples.boxes
             cells = None if boxes is None else _cells(boxes[batch[places]].astype(np.float32))
             return inputs[batch[places]], cells, np.zeros(len(places), dtype=bool)

@@ -89,7 +89,7 @@ def finish(
     logits = loop.predict_logits(network, validation.pixels)
     fitted = calibration.Calibration()
     if np.bincount(validation.labels, minlength=2).min() >= calibration.MIN_PER_CLASS:
-        fitted = _calibrated(network, _some(validation, MOST_FITTED), recipe.operating_point, progress)
+        fitted = _calibrated(network, _some(images.validation, MOST_FITTED), recipe.operating_point, progress)
     else:
         notes.append(
             f"Fewer than {calibration.MIN_PER_CLASS} validation images of a class: probabilities are not calibrated, "
@@ -199,8 +199,11 @@ def _calibrated(
         progress("calibrating", turn + 1, CORRUPTED_COPIES, {})
     what = f"images of held-out patients, each as it is and corrupted in {CORRUPTED_COPIES} ways"
     y, z = np.concatenate(labels), np.concatenate(corrupted)
-    sites = np.tile([image.site for image in validation.samples], CORRUPTED_COPIES + 1)
-    return calibration.fit(y, z, copies=CORRUPTED_COPIES + 1, images=what, point=point, sites=sites)
+    sites, others = (
+        np.tile([getattr(sample, name) for sample in validation.samples], CORRUPTED_COPIES + 1)
+        for name in ("site", "other")
+    )
+    return calibration.fit(y, z, copies=CORRUPTED_COPIES + 1, images=what, point=point, sites=sites, others=others)
 
 
 def _embeddings(
