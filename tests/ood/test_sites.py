@@ -53,7 +53,7 @@ def test_the_limit_of_the_embedding_holds_at_each_site() -> None:
     def embeddings(n: int, axis: int, seed: int) -> np.ndarray:
         spread = np.full(60, 0.5)
         spread[axis] = 4.0
-        return np.random.default_rng(seed).normal(size=(n, 60)) * spread
+        return np.asarray(np.random.default_rng(seed).normal(size=(n, 60)) * spread)
 
     training = np.concatenate([embeddings(900, 0, 0), embeddings(100, 1, 1)])
     held_out = np.concatenate([embeddings(900, 0, 2), 1.5 * embeddings(100, 1, 3)])
