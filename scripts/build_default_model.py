@@ -13,17 +13,24 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pneumoscope.atomic import replacing
-from pneumoscope.data import layouts
+import numpy as np
+
+from pneumoscope import Detector
+from pneumoscope.atomic import replacing, write_text
+from pneumoscope.data import layouts, splits
 from pneumoscope.data.layouts import Sample
+from pneumoscope.evaluation import evaluate
+from pneumoscope.evaluation.evaluate import Evaluation, Localisation
 from pneumoscope.inference import model_file
 from pneumoscope.training import run as training
 from pneumoscope.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
+CARD = ROOT / "docs" / "model-card.md"
 CHILDREN, ADULTS = "Guangzhou", "Bethesda"
 READ_AS = {"normal": (0, False), "opacity": (1, False), "abnormal, no opacity": (0, True)}
 """Label, and whether it is another finding, by what the radiologists of the RSNA's challenge saw."""
@@ -41,14 +48,33 @@ def main() -> None:
     recipe = Recipe.from_toml(arguments.recipe, init=arguments.init)
     samples = two_sites(arguments.children, arguments.adults)
     run = training.fit(samples, arguments.out, recipe, resume=True, progress=report)
+    held_out = {Path(row["path"]) for row in rows(run.model.parent / "split.csv") if row["split"] == "val"}
+    measured = measure([sample for sample in samples if sample.path.absolute() in held_out], Detector(run.model))
     with replacing(model_file.default()) as draft:
         shutil.copyfile(run.model, draft)
+    write_text(CARD, card_text(*measured))
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    """Read a table with a header."""
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def measure(held_out: Sequence[Sample], detector: Detector) -> tuple[Evaluation, dict[str, Localisation | None]]:
+    """Predict the images held out, corrupted ones too, and measure at each site what hiding the thorax does."""
+    result = evaluate.evaluate(held_out, detector, evidence=True)
+    told = splits.decode([sample for sample in result.samples if not sample.other], detector.card.input_size)
+    result = replace(result, corrupted=evaluate.under_corruptions(told, detector))
+    sites = np.array([sample.site for sample in told.samples])
+    return result, {
+        site: evaluate.localise(told.take(np.flatnonzero(sites == site)), detector) for site in (ADULTS, CHILDREN)
+    }
 
 
 def two_sites(children: Path, adults: Path) -> list[Sample]:
     """List the images of both hospitals; of the NIH's those that radiologists have read, as they read them."""
-    with adults.open(newline="", encoding="utf-8") as file:
-        readers = {(adults.parent / row["path"]).name: row["readers"] for row in csv.DictReader(file)}
+    readers = {Path(row["path"]).name: row["readers"] for row in rows(adults)}
     read = []
     for sample in layouts.load(adults, other="negative"):
         if (seen := readers[sample.path.name]) in READ_AS:
@@ -61,6 +87,110 @@ def report(what: str, done: int, total: int, figures: object) -> None:
     """Say when each stretch is over."""
     if done == total:
         print(what, figures, flush=True)
+
+
+def card_text(measured: Evaluation, hidden: Mapping[str, Localisation | None]) -> str:
+    """Write the model card, after Mitchell et al. 2019, "Model Cards for Model Reporting"; the worst figure first."""
+    card, table, pointing = measured.card, measured.corrupted, measured.pointing
+    fitted, kept, held = card.calibration, card.data["training"], card.data["validation"]
+    parts = sorted(
+        (f"| {name} | {g.n} ({g.positives}) | {g.auc} | {g.sensitivity} | {g.specificity} | ", g)
+        for found in measured.parts.values()
+        for name, g in found.items()
+        if g.n
+    )
+    parts.sort(key=lambda row: (np.isnan(row[1].auc.value), row[1].auc.value))
+    groups = "\n".join(f"{row}{g.others_called if g.others else ''} |" for row, g in parts)
+    subtypes = "\n".join(f"| {name} | {n} | {e} |" for name, (n, e) in measured.subtypes.items())
+    shifts = "\n".join(
+        f"| {name} | {p.figures['auc']} | {p.figures['sensitivity']} | {p.figures['specificity']} |"
+        for name, p in sorted(table.items(), key=lambda row: row[1].figures["auc"].value)
+    )
+    hiding = "\n".join(
+        f"| AUC at {site} when the thorax is hidden; findings that change when all else is | {of.auc_around}; "
+        f"{of.flipped} |"
+        for site, of in hidden.items()
+        if of
+    )
+    assert pointing is not None
+    assert measured.whole is not None
+    return f"""\
+# Model card: the model that comes with Pneumoscope
+
+Written by `python scripts/build_default_model.py`, with the figures of the shipped file.
+
+**{card.intended_use}**
+
+| | |
+|---|---|
+| architecture | {card.architecture}, {card.input_size} x {card.input_size} pixels, pretrained on ImageNet |
+| recipe | [`recipes/default.toml`](../recipes/default.toml) |
+| trained on | {kept["images"]:,} images ({kept["pneumonia"]:,} pneumonia) of {kept["patients"]:,} patients |
+| measured on | {held["images"]:,} images ({held["pneumonia"]:,} pneumonia) of {held["patients"]:,} other patients \
+of the same two hospitals |
+| rejected of those as no chest radiograph | {len(measured.failures)} |
+| children | Kermany, Zhang, Goldbaum, doi:10.17632/rscbjbr9sj.2, CC BY 4.0: the training split, frontal radiographs \
+of children of one to five years, Guangzhou Women and Children's Medical Center |
+| adults | NIH Clinical Center, Bethesda; Wang et al., "ChestX-ray8", CVPR 2017. Labels and boxes: RSNA \
+Pneumonia Detection Challenge 2018; Shih et al., "Augmenting the NIH Chest Radiograph Dataset with Expert Annotations \
+of Possible Pneumonia", Radiology: Artificial Intelligence 2019. "Others" are sick people without pneumonia \
+("abnormal, no opacity") |
+| threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} Each site weighed the same, and others half of its \
+negatives |
+| uncertain | from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason} |
+| probability | {fitted.probability_reason} `--prevalence P` shifts it to another share by Bayes' rule |
+| temperature | {fitted.temperature:.3f} |
+| licence | {card.licence} |
+
+## Least flattering first
+
+On held-out patients at the shipped threshold; in brackets the 95 % interval: DeLong for the AUC, Wilson for
+proportions. These patients chose temperature and threshold and are of the hospitals trained on: **expect less
+elsewhere.** `docs/generalisation.md` has figures of hospitals that were not trained on.
+
+- Of {measured.whole.others} sick adults without pneumonia, {measured.whole.others_called} are called pneumonia.
+
+| part | images (pneumonia) | AUC | sensitivity | specificity | others called pneumonia |
+|---|---|---|---|---|---|
+{groups}
+
+| subtype, children | images | sensitivity |
+|---|---|---|
+{subtypes}
+
+## Where it looks
+
+On {pointing.n} held-out images with radiologists' boxes.
+
+| | |
+|---|---|
+| hottest place of the evidence inside a box (by chance {pointing.chance:.3f}) | {pointing.hits} |
+| share of the positive evidence inside the boxes (of the area: {pointing.area:.3f}) | {pointing.inside} |
+| share of the positive evidence inside the thorax, an ellipse that touches the edges nearly | {pointing.thorax} |
+{hiding}
+
+## On corrupted images
+
+The same images, others left out, as a scanner, an exporter or a technician might have given them
+(`pneumoscope.imaging.corruptions`).
+
+| corruption | AUC | sensitivity | specificity |
+|---|---|---|---|
+{shifts}
+
+## Limits
+
+- Two hospitals only: children of one to five years of one, adults mostly of the other. Of those between, and of
+  infants, hardly any was shown.
+- An opacity of any cause may be called pneumonia: heart failure, atelectasis or a mass cannot be told from it well.
+- At Guangzhou the way an image was acquired tells the classes of the training images; some of that is still read, as
+  the AUC with the thorax hidden shows.
+- The labels are those of the collections; NORMAL means that no pneumonia was labelled, not that the patient was well.
+- The finding is on one frontal radiograph alone. Photographs, drawings, sections and other images that are no chest
+  radiograph are rejected, though not all of them; `benchmarks/gate.py` measures it.
+- Images that are turned or inverted bring a warning and still get a finding, which is not to be trusted; some
+  mirrored images go unnoticed.
+"""
 
 
 if __name__ == "__main__":
