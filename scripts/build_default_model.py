@@ -146,7 +146,7 @@ negatives |
 
 On held-out patients at the shipped threshold; in brackets the 95 % interval: DeLong for the AUC, Wilson for
 proportions. These patients chose temperature and threshold and are of the hospitals trained on: **expect less
-elsewhere.** `docs/generalisation.md` has figures of hospitals that were not trained on.
+elsewhere,** and measure it there with `pneumoscope evaluate`. `benchmarks/generalisation.py` leaves a hospital out.
 
 - Of {measured.whole.others} sick adults without pneumonia, {measured.whole.others_called} are called pneumonia.
 
