@@ -32,6 +32,7 @@ from pneumoscope.evaluation import acquisition
 from pneumoscope.evaluation import evaluate as evaluation
 from pneumoscope.metrics import calibration, metrics
 from pneumoscope.training import run as training
+from pneumoscope.training.packaging import Run
 from pneumoscope.training.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -84,11 +85,11 @@ def parts(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[list[Sam
     }
     decoded = splits.decode(samples, 64)  # small, to find identical images
     for i, (learnt, held_out) in enumerate(splits.folds(decoded, FOLDS, recipe.seed), start=1):
-        named[f"fold-{i}"] = ([decoded.images[j] for j in learnt], [decoded.images[j] for j in held_out])
+        named[f"fold-{i}"] = ([decoded.samples[j] for j in learnt], [decoded.samples[j] for j in held_out])
     return named
 
 
-def measured(run: training.Run, held_out: Sequence[Sample]) -> dict[str, Any]:
+def measured(run: Run, held_out: Sequence[Sample]) -> dict[str, Any]:
     """Predict the images held out, and measure each site, each view within it, and what in-house validation said."""
     detector = Detector(run.model)
     in_house = detector.card.metrics
@@ -96,17 +97,17 @@ def measured(run: training.Run, held_out: Sequence[Sample]) -> dict[str, Any]:
     for site in sorted({sample.site for sample in held_out}):
         here = [sample for sample in held_out if sample.site == site]
         result = evaluation.evaluate([sample for sample in here if not sample.other], detector)
-        views = sorted({sample.view for sample in result.images if sample.view})
+        views = sorted({sample.view for sample in result.samples if sample.view})
         beyond = calibration.beyond_band(result.labels, result.probabilities, detector.card.calibration)
         rows = {"all": result.performance.as_dict() | {name: asdict(e) for name, e in beyond.items()}}
         for view in views:
-            chosen = np.array([sample.view == view for sample in result.images])
+            chosen = np.array([sample.view == view for sample in result.samples])
             rows[view] = {"auc": asdict(metrics.delong(result.labels[chosen], result.probabilities[chosen]))}
         if others := [sample for sample in here if sample.other]:
             called = [f.finding == "PNEUMONIA" for f in detector.examine(s.source for s in others) if f.error is None]
             rows["all"]["others_called_pneumonia"] = asdict(metrics.wilson(sum(called), len(called)))
         rows["all"]["rejected"] = asdict(
-            metrics.wilson(len(result.failures), len(result.failures) + len(result.images))
+            metrics.wilson(len(result.failures), len(result.failures) + len(result.samples))
         )
         rows["all"]["acquisition_probe"] = asdict(probe(result, detector))
         sites[site] = rows
@@ -117,7 +118,7 @@ def probe(result: evaluation.Evaluation, detector: Detector) -> metrics.Estimate
     """Probe some of the normals of an evaluation."""
     normal = np.flatnonzero(result.labels == 0)
     chosen = normal[:: -(-len(normal) // PROBED)]
-    images = [replace(result.images[i], split=None) for i in chosen]
+    images = [replace(result.samples[i], split=None) for i in chosen]
     decoded = splits.decode(images, detector.card.input_size)
     logits = detector.card.calibration.logits(result.probabilities[chosen])
     return acquisition.probe(decoded.pixels, logits, [image.patient for image in images])

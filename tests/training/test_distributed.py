@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pneumoscope import Detector
+from pneumoscope.data.layouts import Sample
 from pneumoscope.errors import TrainingError
 from pneumoscope.training import distributed
 from pneumoscope.training.distributed import Share
@@ -42,19 +43,23 @@ def test_hosts_share_a_batch_in_equal_parts_and_in_its_order(hosts: int, each: i
 
 def test_images_repeated_to_fill_a_batch_do_not_change_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("keras", reason="training is not installed")
-    from pneumoscope.training.loop import Batches
+    from pneumoscope.training.augmentation import NONE
+    from pneumoscope.training.loop import Batches, Examples
+    from pneumoscope.training.recipe import Recipe
 
     rng = np.random.default_rng(0)
     y, images, losses = rng.integers(0, 2, 9), rng.random((9, 4, 4)).astype(np.float16), rng.random(9)
     order, class_weights = rng.permutation(9), np.array([0.7, 1.9])
     expected = (class_weights[y[order]] * losses[order]).mean()
+    examples = Examples(images, [Sample(Path(str(i)), int(label), str(i)) for i, label in enumerate(y)])
     rows = []
     for host in (0, 1):
         monkeypatch.setattr(distributed, "share", partial(Share, host, 2, 4))
-        inputs, labels, weights = Batches(images, y, class_weights, [order])[0]
+        recipe = Recipe(architecture="cnn", init="none", augmentation=NONE)
+        inputs, targets, weights = Batches(examples, class_weights, [order], recipe, 0, False)[0]
         assert inputs.shape == (6, 4, 4, 1)
-        assert labels.shape == (6, 1)
-        rows.append(weights * losses[Share(host, 2, 4).own(Share(devices=4).padded(order))])
+        assert targets["logit"].shape == (6, 1)
+        rows.append(weights["logit"] * losses[Share(host, 2, 4).own(Share(devices=4).padded(order))])
     assert np.concatenate(rows).mean() == pytest.approx(expected, rel=1e-6)
 
 

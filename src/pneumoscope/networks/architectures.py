@@ -194,7 +194,7 @@ class BoxOdds(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, shape: tuple[int | None, int, int]) -> None:
         """Start where most places lie in no box."""
-        self.places = int(shape[1] * shape[2])  # type: ignore[operator]
+        self.places = int(shape[1] * shape[2])
         self.scale = self.add_weight(name="scale", shape=(), initializer=keras.initializers.Constant(4.0))
         self.shift = self.add_weight(name="shift", shape=(), initializer=keras.initializers.Constant(-2.0))
 

@@ -348,7 +348,8 @@ def _cells(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average boxes (n, g, g) over each cell: (n, h * w), where `architectures.CELL` places are a cell's side."""
     n, g = boxes.shape[:2]
     side = architectures.CELL
-    return boxes.reshape(n, g // side, side, g // side, side).mean(axis=(2, 4)).reshape(n, -1)
+    cells = boxes.reshape(n, g // side, side, g // side, side).mean(axis=(2, 4))
+    return np.asarray(cells.reshape(n, -1), dtype=np.float32)
 
 
 def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:

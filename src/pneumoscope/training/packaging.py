@@ -268,7 +268,7 @@ def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
     write_text(path, rows.getvalue())
 
 
-def _label(sample: layouts.Image) -> str:
+def _label(sample: layouts.Sample) -> str:
     return "OTHER" if sample.other else layouts.LABELS[sample.label]
 
 

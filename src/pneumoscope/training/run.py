@@ -110,7 +110,7 @@ def assist(
 
 
 def soup(
-    data: str | Path | Sequence[Sample],
+    data: str | Path | Sequence[str | Path] | Sequence[Sample],
     out: str | Path,
     runs: Sequence[str | Path],
     *,
@@ -165,7 +165,7 @@ def soup(
 
 
 def _trained(
-    data: str | Path | Sequence[Sample],
+    data: str | Path | Sequence[str | Path] | Sequence[Sample],
     out: Path,
     recipe: Recipe,
     resume: bool,
