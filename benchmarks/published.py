@@ -200,7 +200,7 @@ def our_mobilenet(samples: list[Sample], unseen: list[Sample], init: str, draw: 
         head="logistic",
         epochs=0,
         seed=draw,
-        augmentation=Augmentation(horizontal_flip=1.0),
+        augmentation=Augmentation(horizontal_flip=0.5),
     )
     return fit_ours(recipe, samples, unseen, run)
 

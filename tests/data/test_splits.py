@@ -17,7 +17,10 @@ from PIL import Image
 from pneumoscope.data.layouts import LABELS, Sample, load
 from pneumoscope.data.splits import Decoded, decode, folds, hold_out, image_key
 from pneumoscope.errors import DatasetError, NotFoundError, UnreadableError, UnsupportedError
+from pneumoscope.imaging import preprocessing
 from tests.conftest import SIZE, drawn_image
+
+WHOLE = preprocessing.Box(0.0, 0.0, 1.0, 1.0)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -135,7 +138,7 @@ def grouped(groups: list[tuple[int, int]]) -> Decoded:
     """Images of the given (label, size) groups, without images: a split looks at labels and groups only."""
     images = [Sample(Path(f"{i}-{j}"), label, str(i)) for i, (label, size) in enumerate(groups) for j in range(size)]
     numbers = np.repeat(np.arange(len(groups)), [size for _, size in groups])
-    return Decoded(images, np.zeros((len(images), 1, 1), dtype=np.float16), numbers, [])
+    return Decoded(images, np.zeros((len(images), 1, 1), dtype=np.float16), numbers, [], [WHOLE] * len(images))
 
 
 GROUPS = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), min_size=0, max_size=30).map(

@@ -153,8 +153,8 @@ def _warp(plane: Pixels, matrix: NDArray[np.float64], shift: NDArray[np.float64]
 
 def _surrounded(image: Pixels, boxes: Pixels, other: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     reach = float(rng.uniform(0.40, 0.52))
-    within = localisation.inside(*image.shape[:2], reach=reach)
-    return np.where(within, image, other), boxes * localisation.inside(*boxes.shape[:2], reach=reach)
+    within = localisation.inside(len(image), len(image), reach)
+    return np.where(within, image, other), boxes * localisation.inside(len(boxes), len(boxes), reach)
 
 
 def _shown(image: Pixels, a: Augmentation, rng: np.random.Generator) -> Pixels:
