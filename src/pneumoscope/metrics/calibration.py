@@ -16,6 +16,10 @@ MIN_PER_CLASS = 10
 ALPHA = 0.02
 """The share of each class that may fall beyond the band on the wrong side, where there are images enough for it."""
 
+OTHER_SHARE = 1 / 3
+"""The weight of other findings among a site's negatives when the threshold is chosen: more of it calls fewer of the
+otherwise sick, and misses more pneumonias. A compromise, not derived from anything."""
+
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """The temperature stays above 0, so that a higher logit is always a higher probability."""
 
@@ -119,9 +123,9 @@ def fit(
     """Fit temperature, threshold and band on images that the network was not trained on.
 
     Each class of each site weighs the same, so that one temperature and one threshold serve a small site as well as a
-    large one. Where a site has images of other findings, they are half of its negatives: a threshold between the well
-    and those with pneumonia alone would call most of the otherwise sick. The band is wide enough for its guarantee to
-    hold at each site, for normals and pneumonias.
+    large one. Where a site has images of other findings, they are `OTHER_SHARE` of its negatives: a threshold between
+    the well and those with pneumonia alone would call most of the otherwise sick. The band is wide enough for its
+    guarantee to hold at each site, for normals and pneumonias.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
@@ -240,23 +244,25 @@ def site_weights(
 ) -> NDArray[np.float64]:
     """Weigh images so that within each class every site that has it weighs the same: (N,), adding up to 1 a class.
 
-    Where a site has images of other findings among those of label 0, they weigh half of its negatives.
+    Where a site has images of other findings among those of label 0, they weigh `OTHER_SHARE` of its negatives.
 
     Example:
         >>> site_weights(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])).tolist()
         [0.25, 0.25, 0.5, 1.0]
-        >>> site_weights(np.array([0, 0, 0, 1]), np.zeros(4, int), np.array([False, True, True, False])).tolist()
-        [0.5, 0.25, 0.25, 1.0]
+        >>> others = np.array([False, True, True, False])
+        >>> site_weights(np.array([0, 0, 0, 1]), np.zeros(4, int), others).round(2).tolist()
+        [0.67, 0.17, 0.17, 1.0]
     """
     sick = np.zeros(len(labels), dtype=bool) if others is None else others
     weights = np.zeros(len(labels))
     for label in (0, 1):
         of_class = labels == label
         for site in np.unique(sites[of_class]):
-            parts = [part for part in (~sick, sick) if (of_class & (sites == site) & part).any()]
-            for part in parts:
-                chosen = of_class & (sites == site) & part
-                weights[chosen] = 1.0 / (len(np.unique(sites[of_class])) * len(parts) * chosen.sum())
+            here = of_class & (sites == site)
+            parts = {1.0 - OTHER_SHARE: here & ~sick, OTHER_SHARE: here & sick}
+            there = {share: part for share, part in parts.items() if part.any()}
+            for share, part in there.items():
+                weights[part] = share / sum(there) / part.sum() / len(np.unique(sites[of_class]))
     return weights
 
 
