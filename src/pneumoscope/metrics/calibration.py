@@ -191,7 +191,7 @@ def refit(
     smaller = min(int((y == 1).sum()), int((y == 0).sum()))
     if smaller == 0:
         raise ValueError(f"Expected images of both classes, got {len(y)} of one only.")
-    alpha = max(ALPHA, np.ceil(100 / (smaller + 1)) / 100)
+    alpha = max(ALPHA, _least_alpha(y, 1))
     offset, temperature = fit_platt(y, z)
     reason = (
         f"Probabilities were fitted on {len(y)} {images} and hold where pneumonias are as common as there, "
@@ -218,13 +218,12 @@ def _with_findings(
     p = start.probabilities(logits)
     threshold = point.choose(labels, p, site_weights(labels, sites, others))
     labels, p, sites = labels[~others], p[~others], sites[~others]
-    bands = [
-        conformal_band(labels[here], p[here], alpha, copies)
-        for site in np.unique(sites)
-        if np.bincount(labels[here := sites == site], minlength=2).min() >= MIN_PER_CLASS * copies
-    ] or [conformal_band(labels, p, alpha, copies)]
+    where = [here for here in (sites == site for site in np.unique(sites)) if _enough(labels[here], copies)]
+    if len(where) > 1:  # each site's smaller class says which guarantee can be given there
+        alpha = max(alpha, *(_least_alpha(labels[here], copies) for here in where))
+    bands = [conformal_band(labels[here], p[here], alpha, copies) for here in where or [np.full(len(p), True)]]
     low, high = min(low for low, _ in bands), max(high for _, high in bands)
-    where = f", at each of {len(bands)} sites" if len(bands) > 1 else ""
+    at = f", at each of {len(bands)} sites" if len(bands) > 1 else ""
     n = len(labels) // copies
     return replace(
         start,
@@ -233,10 +232,19 @@ def _with_findings(
         uncertain_low=min(low, threshold),
         uncertain_high=max(high, threshold),
         uncertain_reason=(
-            f"On images like those {n}{where}, on average at most {alpha:.0%} of the normals lie above the band and at "
+            f"On images like those {n}{at}, on average at most {alpha:.0%} of the normals lie above the band and at "
             f"most {alpha:.0%} of the pneumonias below it (class-conditional split conformal)."
         ),
     )
+
+
+def _enough(labels: NDArray[np.int64], copies: int) -> bool:
+    return bool(np.bincount(labels, minlength=2).min() >= MIN_PER_CLASS * copies)
+
+
+def _least_alpha(labels: NDArray[np.int64], copies: int) -> float:
+    """Give the smallest whole percentage that the smaller class has images enough for."""
+    return float(np.ceil(100 / (np.bincount(labels, minlength=2).min() // copies + 1)) / 100)
 
 
 def site_weights(
