@@ -609,12 +609,12 @@ def test_what_a_detector_rejects_is_listed_and_a_fault(unspoilt: list[Sample], t
     error = NotAChestRadiographError("Expected a frontal chest radiograph, got a mask.")
 
     def reject(sources: Iterable[Any]) -> Iterator[PneumoscopeError | None]:
-        return (error if i in (3, 4) else None for i, _ in enumerate(sources))
+        return (error if i in (3, 4, 5) else None for i, _ in enumerate(sources))
 
     found = audit(images, reject=reject)
-    assert [(image, str(why)) for image, why in found.rejected] == [(image, str(error)) for image in unspoilt[3:5]]
+    assert [(image, str(why)) for image, why in found.rejected] == [(image, str(error)) for image in unspoilt[3:6]]
     assert kinds(found)["no_chest_radiograph"] == "critical"
-    assert [row["error"]["kind"] for row in found.as_dict()["rejected"]] == ["not_a_chest_radiograph"] * 2
+    assert [row["error"]["kind"] for row in found.as_dict()["rejected"]] == ["not_a_chest_radiograph"] * 3
     assert "got a mask" in audit_page.render(found)
 
 

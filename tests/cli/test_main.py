@@ -484,7 +484,7 @@ def test_evaluate_under_corruptions_tells_the_worst_corruption_and_where_the_evi
 ) -> None:
     done = run("evaluate", draw_folder(12, 12), "-m", tiny_model, "--corruptions", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "Worst specificity under corruption: " in done.stderr
+    assert "Worst specificity on corrupted images: " in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert set(metrics["worst_corruption"]) == {"sensitivity", "specificity"}
     assert metrics["corruptions"]["inverted"]["specificity"].keys() == {"value", "low", "high"}

@@ -218,6 +218,6 @@ def _between(values: NDArray[Any], exact: type[np.floating[Any]], low: float, hi
     flat, scaled = values.reshape(-1), np.empty(values.size, dtype=np.float32)
     for start in range(0, len(flat), _BLOCK):
         block = slice(start, start + _BLOCK)
-        part = (flat[block].astype(exact) - exact(low)) / exact(high - low)
+        part = (flat[block].astype(exact) - exact(low)) / exact((high - low) or 1.0)
         scaled[block] = np.clip(part, 0.0, 1.0)
     return scaled.reshape(values.shape)
