@@ -332,7 +332,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         made = []
         for place in places:
             rng = np.random.default_rng([self.seed, i, int(place)])
-            image, other = (inputs[batch[[at]]][0] for at in (place, rng.integers(len(batch))))
+            image, other = (inputs[batch[[at]]][0] for at in (place, rng.integers(len(self.order[i]))))
             boxes = self.examples.boxes
             covered = np.zeros((1, 1), np.float32) if boxes is None else boxes[batch[place]].astype(np.float32)
             made.append(augmentation.augment(image, covered, other, strength, rng))
