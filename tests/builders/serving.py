@@ -28,7 +28,7 @@ from pneumoscope.service.server import config
 from pneumoscope.service.worker import Worker
 from tests.conftest import drawn_image
 
-MODEL_SIZE = 192
+MODEL_SIZE = 224
 HUGE = 75_000_000
 """Pixels of an image that is within the limit and takes a second or more."""
 

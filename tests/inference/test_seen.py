@@ -66,7 +66,7 @@ def test_the_default_model_finds_the_images_it_was_trained_on(data: Path) -> Non
 @pytest.mark.images
 def test_most_originals_of_small_copies_are_found_and_no_other_image(data: Path) -> None:
     def squashed(path: Path) -> NDArray[np.float32]:
-        return preprocessing.squash(radiograph.read(path, at_least=192).pixels, 192)[0]
+        return preprocessing.squash(radiograph.read(path, at_least=224).pixels, 224)[0]
 
     originals = sorted((data / "kermany_original" / "train").rglob("*.jpeg"))[::4]
     copies = [data / "kermany224" / "train" / path.parent.name / path.name for path in originals]

@@ -224,13 +224,13 @@ def test_most_images_cut_in_half_or_blurred_beyond_recognition_get_no_finding_wi
 def test_negatives_are_rejected_and_those_that_are_not_are_warned_of(data: Path) -> None:
     images = np.stack(
         [
-            radiograph.resize(radiograph.read(path).pixels, 192)
+            radiograph.resize(radiograph.read(path).pixels, 224)
             for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))
         ]
     )
     detector = Detector()
     for kind in negatives.KINDS:
-        others = [negatives.draw(kind, np.random.default_rng([i, 3]), 192, images) for i in range(20)]
+        others = [negatives.draw(kind, np.random.default_rng([i, 3]), 224, images) for i in range(20)]
         findings = list(detector.examine(others))
         assert sum(finding.error is not None for finding in findings) >= 17, kind
         assert all(finding.error or finding.warnings for finding in findings), kind

@@ -574,7 +574,7 @@ def test_the_sample_images_are_there_to_try(page: Page) -> None:
 
 def test_a_site_unlike_the_training_images_is_told(page: Page) -> None:
     rng = np.random.default_rng(0)
-    noise = [png(rng.integers(0, 255, (192, 192), dtype=np.uint8)) for _ in range(20)]
+    noise = [png(rng.integers(0, 255, (224, 224), dtype=np.uint8)) for _ in range(20)]
     drop(page, **{f"noise{i}_png": data for i, data in enumerate(noise)})
     predicted(page, 20)
     expect(page.locator("#site")).to_contain_text("of 20 images are unlike those the model was trained on")

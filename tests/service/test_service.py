@@ -36,7 +36,7 @@ from pneumoscope.service.security import Limits, check_address
 from pneumoscope.service.worker import Submission, Worker
 from tests.builders.dicoms import RAMP
 from tests.builders.dicoms import image as dicom_image
-from tests.builders.serving import Box, image, lenient, light_box, slow_image
+from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box, slow_image
 
 TOKEN = "correct horse battery staple"
 QUICK = Limits(body=3_000_000, images=3, queue=4, image_seconds=0.5, idle_seconds=0.5)
@@ -151,7 +151,7 @@ def test_evidence_and_preview_come_where_asked_for(box: Box, how: str) -> None:
     (row,) = box.predict(image(1), **{how: {"evidence": "true", "preview": "true"}}).json()["findings"]
     assert len(row["evidence"]["cells"]) == len(row["evidence"]["cells"][0]) > 1
     assert row["evidence"]["scale"] > 0
-    assert (row["preview"]["width"], row["preview"]["height"]) == (192, 192)
+    assert (row["preview"]["width"], row["preview"]["height"]) == (MODEL_SIZE, MODEL_SIZE)
     assert "evidence" not in box.predict(image(1)).json()["findings"][0]
 
 
