@@ -178,6 +178,16 @@ def with_logit(model: keras.Model) -> keras.Model:
     return keras.Model(inputs, {"logit": keras.layers.Identity(name="logit")(model(inputs))})
 
 
+def averages(model: keras.Model) -> bool:
+    """Say whether a network's head averages all places, rather than weigh each on its own.
+
+    Example:
+        >>> averages(build("mobilenet_v2_short", 64, pooling="average"))
+        True
+    """
+    return any(isinstance(layer, keras.layers.GlobalAveragePooling2D) for layer in model.get_layer("head").layers)
+
+
 def evidence_side(model: keras.Model) -> int:
     """Give the side of a network's evidence map, in cells.
 

@@ -230,7 +230,12 @@ def _usual_evidence(network: keras.Model, images: Decoded, progress: Progress) -
     weighing = keras.Model(inference.input, inference.output["evidence"])
     maps = np.concatenate(list(loop.outputs(weighing, some.pixels, "weighing places", progress)))
     groups = [f"{sample.site} {sample.label}" for sample in some.samples]
-    return np.asarray(np.mean([maps[np.equal(groups, group)].mean(axis=0) for group in sorted(set(groups))], axis=0))
+    usual = np.mean([maps[np.equal(groups, group)].mean(axis=0) for group in sorted(set(groups))], axis=0)
+    if architectures.averages(network):
+        # Such a head weighs every place alike: what a usual image adds is one number, and taken off place by place it
+        # would move the hottest place away from the opacity.
+        usual = np.full_like(usual, usual.mean())
+    return np.asarray(usual)
 
 
 def _without_others(images: Decoded) -> tuple[Decoded, Decoded]:
