@@ -135,8 +135,8 @@ of children of one to five years, Guangzhou Women and Children's Medical Center 
 Pneumonia Detection Challenge 2018; Shih et al., "Augmenting the NIH Chest Radiograph Dataset with Expert Annotations \
 of Possible Pneumonia", Radiology: Artificial Intelligence 2019. "Others" are sick people without pneumonia \
 ("abnormal, no opacity") |
-| threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} Each site weighed the same, and others a quarter of its \
-negatives |
+| threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} Each site weighed the same, and \
+others a quarter of its negatives |
 | uncertain | from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason} |
 | probability | {fitted.probability_reason} `--prevalence P` shifts it to another share by Bayes' rule |
 | temperature | {fitted.temperature:.3f} |
