@@ -137,7 +137,7 @@ def test_an_image_in_a_wide_even_frame_is_warned_of(detector: Detector, shade: i
 
 
 @pytest.mark.images
-def test_a_real_image_made_square_keeps_its_finding(data: Path) -> None:
+def test_a_real_image_made_square_keeps_its_finding_unless_that_was_uncertain(data: Path) -> None:
     images = [radiograph.read(path).pixels for path in sorted((data / "kermany_original" / "val").rglob("*.jpeg"))]
     detector = Detector()
     squares = [
@@ -146,7 +146,7 @@ def test_a_real_image_made_square_keeps_its_finding(data: Path) -> None:
     ]
     pairs = list(zip(detector.examine(images), detector.examine(squares), strict=True))
     assert sum("framed" in square.warnings for _, square in pairs) >= 15
-    assert [square.finding for _, square in pairs] == [image.finding for image, _ in pairs]
+    assert all(square.finding == image.finding or image.uncertain for image, square in pairs)
 
 
 def test_one_image_may_be_an_array_alone(detector: Detector) -> None:

@@ -35,7 +35,7 @@ def test_a_card_that_is_none_is_rejected(text: str) -> None:
 
 def test_a_card_of_a_newer_format_says_which_program_to_use() -> None:
     newer = json.dumps(json.loads(Card("cnn", 64).to_json()) | {"format": 99})
-    with pytest.raises(ModelFileError, match="format 1, got 99"):
+    with pytest.raises(ModelFileError, match=f"format {model_file.FORMAT}, got 99"):
         Card.from_json(newer)
 
 
