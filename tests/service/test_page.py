@@ -173,10 +173,10 @@ def test_an_image_shows_how_far_it_has_come(page: Page) -> None:
 
 def test_a_dicom_image_is_shown_as_the_service_reads_it(page: Page) -> None:
     values = drawn_image(1, 5, 256).astype(np.uint16) * 16
-    drop(page, study_dcm=dicom_image(values, VOILUTSequence=table(np.arange(4096) * 16, 16), PatientAge="045Y"))
+    drop(page, study_dcm=dicom_image(values, VOILUTSequence=table(np.arange(4096) * 16, 16), PatientAge="006M"))
     predicted(page, 1)
     expect(page.locator("#stage .image")).to_be_visible()
-    expect(page.locator("#finding .alert").first).to_contain_text("adult")
+    expect(page.locator("#finding .alert").first).to_contain_text("under a year")
     screenshot(page, "dicom")
 
 
