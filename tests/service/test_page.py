@@ -249,7 +249,10 @@ def test_inversion_turns_black_to_white(shown: Page) -> None:
     before = shown.evaluate(_PIXEL)
     shown.locator("#invert").click()
     expect(shown.locator("#invert")).to_have_attribute("aria-pressed", "true")
-    shown.wait_for_timeout(50)
+    for _ in range(40):  # until the next frame is painted
+        if shown.evaluate(_PIXEL) == 255 - before:
+            break
+        shown.wait_for_timeout(50)
     assert shown.evaluate(_PIXEL) == 255 - before
 
 
@@ -278,10 +281,10 @@ def test_the_wheel_zooms_in_small_steps_to_the_pointer_and_a_right_drag_moves(sh
 
 def test_actual_size_shows_a_pixel_as_a_pixel(shown: Page) -> None:
     shown.keyboard.press("1")
+    expect(shown.locator("#stage .window")).to_contain_text("100 %")
     plate = shown.locator("#stage .image").bounding_box()
     assert plate
     assert (plate["width"], plate["height"]) == (MODEL_SIZE, MODEL_SIZE)
-    expect(shown.locator("#stage .window")).to_contain_text("100 %")
 
 
 def test_an_image_is_turned_and_flipped_as_it_is_seen(page: Page) -> None:
