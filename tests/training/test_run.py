@@ -202,7 +202,7 @@ def test_an_epoch_holds_the_classes_as_the_recipe_says(imbalance: str, expected:
 
 
 def test_the_learning_rate_falls_when_nothing_improves_and_training_stops() -> None:
-    recipe = Recipe(learning_rate=1.0, reduce_after=2, reduce_by=0.5, stop_after=4)
+    recipe = Recipe(learning_rate=1.0, reduce_after=2, reduce_by=0.5, stop_after=4, schedule="plateau")
     rows = [{"val_loss": loss} for loss in (0.5, 0.4, 0.41, 0.42)]
     assert loop.learning_rate(rows[:3], recipe) == 1.0
     assert loop.learning_rate(rows, recipe) == 0.5
@@ -212,7 +212,9 @@ def test_the_learning_rate_falls_when_nothing_improves_and_training_stops() -> N
 
 def test_the_best_epoch_is_kept_not_the_last(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run = fit(images, out, replace(QUICK, epochs=6, learning_rate=0.02, average=0.0, reduce_after=9))
+    run = fit(
+        images, out, replace(QUICK, epochs=6, learning_rate=0.02, average=0.0, reduce_after=9, schedule="plateau")
+    )
     rows = history(out)
     best = min(rows, key=lambda row: float(row["val_loss"]))
     assert run.validation.figures["auc"].value == pytest.approx(float(best["val_auc"]), abs=1e-6)
