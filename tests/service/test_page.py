@@ -219,6 +219,7 @@ def shown(page: Page) -> Page:
     drop(page, image_png=image(1, 9))
     predicted(page, 1)
     expect(page.locator("#finding .probability")).to_be_visible()
+    expect(page.locator("#stage .window")).to_contain_text("%")  # the image itself is there
     return page
 
 
@@ -293,6 +294,7 @@ def test_an_image_is_turned_and_flipped_as_it_is_seen(page: Page) -> None:
     pixels[:40, :40] = 255
     drop(page, corner_png=png(pixels))
     predicted(page, 1)
+    expect(page.locator("#stage .window")).to_contain_text("%")
     page.keyboard.press("0")
 
     def bright() -> str:
@@ -431,6 +433,7 @@ def test_keys_alone_are_enough_and_work_at_once(page: Page) -> None:
     predicted(page, 3)
     first = page.locator("#finding h2").inner_text()
     shown = page.locator("#stage .window")
+    expect(shown).to_contain_text("%")
     for key in ("i", "+", "Shift+ArrowUp"):  # nothing was clicked
         page.keyboard.press(key)
     expect(shown).to_have_text(re.compile(r"L 133 .*inverted"))
