@@ -149,10 +149,13 @@ def test_the_imagenet_weights_load(data: Path) -> None:
     assert not np.allclose(random, pretrained)
 
 
-def test_a_pretrained_network_normalises_alike_in_training_and_in_use(tmp_path: Path) -> None:
+def test_a_pretrained_network_whose_normalisation_is_frozen_normalises_alike_in_training_and_in_use(
+    tmp_path: Path,
+) -> None:
     base = architectures.build("mobilenet_v2", 64).get_layer("features").layers[-1]
     base.save_weights(tmp_path / "base.weights.h5")
-    pretrained = architectures.build("mobilenet_v2", 64, init=str(tmp_path / "base.weights.h5"))
+    weights = str(tmp_path / "base.weights.h5")
+    pretrained = architectures.build("mobilenet_v2", 64, init=weights, batch_norm="frozen")
     batch = images(4)
     assert np.allclose(pretrained(batch, training=True), pretrained(batch, training=False), atol=1e-5)
     random = architectures.build("mobilenet_v2", 64)
