@@ -149,7 +149,7 @@ def test_the_imagenet_weights_load(data: Path) -> None:
     assert not np.allclose(random, pretrained)
 
 
-def test_a_pretrained_network_whose_normalisation_is_frozen_normalises_alike_in_training_and_in_use(
+def test_a_network_of_frozen_normalisation_is_the_same_in_training_and_in_use(
     tmp_path: Path,
 ) -> None:
     base = architectures.build("mobilenet_v2", 64).get_layer("features").layers[-1]
