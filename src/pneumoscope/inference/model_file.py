@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pneumoscope.atomic import replacing
 from pneumoscope.data.layouts import LABELS
 from pneumoscope.errors import ModelFileError, NotFoundError, PneumoscopeError
-from pneumoscope.inference import seen
 from pneumoscope.metrics.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -97,9 +96,6 @@ class Card:
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileError(f"Expected the card of a Pneumoscope model, got something else ({error}).") from error
-
-
-encode_seen = seen.encode
 
 
 def default() -> Path:

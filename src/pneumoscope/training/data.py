@@ -13,7 +13,7 @@ from pneumoscope.data import disk_array, layouts, splits
 from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
-from pneumoscope.inference import model_file
+from pneumoscope.inference import seen
 from pneumoscope.training import sampling
 from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
@@ -89,7 +89,7 @@ def prepare(
         notes.append(
             f"{len(shared)} patients of the test split are also trained on: what that split says is flattered."
         )
-    return Prepared(training, validation, decoded.fingerprint(), model_file.encode_seen(decoded.pixels), notes)
+    return Prepared(training, validation, decoded.fingerprint(), seen.encode(decoded.pixels), notes)
 
 
 def loaded(data: str | Path | Sequence[str | Path] | Sequence[Sample]) -> list[Sample]:

@@ -324,20 +324,18 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self, i: int, places: NDArray[np.int64], batch: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.bool_]]:
         """Give a batch as the network is to see it: images, cells (n, h * w) that boxes cover, hidden thoraces."""
-        inputs, strength = self.examples.inputs, self.recipe.augmentation
+        inputs, boxes, strength = self.examples.inputs, self.examples.boxes, self.recipe.augmentation
         if len(inputs.shape) > 3 or strength == augmentation.NONE:
-            boxes = self.examples.boxes
             cells = None if boxes is None else _cells(boxes[batch[places]].astype(np.float32))
             return inputs[batch[places]], cells, np.zeros(len(places), dtype=bool)
         made = []
         for place in places:
             rng = np.random.default_rng([self.seed, i, int(place)])
             image, other = (inputs[batch[[at]]][0] for at in (place, rng.integers(len(self.order[i]))))
-            boxes = self.examples.boxes
             covered = np.zeros((1, 1), np.float32) if boxes is None else boxes[batch[place]].astype(np.float32)
             made.append(augmentation.augment(image, covered, other, strength, rng))
         images, covers, hidden = (np.stack(parts) for parts in zip(*made, strict=True))
-        return images, None if self.examples.boxes is None else _cells(covers), hidden
+        return images, None if boxes is None else _cells(covers), hidden
 
     def images_until(self, i: int) -> int:
         """Count the images up to and with a batch."""
