@@ -98,7 +98,7 @@ def key(path: str) -> int:
 
     Example:
         >>> key("/images/a.png")
-        182118337
+        215851114
     """
     return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=KEY_BITS // 8).digest())
 
@@ -108,7 +108,7 @@ def shard_of(path: str, shards: int) -> int:
 
     Example:
         >>> shard_of("/images/a.png", 128)
-        5
+        6
     """
     return key(path) * shards >> KEY_BITS
 

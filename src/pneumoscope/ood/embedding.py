@@ -132,7 +132,7 @@ def site_shift(unusual: Iterable[bool]) -> str | None:
 
     Example:
         >>> site_shift([False] * 99 + [True])
-        >>> site_shift([False] * 50 + [True] * 50)[:62]
+        >>> site_shift([False] * 50 + [True] * 50)[:64]
         '50 of 100 images (0.500, 0.404–0.596) are unlike the images that'
     """
     flags = list(unusual)

@@ -30,6 +30,7 @@ def masks(
 
     Example:
         >>> from pathlib import Path
+        >>> from pneumoscope.data.layouts import Box
         >>> whole = preprocessing.Box(0.0, 0.0, 1.0, 1.0)
         >>> image = Sample(Path("a.png"), 1, "a", boxes=(Box("opacity", 0.0, 0.0, 0.75, 0.5),))
         >>> masks([image], [whole], 2)[0][0].tolist()

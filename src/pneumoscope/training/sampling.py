@@ -52,7 +52,7 @@ def strata(samples: Sequence[Sample], other_share: float = 0.5) -> list[Stratum]
     views = np.array([sample.view for sample in samples])
     names, counts = np.unique(sites, return_counts=True)
     found = []
-    for site, weight in zip(names, np.sqrt(counts) / np.sqrt(counts).sum(), strict=True):
+    for site, weight in zip(names, (np.sqrt(counts) / np.sqrt(counts).sum()).tolist(), strict=True):
         here = sites == site
         shown = _balanced_views(kinds[here], views[here])
         shares = _shares(set(kinds[here].tolist()), other_share)
@@ -133,7 +133,7 @@ def draw(groups: Sequence[Stratum], n: int, rng: np.random.Generator) -> NDArray
     Example:
         >>> groups = [Stratum("a", np.array([0, 1, 2]), 0.5), Stratum("b", np.array([3]), 0.5)]
         >>> order = draw(groups, 8, np.random.default_rng(0))
-        >>> sorted(order.tolist())[3:], (order[:4] == 3).sum()
+        >>> sorted(order.tolist())[3:], int((order[:4] == 3).sum())
         ([2, 3, 3, 3, 3], 2)
     """
     places, chosen = [], []
