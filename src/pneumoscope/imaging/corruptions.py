@@ -38,6 +38,25 @@ def apply(name: str, image: Pixels) -> Pixels:
     return np.clip(CORRUPTIONS[name](image, rng), 0.0, 1.0).astype(np.float32)
 
 
+def compressed(image: Pixels, quality: int) -> Pixels:
+    """Give an image as it is once it has been saved as JPEG.
+
+    Args:
+        image: float32 (H, W) in [0, 1].
+        quality: as JPEG's encoders count it, from 1 to 95.
+
+    Returns:
+        float32 (H, W) in [0, 1].
+
+    Example:
+        >>> compressed(np.full((8, 8), 0.2, np.float32), 90).shape
+        (8, 8)
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.uint8(np.round(image * 255))).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer), dtype=np.float32) / np.float32(255)
+
+
 def _gamma(exponent: float) -> Shift:
     return lambda image, rng: image**exponent
 
@@ -74,15 +93,6 @@ def _blur(share: float) -> Shift:
 
 def _noise(deviation: float) -> Shift:
     return lambda image, rng: image + rng.normal(0.0, deviation, image.shape).astype(np.float32)
-
-
-def _jpeg(quality: int) -> Shift:
-    def compress(image: Pixels, rng: np.random.Generator) -> Pixels:
-        buffer = io.BytesIO()
-        Image.fromarray(np.uint8(np.round(image * 255))).save(buffer, "JPEG", quality=quality)
-        return np.asarray(Image.open(buffer), dtype=np.float32) / np.float32(255)
-
-    return compress
 
 
 def _turned(degrees: float) -> Shift:
@@ -143,7 +153,7 @@ CORRUPTIONS: dict[str, Shift] = {
     "shading": _shading(0.2),
     "blur": _blur(0.008),
     "noise": _noise(0.06),
-    "jpeg quality 15": _jpeg(15),
+    "jpeg quality 15": lambda image, rng: compressed(image, 15),
     "turned 8° left": _turned(8.0),
     "turned 8° right": _turned(-8.0),
     "zoom 1.15": _zoom(1.15),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.errors import NotFoundError, TrainingError
-from pneumoscope.networks import normalization
+from pneumoscope.networks import torch_layers
 from pneumoscope.networks.backend import keras, ops
 
 POOLINGS = ("max", "average")
@@ -278,7 +278,7 @@ def _features(network: Architecture, size: int, init: str, *, frozen: bool, quic
         _load(lambda: base.load_weights(init), init)
     if network.last:
         base = keras.Model(base.input, base.get_layer(network.last).output, name=f"to_{network.last}")
-    base = normalization.quick(base) if quick else base
+    base = torch_layers.quick(base) if quick else base
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             # Keras's 0.999 remembers a thousand steps, longer than fine-tuning takes: statistics would stay ImageNet's.

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pneumoscope.errors import TrainingError
 from pneumoscope.evaluation import localisation
+from pneumoscope.imaging import corruptions
 
 Pixels = NDArray[np.float32]
 
@@ -47,6 +48,8 @@ class Augmentation:
         blur: share of images that are blurred or sharpened.
         sharpen: the most that fine detail is raised by; 0 blurs only.
         noise: largest standard deviation of added noise, in [0, 1] of the full range.
+        compression: share of images that are compressed as JPEG, with a quality between 20 and 95: data sets are often
+            compressed twice, hospital's images once or never, and fine grain lost that way looks like a hazy lung.
         surround: share of images whose surroundings, outside an ellipse about the thorax, are those of another image of
             the batch, whatever its class and site: what lies there then tells neither.
         hidden: share of images whose thorax is painted over; they are taught as even odds, so that nothing around the
@@ -69,6 +72,7 @@ class Augmentation:
     blur: float = 0.5
     sharpen: float = 1.5
     noise: float = 0.03
+    compression: float = 0.0
     surround: float = 0.0
     hidden: float = 0.0
 
@@ -176,7 +180,8 @@ def _shown(image: Pixels, a: Augmentation, rng: np.random.Generator) -> Pixels:
         image = image + f32(rng.uniform(-1.0, a.sharpen)) * (image - _blurred(image))
     if a.noise and rng.random() < 0.5:
         image = image + f32(rng.uniform(0.0, a.noise)) * rng.standard_normal(image.shape, dtype=f32)
-    return np.clip(image, 0.0, 1.0)
+    image = np.clip(image, 0.0, 1.0)
+    return corruptions.compressed(image, int(rng.integers(20, 96))) if rng.random() < a.compression else image
 
 
 def _field(size: int, slopes: NDArray[np.float64]) -> Pixels:
