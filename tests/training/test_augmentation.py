@@ -16,7 +16,7 @@ from pneumoscope.training.augmentation import NONE, Augmentation, augment
 from tests.conftest import drawn_image
 
 SIZE, SIDE = 64, 16
-SHARES = ("share", "horizontal_flip", "tone", "blur", "surround", "hidden")
+SHARES = ("share", "horizontal_flip", "tone", "blur", "compression", "surround", "hidden")
 EMPTY = np.zeros((SIDE, SIDE), np.float32)
 
 

@@ -1,0 +1,69 @@
+"""Layers on PyTorch's kernels: they give and learn what Keras's own do."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pneumoscope.networks import architectures, backend, torch_layers
+from pneumoscope.networks.backend import keras
+
+pytestmark = pytest.mark.skipif(backend.name() != "torch", reason="Keras runs on another backend")
+
+
+def network(stride: int, padding: str) -> keras.Model:
+    images = keras.Input((9, 10, 3))
+    x = keras.layers.Conv2D(8, 3, strides=stride, padding=padding, activation="relu")(images)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.DepthwiseConv2D(3, padding=padding, use_bias=False)(x)
+    x = keras.layers.BatchNormalization(momentum=0.9)(x)
+    return keras.Model(images, keras.layers.Conv2D(4, 1)(x))
+
+
+def stepped(model: keras.Model, images: Any) -> list[np.ndarray[Any, Any]]:
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.train_on_batch(images, keras.ops.zeros_like(model(images)))
+    return model.get_weights()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_quick_network_gives_what_it_was_made_from_gives(stride: int, padding: str) -> None:
+    images = np.random.default_rng(0).random((5, 9, 10, 3), dtype=np.float32)
+    model = network(stride, padding)
+    quick = torch_layers.quick(model)
+    assert {type(layer) for layer in quick.layers} > set(torch_layers.QUICK.values())
+    assert np.allclose(quick.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_step_of_training_changes_weights_and_statistics_alike(padding: str) -> None:
+    images = np.random.default_rng(1).random((5, 9, 10, 3), dtype=np.float32)
+    model = network(1, padding)
+    quick = torch_layers.quick(model)
+    before = copy.deepcopy(model.get_weights())
+    changed, quickly = stepped(model, images), stepped(quick, images)
+    for one, other, old in zip(changed, quickly, before, strict=True):
+        # PyTorch's moving variance divides by n - 1, Keras's by n.
+        assert np.allclose(one, other, rtol=0.02, atol=1e-4)
+        assert not np.array_equal(one, old)
+
+
+def test_frozen_normalisation_keeps_its_statistics() -> None:
+    images = np.random.default_rng(2).random((5, 9, 10, 3), dtype=np.float32)
+    quick = torch_layers.quick(network(1, "same"))
+    for layer in quick.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    before = [layer.moving_mean.numpy() for layer in quick.layers if hasattr(layer, "moving_mean")]
+    stepped(quick, images)
+    after = [layer.moving_mean.numpy() for layer in quick.layers if hasattr(layer, "moving_mean")]
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_mobilenet_v2_is_quick_throughout() -> None:
+    built = architectures.build("mobilenet_v2_middle", 64, pooling="average", quick=True)
+    base = built.get_layer("features").layers[-1]
+    assert not any(type(layer) in torch_layers.QUICK for layer in base.layers)
