@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pneumoscope.cli import models
 from pneumoscope.cli.main import app
@@ -490,7 +490,7 @@ def test_evaluate_under_corruptions_tells_the_worst_corruption_and_where_the_evi
     assert metrics["corruptions"]["inverted"]["specificity"].keys() == {"value", "low", "high"}
     assert 0 <= metrics["localisation"]["outside"]["value"] <= 1
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Under corruption" in page
+    assert "On corrupted images" in page
     assert "Does it look at the thorax?" in page
 
 
@@ -501,10 +501,20 @@ def test_a_folder_of_unusual_images_is_remarked_on_once_and_a_usual_one_is_not(d
     assert "unlike the images" not in run("predict", tmp_path).stderr
     for path in tmp_path.iterdir():
         with Image.open(path) as image:
-            image.rotate(90).save(path)
+            ImageOps.invert(image.convert("L")).save(path)
     done = run("predict", "--format", "json", tmp_path)
     assert done.stderr.count("unlike the images") == 1
-    assert all("unlike_training_images" in json.loads(row)["warnings"] for row in done.stdout.splitlines()[:5])
+    warnings = [json.loads(row)["warnings"] for row in done.stdout.splitlines()]
+    assert sum("unlike_training_images" in of for of in warnings) >= 25
+
+
+@pytest.mark.images
+def test_each_image_of_a_folder_on_its_side_is_told_to_be_rotated(data: Path, tmp_path: Path) -> None:
+    for path in sorted((data / "kermany224" / "train" / "NORMAL").iterdir())[:30]:
+        with Image.open(path) as image:
+            image.rotate(90).save(tmp_path / path.name)
+    rows = [json.loads(row) for row in run("predict", "--format", "json", tmp_path).stdout.splitlines()]
+    assert sum("rotated" in row["warnings"] for row in rows) >= 28
 
 
 def test_a_wished_specificity_overrules_a_recipes_sensitivity(draw_folder: Callable[..., Path], tmp_path: Path) -> None:

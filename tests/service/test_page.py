@@ -553,13 +553,15 @@ def test_a_reload_asks_before_it_empties_a_list(several: Page) -> None:
 def test_a_zip_archive_is_unpacked_without_what_is_no_image(page: Page) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("study/one.png", image(1, 2), zipfile.ZIP_DEFLATED)
-        archive.writestr("study/series/two.png", image(0, 3), zipfile.ZIP_STORED)
+        archive.writestr("study/two.png", image(1, 2), zipfile.ZIP_DEFLATED)
+        archive.writestr("study/series/one.png", image(0, 3), zipfile.ZIP_STORED)
+        archive.writestr("study/three.png", image(1, 4), zipfile.ZIP_DEFLATED)
         for name in ("study/DICOMDIR", "study/.hidden", "__MACOSX/study/._one.png"):
             archive.writestr(name, b"nothing")
     drop(page, study_zip=file.getvalue())
-    predicted(page, 2)
-    expect(page.locator("#images li .name")).to_have_text(["one.png", "two.png"])
+    predicted(page, 3)
+    page.locator("#order").select_option("arrival")
+    expect(page.locator("#images li .name")).to_have_text(["two.png", "one.png", "three.png"])
 
 
 def test_a_damaged_zip_archive_has_a_row_that_says_so(page: Page) -> None:
