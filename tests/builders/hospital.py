@@ -33,10 +33,24 @@ from pneumoscope.service.worker import Row, Submission, Worker
 CARD = Card("cnn", 32)
 FOUND = Finding("", 0.75, "PNEUMONIA", False, 0.4)
 
-dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed: apt-get install dcmtk")
+DCMDUMP = shutil.which("dcmdump")
+"""Tells where dcmtk is: its `storescu`, `storescp` and `echoscu` share their names with scripts of pynetdicom."""
+
+dcmtk = pytest.mark.skipif(DCMDUMP is None, reason="dcmtk is not installed: apt-get install dcmtk")
 orthanc = pytest.mark.skipif(
     shutil.which("Orthanc") is None, reason="Orthanc is not installed: apt-get install orthanc"
 )
+
+
+def dcmtk_program(name: str) -> str:
+    """Give the path of a program of dcmtk.
+
+    Example:
+        >>> dcmtk_program("storescu")  # doctest: +SKIP
+        '/usr/bin/storescu'
+    """
+    assert DCMDUMP is not None
+    return str(Path(DCMDUMP).with_name(name))
 
 
 class QuickWorker(Worker):
@@ -92,8 +106,9 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> None:
 
 def send(port: int, *files: Path, options: Sequence[str] = (), called: str = "PNEUMOSCOPE") -> Any:
     """Send files as a modality does, with dcmtk."""
-    command = ["storescu", "-v", "-aet", "MODALITY", "-aec", called, *options, "127.0.0.1", str(port)]
-    return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False, timeout=120)
+    arguments = ["-v", "-aet", "MODALITY", "-aec", called, *options, "127.0.0.1", str(port), *map(str, files)]
+    command = [dcmtk_program("storescu"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def write(folder: Path, *images: bytes) -> list[Path]:
@@ -121,7 +136,8 @@ class Archive:
 
     def __enter__(self) -> Archive:
         self.folder.mkdir(exist_ok=True)
-        command = ["storescp", "-aet", self.node.title, "-od", str(self.folder), *self.options, str(self.node.port)]
+        arguments = ["-aet", self.node.title, "-od", str(self.folder), *self.options, str(self.node.port)]
+        command = [dcmtk_program("storescp"), *arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(lambda: answers(self.node.port))
         return self

@@ -29,7 +29,18 @@ from pneumoscope.inference.detector import Finding
 from pneumoscope.service.telemetry import JsonLines
 from pneumoscope.service.worker import WorkerLostError
 from tests.builders.dicoms import content, filed
-from tests.builders.hospital import FOUND, Archive, QuickWorker, dcmtk, free_port, listening, send, until, write
+from tests.builders.hospital import (
+    FOUND,
+    Archive,
+    QuickWorker,
+    dcmtk,
+    dcmtk_program,
+    free_port,
+    listening,
+    send,
+    until,
+    write,
+)
 from tests.conftest import drawn_image
 from tests.test_privacy import MARKS, plant
 
@@ -137,7 +148,7 @@ def test_what_is_no_chest_radiograph_is_taken_and_gets_no_report(tmp_path: Path)
 def echo(port: int, calling: str = "MODALITY", called: str = "PNEUMOSCOPE") -> str:
     import subprocess
 
-    command = ["echoscu", "-v", "-aet", calling, "-aec", called, "127.0.0.1", str(port)]
+    command = [dcmtk_program("echoscu"), "-v", "-aet", calling, "-aec", called, "127.0.0.1", str(port)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stderr
 
 
