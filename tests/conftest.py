@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.data.layouts import Sample
+from pneumoscope.inference import model_file
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -95,6 +97,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orientation, "MOST_IMAGES", 200)  # enough for drawn images, and seconds less
         return fit(images, tmp_path_factory.mktemp("tiny"), recipe).model
+
+
+@pytest.fixture(scope="session")
+def lenient_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as one that rejects no drawn image as no chest, whatever its size and site."""
+    path = tmp_path_factory.mktemp("lenient") / "model.onnx"
+    card = model_file.read(tiny_model)[1]
+    model_file.rewrite(tiny_model, replace(card, orientation={}), path, np.zeros((1, card.input_size, card.input_size)))
+    return path
 
 
 def drawn(n: int, seed: int = 80_000) -> list[Sample]:

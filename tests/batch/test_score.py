@@ -88,16 +88,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def findings(images: Path, tiny_model: Path) -> dict[str, dict[str, Any]]:
+def findings(images: Path, lenient_model: Path) -> dict[str, dict[str, Any]]:
     """What `predict` says of each image."""
-    found = Detector(tiny_model).examine(os.fsdecode(name) for name, _ in manifest.images(Place.of(str(images))))
+    found = Detector(lenient_model).examine(os.fsdecode(name) for name, _ in manifest.images(Place.of(str(images))))
     return {manifest.text(os.fsencode(finding.path)): finding.as_dict() for finding in found}
 
 
 @pytest.fixture
-def score(nodes: Cluster, tiny_model: Path) -> Callable[..., cluster.Summary]:
+def score(nodes: Cluster, lenient_model: Path) -> Callable[..., cluster.Summary]:
     def run(source: Path | str, out: Path | str, **options: Any) -> cluster.Summary:
-        return cluster.score(str(source), str(out), **{"model": tiny_model, "address": nodes.address} | options)
+        return cluster.score(str(source), str(out), **{"model": lenient_model, "address": nodes.address} | options)
 
     return run
 
@@ -221,12 +221,12 @@ def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
     score: Callable[..., cluster.Summary],
     images: Path,
     findings: dict[str, Any],
-    tiny_model: Path,
+    lenient_model: Path,
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
     program = f"from pneumoscope.batch import manifest; manifest.IMAGES_A_SHARD = {SMALL_SHARDS}; {MAIN}"
-    arguments = ["score", images, "--out", out, "--model", tiny_model, "--address", nodes.address, "--workers", "1"]
+    arguments = ["score", images, "--out", out, "--model", lenient_model, "--address", nodes.address, "--workers", "1"]
     with subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE) as driver:
         deadline = time.monotonic() + 60
         while len(list(out.glob("part-*"))) < 3 and time.monotonic() < deadline and driver.poll() is None:
@@ -241,9 +241,9 @@ def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
 
 
 def test_the_command_says_in_one_line_of_json_what_came_of_it(
-    nodes: Cluster, images: Path, tiny_model: Path, tmp_path: Path
+    nodes: Cluster, images: Path, lenient_model: Path, tmp_path: Path
 ) -> None:
-    arguments = ["score", images / "note.txt", "--out", tmp_path / "out", "--model", tiny_model, "--workers", "1"]
+    arguments = ["score", images / "note.txt", "--out", tmp_path / "out", "--model", lenient_model, "--workers", "1"]
     command = [sys.executable, "-m", "pneumoscope", *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # on a cluster of its own
     assert run.returncode == 3
@@ -289,12 +289,12 @@ def test_an_image_stays_in_its_shard_whatever_else_is_listed(tmp_path: Path) -> 
 
 
 def test_an_image_that_ends_the_process_becomes_a_row_with_an_error(
-    images: Path, tiny_model: Path, tmp_path: Path
+    images: Path, lenient_model: Path, tmp_path: Path
 ) -> None:
     """The third try writes each image down as lost before predicting it: what the process that ended has left."""
     output = Archive(Place.of(str(tmp_path / "out")))
     output.begin({"model": "f0", "shards": 1})
-    scorer = Scorer(tiny_model.read_bytes(), "f0", "openvino", output, Reader(Place.of(str(images))))
+    scorer = Scorer(lenient_model.read_bytes(), "f0", "openvino", output, Reader(Place.of(str(images))))
     listed = [(os.fsencode(path), "1-1") for path in sorted((images / "series0").iterdir())[:4]]
     predicted = {row["path"]: row for row in scorer.predict(listed)}
     culprit = manifest.text(listed[1][0])
@@ -343,7 +343,7 @@ def test_a_recut_that_was_broken_off_leaves_no_image_twice(tmp_path: Path) -> No
 
 
 def test_an_output_of_another_model_is_rejected_before_any_work(
-    images: Path, tiny_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
+    images: Path, lenient_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / archive.SETTINGS).write_text(
@@ -355,10 +355,10 @@ def test_an_output_of_another_model_is_rejected_before_any_work(
 
 
 def test_an_output_of_another_engine_is_rejected_and_both_are_named(
-    images: Path, tiny_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
+    images: Path, lenient_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
 ) -> None:
     (tmp_path / "out").mkdir()
-    made = {"format": 1, "model": hashlib.sha256(tiny_model.read_bytes()).hexdigest(), "engine": "openvino-bf16"}
+    made = {"format": 1, "model": hashlib.sha256(lenient_model.read_bytes()).hexdigest(), "engine": "openvino-bf16"}
     (tmp_path / "out" / archive.SETTINGS).write_text(json.dumps(made | {"shards": 1}))
     with pytest.raises(StorageError, match=r"same engine .* \(openvino-bf16, not openvino\)"):
         score(images, tmp_path / "out", address=None)
@@ -388,7 +388,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
     options: dict[str, Any],
     error: type[PneumoscopeError],
     images: Path,
-    tiny_model: Path,
+    lenient_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -400,7 +400,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
     if source.endswith(".parquet"):
         parquet.write_table(pa.table({"image": ["a.png"]}), source)
     with pytest.raises(error):
-        cluster.score(source, out, model=tiny_model, **options)
+        cluster.score(source, out, model=lenient_model, **options)
     assert not ray.is_initialized()
     assert not (tmp_path / "out").exists()
 
