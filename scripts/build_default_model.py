@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,10 @@ from pneumoscope.evaluation.evaluate import Evaluation, Localisation
 from pneumoscope.inference import model_file
 from pneumoscope.training import run as training
 from pneumoscope.training.recipe import Recipe
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import readme_figures  # noqa: E402 - a script beside this one
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "docs" / "model-card.md"
@@ -53,6 +58,7 @@ def main() -> None:
     with replacing(model_file.default()) as draft:
         shutil.copyfile(run.model, draft)
     write_text(CARD, card_text(*measured))
+    readme_figures.main()
 
 
 def rows(table: Path) -> list[dict[str, str]]:
@@ -124,7 +130,7 @@ Written by `python scripts/build_default_model.py`, with the figures of the ship
 | | |
 |---|---|
 | architecture | {card.architecture}, {card.input_size} x {card.input_size} pixels, pretrained on ImageNet |
-| recipe | [`recipes/default.toml`](../recipes/default.toml) |
+| recipe | `recipes/default.toml` |
 | trained on | {kept["images"]:,} images ({kept["pneumonia"]:,} pneumonia) of {kept["patients"]:,} patients |
 | measured on | {held["images"]:,} images ({held["pneumonia"]:,} pneumonia) of {held["patients"]:,} other patients \
 of the same two hospitals |

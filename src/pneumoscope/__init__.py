@@ -10,6 +10,6 @@ from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging.radiograph import Radiograph, read
 from pneumoscope.inference.detector import Detector, Finding
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Detector", "Finding", "PneumoscopeError", "Radiograph", "read"]

@@ -249,10 +249,15 @@ def test_the_bundled_model_is_exported_on_real_images(target: str, data: Path, t
 
 @pytest.mark.images
 @pytest.mark.parametrize("target", ["onnx"])
-def test_the_program_in_the_readme_gives_the_finding_that_predict_gives(
+def test_the_program_in_the_documentation_gives_the_finding_that_predict_gives(
     target: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    program = (
+        (ROOT / "docs" / "how-to" / "export.md")
+        .read_text(encoding="utf-8")
+        .partition("```python\n")[2]
+        .partition("```")[0]
+    )
     monkeypatch.chdir(tmp_path)
     for image in sorted(radiograph.files(data / "kermany224" / "val"))[::5]:
         targets.export(model_file.default(), "model.onnx", target, [image])
