@@ -32,7 +32,7 @@ from pneumoscope.training.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import readme_figures  # noqa: E402 - a script beside this one
+import readme_figures
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "docs" / "model-card.md"

@@ -26,13 +26,13 @@ def main() -> None:
 
 
 def filled(page: str, table: str) -> str:
-    """Put a table between the two marks of a page.
+    r"""Put a table between the two marks of a page.
 
     Raises:
         ValueError: the page has no marks.
 
     Example:
-        >>> filled(f"# Title\\n{BEGIN}\\nold\\n{END}\\n", "new").splitlines()[1:]
+        >>> filled(f"# Title\n{BEGIN}\nold\n{END}\n", "new").splitlines()[1:]
         ['<!-- figures: python scripts/readme_figures.py -->', 'new', '<!-- end of figures -->']
     """
     before, begin, rest = page.partition(BEGIN)
@@ -77,10 +77,10 @@ def figures(card: str) -> str:
 
 
 def row(card: str, name: str) -> list[str]:
-    """Find a row of the card's tables by how its first cell begins; a whole cell goes before a beginning.
+    r"""Find a row of the card's tables by how its first cell begins; a whole cell goes before a beginning.
 
     Example:
-        >>> row("| Bethesda PA | 53 (11) |\\n| Bethesda | 94 (45) |", "Bethesda")
+        >>> row("| Bethesda PA | 53 (11) |\n| Bethesda | 94 (45) |", "Bethesda")
         ['Bethesda', '94 (45)']
     """
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in card.splitlines() if line[:1] == "|"]
