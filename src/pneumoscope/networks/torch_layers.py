@@ -42,7 +42,10 @@ def keep_memory() -> None:
     A step of a training allocates the same large maps as the one before. By default glibc gives each back to the
     kernel, which clears its pages anew the next time: a fifth of the time of a step on a processor.
     """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
@@ -83,7 +86,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
         return _convolved(self, inputs, self.kernel.value.permute(2, 3, 0, 1))
 
 
-QUICK = {
+QUICK: dict[type[Any], type[Any]] = {
     keras.layers.BatchNormalization: BatchNormalization,
     keras.layers.Conv2D: Conv2D,
     keras.layers.DepthwiseConv2D: DepthwiseConv2D,
