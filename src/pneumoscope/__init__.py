@@ -6,10 +6,11 @@ Example:
     array(['NORMAL'], dtype='<U9')
 """
 
+from pneumoscope.api import audit, calibrate, evaluate, train
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging.radiograph import Radiograph, read
 from pneumoscope.inference.detector import Detector, Finding
 
 __version__ = "0.2.0"
 
-__all__ = ["Detector", "Finding", "PneumoscopeError", "Radiograph", "read"]
+__all__ = ["Detector", "Finding", "PneumoscopeError", "Radiograph", "audit", "calibrate", "evaluate", "read", "train"]

@@ -843,3 +843,30 @@ def test_images_behind_links_are_listed_and_a_loop_ends(tmp_path: Path) -> None:
     (tmp_path / "images" / "link").symlink_to(tmp_path / "other")
     (tmp_path / "images" / "deep" / "loop").symlink_to(tmp_path / "images")
     assert sorted(path.name for path in radiograph.files(tmp_path / "images")) == ["linked.png", "own.png"]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_an_image_of_pillows_is_read_as_its_pixels_are(mode: str) -> None:
+    gray = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (48, 1))
+    if mode in ("I;16", "I"):
+        made = Image.fromarray(gray.astype(np.uint16 if mode == "I;16" else np.int32) * 257)
+    else:
+        made = Image.fromarray(gray.astype(np.float32) / 255) if mode == "F" else Image.fromarray(gray).convert(mode)
+    pixels = radiograph.read(made).pixels
+    if mode == "1":
+        assert set(np.unique(pixels)) == {0.0, 1.0}
+    else:
+        assert np.allclose(pixels, gray / 255, atol=0.03)
+
+
+def test_an_image_of_pillows_is_turned_as_its_camera_was() -> None:
+    made = Image.fromarray(np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (48, 1)))
+    made.getexif()[0x0112] = 6
+    assert radiograph.read(made).pixels.shape == (64, 48)
+
+
+def test_a_file_cut_short_that_pillow_opened_is_unreadable() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(buffer, "PNG")
+    with pytest.raises(UnreadableError, match="cannot be decoded"):
+        radiograph.read(Image.open(io.BytesIO(buffer.getvalue()[:-900])))

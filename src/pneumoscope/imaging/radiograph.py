@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pneumoscope.errors import NotFoundError, TooLargeError, UnreadableError, UnsupportedError
 from pneumoscope.imaging import brightness, colour, formats, raster
 
-Source = str | os.PathLike[str] | bytes | NDArray[Any]
+Source = str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image
 
 MAX_PIXELS = 80_000_000
 """No radiograph has more: the largest detectors give some 30 million. Pillow warns from 89 million on."""
@@ -41,7 +41,7 @@ class Radiograph:
 
     Attributes:
         pixels: float32, (H, W), in [0, 1]; bright is dense tissue.
-        format: what the image came as: `JPEG`, `PNG`, `TIFF`, `DICOM` or `array`.
+        format: what the image came as: `JPEG`, `PNG`, `TIFF`, `DICOM`, `array`, and so on.
         bits: bits a sample in the source; 0 where the source was floating point.
         shape: (H, W) of the source, which `pixels` are smaller than where a reduced image was asked for.
         notes: what a reader of the finding should know, such as `first_frame_only`.
@@ -55,14 +55,14 @@ class Radiograph:
 
 
 def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
-    """Read a chest radiograph from a path, from the bytes of a file, or from an array.
+    """Read a chest radiograph from a path, from the bytes of a file, from an array, or from a Pillow image.
 
     Colour is reduced to brightness, transparency is laid over black, EXIF orientation is applied, and 16-bit
     images keep their depth. Of a file with several images the first one is read.
 
     Args:
         source: a path to a JPEG, PNG, TIFF or DICOM file; the bytes of one; or an array (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4) of unsigned integers, or of floats in [0, 1].
+            (H, W, 3) or (H, W, 4) of unsigned integers, or of floats in [0, 1]; or an image of Pillow's.
         at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as neither side gets
             shorter than this. Whoever squashes an image afterwards should name the side of the square: all of training
             and use do, and so see the same pixels.
@@ -84,9 +84,12 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_image(source, max_pixels)
     if not isinstance(source, (str, bytes, os.PathLike)):
         raise UnsupportedError(
-            f"Expected a path, the bytes of a file or an array, got '{type(source).__name__}': give one of these."
+            "Expected a path, the bytes of a file, an array or a Pillow image, got "
+            f"'{type(source).__name__}': give one of these."
         )
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
@@ -221,3 +224,19 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Radiograph:
     pixels = np.ascontiguousarray(brightness.brightness(samples), dtype=np.float32)
     notes = colour.remarks(samples) if samples.ndim == 3 else []
     return Radiograph(pixels, "array", bits, pixels.shape, (*notes, "dark") if dark else tuple(notes))
+
+
+def _from_image(image: Image.Image, max_pixels: int) -> Radiograph:
+    raster.check_size(*image.size, len(image.getbands()), max_pixels)
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+            samples: NDArray[Any] = np.asarray(upright)
+        else:
+            plain = raster.plain_mode(upright)
+            samples = np.asarray(upright.convert("RGBA" if plain == "LA" else plain))
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes a file only now
+        raise UnreadableError(f"The image cannot be decoded ({error}): open its file again.") from error
+    if samples.dtype.kind == "i":
+        samples = np.maximum(samples, 0).astype(np.uint32)
+    return replace(_from_array(samples, max_pixels), format=image.format or "Pillow image")

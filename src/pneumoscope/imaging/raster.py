@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -191,13 +191,21 @@ def _samples(image: ImageFile.ImageFile, data: bytes) -> Scaled:
     if isinstance(image, JpegImageFile) and image.mode in ("L", "RGB"):
         whole = jpeg.whole_jpeg(data, image.size, 1 if image.mode == "L" else 3)
         return unit(np.asarray(image) if whole is None else whole)
-    mode = image.mode
-    if "transparency" in image.info or mode == "PA":
-        plain = "RGBA"
-    else:  # the others are P, CMYK, YCbCr and LAB
-        plain = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(mode, "RGB")
-    samples, _, dark = unit(np.asarray(image.convert(plain)))
-    return Scaled(samples, 1 if mode == "1" else 8, dark)
+    samples, _, dark = unit(np.asarray(image.convert(plain_mode(image))))
+    return Scaled(samples, 1 if image.mode == "1" else 8, dark)
+
+
+def plain_mode(image: Image.Image) -> str:
+    """Name the mode of 8 bits that nothing of an image is lost in.
+
+    Example:
+        >>> plain_mode(Image.new("P", (1, 1))), plain_mode(Image.new("1", (1, 1)))
+        ('RGB', 'L')
+    """
+    if "transparency" in image.info or image.mode == "PA":
+        return "RGBA"
+    # The others are P, CMYK, YCbCr and LAB.
+    return {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(image.mode, "RGB")
 
 
 def _deep(image: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:

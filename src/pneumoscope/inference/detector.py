@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -156,6 +156,19 @@ class Detector:
         self._gate = Gate.from_dict(self.card.gate) if self.card.gate else None
         self._orientation = OrientationModel.from_dict(self.card.orientation) if self.card.orientation else None
 
+    def __repr__(self) -> str:
+        card = self.card
+        learnt_from = card.data.get("population") or "a population that the file does not name"
+        return (
+            f"<Detector: {card.architecture}, {card.input_size} x {card.input_size} pixels, threshold "
+            f"{card.calibration.threshold:.3f}, trained on {learnt_from}>"
+        )
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """The labels (2,) in the order of `predict_proba`'s columns, as scikit-learn names them."""
+        return np.array(self.card.labels)
+
     def examine(self, sources: Iterable[Source] | Source, *, evidence: bool = False) -> Iterator[Finding]:
         """Give the finding on each image, in order and as soon as it is there.
 
@@ -219,7 +232,35 @@ class Detector:
             PneumoscopeError: an image could not be read, or is no chest radiograph.
         """
         called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
-        return np.array(self.card.labels)[called.astype(np.int64)]
+        return self.classes_[called.astype(np.int64)]
+
+    def score(self, sources: Iterable[Source] | Source, labels: Sequence[str] | NDArray[np.str_]) -> float:
+        """Give the share of images whose finding is the label, as scikit-learn's classifiers do.
+
+        One figure hides what matters here: `pneumoscope.evaluate` gives sensitivity and specificity with intervals.
+
+        Args:
+            sources: N images.
+            labels: (N,), `NORMAL` or `PNEUMONIA`.
+
+        Returns:
+            The accuracy, in [0, 1].
+
+        Raises:
+            ValueError: another number of labels than of images, or a label that the model does not know.
+            PneumoscopeError: an image could not be read, or is no chest radiograph.
+
+        Example:
+            >>> detector.score(["one.png", "two.png"], ["NORMAL", "PNEUMONIA"])  # doctest: +SKIP
+            1.0
+        """
+        truth, found = np.asarray(labels), self.predict(sources)
+        if truth.shape != found.shape or not set(truth.tolist()) <= set(self.card.labels):
+            raise ValueError(
+                f"Expected {len(found)} labels, each {' or '.join(self.card.labels)}, got {len(truth)}: "
+                f"{', '.join(sorted({str(label) for label in truth.ravel()}))}."
+            )
+        return float((truth == found).mean())
 
     def predict_pixels(
         self, pixels: Iterable[NDArray[np.floating[Any]]]
