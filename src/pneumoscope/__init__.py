@@ -10,7 +10,17 @@ from pneumoscope.api import audit, calibrate, evaluate, train
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging.radiograph import Radiograph, read
 from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.version import __version__
 
-__version__ = "0.2.0"
-
-__all__ = ["Detector", "Finding", "PneumoscopeError", "Radiograph", "audit", "calibrate", "evaluate", "read", "train"]
+__all__ = [
+    "Detector",
+    "Finding",
+    "PneumoscopeError",
+    "Radiograph",
+    "__version__",
+    "audit",
+    "calibrate",
+    "evaluate",
+    "read",
+    "train",
+]

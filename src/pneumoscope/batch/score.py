@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pneumoscope
 from pneumoscope.batch import output, ray_runner
 from pneumoscope.batch.manifest import Listed, Listing, images, shards_for, text
 from pneumoscope.batch.output import Archive, Row
@@ -24,6 +23,7 @@ from pneumoscope.errors import (
 )
 from pneumoscope.inference import model_file
 from pneumoscope.inference.detector import Detector
+from pneumoscope.version import __version__
 
 RECUT = 4
 """How many times as many shards must be right for an output to be cut anew."""
@@ -144,7 +144,7 @@ def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] 
 
 def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str, Any], best: int) -> None:
     """Begin an output, or go on with one; one that was begun with far fewer images is cut into more shards."""
-    fresh = {"format": output.FORMAT, "pneumoscope": pneumoscope.__version__, **made, "shards": best}
+    fresh = {"format": output.FORMAT, "pneumoscope": __version__, **made, "shards": best}
     if settings is None:
         archive.begin(fresh)
         return

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-import pneumoscope
 from pneumoscope.cli import console, data, listen, models, predict
 from pneumoscope.errors import PneumoscopeError
+from pneumoscope.version import __version__
 
 app = typer.Typer(
     name="pneumoscope",
@@ -59,7 +59,7 @@ def root(
     $ pneumoscope train chest_xray/ --out runs/first
     """
     if version:
-        typer.echo(f"pneumoscope {pneumoscope.__version__}")
+        typer.echo(f"pneumoscope {__version__}")
         raise typer.Exit
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import pneumoscope
 from pneumoscope.inference.detector import WARNINGS
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting.writers import NOT_A_DEVICE
+from pneumoscope.version import __version__
 
 MEDIA_TYPE = "application/fhir+json"
 
@@ -95,7 +95,7 @@ def _device(card: Card) -> Resource:
         "id": "software",
         "deviceName": [{"name": "Pneumoscope", "type": "manufacturer-name"}],
         "modelNumber": card.architecture,
-        "version": [{"value": pneumoscope.__version__}],
+        "version": [{"value": __version__}],
     }
 
 

@@ -17,13 +17,13 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-import pneumoscope
 from pneumoscope.errors import MissingExtraError, PneumoscopeError, UnreadableError, UnsupportedError
 from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.dicom import reader
 from pneumoscope.inference.detector import WARNINGS, Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import evidence_map
+from pneumoscope.version import __version__
 
 if TYPE_CHECKING:
     from highdicom.sr import CodedConcept, MeasurementReport
@@ -124,7 +124,7 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
         instance_number=1,
         manufacturer=_NAME,
         manufacturer_model_name=card.architecture,
-        software_versions=pneumoscope.__version__,
+        software_versions=__version__,
         series_description=f"{_NAME} report",
         coding_schemes=[_scheme()],
         is_complete=True,
@@ -168,7 +168,7 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
         sop_instance_uid=uid(header, card, "evidence map"),
         instance_number=1,
         manufacturer=_NAME,
-        software_versions=pneumoscope.__version__,
+        software_versions=__version__,
         series_description=f"{_NAME} evidence map",
         transfer_syntax_uid=JPEGBaseline8Bit,
     )
@@ -280,10 +280,10 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
     model = fingerprint(card)
     frame = [1] if int(header.get("NumberOfFrames") or 1) > 1 else None  # what was read of several
     device = sr.DeviceObserverIdentifyingAttributes(
-        f"2.25.{uuid.UUID(model[:32]).int}", _NAME, _NAME, f"{card.architecture} {pneumoscope.__version__}"
+        f"2.25.{uuid.UUID(model[:32]).int}", _NAME, _NAME, f"{card.architecture} {__version__}"
     )
     method = sr.AlgorithmIdentification(
-        _NAME, pneumoscope.__version__, parameters=[f"architecture: {card.architecture}", f"model, SHA-256: {model}"]
+        _NAME, __version__, parameters=[f"architecture: {card.architecture}", f"model, SHA-256: {model}"]
     )
     group = sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(uid(header, card, "finding"), f"{_NAME} finding"),
@@ -331,7 +331,7 @@ def _concept(name: str, meaning: str) -> CodedConcept:
 def _scheme() -> pydicom.Dataset:
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
-    return CodingSchemeIdentificationItem(SCHEME, name="Concepts of Pneumoscope", version=pneumoscope.__version__)
+    return CodingSchemeIdentificationItem(SCHEME, name="Concepts of Pneumoscope", version=__version__)
 
 
 def _reference(header: pydicom.Dataset) -> pydicom.Dataset:

@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-import pneumoscope
 from pneumoscope.reporting.writers import NOT_A_DEVICE
 from pneumoscope.service.queue import ImageQueue
 from pneumoscope.service.routers import about, page, prediction, refusals, stow
@@ -18,6 +17,7 @@ from pneumoscope.service.security import OPEN, Guard, Limits, Refusal
 from pneumoscope.service.state import Service
 from pneumoscope.service.telemetry import Telemetry
 from pneumoscope.service.worker import Worker
+from pneumoscope.version import __version__
 
 DESCRIPTION = (
     "Says of chest radiographs how likely they show pneumonia. " + NOT_A_DEVICE + "\n\n"
@@ -57,7 +57,7 @@ def create_app(
 
     app = FastAPI(
         title="Pneumoscope",
-        version=pneumoscope.__version__,
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages ask another host for their scripts

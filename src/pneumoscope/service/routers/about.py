@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-import pneumoscope
 from pneumoscope.inference.detector import WARNINGS
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting.writers import NOT_A_DEVICE
@@ -16,6 +15,7 @@ from pneumoscope.service import schemas
 from pneumoscope.service.routers import refusals
 from pneumoscope.service.security import Limits
 from pneumoscope.service.state import Parts
+from pneumoscope.version import __version__
 
 TOLD = (
     "architecture",
@@ -50,7 +50,7 @@ def description(card: Card, limits: Limits) -> dict[str, Any]:
     }
     return {
         "name": "Pneumoscope",
-        "version": pneumoscope.__version__,
+        "version": __version__,
         "notice": NOT_A_DEVICE,
         "card": {name: fields[name] for name in TOLD},
         "warnings": WARNINGS,

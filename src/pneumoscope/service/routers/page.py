@@ -9,10 +9,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-import pneumoscope
-
 _FOLDER = Path(__file__).parents[1] / "page"
-_SAMPLES = Path(pneumoscope.__file__).parent / "samples"
+_SAMPLES = Path(__file__).parents[2] / "samples"
 
 FILES = (
     {f"/{file.name}": file for file in _FOLDER.iterdir()}

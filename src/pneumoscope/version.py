@@ -1,0 +1,3 @@
+"""Which version of Pneumoscope this is."""
+
+__version__ = "0.2.0"
