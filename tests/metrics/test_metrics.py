@@ -76,6 +76,16 @@ def test_every_figure_is_scikit_learns(threshold: float) -> None:
         assert found.figures[name].value == pytest.approx(value, abs=1e-12), name
 
 
+@pytest.mark.parametrize("digits", [0, 1, 9])
+def test_average_precision_is_scikit_learns_in_any_draw_with_repeats(digits: int) -> None:
+    rng = np.random.default_rng(digits)
+    for n in (2, 3, 20, 200):
+        y, p = np.append(rng.integers(0, 2, n), [0, 1]), np.round(rng.random(n + 2), digits)
+        again = np.append(rng.integers(0, n, n), [n, n + 1])
+        expected = sklearn.metrics.average_precision_score(y[again], p[again])
+        assert average_precision(y[again], p[again]) == pytest.approx(expected, abs=1e-12)
+
+
 def test_the_calibration_error_is_the_weighted_gap_over_ten_bins() -> None:
     rng = np.random.default_rng(0)
     p, y = rng.random(500), rng.integers(0, 2, 500)
