@@ -50,7 +50,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made: commands, packages, documents of the root, notebooks."""
     made: dict[str, str | bytes] = {"reference/command-line.md": command_line(), **api_pages()}
     for name, page in COPIED.items():
-        made[page] = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        made[page] = re.sub(r"\]\((\w+\.md)\)", lambda link: f"]({COPIED.get(link[1], link[1])})", text)
     for notebook in sorted(DOCS.rglob("*.ipynb")):
         made |= run(notebook)
     for place, content in made.items():
@@ -136,7 +137,7 @@ def run(notebook: Path) -> dict[str, str | bytes]:
     Raises:
         CellExecutionError: a cell failed.
     """
-    cells = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+    cells = nbformat.read(notebook, as_version=4)
     NotebookClient(cells, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     text, made = MarkdownExporter().from_notebook_node(cells)
     place = notebook.relative_to(DOCS).parent

@@ -333,6 +333,13 @@ def test_the_demo_shows_truth_beside_finding(data: Path, tmp_path: Path) -> None
     assert (tmp_path / "demo" / "report.html").exists()
 
 
+def test_the_demo_needs_no_images_and_no_connection(tmp_path: Path) -> None:
+    done = run("demo", "--out", tmp_path / "demo", HTTPS_PROXY="http://127.0.0.1:1", PIP_INDEX_URL="http://127.0.0.1:1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("PNEUMONIA ✓") == done.stdout.count("NORMAL ✓") == 3
+    assert len(list((tmp_path / "demo" / "overlays").iterdir())) == 6
+
+
 def test_fetch_lists_the_sources_with_their_licences() -> None:
     done = run("fetch")
     assert done.returncode == 0

@@ -51,7 +51,7 @@ def root(
     """Find pneumonia on chest radiographs: predict, evaluate, train.
 
     \b
-    [dim]see it at work on 16 public images[/]
+    [dim]see it at work on six radiographs[/]
     $ pneumoscope demo
     [dim]read a folder, and see where the model looks[/]
     $ pneumoscope predict images/ --evidence overlays/

@@ -15,7 +15,7 @@ import typer
 
 from pneumoscope.atomic import check_folder
 from pneumoscope.cli import console
-from pneumoscope.cli.options import SOME_FAILED, ModelOption, fetched
+from pneumoscope.cli.options import SOME_FAILED, ModelOption
 from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
 from pneumoscope.imaging.radiograph import MAX_PIXELS
 
@@ -242,7 +242,7 @@ def serve(
         float, typer.Option(min=0.1, help="Time to read an image; a slower one has an error in its row.")
     ] = 20.0,
 ) -> None:
-    """Open the light box: a page to look at images in, and an HTTP service for programs.
+    """Open a page to look at images on, and an HTTP service for programs.
 
     Nothing that is sent is kept after the answer. Ctrl-C stops; what was accepted is answered first.
 
@@ -272,30 +272,30 @@ def serve(
         token=token,
         origins=allow_origin or (),
         limits=limits,
-        tell=lambda address: console.say(f"The light box: {address}\nCtrl-C stops it. Requests are logged below."),
+        tell=lambda address: console.say(f"The page: {address}\nCtrl-C stops it. Requests are logged below."),
     )
 
 
 def demo(
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Labelled images of your own; by default 16 public ones are fetched."),
+        typer.Option(metavar="DATA", help="Labelled images of your own; by default the six that come along."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
 ) -> None:
-    """See Pneumoscope at work: findings beside the truth, evidence maps and a report on 16 public images.
+    """See Pneumoscope at work: findings beside the truth, evidence maps and a report on six radiographs.
 
     \b
     $ pneumoscope demo
     $ pneumoscope demo --data chest_xray/test
     """
-    from pneumoscope.data import layouts
+    from pneumoscope.data import layouts, sources
     from pneumoscope.evaluation.evaluate import choose, evaluate
     from pneumoscope.inference.detector import Detector
     from pneumoscope.reporting import evaluation_page, writers
 
     check_folder(out)
-    images = choose(layouts.load(data or fetched("samples", None)))
+    images = choose(layouts.load(data or sources.BUNDLED))
     detector = Detector()
     overlays = writers.Overlays(out / "overlays")
     with console.progress() as bars:

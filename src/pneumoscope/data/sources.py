@@ -20,6 +20,9 @@ from pneumoscope.errors import NotFoundError, SourceError
 
 _IMAGE_NAME = re.compile(r"\w[\w.-]*\.jpeg", re.ASCII)
 
+BUNDLED = Path(__file__).parents[1] / "samples"
+"""Six of Kermany's radiographs, in `NORMAL/` and `PNEUMONIA/`, which come with the package."""
+
 
 @dataclass(frozen=True)
 class DataSource:

@@ -1,1 +1,1 @@
-"""The light box: a page that people use without a manual, and an HTTP service that programs use without the page."""
+"""A page that people use without a manual, and an HTTP service that programs use without the page."""

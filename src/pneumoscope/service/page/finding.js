@@ -60,13 +60,10 @@ function reason({ probability, uncertain }, { threshold, uncertain_low: low, unc
   return `It lies ${side} the threshold of ${decimals(threshold)}, and outside the uncertain band ${band}.`;
 }
 
-/** What the probability holds under: that pneumonia is as common as where it was calibrated. */
+/** What the probability holds under: how common pneumonia is. */
 function assumption({ card }) {
-  const { pneumonia, ...counts } = card.data.validation ?? {};
-  const n = counts.images ?? counts.films;
-  const share = n ? `, ${Math.round((100 * pneumonia) / n)} % of them` : "";
-  return `The probability assumes that pneumonia is as common as among the images that it was calibrated on${share}: where ` +
-    "it is rarer, the true probability is lower.";
+  const share = Math.round(100 * (card.calibration.prevalence ?? 0.5));
+  return `The probability assumes that ${share} % of the patients have pneumonia: where it is rarer, the true probability is lower.`;
 }
 
 /** In one sentence: whose images the model was trained on. */

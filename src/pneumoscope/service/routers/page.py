@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from pneumoscope.data import sources
+
 _FOLDER = Path(__file__).parents[1] / "page"
-_SAMPLES = Path(__file__).parents[2] / "samples"
 
 FILES = (
     {f"/{file.name}": file for file in _FOLDER.iterdir()}
-    | {f"/samples/{file.name}": file for file in _SAMPLES.rglob("*.jpeg")}
+    | {f"/samples/{file.name}": file for file in sources.BUNDLED.rglob("*.jpeg")}
     | {"/": _FOLDER / "index.html", "/docs": _FOLDER / "api.html"}
 )
 """What a browser asks for, and the file that it gets."""
