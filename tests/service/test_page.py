@@ -580,6 +580,14 @@ def test_the_sample_images_are_there_to_try(page: Page) -> None:
     screenshot(page, "samples")
 
 
+def test_a_probability_says_how_common_pneumonia_is_taken_to_be(page: Page, box: Box) -> None:
+    share = box.client.get("/v1/model").json()["card"]["calibration"]["prevalence"]
+    page.get_by_role("button", name="Try it with sample images").click()
+    predicted(page, 6)
+    page.locator("#images li[role=option]").first.click()
+    expect(page.locator("#finding")).to_contain_text(f"assumes that {share:.0%}".replace("%", " %"))
+
+
 def test_a_site_unlike_the_training_images_is_told(page: Page) -> None:
     rng = np.random.default_rng(0)
     noise = [png(rng.integers(0, 255, (224, 224), dtype=np.uint8)) for _ in range(20)]
