@@ -27,7 +27,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
 from pneumoscope.inference import model_file
 from pneumoscope.training import data as preparation
-from pneumoscope.training import loop, recipe
+from pneumoscope.training import loop, recipe, tracking
 from pneumoscope.training.augmentation import NONE, Augmentation
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.run import fit, soup
@@ -517,6 +517,29 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
     logits = loop.predict_logits(network, held_out.pixels)
     np.testing.assert_allclose(logits, expected.decision_function(pooled(held_out.pixels)), atol=2e-2)
     assert Detector(run.model).card.architecture == "mobilenet_v2_short"
+    assert "without any epoch" in run.kept
+
+
+def test_a_run_without_epochs_keeps_what_it_starts_from_and_needs_no_curves(images: Path, tmp_path: Path) -> None:
+    first = fit(images, tmp_path / "first", replace(QUICK, epochs=1))
+    out = tmp_path / "second"
+    (out / "tensorboard").mkdir(parents=True)
+    (out / "history.csv").write_text("phase,epoch,val_loss\nnetwork,7,0.5\n")  # of a run that is no more
+    again = replace(QUICK, init=str(first.model.with_name("model.keras")), epochs=0)
+    pytest.importorskip("tensorboard", reason="tracking is not installed")
+    with tracking.tracked("tensorboard", str(out / "tensorboard"), out) as tracker:
+        run = fit(images, out, again, tracker=tracker)
+    assert "without any epoch" in run.kept
+    image = drawn_image(1, 5)
+    assert Detector(run.model).predict_proba(image) == pytest.approx(
+        Detector(first.model).predict_proba(image), abs=1e-3
+    )
+
+
+def test_a_head_is_kept_where_its_loss_was_lowest_whatever_the_networks_schedule() -> None:
+    rows = [{"phase": "head", "epoch": e, "val_loss": loss} for e, loss in ((1, 0.3), (2, 0.2), (3, 0.4))]
+    told = loop.reason(rows, replace(QUICK, schedule="cosine"))
+    assert told == "Kept: epoch 2 of 3 of the head, with the lowest validation loss, 0.2000."
 
 
 def test_a_network_from_random_weights_needs_epochs() -> None:

@@ -50,17 +50,3 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
     figure.axes[0].legend(frameon=False)
     with replacing(out / "curves.png") as draft:
         figure.savefig(draft, dpi=120)
-
-
-def read(out: Path) -> list[dict[str, Any]]:
-    """Read `history.csv` of a run: an epoch a row, numbers as numbers.
-
-    Example:
-        >>> read(Path("runs/first"))[-1]["val_auc"]  # doctest: +SKIP
-        0.98
-    """
-    with (out / "history.csv").open(newline="", encoding="utf-8") as file:
-        return [
-            {name: value if name == "phase" else float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]

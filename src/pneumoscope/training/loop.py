@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -411,11 +411,19 @@ def kept(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> int:
 def reason(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> str:
     """Say which epoch's weights were kept, and why.
 
+    Args:
+        rows: the history, an epoch a row; none where the recipe asks for no epoch.
+        recipe: how the network was trained; the head's own epochs always keep the best validation loss.
+
     Example:
         >>> rows = [{"phase": "network", "epoch": e, "val_loss": loss} for e, loss in ((1, 0.3), (2, 0.2), (3, 0.4))]
         >>> reason(rows, Recipe(schedule="plateau"))
         'Kept: epoch 2 of 3, with the lowest validation loss, 0.2000.'
     """
+    if not rows:
+        return "Kept: the weights as they are without any epoch, as the recipe asks for none."
+    if rows[-1]["phase"] == "head":
+        recipe = replace(recipe, schedule="plateau")
     row = rows[kept(rows, recipe) - 1]
     why = (
         "the last: the learning rate has fallen to nothing there"

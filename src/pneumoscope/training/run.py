@@ -19,7 +19,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
-from pneumoscope.training import boxes, distributed, history, loop
+from pneumoscope.training import boxes, distributed, loop
 from pneumoscope.training.augmentation import NONE
 from pneumoscope.training.data import Prepared, prepare
 from pneumoscope.training.loop import Checkpoint, Examples, Phase, Progress
@@ -45,7 +45,7 @@ def fit(
     """Train a network and write everything a run is into a folder.
 
     The folder receives `model.onnx` (to predict with), `model.keras` (to train on), `recipe.json`, `split.csv` (who
-    was trained on and who held out), `history.csv`, `curves.png`, `validation.json`, and while it runs
+    was trained on and who held out), `validation.json`, with epochs `history.csv` and `curves.png`, and while it runs
     `checkpoint.npz`.
 
     Args:
@@ -72,8 +72,8 @@ def fit(
     recipe, out, tracker = recipe or Recipe(), Path(out), tracker or Tracker()
     if distributed.share().host:
         raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
-    images, network = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
-    run = replace(finish(network, images, recipe, out, progress), kept=loop.reason(history.read(out), recipe))
+    images, network, rows = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
+    run = replace(finish(network, images, recipe, out, progress), kept=loop.reason(rows, recipe))
     tracker.finished(run.model, run.validation.as_dict())
     return run
 
@@ -173,8 +173,8 @@ def _trained(
     cache: str | Path | None,
     tracker: Tracker,
     progress: Progress,
-) -> tuple[Prepared, keras.Model]:
-    """Train on all devices and hosts; give the images and, on this host alone, the network."""
+) -> tuple[Prepared, keras.Model, list[dict[str, Any]]]:
+    """Train on all devices and hosts; give the images, the history and, on this host alone, the network."""
     if (out / "checkpoint.npz").exists() and not resume:
         raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
     images = prepare(data, recipe, skip_unreadable, progress, out, cache)
@@ -185,12 +185,12 @@ def _trained(
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        network = _train(images.training, images.validation, recipe, out, tracker, progress)
+        network, rows = _train(images.training, images.validation, recipe, out, tracker, progress)
     finally:
         keras.config.set_dtype_policy("float32")
     weights = network.get_weights()
     distributed.leave()
-    return images, _copy(weights, recipe)
+    return images, _copy(weights, recipe), rows
 
 
 def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
@@ -202,7 +202,7 @@ def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
 
 def _train(
     training: Decoded, validation: Decoded, recipe: Recipe, out: Path, tracker: Tracker, progress: Progress
-) -> keras.Model:
+) -> tuple[keras.Model, list[dict[str, Any]]]:
     told = np.array([not sample.other for sample in validation.samples])
     validation = validation.take(np.flatnonzero(told))
     network = _built(recipe, recipe.init, quick=True)
@@ -231,7 +231,7 @@ def _train(
             ),
         ).run(run, progress)
     if recipe.epochs == 0:
-        return network
+        return network, run.history
     Phase(
         name="network",
         model=trained,
@@ -240,7 +240,7 @@ def _train(
         validation=Examples(validation.pixels, validation.samples),
         recipe=recipe,
     ).run(run, progress)
-    return network
+    return network, run.history
 
 
 def _built(recipe: Recipe, init: str, *, quick: bool = False) -> keras.Model:

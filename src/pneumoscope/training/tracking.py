@@ -95,7 +95,7 @@ class MLflow(Tracker):
     def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
         """Log the figures, and upload the model and the image of its curves."""
         self._log({f"held_out/{key}": value for key, value in _numbers(_flat(figures)).items()})
-        for path in map(model.with_name, ARTIFACTS):
+        for path in filter(Path.exists, map(model.with_name, ARTIFACTS)):
             self._send(partial(self._client.log_artifact, self._run, str(path)))
 
     def close(self, status: str) -> None:
@@ -151,8 +151,10 @@ class TensorBoard(Tracker):
     def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
         """Write the figures, the image of the curves, and which model file it is."""
         self._scalars("held_out", _numbers(_flat(figures)))
+        curves = model.with_name("curves.png")
         with self._writer.as_default(step=self._step):
-            self._summary.image("curves", self._decode(model.with_name("curves.png").read_bytes(), channels=3)[None])
+            if self._step:  # without epochs there are no curves
+                self._summary.image("curves", self._decode(curves.read_bytes(), channels=3)[None])
             self._summary.text("model", f"{model.name}, sha256 {hashlib.sha256(model.read_bytes()).hexdigest()}")
 
     def close(self, status: str) -> None:
