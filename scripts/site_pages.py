@@ -27,7 +27,7 @@ PACKAGE = ROOT / "src" / "pneumoscope"
 NO_REFERENCE = ("cli", "__main__")
 """What of the package is no library: its reference is the page of the command line."""
 
-COLUMNS = 92
+COLUMNS = 76
 """Of the terminal that the commands' help is written for."""
 
 COPIED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
