@@ -31,9 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import Detector
-from pneumoscope.batch.actor import Scorer
 from pneumoscope.batch.manifest import IMAGES_A_SHARD
 from pneumoscope.batch.output import Archive
+from pneumoscope.batch.scorer import Scorer
 from pneumoscope.batch.storage import Place, Reader
 from pneumoscope.imaging import preprocessing, radiograph
 from pneumoscope.inference import model_file, runtimes

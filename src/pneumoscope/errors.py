@@ -95,6 +95,6 @@ class StorageError(PneumoscopeError):
 
 
 class ClusterError(PneumoscopeError):
-    """There is no such cluster, or it could not do the work."""
+    """There is no such cluster, or it, or the processes of this machine, could not do the work."""
 
     kind = "cluster"

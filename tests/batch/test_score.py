@@ -1,16 +1,17 @@
-"""Scoring on a real cluster of several node processes: nothing lost and nothing twice, whatever is killed."""
+"""Scoring by processes of this machine and on a real cluster: nothing lost and nothing twice, whatever is killed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from ray.cluster_utils import Cluster
 from pneumoscope import Detector
 from pneumoscope.batch import manifest
 from pneumoscope.batch import output as archive
-from pneumoscope.batch import score as cluster
-from pneumoscope.batch.actor import Scorer
+from pneumoscope.batch import score as many
 from pneumoscope.batch.output import Archive
+from pneumoscope.batch.scorer import Scorer
 from pneumoscope.batch.storage import Place, Reader
 from pneumoscope.errors import (
     ClusterError,
@@ -94,10 +95,20 @@ def findings(images: Path, lenient_model: Path) -> dict[str, dict[str, Any]]:
     return {manifest.text(os.fsencode(finding.path)): finding.as_dict() for finding in found}
 
 
+@pytest.fixture(params=["processes", "ray"])
+def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """Of the cluster that does the work; None where processes of this machine do."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if request.param == "processes":
+        return None
+    nodes: Cluster = request.getfixturevalue("nodes")
+    return str(nodes.address)
+
+
 @pytest.fixture
-def score(nodes: Cluster, lenient_model: Path) -> Callable[..., cluster.Summary]:
-    def run(source: Path | str, out: Path | str, **options: Any) -> cluster.Summary:
-        return cluster.score(str(source), str(out), **{"model": lenient_model, "address": nodes.address} | options)
+def score(address: str | None, lenient_model: Path) -> Callable[..., many.Summary]:
+    def run(source: Path | str, out: Path | str, **options: Any) -> many.Summary:
+        return many.score(str(source), str(out), **{"model": lenient_model, "address": address} | options)
 
     return run
 
@@ -132,8 +143,10 @@ def once(action: Callable[[], None]) -> Callable[[int, int], None]:
     return progress
 
 
-def actors() -> list[int]:
-    """The processes of the actors that predict images."""
+def workers(address: str | None) -> list[int]:
+    """The processes that predict images."""
+    if address is None:
+        return [process.pid for process in multiprocessing.active_children() if process.pid]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -145,7 +158,7 @@ def actors() -> list[int]:
 
 
 def test_each_image_has_one_row_with_predicts_finding_and_broken_ones_an_error(
-    score: Callable[..., cluster.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
+    score: Callable[..., many.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
 ) -> None:
     summary = score(images, tmp_path / "out")
     rows = rows_in(tmp_path / "out")
@@ -159,13 +172,13 @@ def test_each_image_has_one_row_with_predicts_finding_and_broken_ones_an_error(
 
 
 def test_images_predicted_before_are_skipped_and_new_and_changed_ones_are_not(
-    score: Callable[..., cluster.Summary], images: Path, tmp_path: Path
+    score: Callable[..., many.Summary], images: Path, tmp_path: Path
 ) -> None:
     some = tmp_path / "images"
     shutil.copytree(images / "series0", some)
     score(some, tmp_path / "out")
     before = {row["path"]: row for row in rows_in(tmp_path / "out")}
-    unchanged = score(some, tmp_path / "out", address=None)  # starts no cluster, as there is nothing to do
+    unchanged = score(some, tmp_path / "out")
     assert (unchanged.scored, unchanged.skipped) == (0, 120)
     shutil.copy(images / "series1" / "image001.png", some / "image000.png")
     shutil.copy(images / "series1" / "image001.png", some / "new.png")
@@ -184,9 +197,10 @@ def test_an_image_that_could_not_be_reached_is_tried_again() -> None:
     assert archive.unscored(listed, {row["path"]: row for row in (late, broken, large)}) == listed[:1]
 
 
+@pytest.mark.parametrize("address", ["ray"], indirect=True)
 def test_a_node_that_is_killed_costs_no_image(
     nodes: Cluster,
-    score: Callable[..., cluster.Summary],
+    score: Callable[..., many.Summary],
     images: Path,
     findings: dict[str, Any],
     tmp_path: Path,
@@ -203,12 +217,12 @@ def test_a_node_that_is_killed_costs_no_image(
 
 
 def test_a_worker_that_is_killed_costs_no_image(
-    score: Callable[..., cluster.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
+    score: Callable[..., many.Summary], address: str | None, images: Path, findings: dict[str, Any], tmp_path: Path
 ) -> None:
     killed = []
 
     def kill() -> None:
-        killed.extend(actors()[:1])
+        killed.extend(workers(address)[:1])
         os.kill(killed[0], signal.SIGKILL)
 
     score(images, tmp_path / "out", progress=once(kill))
@@ -217,8 +231,8 @@ def test_a_worker_that_is_killed_costs_no_image(
 
 
 def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
-    nodes: Cluster,
-    score: Callable[..., cluster.Summary],
+    score: Callable[..., many.Summary],
+    address: str | None,
     images: Path,
     findings: dict[str, Any],
     lenient_model: Path,
@@ -226,7 +240,8 @@ def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
 ) -> None:
     out = tmp_path / "out"
     program = f"from pneumoscope.batch import manifest; manifest.IMAGES_A_SHARD = {SMALL_SHARDS}; {MAIN}"
-    arguments = ["score", images, "--out", out, "--model", lenient_model, "--address", nodes.address, "--workers", "1"]
+    arguments = ["score", images, "--out", out, "--model", lenient_model, "--workers", "1"]
+    arguments += ["--address", address] if address else []
     with subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE) as driver:
         deadline = time.monotonic() + 60
         while len(list(out.glob("part-*"))) < 3 and time.monotonic() < deadline and driver.poll() is None:
@@ -240,24 +255,80 @@ def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
     check(rows_in(out), findings)
 
 
+@pytest.mark.parametrize("options", [[], ["--ray"]])
 def test_the_command_says_in_one_line_of_json_what_came_of_it(
-    nodes: Cluster, images: Path, lenient_model: Path, tmp_path: Path
+    options: list[str], nodes: Cluster, images: Path, lenient_model: Path, tmp_path: Path
 ) -> None:
     arguments = ["score", images / "note.txt", "--out", tmp_path / "out", "--model", lenient_model, "--workers", "1"]
-    command = [sys.executable, "-m", "pneumoscope", *map(str, arguments)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)  # on a cluster of its own
+    command = [sys.executable, "-m", "pneumoscope", *map(str, arguments), *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)  # with Ray on a cluster of its own
     assert run.returncode == 3
     summary = json.loads(run.stdout)
     assert (summary["images"], summary["scored"], summary["errors"]) == (1, 1, 1)
     assert run.stderr == "predicting images: 1 of 1\n"
 
 
-def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
-    program = f"import sys; sys.modules['ray'] = None; {MAIN}"
-    command = [sys.executable, "-c", program, "score", str(tmp_path), "--out", str(tmp_path / "out")]
+@pytest.mark.parametrize(("missing", "options", "extra"), [("pyarrow", [], "score"), ("ray", ["--ray"], "cluster")])
+def test_without_the_extra_the_command_says_what_to_install(
+    missing: str, options: list[str], extra: str, tmp_path: Path
+) -> None:
+    program = f"import sys; sys.modules['{missing}'] = None; {MAIN}"
+    command = [sys.executable, "-c", program, "score", str(tmp_path), "--out", str(tmp_path / "out"), *options]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert "pip install '.[cluster]'" in run.stderr
+    assert f"pip install '.[{extra}]'" in run.stderr
+
+
+def test_one_machine_needs_no_ray(images: Path, lenient_model: Path, tmp_path: Path) -> None:
+    program = f"import sys; sys.modules['ray'] = None; {MAIN}"
+    arguments = ["score", images / "series0" / "image000.png", "--out", tmp_path / "out", "--model", lenient_model]
+    run = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, check=False)
+    assert run.returncode == 0
+    assert [row["finding"] is not None for row in rows_in(tmp_path / "out")] == [True]
+
+
+def test_a_cluster_that_the_environment_names_is_asked(
+    images: Path, lenient_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(ClusterError, match="auto"):
+        many.score(str(images), str(tmp_path / "out"), model=lenient_model)
+
+
+class Doomed(Scorer):
+    """A worker that one image ends."""
+
+    def predict(self, listed: Iterable[manifest.Listed]) -> Iterator[archive.Row]:
+        for image in listed:
+            if image[0].endswith(b"image002.png"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().predict([image])
+
+
+def test_an_image_that_ends_each_process_that_reads_it_costs_no_other(
+    images: Path, findings: dict[str, Any], lenient_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(many, "Scorer", Doomed)
+    summary = many.score(str(images / "series0"), str(tmp_path / "out"), model=lenient_model, workers=2)
+    rows = {row["path"]: row for row in rows_in(tmp_path / "out")}
+    lost = str(images / "series0" / "image002.png")
+    assert rows.pop(lost)["error_kind"] == archive.LOST
+    check(list(rows.values()), {p: f for p, f in findings.items() if "series0" in p and p != lost})
+    assert (summary.images, summary.errors) == (120, 1)
+
+
+def test_workers_that_cannot_start_are_told_of(
+    images: Path, lenient_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", out_of_processes)
+    with pytest.raises(ClusterError, match="no process could be started"):
+        many.score(str(images / "series0"), str(tmp_path / "out"), model=lenient_model)
+
+
+def out_of_processes(_: object) -> None:
+    raise BlockingIOError
 
 
 def test_globs_and_manifests_name_images(images: Path, tmp_path: Path) -> None:
@@ -342,26 +413,28 @@ def test_a_recut_that_was_broken_off_leaves_no_image_twice(tmp_path: Path) -> No
     assert sorted(row["path"] for row in rows_in(tmp_path)) == ["a.png", "b.png"]
 
 
+@pytest.mark.parametrize("address", ["processes"], indirect=True)
 def test_an_output_of_another_model_is_rejected_before_any_work(
-    images: Path, lenient_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
+    images: Path, lenient_model: Path, tmp_path: Path, score: Callable[..., many.Summary]
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / archive.SETTINGS).write_text(
         '{"format": 1, "model": "0000", "engine": "openvino", "shards": 1}'
     )
     with pytest.raises(StorageError, match="same model"):
-        score(images, tmp_path / "out", address=None)
+        score(images, tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+@pytest.mark.parametrize("address", ["processes"], indirect=True)
 def test_an_output_of_another_engine_is_rejected_and_both_are_named(
-    images: Path, lenient_model: Path, tmp_path: Path, score: Callable[..., cluster.Summary]
+    images: Path, lenient_model: Path, tmp_path: Path, score: Callable[..., many.Summary]
 ) -> None:
     (tmp_path / "out").mkdir()
     made = {"format": 1, "model": hashlib.sha256(lenient_model.read_bytes()).hexdigest(), "engine": "openvino-bf16"}
     (tmp_path / "out" / archive.SETTINGS).write_text(json.dumps(made | {"shards": 1}))
     with pytest.raises(StorageError, match=r"same engine .* \(openvino-bf16, not openvino\)"):
-        score(images, tmp_path / "out", address=None)
+        score(images, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -393,14 +466,16 @@ def test_what_cannot_be_done_is_said_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if options:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     (tmp_path / "empty").mkdir()
     for name in ("series0", "series1", "note.txt"):
         (tmp_path / name).symlink_to(images / name)
     if source.endswith(".parquet"):
         parquet.write_table(pa.table({"image": ["a.png"]}), source)
     with pytest.raises(error):
-        cluster.score(source, out, model=lenient_model, **options)
+        many.score(source, out, model=lenient_model, **options)
     assert not ray.is_initialized()
     assert not (tmp_path / "out").exists()
 
@@ -422,7 +497,7 @@ def bucket(nodes: Cluster) -> Iterator[str]:
 
 
 def test_images_in_a_bucket_are_predicted_into_a_bucket(
-    bucket: str, score: Callable[..., cluster.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
+    bucket: str, score: Callable[..., many.Summary], images: Path, findings: dict[str, Any], tmp_path: Path
 ) -> None:
     store = Place.of(f"s3://images?{bucket}").filesystem()
     there = [*sorted((images / "series0").iterdir())[:20], images / "note.txt"]
@@ -434,8 +509,8 @@ def test_images_in_a_bucket_are_predicted_into_a_bucket(
     summary = score(f"s3://images/in?{bucket}", out)
     assert (summary.scored, summary.errors) == (21, 1)
     check(rows_in(out), expected)
-    assert score(f"s3://images/in?{bucket}", out, address=None).scored == 0
-    assert score(f"s3://images/in/image*?{bucket}", out, address=None).images == 20
+    assert score(f"s3://images/in?{bucket}", out).scored == 0
+    assert score(f"s3://images/in/image*?{bucket}", out).images == 20
 
 
 def test_a_manifest_in_a_bucket_names_images_beside_it_and_in_others(bucket: str) -> None:
@@ -451,19 +526,21 @@ def test_a_manifest_in_a_bucket_names_images_beside_it_and_in_others(bucket: str
         list(manifest.images(place))
 
 
+@pytest.mark.parametrize("address", ["processes"], indirect=True)
 def test_a_bucket_that_is_not_there_is_said_before_any_work(
-    bucket: str, score: Callable[..., cluster.Summary], images: Path, tmp_path: Path
+    bucket: str, score: Callable[..., many.Summary], images: Path, tmp_path: Path
 ) -> None:
     for source, out in ((f"s3://none/in?{bucket}", tmp_path / "out"), (images, f"s3://none/out?{bucket}")):
         with pytest.raises(NotFoundError, match="bucket 'none'"):
-            score(source, out, address=None)
+            score(source, out)
     with pytest.raises(NotFoundError, match="s3://images/nothing"):
-        score(f"s3://images/nothing?{bucket}", tmp_path / "out", address=None)
+        score(f"s3://images/nothing?{bucket}", tmp_path / "out")
 
 
+@pytest.mark.parametrize("address", ["processes"], indirect=True)
 def test_missing_credentials_are_said_before_any_work(
     bucket: str,
-    score: Callable[..., cluster.Summary],
+    score: Callable[..., many.Summary],
     images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -473,9 +550,9 @@ def test_missing_credentials_are_said_before_any_work(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(StorageError, match="credentials"):
-        score(f"s3://images/in?{bucket}", tmp_path / "out", address=None)
+        score(f"s3://images/in?{bucket}", tmp_path / "out")
     with pytest.raises(StorageError, match="credentials"):
-        score(images, f"s3://images/out?{bucket}", address=None)
+        score(images, f"s3://images/out?{bucket}")
 
 
 @pytest.mark.images

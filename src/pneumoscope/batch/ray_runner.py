@@ -1,4 +1,4 @@
-"""Ray at work: a cluster joined or started, shards streamed through its actors, and again those that were lost."""
+"""Ray at work: a cluster joined or started, and shards streamed through its actors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
@@ -21,26 +20,16 @@ import ray
 import ray.data
 import ray.util.client
 
-from pneumoscope.batch import output
-from pneumoscope.batch.actor import Scorer
-from pneumoscope.batch.manifest import Listing, text
-from pneumoscope.batch.output import Archive, Row
+from pneumoscope.batch.output import Row
+from pneumoscope.batch.passes import Result, Shard, WorkersLostError
+from pneumoscope.batch.scorer import Scorer
 from pneumoscope.errors import ClusterError, UnsupportedError
 from pneumoscope.inference.runtimes import CORES
-
-WAVE = 1_000_000
-"""Images whose names are in memory, and in Ray's object store, at a time: some 150 MB."""
 
 OBJECT_STORE = 256 * 2**20
 """Bytes of shared memory that a local cluster takes for the names of images; what is more goes to disk."""
 
-CAREFUL = 2
-"""How often a shard may be lost before its images are tried one by one, to find the one that ends the process."""
-
 CONNECT_SECONDS = 5.0
-
-Progress = Callable[[int, int], None]
-"""Told how many of the images that had no finding are done, and how many there are."""
 
 
 @contextmanager
@@ -107,102 +96,64 @@ def _check_address(address: str) -> None:
     socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
-def run_all(
-    listing: Listing,
-    pending: Mapping[int, int],
-    scorer: Mapping[str, Any],
-    workers: int | None,
-    progress: Progress,
-) -> None:
-    """Have all shards done, a wave at a time.
+class RayRunner:
+    """Does shards on the actors of a cluster that was `joined`, as `passes.Runner` says.
+
+    Ray Data streams the shards through the actors. An actor writes the file of a shard itself: Ray Data's own Parquet
+    sink names files anew in each run and writes them in place, so that a run which is killed leaves halves, and one
+    that follows writes images twice. A task that is lost with its actor is not tried again on that actor, which may
+    never find another node.
 
     Args:
-        listing: the images.
-        pending: how many images without a finding each shard has.
-        scorer: the arguments of `Scorer`, with the bytes of the model.
+        model: the bytes of the model file.
+        scorer: the other arguments of `Scorer`.
         workers: actors; by default as many as the cluster has cores.
-        progress: told of each shard.
-
-    Raises:
-        ClusterError: images are left that no actor could read.
     """
-    total, done = sum(pending.values()), 0
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    fit = min(workers or cores, cores)
-    scorer = {**scorer, "model": ray.put(scorer["model"])}
-    numbers = iter(pending)
-    while wave := list(islice(numbers, max(1, WAVE * len(pending) // total))):
-        left = {number: pending[number] for number in wave}
 
-        def told(more: int, before: int = done) -> None:
-            progress(before + more, total)
+    def __init__(self, model: bytes, scorer: Mapping[str, Any], workers: int | None) -> None:
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._workers = min(workers or cores, cores)
+        self._scorer = {"model": ray.put(model), **scorer}
 
-        done += sum(left.values())
-        _run_wave(listing, left, scorer, fit, told)
+    def __call__(self, shards: Iterable[Shard], careful: bool) -> Iterator[Result]:
+        """Do shards, and give what came of each.
 
-
-def _run_wave(
-    listing: Listing,
-    left: dict[int, int],
-    scorer: Mapping[str, Any],
-    workers: int,
-    progress: Callable[[int], None],
-) -> None:
-    """Do shards until none is left; those that are lost with a node or a worker are done again."""
-    total = sum(left.values())
-    reason = "the workers were lost"
-    attempt = 0
-    progress(0)
-    while left:
-        careful = attempt >= CAREFUL
-        before = _unpredicted(listing, left, scorer["archive"]) if careful else 0
+        Raises:
+            WorkersLostError: Ray gave up.
+        """
+        blocks = []
+        for number, images in shards:
+            names, versions = zip(*images, strict=True)
+            row = {"shard": [number], "careful": [careful], "names": [names], "versions": [versions]}
+            blocks.append(pa.table(row))
         try:
-            for result in _run(listing, left, scorer, workers, careful):
-                if result["kind"]:
-                    raise ClusterError(f"A worker could not go on ({result['kind']}): {result['reason']}")
-                if result["reason"]:
-                    reason = result["reason"]
-                    continue
-                left.pop(result["shard"], None)
-                progress(total - sum(left.values()))
+            if (
+                ray.util.client.ray.is_connected()
+            ):  # by ray://, which Ray Data cannot stream through: it runs over there
+                gathered = ray.remote(num_cpus=0)(_gathered).remote(blocks, self._scorer, self._workers)
+                yield from (Result(**row) for row in ray.get(gathered))
+            else:
+                yield from (Result(**row) for row in _streamed(blocks, self._scorer, self._workers))
         except ray.exceptions.RayError as error:
-            reason = type(error).__name__
-        if careful and left and _unpredicted(listing, left, scorer["archive"]) >= before:
-            raise ClusterError(
-                f"{sum(left.values())} images could not be read ({reason}): the others are in the output. Start it "
-                "again, with fewer workers where memory is short."
-            )
-        attempt += 1
+            raise WorkersLostError(type(error).__name__) from error
 
 
-def _unpredicted(listing: Listing, numbers: Iterable[int], archive: Archive) -> int:
-    """Count the images without a row that holds."""
-    surveyed = output.surveyed(archive, listing, numbers)
-    return sum(
-        rows.get(text(name), {}).get("error_kind") != output.LOST
-        for _, rows, listed in surveyed
-        for name, _ in output.unscored(listed, rows)
-    )
+class Actor:
+    """A `Scorer` as Ray Data calls it: shards come as tables, one a row, and so do the results.
 
-
-def _run(
-    listing: Listing, numbers: Iterable[int], scorer: Mapping[str, Any], workers: int, careful: bool
-) -> Iterator[Row]:
-    """Have Ray Data stream shards through the actors, in any order.
-
-    An actor writes the file of a shard itself: Ray Data's own Parquet sink names files anew in each run and writes them
-    in place, so that a run which is killed leaves halves, and one that follows writes images twice.
-    A task that is lost with its actor is not tried again on that actor, which may never find another node.
+    Nothing is raised: Ray Data would log it on this node and carry on without the shard.
     """
-    blocks = []
-    for number in numbers:
-        names, versions = zip(*listing.shard(number, scorer["archive"].shards), strict=True)
-        shard = {"shard": [number], "careful": [careful], "names": [names], "versions": [versions]}
-        blocks.append(pa.table(shard))
-    if ray.util.client.ray.is_connected():  # by ray://, which Ray Data cannot stream through: it runs over there
-        yield from ray.get(ray.remote(num_cpus=0)(_gathered).remote(blocks, scorer, workers))
-    else:
-        yield from _streamed(blocks, scorer, workers)
+
+    def __init__(self, model: ray.ObjectRef[bytes], **rest: Any) -> None:  # noqa: ANN401 - the arguments of `Scorer`
+        self._scorer = Scorer(ray.get(model), **rest)
+
+    def __call__(self, shards: pa.Table) -> pa.Table:
+        """Do shards."""
+        results = []
+        for row in shards.to_pylist():
+            shard = Shard(row["shard"], list(zip(row["names"], row["versions"], strict=True)))
+            results.append(self._scorer.result(shard, row["careful"])._asdict())
+        return pa.Table.from_pylist(results)
 
 
 def _gathered(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -> list[Row]:
@@ -216,7 +167,7 @@ def _streamed(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -
     actors = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2)
     with warnings.catch_warnings(action="ignore"):  # Ray 2.64 is to rename the last two arguments
         done = ray.data.from_arrow(blocks).map_batches(
-            Scorer,
+            Actor,
             fn_constructor_kwargs=dict(scorer),
             batch_size=None,
             batch_format="pyarrow",

@@ -1,4 +1,4 @@
-"""Many images on many machines: Ray Data hands shards to actors, each with a detector of its own."""
+"""Many images on one machine or many: workers, each with a detector of its own, do shard after shard."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from pneumoscope.batch import output, ray_runner
+from pneumoscope.batch import output, passes
 from pneumoscope.batch.manifest import Listed, Listing, images, shards_for, text
 from pneumoscope.batch.output import Archive, Row
+from pneumoscope.batch.process_runner import ProcessRunner
+from pneumoscope.batch.scorer import Scorer
 from pneumoscope.batch.storage import Place, Reader
 from pneumoscope.errors import (
     DatasetError,
+    MissingExtraError,
     StorageError,
     UnsupportedError,
 )
-from pneumoscope.inference import model_file
+from pneumoscope.inference import model_file, runtimes
 from pneumoscope.inference.detector import Detector
 from pneumoscope.version import __version__
 
@@ -60,7 +64,8 @@ def score(
     engine: str = "openvino",
     address: str | None = None,
     workers: int | None = None,
-    progress: ray_runner.Progress = lambda done, total: None,
+    ray: bool = False,
+    progress: passes.Progress = lambda done, total: None,
 ) -> Summary:
     """Read many images, and write the findings into a folder of Parquet files that holds each of them once.
 
@@ -71,21 +76,27 @@ def score(
         out: a folder that every node sees, or `s3://bucket/prefix` and the like.
         model: a model file; by default the one that comes with Pneumoscope. The nodes need not have it.
         engine: what runs it, one of `runtimes.NAMES`.
-        address: of a running Ray cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; None starts one here, for this run.
-        workers: actors, each on one core; by default as many as the cluster has cores.
+        address: of a running Ray cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default the one that the
+            environment names as `RAY_ADDRESS`. Where there is none, processes of this machine do the work: a program
+            that calls this then does so under `if __name__ == "__main__"`, as for everything that starts processes.
+        workers: each on one core; by default as many as the cluster has cores, or this process may use.
+        ray: whether to start a Ray cluster on this machine for this run, where there is no address.
         progress: told of each shard.
 
     Raises:
         NotFoundError, StorageError, UnsupportedError: images or output are not there, or may not be used.
         ModelFileError: the model is none, or the engine.
         DatasetError: there are no images.
-        ClusterError: there is no cluster at the address, or it could not do the work.
+        ClusterError: there is no cluster at the address, or the workers could not do the work.
+        MissingExtraError: Ray is needed and not installed.
 
     Example:
         >>> score("s3://archive/images", "s3://archive/findings", address="auto").scored  # doctest: +SKIP
         12000
     """
     start = time.monotonic()
+    address = address or ("auto" if os.environ.get("RAY_ADDRESS") else None)
+    ray_runner = _ray_runner() if address is not None or ray else None
     place, archive = Place.of(source), Archive(Place.of(out))
     path = Path(model or model_file.default())
     # Fails here rather than in every actor; other machines may have engines that this one lacks.
@@ -96,7 +107,7 @@ def score(
     settings = _checked(archive, fingerprint, engine)
     _check_apart(place, archive.place)
     with ExitStack() as stack:
-        if address is not None:
+        if ray_runner and address is not None:
             stack.enter_context(ray_runner.joined(address, None))
         listing = stack.enter_context(closing(Listing(Path(stack.enter_context(tempfile.TemporaryDirectory())))))
         listing.add(images(place))
@@ -113,11 +124,16 @@ def score(
                 errors += _errors(rows, listed)
         scored = sum(pending.values())
         if pending:
-            if address is None:
-                stack.enter_context(ray_runner.joined(None, workers))
-            scorer: dict[str, Any] = {"model": data, "fingerprint": fingerprint, "engine": engine}
-            scorer |= {"archive": archive, "reader": Reader(place)}
-            ray_runner.run_all(listing, pending, scorer, workers, progress)
+            rest: dict[str, Any] = {"fingerprint": fingerprint, "engine": engine, "archive": archive}
+            rest["reader"] = Reader(place)
+            run: passes.Runner
+            if ray_runner is None:
+                run = ProcessRunner(Scorer(data, **rest), workers or runtimes.CORES)
+            else:
+                if address is None:
+                    stack.enter_context(ray_runner.joined(None, workers))
+                run = ray_runner.RayRunner(data, rest, workers)
+            passes.run_all(listing, pending, archive, run, progress)
             for _, rows, listed in output.surveyed(archive, listing, pending):
                 _check_complete(rows, listed, archive)
                 errors += _errors(rows, listed)
@@ -125,6 +141,15 @@ def score(
     where = archive.place.address(archive.place.path)
     seconds = round(time.monotonic() - start, 2)
     return Summary(count, scored, count - scored, errors, fingerprint, where, seconds)
+
+
+def _ray_runner() -> ModuleType:
+    """Import what only a cluster needs, and what takes seconds to import."""
+    try:
+        from pneumoscope.batch import ray_runner
+    except ImportError as error:
+        raise MissingExtraError.of("Scoring on Ray", error.name, "cluster") from error
+    return ray_runner
 
 
 def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] | None:

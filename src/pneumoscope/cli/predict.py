@@ -185,13 +185,19 @@ def score(
     engine: EngineOption = Engine.openvino,
     address: Annotated[
         str | None,
-        typer.Option(help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one is started here."),
+        typer.Option(
+            help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default $RAY_ADDRESS, and without "
+            "either this machine does it alone."
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Actors, each on a core; by default one for every core.")
+        int | None, typer.Option(min=1, metavar="N", help="Processes, each on a core; by default one for every core.")
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Start a Ray cluster on this machine, which the work does not need.")
+    ] = False,
 ) -> None:
-    """Read many images, on one machine or a Ray cluster, into Parquet files that hold each image once.
+    """Read many images, on this machine or on a Ray cluster, into Parquet files that hold each image once.
 
     Stopped or killed at any moment, the same command does the rest; what was done before is skipped, images that
     changed are done again. One JSON line on standard output says what came of it; the exit status is 3 if images have
@@ -203,17 +209,18 @@ def score(
     $ AWS_ENDPOINT_URL=http://minio:9000 pneumoscope score s3://archive/images.parquet --out findings/
     """
     try:
-        from pneumoscope.batch import score as cluster
+        from pneumoscope.batch import score as many
     except ImportError as error:
-        raise MissingExtraError.of("Scoring", error.name, "cluster") from error
+        raise MissingExtraError.of("Scoring", error.name, "score") from error
     with console.progress() as bars:
-        summary = cluster.score(
+        summary = many.score(
             source,
             out,
             model=model,
             engine=engine.value,
             address=address,
             workers=workers,
+            ray=ray,
             progress=console.counter(bars, "predicting images"),
         )
     typer.echo(json.dumps(asdict(summary)))

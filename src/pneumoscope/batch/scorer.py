@@ -1,4 +1,4 @@
-"""An actor of a cluster: one detector, and one shard after another."""
+"""One worker: a detector, and one shard after another."""
 
 from __future__ import annotations
 
@@ -11,59 +11,52 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-import ray
-
 from pneumoscope.batch import output
 from pneumoscope.batch.manifest import Listed, text
 from pneumoscope.batch.output import Archive, Row
+from pneumoscope.batch.passes import Result, Shard
 from pneumoscope.batch.storage import Reader
 from pneumoscope.errors import PneumoscopeError, StorageError, TooLargeError
 from pneumoscope.inference.detector import Detector, Finding
 
 READERS = 8
-"""Threads in which an actor reads images: an object store answers late, but many requests at once."""
+"""Threads in which a worker reads images: an object store answers late, but many requests at once."""
 
 
 class Scorer:
-    """An actor: predicts what is not yet predicted of a shard, and replaces the shard's file.
+    """A worker: predicts what is not yet predicted of a shard, and replaces the shard's file.
+
+    Until the model is loaded it pickles.
 
     Args:
-        model: the bytes of the model file, or a reference to them.
+        model: the bytes of the model file.
         fingerprint: their sha256.
         engine: what runs it.
         archive: where the rows go.
         reader: reads the images.
     """
 
-    def __init__(
-        self,
-        model: ray.ObjectRef[bytes] | bytes,
-        fingerprint: str,
-        engine: str,
-        archive: Archive,
-        reader: Reader,
-    ) -> None:
+    def __init__(self, model: bytes, fingerprint: str, engine: str, archive: Archive, reader: Reader) -> None:
         self._model, self._fingerprint, self._engine = model, fingerprint, engine
         self._archive, self._reader = archive, reader
 
-    def __call__(self, shards: pa.Table) -> pa.Table:
-        """Do shards, one a row; what comes of each is a row with its number, and the reason where it could not be done.
+    def load(self) -> None:
+        """Load the model, which is otherwise done before the first image.
 
-        Nothing is raised: Ray Data would log it on this node and carry on without the shard.
+        Raises:
+            PneumoscopeError: it cannot be loaded.
         """
-        results = []
-        for row in shards.to_pylist():
-            kind = reason = ""
-            scored = 0
-            try:
-                scored = self.do(row["shard"], list(zip(row["names"], row["versions"], strict=True)), row["careful"])
-            except PneumoscopeError as error:
-                kind, reason = error.kind, str(error)
-            except Exception as error:  # noqa: BLE001 - tried again, and told in the end
-                kind, reason = "", type(error).__name__
-            results.append({"shard": row["shard"], "scored": scored, "kind": kind, "reason": reason})
-        return pa.Table.from_pylist(results)
+        _ = self._detector
+
+    def result(self, shard: Shard, careful: bool) -> Result:
+        """Do a shard, and say what came of it; an error is told, never raised."""
+        try:
+            self.do(shard.number, shard.images, careful)
+        except PneumoscopeError as error:
+            return Result(shard.number, error.kind, str(error))
+        except Exception as error:  # noqa: BLE001 - tried again, and told in the end
+            return Result(shard.number, "", type(error).__name__)
+        return Result(shard.number)
 
     def do(self, shard: int, listed: Sequence[Listed], careful: bool) -> int:
         """Predict the images that have no finding yet, and say how many they were.
@@ -117,7 +110,7 @@ class Scorer:
     def _detector(self) -> Detector:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
-            path.write_bytes(self._model if isinstance(self._model, bytes) else ray.get(self._model))
+            path.write_bytes(self._model)
             return Detector(path, engine=self._engine, workers=1)
 
     def _read_ahead(self, listed: Iterable[Listed]) -> Iterator[tuple[Listed, bytes | PneumoscopeError, str]]:
@@ -148,6 +141,6 @@ class Scorer:
     def _check_output(self) -> None:
         if self._archive.settings() is None:
             raise StorageError(
-                "Expected an output that every node of the cluster sees, got a folder that one of them does not: "
-                "name a shared folder or a bucket."
+                "Expected an output that every worker sees, got a folder that one of them does not, or that has gone: "
+                "name a folder that all nodes share, or a bucket."
             )
