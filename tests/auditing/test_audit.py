@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from pneumoscope.cli.main import app
 from pneumoscope.data import layouts
 from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError
+from pneumoscope.imaging.radiograph import Radiograph
 from pneumoscope.metrics import metrics
 from pneumoscope.reporting import audit_page
 from tests.cli.test_main import run
@@ -608,8 +609,9 @@ def test_what_a_detector_rejects_is_listed_and_a_fault(unspoilt: list[Sample], t
     images = [*unspoilt, gone]
     error = NotAChestRadiographError("Expected a frontal chest radiograph, got a mask.")
 
-    def reject(sources: Iterable[Any]) -> Iterator[PneumoscopeError | None]:
-        return (error if i in (3, 4, 5) else None for i, _ in enumerate(sources))
+    def reject(source: Any, read: Radiograph) -> PneumoscopeError | None:
+        assert read.shape == source.shape
+        return error if any(source is image.pixels for image in unspoilt[3:6]) else None
 
     found = audit(images, reject=reject)
     assert [(image, str(why)) for image, why in found.rejected] == [(image, str(error)) for image in unspoilt[3:6]]
@@ -626,7 +628,7 @@ def test_masks_among_real_images_are_found_by_the_shipped_model(data: Path, tmp_
             for kind, image in (("images", read), ("masks", np.where(read > 128, 255, 0).astype(np.uint8))):
                 (tmp_path / name / kind).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image).save(tmp_path / name / kind / f"{label}{path.stem}.png")
-    found = audit(layouts.load(tmp_path, complete=False), reject=Detector().rejections)
+    found = audit(layouts.load(tmp_path, complete=False), reject=Detector().rejection)
     rejected = [sample.path.parent.name for sample, _ in found.rejected]
     assert rejected.count("masks") >= 6
     assert rejected.count("images") == 0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -75,7 +76,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / f"series{i % 2}" / f"image{i:03d}.png"
         path.parent.mkdir(exist_ok=True)
         if i < 60:
-            Image.fromarray(drawn_image(i % 2, 90_000 + i, size=400)).save(path)
+            enlarged = np.kron(drawn_image(i % 2, 90_000 + i), np.ones((12, 12), np.uint8))  # its noise stays
+            Image.fromarray(enlarged).save(path)
         else:
             os.link(folder / f"series{i % 2}" / f"image{i % 60:03d}.png", path)
     whole = (folder / "series0" / "image000.png").read_bytes()

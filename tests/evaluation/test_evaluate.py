@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,6 +186,27 @@ def test_images_read_once_serve_corruptions_and_localisation(
     shutil.rmtree(tmp_path / "images")
     assert evaluate.under_corruptions(images, detector)["none"].n == 12
     assert evaluate.localise(images, detector) is not None
+
+
+def test_images_are_decoded_once_for_findings_corruptions_and_localisation(
+    detector: Detector, draw_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = layouts.load(draw_folder())
+    expected = decoded(images)
+    reads = []
+    read = radiograph.read
+
+    def counted(*source: Any, **options: Any) -> radiograph.Radiograph:
+        reads.append(source)
+        return read(*source, **options)
+
+    monkeypatch.setattr(radiograph, "read", counted)
+    kept = evaluate.evaluate(images, detector, decoded=True).decoded
+    assert len(reads) == len(images)
+    assert kept is not None
+    assert np.array_equal(np.asarray(kept.pixels), np.asarray(expected.pixels))
+    assert (kept.samples, kept.parts) == (expected.samples, expected.parts)
+    assert np.array_equal(kept.groups, expected.groups)
 
 
 def test_a_model_that_looks_at_lungs_loses_little_without_the_corners_and_all_without_the_lungs(

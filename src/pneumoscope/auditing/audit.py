@@ -16,7 +16,7 @@ from pneumoscope.data import layouts, splits
 from pneumoscope.data.layouts import SPLITS, Sample
 from pneumoscope.errors import PneumoscopeError, UnreadableError
 from pneumoscope.imaging import radiograph
-from pneumoscope.imaging.radiograph import Source
+from pneumoscope.imaging.radiograph import Radiograph, Source
 
 Progress = Callable[[str, int, int], object]
 """Is called with what is done, the steps done and all of them."""
@@ -24,31 +24,32 @@ Progress = Callable[[str, int, int], object]
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of an image: its place in the list, a name of its pixels, thumbnails and features."""
+    """What is kept of an image: its place, a name of its pixels, thumbnails, features, why it is rejected."""
 
     position: int
     key: tuple[tuple[int, ...], bytes]
     thumbnails: list[NDArray[np.uint8]]
     features: dict[str, float]
+    rejected: PneumoscopeError | None
 
 
-Reject = Callable[[Iterable[Source]], Iterable[PneumoscopeError | None]]
-"""Says of each image why `predict` would reject it, or None."""
+Reject = Callable[[Source, Radiograph], PneumoscopeError | None]
+"""Says why `predict` would reject an image, or None; it is given the image as it came, and as it was read from that."""
 
 
 def audit(
     samples: Sequence[Sample],
     progress: Progress = lambda *_: None,
     *,
-    reject: Reject = lambda sources: (None for _ in sources),
+    reject: Reject = lambda source, read: None,
 ) -> Audit:
     """Look a data set over: each image is read once, and little of it is kept.
 
     Args:
         samples: what `layouts.load(data, complete=False)` gave.
         progress: called now and then.
-        reject: the gate of a model, such as `Detector().rejections`; it finds masks, drawings and other images that are
-            no chest radiographs, and reads each image once more. Without it they are not looked for.
+        reject: the gate of a model, such as `Detector().rejection`; it finds masks, drawings and other images that are
+            no chest radiographs. Several threads call it. Without it they are not looked for.
 
     Returns:
         What was found. Whatever is wrong with the data set is told in it and raises nothing.
@@ -58,22 +59,16 @@ def audit(
         >>> [fault.kind for fault in found.faults]  # doctest: +SKIP
         ['identical_across_splits', 'small_split']
     """
-    seen, failures = _read(samples, progress)
+    seen, failures = _read(samples, progress, reject)
     labels = layouts.labels(samples[one.position] for one in seen)
     unique: dict[object, list[int]] = defaultdict(list)
     for one in seen:
         unique[one.key].append(one.position)
     first = {positions[0]: positions for positions in unique.values()}
-    readable = [samples[one.position] for one in seen]
-    rejected = []
-    for done, (sample, error) in enumerate(zip(readable, reject(f.source for f in readable), strict=True), start=1):
-        if error is not None:
-            rejected.append((sample, error))
-        progress("looking for chests", done, len(readable))
     found = Audit(
         samples=list(samples),
         failures=failures,
-        rejected=rejected,
+        rejected=[(samples[one.position], one.rejected) for one in seen if one.rejected is not None],
         parts=_parts(samples, [sample for sample, _ in failures]),
         identical=[Group(tuple(samples[i] for i in group)) for group in first.values() if len(group) > 1],
         near=_near(samples, [one for one in seen if one.position in first], first, progress),
@@ -85,13 +80,18 @@ def audit(
     return replace(found, faults=issues.find(found))
 
 
-def _read(samples: Sequence[Sample], progress: Progress) -> tuple[list[_Seen], list[tuple[Sample, PneumoscopeError]]]:
+def _read(
+    samples: Sequence[Sample], progress: Progress, reject: Reject
+) -> tuple[list[_Seen], list[tuple[Sample, PneumoscopeError]]]:
     def one(position: int) -> _Seen | PneumoscopeError:
         sample = samples[position]
         try:
-            read = radiograph.read(sample.source)
+            source = radiograph.read_bytes(sample.path) if sample.pixels is None else sample.pixels
+            read = radiograph.read(source)
             key = (read.pixels.shape, splits.image_key(read.pixels))
-            return _Seen(position, key, duplicates.thumbnails(read.pixels), shortcuts.measure(sample, read))
+            borders = duplicates.borders(read.pixels)
+            small = duplicates.thumbnails(read.pixels, borders)
+            return _Seen(position, key, small, shortcuts.measure(sample, read, borders), reject(source, read))
         except PneumoscopeError as error:
             return error
         except OSError as error:  # the file has gone since

@@ -53,11 +53,16 @@ class Pair:
     mirrored: bool
 
 
-def thumbnails(pixels: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
+Border = tuple[float, tuple[slice, slice]]
+"""The share of an image that an even frame around it takes, in [0, 1], and the rows and columns inside."""
+
+
+def thumbnails(pixels: NDArray[np.float32], frames: tuple[Border, Border] | None = None) -> list[NDArray[np.uint8]]:
     """Squash an image to what is compared; an image in a border is given with it and without, for the copies it has.
 
     Args:
         pixels: float32 (H, W) in [0, 1].
+        frames: what `borders` gave, where it was asked before.
 
     Returns:
         One or two arrays uint8 (SIDE, SIDE), stretched to the image's own range of brightness; none for an image that
@@ -70,15 +75,24 @@ def thumbnails(pixels: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
     if min(pixels.shape) < SIDE:
         return []
     images = [pixels]
-    for white in (False, True):
-        share, inside = border(pixels, white)
+    for share, inside in frames or borders(pixels):
         if 0.02 < share < 0.75 and min(pixels[inside].shape) >= SIDE // 2:
             images.append(pixels[inside])
     squashed = (radiograph.resize(np.ascontiguousarray(image), SIDE) for image in images)
     return [_stretched(image) for image in squashed if np.ptp(image) > 0]
 
 
-def border(pixels: NDArray[np.float32], white: bool = False) -> tuple[float, tuple[slice, slice]]:
+def borders(pixels: NDArray[np.float32]) -> tuple[Border, Border]:
+    """Find the black and the white frame around an image, as `border` does.
+
+    Example:
+        >>> [round(share, 2) for share, _ in borders(np.pad(np.full((8, 8), 0.5, dtype=np.float32), 1))]
+        [0.36, 0.0]
+    """
+    return border(pixels), border(pixels, white=True)
+
+
+def border(pixels: NDArray[np.float32], white: bool = False) -> Border:
     """Find the even frame around an image, black or white: outer rows and columns with hardly a pixel of another tone.
 
     Args:
@@ -86,7 +100,7 @@ def border(pixels: NDArray[np.float32], white: bool = False) -> tuple[float, tup
         white: look for white instead of black.
 
     Returns:
-        The share of the image that it takes, in [0, 1], and the rows and columns inside; all where the image is blank.
+        The frame; the rows and columns inside are all of them where the image is blank.
 
     Example:
         >>> border(np.pad(np.full((8, 8), 0.5, dtype=np.float32), 1))[0]

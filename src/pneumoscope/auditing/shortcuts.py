@@ -89,12 +89,15 @@ class Shortcut:
         return self.grade == "strong shortcut" and self.name != "file size"
 
 
-def measure(sample: Sample, read: Radiograph) -> dict[str, float]:
+def measure(
+    sample: Sample, read: Radiograph, frames: tuple[duplicates.Border, duplicates.Border] | None = None
+) -> dict[str, float]:
     """Measure every feature of an image.
 
     Args:
         sample: where it is; inside an archive it has no file size.
         read: the image itself.
+        frames: what `duplicates.borders` gave, where it was asked before.
 
     Returns:
         The features of `FEATURES` that it has, and `format NAME`, which is 1.
@@ -107,7 +110,7 @@ def measure(sample: Sample, read: Radiograph) -> dict[str, float]:
         1.5
     """
     height, width = read.pixels.shape
-    black, inside = duplicates.border(read.pixels)
+    (black, inside), (white, _) = frames or duplicates.borders(read.pixels)
     features = {
         "size": float(height * width),
         "aspect": width / height,
@@ -115,7 +118,7 @@ def measure(sample: Sample, read: Radiograph) -> dict[str, float]:
         "contrast": float(read.pixels.std(dtype=np.float64)),
         "corners": _corners(read.pixels[inside]),
         "black border": black,
-        "white border": duplicates.border(read.pixels, white=True)[0],
+        "white border": white,
         "depth": float(read.bits),
         f"format {read.format}": 1.0,
     }

@@ -46,7 +46,7 @@ def audit(
     detector = Detector(model)
     with console.progress() as bars:
         step = console.steps(bars)
-        found = audits.audit(images, lambda what, done, total: step(what, done, total, {}), reject=detector.rejections)
+        found = audits.audit(images, lambda what, done, total: step(what, done, total, {}), reject=detector.rejection)
     page = audit_page.write(found, out)
     audit_page.show(found)
     console.say(f"The whole audit, with images: {page}")

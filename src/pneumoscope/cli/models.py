@@ -226,7 +226,7 @@ def evaluate(
     """
     from dataclasses import replace
 
-    from pneumoscope.data import layouts, splits
+    from pneumoscope.data import layouts
     from pneumoscope.evaluation import evaluate as evaluation
     from pneumoscope.imaging.corruptions import CORRUPTIONS
     from pneumoscope.inference.detector import Detector
@@ -237,12 +237,13 @@ def evaluate(
     images = evaluation.choose(listed, split.value if split else None)
     detector = Detector(model)
     with console.progress() as bars:
-        result = evaluation.evaluate(images, detector, console.task(bars, "predicting images", len(images)))
-        if corruptions:
-            decoded = splits.decode(result.samples, detector.card.input_size)
+        step = console.task(bars, "predicting images", len(images))
+        result = evaluation.evaluate(images, detector, step, decoded=corruptions)
+        if (decoded := result.decoded) is not None:
             shifts = console.task(bars, "predicting corrupted images", len(CORRUPTIONS))
             table = evaluation.under_corruptions(decoded, detector, shifts)
-            result = replace(result, corrupted=table, localisation=evaluation.localise(decoded, detector))
+            looks = evaluation.localise(decoded, detector)
+            result = replace(result, corrupted=table, localisation=looks, decoded=None)
     page = evaluation_page.write(result, detector, out)
     console.print_figures(result.performance.figures, f"{len(result.samples)} images {result.measured_on}")
     if result.one_class:

@@ -98,9 +98,30 @@ def decode(
                 shown.append(part)
                 read.append(i)
             progress()
-    kept = [samples[i] for i in read]
-    whole = disk_array.taken(pixels, slice(len(read)))
-    return Decoded(kept, whole, _groups(kept, whole), failures, shown)
+    return grouped([samples[i] for i in read], disk_array.taken(pixels, slice(len(read))), shown, failures)
+
+
+def grouped(
+    samples: list[Sample],
+    pixels: Rows,
+    parts: list[preprocessing.Box],
+    failures: list[tuple[Sample, PneumoscopeError]] | None = None,
+) -> Decoded:
+    """Put images together that were read and squashed before, as `decode` does it, and find their groups.
+
+    Args:
+        samples: the images.
+        pixels: float16 (N, size, size) in [0, 1], of each.
+        parts: of each image, the part that its pixels show.
+        failures: images that could not be read.
+
+    Example:
+        >>> pixels = np.zeros((2, 4, 4), np.float16)
+        >>> samples = [Sample(Path(name), 0, "a patient") for name in ("a.png", "b.png")]
+        >>> grouped(samples, pixels, [preprocessing.Box(0.0, 0.0, 1.0, 1.0)] * 2).groups
+        array([0, 0])
+    """
+    return Decoded(samples, pixels, _groups(samples, pixels), failures or [], parts)
 
 
 def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

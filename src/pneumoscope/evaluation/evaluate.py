@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.data import layouts
+from pneumoscope.data import disk_array, layouts, splits
 from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
@@ -18,6 +18,7 @@ from pneumoscope.evaluation import boxes, groups, localisation
 from pneumoscope.evaluation.boxes import Pointing
 from pneumoscope.evaluation.groups import Group
 from pneumoscope.imaging import corruptions
+from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.inference.detector import Detector, Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import metrics
@@ -63,6 +64,7 @@ class Evaluation:
         whole: of all samples, those of neither class apart; `performance` counts these as `NORMAL`.
         parts: the same by site, view and age group, as `groups.parts` gives it.
         pointing: whether the evidence lies in radiologists' boxes; None where there are none.
+        decoded: `samples` as the network looked at them; None where they were not kept.
     """
 
     card: Card
@@ -77,6 +79,7 @@ class Evaluation:
     whole: Group | None = None
     parts: dict[str, dict[str, Group]] = field(default_factory=dict)
     pointing: Pointing | None = None
+    decoded: Decoded | None = field(default=None, repr=False, compare=False)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -166,6 +169,7 @@ def evaluate(
     progress: Callable[[], object] = lambda: None,
     *,
     evidence: bool = False,
+    decoded: bool = False,
 ) -> Evaluation:
     """Predict on labelled images and compare with the truth.
 
@@ -174,6 +178,7 @@ def evaluate(
         detector: the model.
         progress: called after each image.
         evidence: whether to keep each image's evidence map: for a few images, since they stay in memory.
+        decoded: whether to keep the images as the network looked at them, for `under_corruptions` and `localise`.
 
     Returns:
         The evaluation; images that could not be read or are rejected are in `failures` and in no figure.
@@ -192,13 +197,20 @@ def evaluate(
     rejected: list[Sample] = []
     maps: list[NDArray[np.float32]] = []
     boxed = any(map(boxes.opacities, samples))
-    examined = detector.examine((sample.source for sample in samples), evidence=evidence or boxed)
+    size = detector.card.input_size
+    pixels = disk_array.zeros((len(samples) if decoded else 0, size, size), None)
+    parts: list[Box] = []
+    sources = (sample.source for sample in samples)
+    examined = detector.examine(sources, evidence=evidence or boxed, squashed=decoded)
     for sample, finding in zip(samples, examined, strict=True):
         if finding.error is None:
+            if finding.squashed is not None:
+                pixels[len(read)], part = finding.squashed
+                parts.append(part)
             read.append(sample)
             if boxed and finding.evidence is not None:
                 maps.append(finding.evidence)
-            findings.append(finding if evidence else replace(finding, evidence=None))
+            findings.append(replace(finding, evidence=finding.evidence if evidence else None, squashed=None))
         else:
             failures.append(finding)
             rejected.append(sample)
@@ -226,6 +238,7 @@ def evaluate(
         whole=groups.group(read, probabilities, threshold),
         parts=groups.parts(read, probabilities, threshold),
         pointing=boxes.pointing(read, maps) if boxed else None,
+        decoded=splits.grouped(read, disk_array.taken(pixels, slice(len(read))), parts) if decoded else None,
     )
 
 
@@ -237,7 +250,7 @@ def under_corruptions(
     The corruptions are applied to the images as the network sees them, squashed to its size.
 
     Args:
-        decoded: what `splits.decode` gave, at the model's `card.input_size`.
+        decoded: what `evaluate` kept, or `splits.decode` gave at the model's `card.input_size`.
         detector: the model.
         progress: called after each corruption.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
 from pneumoscope.imaging import ages, brightness, preprocessing, radiograph
 from pneumoscope.imaging.preprocessing import Box
-from pneumoscope.imaging.radiograph import Source
+from pneumoscope.imaging.radiograph import Radiograph, Source
 from pneumoscope.inference import model_file, runtimes, seen
 from pneumoscope.ood.embedding import Gate
 from pneumoscope.ood.orientation import Orientation, OrientationModel
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 BATCH_SIZE = 8
 """Images that were read before and go through the network at once."""
@@ -78,6 +81,7 @@ class Finding:
         error: what went wrong.
         evidence: (h, w), what each place adds to the logit beyond a usual image; only where asked for. Of a framed
             image it has more places, those of the frame among them.
+        squashed: what the network looked at, (S, S), and the part of the image that it is; only where asked for.
     """
 
     path: str
@@ -88,6 +92,7 @@ class Finding:
     warnings: tuple[str, ...] = ()
     error: PneumoscopeError | None = None
     evidence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    squashed: tuple[NDArray[np.float32], Box] | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Lay it out as the command contract does; probabilities to six places.
@@ -169,7 +174,9 @@ class Detector:
         """The labels (2,) in the order of `predict_proba`'s columns, as scikit-learn names them."""
         return np.array(self.card.labels)
 
-    def examine(self, sources: Iterable[Source] | Source, *, evidence: bool = False) -> Iterator[Finding]:
+    def examine(
+        self, sources: Iterable[Source] | Source, *, evidence: bool = False, squashed: bool = False
+    ) -> Iterator[Finding]:
         """Give the finding on each image, in order and as soon as it is there.
 
         A few threads, one a core, each read an image and predict; they are a few images ahead of the caller and never
@@ -179,32 +186,59 @@ class Detector:
         Args:
             sources: what `radiograph.read` takes, or one of it.
             evidence: whether to keep each image's evidence map.
+            squashed: whether to keep what the network looked at.
 
         Example:
             >>> for finding in detector.examine(radiograph.files("images")):  # doctest: +SKIP
             ...     print(finding.path, finding.finding)
         """
-        rest = iter(_several(sources))
-        ahead: deque[Future[Finding]] = deque()
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
-        try:
-            while True:
-                for source in islice(rest, IMAGES_AHEAD * self._workers - len(ahead)):
-                    ahead.append(pool.submit(self._examine, source, evidence))
-                if not ahead:
-                    return
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return self._ahead(lambda source: self._examine(source, evidence, squashed), _several(sources))
 
     def rejections(self, sources: Iterable[Source] | Source) -> Iterator[PneumoscopeError | None]:
-        """Say of each image why it gets no finding, or None where it gets one.
+        """Say of each image why it gets no finding, or None where it gets one; the network is not asked for it.
 
         Example:
             >>> list(detector.rejections(["image.png", "mask.png"]))  # doctest: +SKIP
             [None, NotAChestRadiographError('Expected a frontal chest radiograph, ...')]
         """
-        return (finding.error for finding in self.examine(sources))
+        return self._ahead(self.rejection, _several(sources))
+
+    def rejection(self, source: Source, whole: Radiograph | None = None) -> PneumoscopeError | None:
+        """Say of one image why it gets no finding, or None where it gets one.
+
+        Args:
+            source: what `radiograph.read` takes.
+            whole: the same image where it was read before, at its full size. It is read again only if `examine` would
+                reduce it.
+
+        Example:
+            >>> print(detector.rejection("image.png"))  # doctest: +SKIP
+            None
+        """
+        try:
+            if whole is None or (whole.format == "JPEG" and min(whole.shape) >= 2 * self.card.input_size):
+                whole = self._open(source)
+            self._look(whole)
+        except PneumoscopeError as error:
+            return error
+        except MemoryError:
+            return TooLargeError("The image does not fit into memory.")
+        return None
+
+    def _ahead(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Give what comes of each item, in order; threads are a few items ahead of the caller."""
+        rest = iter(items)
+        ahead: deque[Future[R]] = deque()
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
+        try:
+            while True:
+                for item in islice(rest, IMAGES_AHEAD * self._workers - len(ahead)):
+                    ahead.append(pool.submit(work, item))
+                if not ahead:
+                    return
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:
         """Give the probabilities of both classes, as scikit-learn's classifiers do.
@@ -278,13 +312,12 @@ class Detector:
             >>> probabilities, evidence = detector.predict_pixels(decoded.pixels)  # doctest: +SKIP
         """
         rest = iter(pixels)
-        outputs = []
-        while batch := list(islice(rest, BATCH_SIZE)):
-            outputs.append(self._run(np.stack(batch).astype(np.float32)[..., None]))
+        batches = iter(lambda: list(islice(rest, BATCH_SIZE)), [])
+        outputs = list(self._ahead(lambda batch: self._run(np.stack(batch).astype(np.float32)[..., None]), batches))
         probabilities = [self.card.calibration.probabilities(output["logit"]) for output in outputs]
         return np.concatenate(probabilities), np.concatenate([output["evidence"] for output in outputs])
 
-    def _examine(self, source: Source, evidence: bool) -> Finding:
+    def _examine(self, source: Source, evidence: bool, squashed: bool) -> Finding:
         path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
         try:
             pixels, warnings, box = self._read(source)
@@ -305,11 +338,17 @@ class Detector:
             fitted.threshold,
             tuple(sorted(set(warnings))),
             evidence=preprocessing.spread(outputs["evidence"][0], box) if evidence else None,
+            squashed=(pixels, box) if squashed else None,
         )
 
+    def _open(self, source: Source) -> Radiograph:
+        return radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
+
     def _read(self, source: Source) -> tuple[NDArray[np.float32], list[str], Box]:
+        return self._look(self._open(source))
+
+    def _look(self, image: Radiograph) -> tuple[NDArray[np.float32], list[str], Box]:
         """Give what the network looks at, (S, S), what there is to warn of, and the part of the image that it is."""
-        image = radiograph.read(source, at_least=self.card.input_size, max_pixels=self._max_pixels)
         pixels, box = preprocessing.squash(image.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
             raise NotAChestRadiographError("Expected a chest radiograph, got an even surface that shows nothing.")
