@@ -81,7 +81,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             os.link(folder / f"series{i % 2}" / f"image{i % 60:03d}.png", path)
     whole = (folder / "series0" / "image000.png").read_bytes()
-    broken = {"truncated.png": whole[:3000], "empty.png": b"", "note.txt": b"text", "spaces and ü.png": b"\x89PNG"}
+    broken = {
+        "truncated.png": whole[: len(whole) // 2],
+        "empty.png": b"",
+        "note.txt": b"text",
+        "spaces and ü.png": b"\x89PNG",
+    }
     for name, data in broken.items():
         (folder / name).write_bytes(data)
     (folder / os.fsdecode(b"odd\xff.png")).write_bytes(whole)

@@ -20,6 +20,7 @@ from pneumoscope.cli import models
 from pneumoscope.cli.main import app
 from pneumoscope.data.samples import Sample
 from pneumoscope.errors import UnsupportedError
+from pneumoscope.inference import detector, runtimes
 from tests.conftest import FIGURES, SIZE, drawn_image
 
 KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error"]
@@ -420,6 +421,23 @@ def test_a_pipe_given_as_output_stays_a_pipe(
         assert predict(tiny_model, draw_folder(1, 1), "-f", "json", "-o", pipe).returncode == 0
         assert len(reader.communicate(timeout=60)[0].splitlines()) == 2
     assert pipe.is_fifo()
+
+
+def test_images_are_predicted_while_others_are_still_listed(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:
+    image = draw_folder(1, 1) / "NORMAL" / "normal000.png"
+    enough = detector.IMAGES_AHEAD * runtimes.WORKERS + 1
+    command = [sys.executable, "-m", "pneumoscope", "predict", "-m", str(tiny_model), "-", "-f", "json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0) as process:
+        assert process.stdin
+        assert process.stdout
+        for _ in range(enough):
+            process.stdin.write(f"{image}\n".encode())
+        assert json.loads(process.stdout.readline())["path"] == str(image)
+        process.stdin.write(f"{image}\n".encode())
+        rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert len(rest.splitlines()) == enough
 
 
 def test_the_findings_never_take_the_place_of_an_image(tiny_model: Path, draw_folder: Callable[..., Path]) -> None:

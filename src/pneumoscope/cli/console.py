@@ -62,6 +62,12 @@ def task(bars: Progress, what: str, total: int) -> Callable[[], None]:
     return lambda: bars.advance(bar)
 
 
+def growing_task(bars: Progress, what: str) -> Callable[[int | None], None]:
+    """Add a bar; the answer is called after each step, with how many there are or None while that is being counted."""
+    bar = bars.add_task(what, total=None, figures="", visible=False)
+    return lambda total: bars.update(bar, advance=1, total=total, visible=total != 1)
+
+
 def counter(bars: Progress, what: str) -> Callable[[int, int], None]:
     """Show how much of a whole is done; where there is no terminal, as a line every `LINE_SECONDS` and at the end."""
     bar: TaskID | None = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated
 
 import typer
@@ -112,7 +114,6 @@ def predict(
     $ pneumoscope predict study/ --dicom-out reports/ --evidence overlays/
     $ find archive -name '*.png' | pneumoscope predict - --format csv
     """
-    from pneumoscope.imaging import radiograph
     from pneumoscope.inference.detector import Detector
     from pneumoscope.ood import embedding
     from pneumoscope.reporting import writers
@@ -124,14 +125,9 @@ def predict(
     for folder in (evidence, dicom_out):
         if folder:
             check_folder(folder)
-    found = [(path, list(radiograph.files(path))) for path in _listed(paths)]
-    images = [image for _, inside in found for image in inside]
-    if not images:
+    images = _Listing(_listed(paths), output)
+    if not images.any:
         raise DatasetError(f"Expected images, got none: there are no files in {', '.join(paths)}.")
-    for empty in (path for path, inside in found if not inside):
-        console.note(f"There are no images in {writers.printable(empty)}.")
-    if output and output.is_file() and any(image.exists() and image.samefile(output) for image in images):
-        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the images.")
     detector = Detector(model, engine=engine.value, prevalence=prevalence)
     overlays = writers.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
     reports = writers.Reports(dicom_out, detector.card) if dicom_out else None
@@ -143,7 +139,7 @@ def predict(
         ) as write,
         console.progress() as bars,
     ):
-        step = console.task(bars, "predicting images", len(images)) if len(images) > 1 else lambda: None
+        step = console.growing_task(bars, "predicting images")
         for finding in detector.examine(images, evidence=overlays is not None):
             report = reports.write(finding) if reports else writers.NO_REPORT
             if report.error is not None:
@@ -159,10 +155,12 @@ def predict(
             failed += finding.error is not None
             if finding.error is None:
                 unusual.append("unlike_training_images" in finding.warnings)
-            step()
+            step(images.total)
     if reports and reports.without:
         reasons = ", ".join(f"{n} {reason}" for reason, n in reports.without.items())
         console.note(f"Images without a DICOM report: {reports.without.total()} ({reasons}).")
+    for empty in images.empty:
+        console.note(f"There are no images in {writers.printable(empty)}.")
     if shift := embedding.site_shift(unusual):
         console.note(shift)
     if failed or (reports and reports.failed):
@@ -317,6 +315,61 @@ def demo(
     console.say(f"Overlays: {out / 'overlays'}\nReport:   {page}")
     if result.failures:
         raise typer.Exit(SOME_FAILED)
+
+
+class _Listing:
+    """The images at some paths, listed by a thread of its own while the first are predicted already.
+
+    Args:
+        paths: files and folders.
+        output: where the findings go, which none of the images may be.
+
+    Attributes:
+        any: whether there are images; to be asked for first.
+        empty: the folders in which there are none, complete when all images were given.
+        total: how many images there are; None until all are listed.
+    """
+
+    def __init__(self, paths: Iterable[str], output: Path | None) -> None:
+        self._paths, self._output = paths, output
+        self._found: SimpleQueue[Path | Exception | None] = SimpleQueue()
+        self.empty: list[str] = []
+        self.total: int | None = None
+        threading.Thread(target=self._list, name="listing", daemon=True).start()
+        self._first = self._found.get()
+        self.any = self._first is not None
+
+    def __iter__(self) -> Iterator[Path]:
+        found = self._first
+        while found is not None:
+            if isinstance(found, Exception):
+                raise found
+            yield found
+            found = self._found.get()
+
+    def _list(self) -> None:
+        from pneumoscope.imaging import radiograph
+
+        taken = self._output if self._output and self._output.is_file() else None
+        total = 0
+        try:
+            for path in self._paths:
+                before = total
+                for image in radiograph.files(path):
+                    _check_other(image, taken)
+                    self._found.put(image)
+                    total += 1
+                if total == before:
+                    self.empty.append(path)
+            self.total = total
+            self._found.put(None)
+        except Exception as error:  # noqa: BLE001 - raised where the images are taken
+            self._found.put(error)
+
+
+def _check_other(image: Path, output: Path | None) -> None:
+    if output and image.exists() and image.samefile(output):
+        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the images.")
 
 
 def _listed(paths: list[str]) -> Iterator[str]:

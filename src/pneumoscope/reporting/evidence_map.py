@@ -138,6 +138,24 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
     Example:
         >>> Path("image.evidence.svg").write_text(layers("image.jpeg", finding.evidence))  # doctest: +SKIP
     """
+    return b"".join(_layers(path, evidence, scale)).decode()
+
+
+def save_layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], target: Path) -> None:
+    """Write what `layers` gives, without copying the image once more for each of its wrappings.
+
+    Raises:
+        PneumoscopeError: the image cannot be read.
+
+    Example:
+        >>> save_layers("image.jpeg", finding.evidence, Path("image.evidence.svg"))  # doctest: +SKIP
+    """
+    with target.open("wb") as file:
+        file.writelines(_layers(path, evidence, None))
+
+
+def _layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], scale: float | None) -> tuple[bytes, ...]:
+    """Give the SVG piece by piece: the images are large, and each copy of one takes as long as drawing the map."""
     data = Path(path).read_bytes()
     scale = scale_of(evidence) if scale is None else scale
     bare = jpeg.bare_jpeg(data)
@@ -161,7 +179,7 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
     place = f'width="{width}" height="{height}" preserveAspectRatio="none"'
     bar = f'x="{edge:.1f}" y="{rows[1]:.1f}" width="{width - 2 * edge:.1f}" height="{line:.1f}"'
     end = f'x="{width - edge:.1f}" text-anchor="end"'
-    return f"""\
+    head = f"""\
 <svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{tall}" viewBox="0 0 {width} {tall}" \
 font-family="sans-serif" font-size="{size:.1f}" fill="rgb{_INK}">
 <title>Evidence on a chest radiograph: orange speaks for pneumonia, blue against it. Press to see the image.</title>
@@ -170,7 +188,8 @@ svg {{ max-width: 100%; max-height: 100vh; background: rgb{_PAPER} }}
 svg:active .evidence {{ visibility: hidden }}
 </style>
 <rect width="{width}" height="{tall}" fill="rgb{_PAPER}"/>
-<image {place} href="{_address(image, "jpeg")}"/>
+<image {place} href="data:image/jpeg;base64,"""
+    tail = f""""/>
 <image class="evidence" {place} href="{_address(_map(evidence / scale), "png")}"/>
 <linearGradient id="bar">{stops}</linearGradient>
 <text x="{edge:.1f}" y="{rows[0]:.1f}" dy=".35em">{_WORDS[0]}</text>
@@ -184,6 +203,7 @@ svg:active .evidence {{ visibility: hidden }}
 </g>
 </svg>
 """
+    return head.encode(), base64.b64encode(image), tail.encode()
 
 
 def data_address(drawn: Image.Image) -> str:

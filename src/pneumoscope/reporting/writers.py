@@ -33,6 +33,9 @@ REPORT_COLUMNS = ("report", "report_error_kind", "report_error_message")
 LONGEST = 200
 """Bytes of an image's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
 
+ROWS = 1000
+"""Of a table that is printed at once: columns are as wide as what stands in them, so that a table is held whole."""
+
 NOT_A_DEVICE = "Not a medical device: for research and teaching."
 
 
@@ -117,6 +120,9 @@ def _table(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]
 
     def write(finding: Finding, place: Path | None = None, report: Report = NO_REPORT) -> None:
         findings.append(replace(finding, evidence=None))  # a million maps fit no memory
+        if len(findings) > ROWS:
+            _print_table(file, findings[:ROWS])
+            del findings[:ROWS]
 
     yield write
     _print_table(file, findings)
@@ -180,7 +186,7 @@ class Overlays:
         target = self.folder / f"{name}{self.suffix}"  # never the name of an image
         with replacing(target) as draft:
             if self.suffix.endswith(".svg"):
-                draft.write_text(evidence_map.layers(finding.path, finding.evidence), encoding="utf-8")
+                evidence_map.save_layers(finding.path, finding.evidence, draft)
             else:
                 evidence_map.save(evidence_map.draw(radiograph.read(finding.path), finding.evidence), draft)
         return target
