@@ -218,7 +218,7 @@ class Detector:
         try:
             if whole is None or (whole.format == "JPEG" and min(whole.shape) >= 2 * self.card.input_size):
                 whole = self._open(source)
-            self._look(whole)
+            self._checked(whole)
         except PneumoscopeError as error:
             return error
         except MemoryError:
@@ -349,6 +349,24 @@ class Detector:
 
     def _look(self, image: Radiograph) -> tuple[NDArray[np.float32], list[str], Box]:
         """Give what the network looks at, (S, S), what there is to warn of, and the part of the image that it is."""
+        pixels, box, shortest, orientation = self._checked(image)
+        warnings = [note for note in image.notes if note not in ages.GROUPS or note in self._ages_unknown]
+        warnings += orientation.warnings
+        warnings += brightness.remarks(pixels)
+        if box.area < 1.0:
+            warnings.append("framed")
+        if shortest < self.card.input_size:
+            warnings.append("low_resolution")
+        if seen.is_among(self._seen, pixels):
+            warnings.append("seen_in_training")
+        return pixels, warnings, box
+
+    def _checked(self, image: Radiograph) -> tuple[NDArray[np.float32], Box, int, Orientation]:
+        """Give what the network looks at, (S, S), the part of the image that it is, its shorter side, and how it lies.
+
+        Raises:
+            NotAChestRadiographError: it is none.
+        """
         pixels, box = preprocessing.squash(image.pixels, self.card.input_size)
         if np.ptp(pixels) < BLANK:
             raise NotAChestRadiographError("Expected a chest radiograph, got an even surface that shows nothing.")
@@ -375,16 +393,7 @@ class Detector:
                 "sees none: check that it is the right file, the whole image and nothing else; if so, the model cannot "
                 "read it."
             )
-        warnings = [note for note in image.notes if note not in ages.GROUPS or note in self._ages_unknown]
-        warnings += orientation.warnings
-        warnings += brightness.remarks(pixels)
-        if box.area < 1.0:
-            warnings.append("framed")
-        if min(height, width) < self.card.input_size:
-            warnings.append("low_resolution")
-        if seen.is_among(self._seen, pixels):
-            warnings.append("seen_in_training")
-        return pixels, warnings, box
+        return pixels, box, min(height, width), orientation
 
 
 def _two_tones(pixels: NDArray[np.float32]) -> float:

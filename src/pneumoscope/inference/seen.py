@@ -101,4 +101,5 @@ def is_among(signatures: NDArray[np.uint64], image: NDArray[np.floating[Any]]) -
 def distances(signatures: NDArray[np.uint64], image: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """Count the bits in which the signature of an image (S, S) differs from these (N, `BITS` / 64): (N,)."""
     own = np.frombuffer(signature(image), np.uint64)
-    return np.asarray(np.bitwise_count(signatures ^ own).sum(axis=-1), dtype=np.int64)
+    counts = np.bitwise_count(signatures ^ own).T
+    return np.asarray(sum(column.astype(np.int64) for column in counts))  # measured: a third of a sum over short rows
