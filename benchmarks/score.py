@@ -1,4 +1,4 @@
-"""What a cluster's engine costs, and how far more workers carry; all in one run.
+"""What an output that can be gone on with costs, and how far more workers carry; all in one run.
 
     python benchmarks/score.py chest_xray/train --images 5000
 
@@ -6,10 +6,10 @@
 They take turns, several rounds, and the median counts, so that whatever else the machine does falls on all of them
 alike. Each also predicts a few images: what that takes is its start, and the rest of its time is for images. Efficiency
 is the images a second of n workers over n times those of one; the overhead is that of as many workers as `predict` has
-threads.
+threads. `--ray` measures the same on a Ray cluster, too, which each run starts on this machine.
 
 `--stages` prints the processor time of an image instead, which tells the cost on a machine that is busy with other
-things too: of `Detector.examine` on one thread, of an actor's work with its shards read, hashed and written, and of the
+things too: of `Detector.examine` on one thread, of a worker's work with its shards read, hashed and written, and of the
 stages alone.
 """
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stages", action="store_true", help="print the processor time of an image")
     parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, runtimes.WORKERS}))
+    parser.add_argument("--ray", action="store_true", help="measure `score --ray`, too")
     arguments = parser.parse_args()
     images = sorted(radiograph.files(arguments.source))
     if not images:
@@ -60,7 +61,8 @@ def main() -> None:
     if arguments.stages:
         print(stages(images[:: max(1, len(images) // STAGED)][:STAGED], arguments.rounds))
         return
-    sides = [PREDICT, *(f"score --workers {n}" for n in arguments.workers)]
+    ways = ["score --workers", *(["score --ray --workers"] if arguments.ray else [])]
+    sides = [PREDICT, *(f"{way} {n}" for way in ways for n in arguments.workers)]
     with tempfile.TemporaryDirectory() as folder:
         many, few = (linked(images, n, Path(folder, str(n))) for n in (arguments.images, FEW))
         taken = [[(seconds(side, few), seconds(side, many)) for side in sides] for _ in range(arguments.rounds)]
@@ -76,7 +78,7 @@ def stages(images: list[Path], rounds: int) -> str:
     run = runtimes.start("openvino", model_file.default(), model_file.read(model_file.default())[0])
     listed = [(os.fsencode(image), "") for image in images]
 
-    def actor() -> None:
+    def worker() -> None:
         with tempfile.TemporaryDirectory() as out:
             archive = Archive(Place.of(out))
             archive.begin({"shards": 1})
@@ -85,7 +87,7 @@ def stages(images: list[Path], rounds: int) -> str:
             start = time.process_time()
             for shard in range(0, len(listed), IMAGES_A_SHARD):
                 scorer.do(shard, listed[shard : shard + IMAGES_A_SHARD], careful=False)
-            taken["an actor"].append(time.process_time() - start)
+            taken["a worker"].append(time.process_time() - start)
 
     sides: dict[str, Callable[[], object]] = {
         "`Detector.examine`": lambda: list(detector.examine(images)),
@@ -93,9 +95,9 @@ def stages(images: list[Path], rounds: int) -> str:
         "network": lambda: [run(blank) for _ in range(-(-len(images) // BATCH_SIZE))],
         "sha256": lambda: [hashlib.sha256(image.read_bytes()).digest() for image in images],
     }
-    taken: dict[str, list[float]] = {"an actor": [], **{side: [] for side in sides}}
+    taken: dict[str, list[float]] = {"a worker": [], **{side: [] for side in sides}}
     for _ in range(rounds):
-        actor()
+        worker()
         for side, work in sides.items():
             start = time.process_time()
             work()
@@ -154,8 +156,10 @@ def table(sides: list[str], arguments: argparse.Namespace, starts: list[float], 
         "|---|---|---|---|---|---|",
     ]
     for i, side in enumerate(sides):
-        workers = 0 if side == PREDICT else arguments.workers[i - 1]
-        efficiency = f"{rates[i] / (workers * rates[1] / arguments.workers[0]):.2f}" if workers else ""
+        way, _, number = side.rpartition(" ")
+        workers = 0 if side == PREDICT else int(number)
+        alone = sides.index(f"{way} {arguments.workers[0]}") if workers else 0
+        efficiency = f"{rates[i] / (workers * rates[alone] / arguments.workers[0]):.2f}" if workers else ""
         overheads = ["", ""]
         if workers == runtimes.WORKERS:
             overheads = [f"{totals[i] / totals[0] - 1:+.1%}", f"{rates[0] / rates[i] - 1:+.1%}"]

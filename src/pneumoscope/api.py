@@ -119,7 +119,7 @@ def audit(data: Data, model: Model = None) -> Audit:
     from pneumoscope.data import layouts
     from pneumoscope.inference.detector import Detector
 
-    return auditing.audit(layouts.load(_paths(data), complete=False), reject=Detector(model).rejections)
+    return auditing.audit(layouts.load(_paths(data), complete=False), reject=Detector(model).rejection)
 
 
 def calibrate(data: Data, out: str | os.PathLike[str], model: Model = None) -> Recalibration:

@@ -6,8 +6,9 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar, cast
 
@@ -229,16 +230,22 @@ class Detector:
         """Give what comes of each item, in order; threads are a few items ahead of the caller."""
         rest = iter(items)
         ahead: deque[Future[R]] = deque()
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
         try:
             while True:
                 for item in islice(rest, IMAGES_AHEAD * self._workers - len(ahead)):
-                    ahead.append(pool.submit(work, item))
+                    ahead.append(self._pool.submit(work, item))
                 if not ahead:
                     return
                 yield ahead.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            for future in ahead:
+                future.cancel()
+            wait(ahead)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        """The threads, kept from call to call: each has an engine's request of its own, which takes long to make."""
+        return ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
 
     def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:
         """Give the probabilities of both classes, as scikit-learn's classifiers do.
