@@ -20,6 +20,7 @@ from pneumoscope.imaging import ages, brightness, preprocessing, radiograph
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Radiograph, Source
 from pneumoscope.inference import model_file, runtimes, seen
+from pneumoscope.ood import hog
 from pneumoscope.ood.embedding import Gate
 from pneumoscope.ood.orientation import Orientation, OrientationModel
 
@@ -356,7 +357,7 @@ class Detector:
 
     def _look(self, image: Radiograph) -> tuple[NDArray[np.float32], list[str], Box]:
         """Give what the network looks at, (S, S), what there is to warn of, and the part of the image that it is."""
-        pixels, box, shortest, orientation = self._checked(image)
+        pixels, small, box, shortest, orientation = self._checked(image)
         warnings = [note for note in image.notes if note not in ages.GROUPS or note in self._ages_unknown]
         warnings += orientation.warnings
         warnings += brightness.remarks(pixels)
@@ -364,12 +365,16 @@ class Detector:
             warnings.append("framed")
         if shortest < self.card.input_size:
             warnings.append("low_resolution")
-        if seen.is_among(self._seen, pixels):
+        if seen.is_among(self._seen, small):
             warnings.append("seen_in_training")
         return pixels, warnings, box
 
-    def _checked(self, image: Radiograph) -> tuple[NDArray[np.float32], Box, int, Orientation]:
-        """Give what the network looks at, (S, S), the part of the image that it is, its shorter side, and how it lies.
+    def _checked(self, image: Radiograph) -> tuple[NDArray[np.float32], NDArray[np.float32], Box, int, Orientation]:
+        """See whether an image may be a chest radiograph.
+
+        Returns:
+            What the network looks at, (S, S); what `hog.small` gives of it; the part of the image that it is, its
+            shorter side in pixels, and how it lies.
 
         Raises:
             NotAChestRadiographError: it is none.
@@ -389,18 +394,20 @@ class Detector:
                 f"Expected a chest radiograph of at least {least} pixels a side, no side over {LONGEST_SIDE} times as "
                 f"long as the other, got {width} x {height} pixels: give the whole image as it was made."
             )
-        orientation = self._orientation.look(pixels) if self._orientation else Orientation()
+        small = hog.small(pixels)
+        orientation = self._orientation.look(small) if self._orientation else Orientation()
         if "inverse_display" in image.notes and self._orientation and "inverted" in orientation.warnings:
-            other = self._orientation.look(1.0 - pixels)
+            right_way = 1.0 - pixels
+            other = self._orientation.look(hog.small(right_way))
             if not other.rejected and "inverted" not in other.warnings:
-                pixels, orientation = 1.0 - pixels, other
+                pixels, small, orientation = right_way, hog.small(right_way), other
         if orientation.rejected:
             raise NotAChestRadiographError(
                 "Expected a frontal chest radiograph like those the model has learnt from, got an image in which it "
                 "sees none: check that it is the right file, the whole image and nothing else; if so, the model cannot "
                 "read it."
             )
-        return pixels, box, min(height, width), orientation
+        return pixels, small, box, min(height, width), orientation
 
 
 def _two_tones(pixels: NDArray[np.float32]) -> float:

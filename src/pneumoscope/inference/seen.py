@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from pneumoscope.ood import hog
 
 BITS = 128
 """Of a signature."""
@@ -21,7 +22,7 @@ NEAR = 4
 Of 3,696 radiographs of two hospitals no two different ones differ in fewer than 21; copies of one at another size and
 quality differ in 4 at most, 95 of 100."""
 
-SIDE = 64
+SIDE = hog.SIDE
 """Pixels a side that a signature is made from."""
 
 _LOWEST, _HIGHEST, _WHITENING = 12.0, 32.0, 1.5
@@ -39,7 +40,7 @@ def signature(pixels: NDArray[np.floating[Any]]) -> bytes:
     rounding algorithms"). A hash of the pixels would be another one wherever a processor rounds a last bit another way.
 
     Args:
-        pixels: (S, S) in [0, 1].
+        pixels: (S, S) in [0, 1]; or what `hog.small` gave of it.
 
     Returns:
         `BITS` bits, eight a byte.
@@ -50,8 +51,7 @@ def signature(pixels: NDArray[np.floating[Any]]) -> bytes:
         True
     """
     waves, counted, sums = _projection()
-    image = Image.fromarray(np.asarray(pixels, dtype=np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.packbits(sums @ (waves @ np.asarray(image) @ waves.T)[counted] > 0.0).tobytes()
+    return np.packbits(sums @ (waves @ hog.small(pixels) @ waves.T)[counted] > 0.0).tobytes()
 
 
 @cache

@@ -16,6 +16,19 @@ LENGTH = CELLS**2 * (DIRECTIONS + 1) + SPOTS**2
 """How many numbers describe an image."""
 
 
+def small(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Average an image (H, W) to (`SIDE`, `SIDE`); one of that size stays as it is.
+
+    Example:
+        >>> small(np.ones((128, 256))).shape
+        (64, 64)
+    """
+    pixels = np.asarray(image, dtype=np.float32)
+    if pixels.shape == (SIDE, SIDE):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
 def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Describe an image by its outlines, whatever its exposure, contrast and size.
 
@@ -24,7 +37,7 @@ def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     the image in `SPOTS` x `SPOTS` spots. Directions go all the way round, so that an inverted image has other ones.
 
     Args:
-        image: (H, W), of any range.
+        image: (H, W), of any range; or what `small` gave of it.
 
     Returns:
         (`LENGTH`,).
@@ -33,8 +46,7 @@ def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         >>> describe(np.eye(32)).shape
         (1088,)
     """
-    small = Image.fromarray(np.asarray(image, dtype=np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
-    pixels = np.asarray(small)
+    pixels = small(image)
     pixels = (pixels - pixels.mean()) / (pixels.std() + np.float32(0.01))
     down, across = np.gradient(pixels)
     strength = np.hypot(across, down)
