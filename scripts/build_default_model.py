@@ -27,6 +27,7 @@ from pneumoscope.data.layouts import Sample
 from pneumoscope.evaluation import evaluate
 from pneumoscope.evaluation.evaluate import Evaluation, Localisation
 from pneumoscope.inference import model_file
+from pneumoscope.metrics import calibration
 from pneumoscope.training import run as training
 from pneumoscope.training.recipe import Recipe
 
@@ -142,16 +143,16 @@ Pneumonia Detection Challenge 2018; Shih et al., "Augmenting the NIH Chest Radio
 of Possible Pneumonia", Radiology: Artificial Intelligence 2019. "Others" are sick people without pneumonia \
 ("abnormal, no opacity") |
 | threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} Each site weighed the same, and \
-others a quarter of its negatives |
+others {calibration.OTHER_SHARE:.0%} of its negatives |
 | uncertain | from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason} |
 | probability | {fitted.probability_reason} `--prevalence P` shifts it to another share by Bayes' rule |
-| temperature | {fitted.temperature:.3f} |
+| offset, temperature | {fitted.offset:.3f}, {fitted.temperature:.3f} |
 | licence | {card.licence} |
 
 ## Least flattering first
 
 On held-out patients at the shipped threshold; in brackets the 95 % interval: DeLong for the AUC, Wilson for
-proportions. These patients chose temperature and threshold and are of the hospitals trained on: **expect less
+proportions. These patients chose offset, temperature and threshold and are of the hospitals trained on: **expect less
 elsewhere,** and measure it there with `pneumoscope evaluate`. `benchmarks/generalisation.py` leaves a hospital out.
 
 - Of {measured.whole.others} sick adults without pneumonia, {measured.whole.others_called} are called pneumonia.

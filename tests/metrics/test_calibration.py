@@ -18,7 +18,6 @@ from pneumoscope.metrics.calibration import (
     conformal_band,
     fit,
     fit_platt,
-    fit_temperature,
     refit,
 )
 from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
@@ -71,32 +70,33 @@ def test_the_probability_is_the_sigmoid_of_the_logit_over_the_temperature() -> N
     assert Calibration(temperature=3.0).probabilities(logits) == pytest.approx(1 / (1 + np.exp(-logits / 3)), rel=1e-9)
 
 
-@pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0, 10.0])
-def test_a_known_temperature_is_found(temperature: float) -> None:
-    y, z = drawn(4000, 4000, temperature)
-    assert fit_temperature(y, z) == pytest.approx(temperature, rel=0.1)
-
-
-def test_the_temperature_does_not_depend_on_how_common_pneumonia_is() -> None:
+def test_the_probability_does_not_depend_on_how_common_pneumonia_is() -> None:
     y, z = drawn(3000, 3000, temperature=3.0)
-    z += 10  # the network leans to pneumonia
     copies = np.where(y == 1, 10, 1)
-    assert fit_temperature(np.repeat(y, copies), np.repeat(z, copies)) == pytest.approx(fit_temperature(y, z), rel=0.01)
-
-
-def test_of_many_images_the_fitted_temperature_has_the_least_cross_entropy() -> None:
-    y, z = drawn(5000, 5000, temperature=2.5)
-
-    def cross_entropy(temperature: float) -> float:
-        return float(np.mean(np.logaddexp(0, np.where(y == 1, -z, z) / temperature)))
-
-    best = min(np.geomspace(1, 5, 200), key=cross_entropy)
-    assert fit_temperature(y, z) == pytest.approx(best, rel=0.03)
+    once, often = fit(y, z), fit(np.repeat(y, copies), np.repeat(z, copies))
+    assert often.probabilities(z) == pytest.approx(once.probabilities(z), abs=0.01)
 
 
 def test_logits_that_contradict_the_truth_are_taken_for_noise() -> None:
     y, z = drawn()
-    assert fit_temperature(1 - y, z) == pytest.approx(20, rel=0.01)
+    assert fit_platt(1 - y, z)[1] == pytest.approx(20, rel=0.01)
+
+
+def test_logits_that_lean_to_one_side_are_set_right_at_every_site() -> None:
+    (y, z), (other_y, other_z) = drawn(2000, 2000, temperature=2.0), drawn(200, 100, temperature=2.0)
+    labels, sites = np.concatenate([y, other_y]), np.repeat([0, 1], [len(y), len(other_y)])
+    fitted = fit(labels, np.concatenate([z, other_z]) - 3.0, sites=sites)
+    assert fitted.offset == pytest.approx(-3.0, abs=0.5)
+
+
+def test_other_findings_move_the_threshold_and_not_the_probability() -> None:
+    y, z = drawn(300, 300, temperature=2.0)
+    sick = np.full(100, 1.0)
+    labels, logits = np.concatenate([y, np.zeros(100, int)]), np.concatenate([z, sick])
+    others = np.repeat([False, True], [len(y), 100])
+    without, fitted = fit(y, z), fit(labels, logits, others=others)
+    assert fitted.probabilities(z) == pytest.approx(without.probabilities(z), abs=1e-6)
+    assert fitted.threshold > without.threshold
 
 
 @pytest.mark.parametrize("n", [10, 50, 1000])

@@ -16,7 +16,7 @@ MIN_PER_CLASS = 10
 ALPHA = 0.02
 """The share of each class that may fall beyond the band on the wrong side, where there are images enough for it."""
 
-OTHER_SHARE = 0.25
+OTHER_SHARE = 0.15
 """The weight of other findings among a site's negatives when the threshold is chosen: more of it calls fewer of the
 otherwise sick, and misses more pneumonias. A compromise, not derived from anything."""
 
@@ -120,12 +120,15 @@ def fit(
     sites: ArrayLike | None = None,
     others: ArrayLike | None = None,
 ) -> Calibration:
-    """Fit temperature, threshold and band on images that the network was not trained on.
+    """Fit offset, temperature, threshold and band on images that the network was not trained on.
 
-    Each class of each site weighs the same, so that one temperature and one threshold serve a small site as well as a
-    large one. Where a site has images of other findings, they are `OTHER_SHARE` of its negatives: a threshold between
-    the well and those with pneumonia alone would call most of the otherwise sick. The band is wide enough for its
-    guarantee to hold at each site, for normals and pneumonias.
+    Each class of each site weighs the same, so that one probability and one threshold serve a small site as well as a
+    large one, and probabilities mean the same where pneumonias are rarer. A network that was trained on strongly
+    augmented images finds clean ones easier, and pneumonias and normals not by the same amount, so its logits need an
+    offset. Images of other findings have no part in the probability, which is that of pneumonia against none; they are
+    `OTHER_SHARE` of their site's negatives where the threshold is chosen: a threshold between the well and those with
+    pneumonia alone would call most of the otherwise sick. The band is wide enough for its guarantee to hold at each
+    site, for normals and pneumonias.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
@@ -156,7 +159,9 @@ def fit(
     at = np.zeros(len(y), dtype=np.int64) if sites is None else np.unique(np.asarray(sites), return_inverse=True)[1]
     reason = "Each class of each site weighed the same: probabilities assume that half of the patients have pneumonia."
     sick = np.zeros(len(y), dtype=bool) if others is None else np.asarray(others, dtype=bool)
-    start = Calibration(temperature=fit_temperature(y, z, site_weights(y, at, sick)), probability_reason=reason)
+    told = ~sick
+    offset, temperature = fit_platt(y[told], z[told], site_weights(y[told], at[told]))
+    start = Calibration(temperature=temperature, offset=offset, probability_reason=reason)
     return _with_findings(start, y, z, alpha, copies, images, point, at, sick)
 
 
@@ -274,42 +279,17 @@ def site_weights(
     return weights
 
 
-def fit_temperature(
+def fit_platt(
     labels: NDArray[np.int64], logits: NDArray[np.float64], weights: NDArray[np.float64] | None = None
-) -> float:
-    """Find the temperature of least cross-entropy, each class weighing half (Guo et al. 2017, section 4.2).
-
-    Within a class images weigh the same, or as `weights` (N,) says.
-
-    Equal weights keep the probability meaningful where the share of pneumonias differs from the training images'. The
-    targets fall as short of 0 and 1 as Platt's do ("Probabilistic Outputs for Support Vector Machines", 1999): images
-    that the logits separate without a mistake would otherwise give the lowest temperature and nothing but certainty.
-
-    Returns:
-        The temperature, between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
-
-    Example:
-        >>> fit_temperature(np.array([0, 1, 1, 0]), np.array([-9.0, 9.0, -9.0, 9.0])).__round__(1)
-        20.0
-    """
-    from scipy.optimize import minimize_scalar
-
-    positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
-    weight = 0.5 * (site_weights(labels, np.zeros(len(labels), dtype=np.int64)) if weights is None else weights)
-    target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-
-    def cross_entropy(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float(np.sum(weight * (np.logaddexp(0.0, scaled) - target * scaled)))
-
-    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
-    return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))
-
-
-def fit_platt(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> tuple[float, float]:
-    """Find the offset and temperature of least cross-entropy, each image weighing the same (Platt 1999, section 2).
+) -> tuple[float, float]:
+    """Find the offset and temperature of least cross-entropy (Platt 1999, section 2).
 
     Platt's targets, which fall short of 0 and 1 the more the fewer images there are, are the regularisation.
+
+    Args:
+        labels: (N,), 0 or 1.
+        logits: (N,).
+        weights: (N,), what each image weighs; None where each weighs the same.
 
     Returns:
         The offset, in logits, and the temperature, between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
@@ -323,14 +303,15 @@ def fit_platt(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> tuple[f
 
     positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
     target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    weight = np.full(len(labels), 1 / len(labels)) if weights is None else weights / weights.sum()
     mean, spread = float(logits.mean()), float(logits.std()) or 1.0
     x = (logits - mean) / spread  # so that slope and intercept are of one size
 
     def cross_entropy(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         scaled = line[0] * x + line[1]
-        error = sigmoid(scaled) - target
-        loss = float(np.mean(np.logaddexp(0.0, scaled) - target * scaled))
-        return loss, np.array([np.mean(error * x), np.mean(error)])
+        error = weight * (sigmoid(scaled) - target)
+        loss = float(np.sum(weight * (np.logaddexp(0.0, scaled) - target * scaled)))
+        return loss, np.array([np.sum(error * x), np.sum(error)])
 
     bounds = [(spread / MAX_TEMPERATURE, spread / MIN_TEMPERATURE), (None, None)]
     start = np.array([np.clip(1.0, *bounds[0]), 0.0])

@@ -84,12 +84,13 @@ def finish(
         >>> run = finish(network, images, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
     """
     training, notes = images.training, images.notes
+    quick = _quick(network, recipe)
     _write_split(out / "split.csv", training, images.validation)
     validation, others = _without_others(images.validation)
-    logits = loop.predict_logits(network, validation.pixels)
+    logits = loop.predict_logits(quick, validation.pixels)
     fitted = calibration.Calibration()
     if np.bincount(validation.labels, minlength=2).min() >= calibration.MIN_PER_CLASS:
-        fitted = _calibrated(network, _some(images.validation, MOST_FITTED), recipe.operating_point, progress)
+        fitted = _calibrated(quick, _some(images.validation, MOST_FITTED), recipe.operating_point, progress)
     else:
         notes.append(
             f"Fewer than {calibration.MIN_PER_CLASS} validation images of a class: probabilities are not calibrated, "
@@ -98,7 +99,7 @@ def finish(
     figures = metrics.performance(validation.labels, fitted.probabilities(logits), fitted.threshold, validation.groups)
     measured = figures.as_dict() | {"sites": _by_site(validation, fitted.probabilities(logits), fitted.threshold)}
     if len(others.samples):
-        called = fitted.probabilities(loop.predict_logits(network, others.pixels)) >= fitted.threshold
+        called = fitted.probabilities(loop.predict_logits(quick, others.pixels)) >= fitted.threshold
         measured["others_called_pneumonia"] = asdict(metrics.wilson(int(called.sum()), len(called)))
     notes += _doubts(fitted, logits)
     unlike: dict[str, Any] = {}
@@ -108,7 +109,7 @@ def finish(
         some = [_some(part, MOST_FITTED) for part in (training, images.validation)]
         sites = [np.array([sample.site for sample in part.samples]) for part in (training, *some)]
         unlike = embedding.fit(
-            *(_embeddings(network, part, rng, progress) for part in some),
+            *(_embeddings(quick, part, rng, progress) for part in some),
             training_sites=np.tile(sites[1], 2),
             held_out_sites=np.tile(sites[2], 2),
         ).as_dict()
@@ -150,6 +151,15 @@ def finish(
     write_text(out / "validation.json", json.dumps(measured, indent=2))
     model_file.write(network, card, out / "model.onnx", validation.pixels[:32], usual)
     return Run(out / "model.onnx", figures, notes)
+
+
+def _quick(network: keras.Model, recipe: Recipe) -> keras.Model:
+    """Give the same network as one that predicts faster; it cannot be saved."""
+    copied = architectures.build(
+        recipe.architecture, recipe.size, pooling=recipe.pooling, dropout=recipe.dropout, quick=True
+    )
+    copied.set_weights(network.get_weights())
+    return copied
 
 
 def _doubts(fitted: calibration.Calibration, logits: NDArray[np.float64]) -> list[str]:
