@@ -71,11 +71,13 @@ def lenient() -> Path:
 
 
 @contextmanager
-def light_box(limits: Limits | None = None, token: str | None = None, origins: Sequence[str] = ()) -> Iterator[Box]:
+def light_box(
+    limits: Limits | None = None, token: str | None = None, origins: Sequence[str] = (), root_path: str = ""
+) -> Iterator[Box]:
     """Serve the bundled model, made lenient, in a thread until the block ends, then stop as a signal would."""
     worker = Worker(lenient(), max_pixels=(limits or Limits()).pixels)
     worker.start()
-    app = create_app(worker, limits=limits, token=token, origins=origins)
+    app = create_app(worker, limits=limits, token=token, origins=origins, root_path=root_path)
     server = uvicorn.Server(config(app, limits))
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

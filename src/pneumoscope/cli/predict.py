@@ -237,6 +237,12 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
     ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="The path below which a proxy serves it, where that sends no X-Forwarded-Prefix."
+        ),
+    ] = "",
     model: ModelOption = None,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Size of a request; beyond it the answer is 413.")] = 128,
     max_images: Annotated[int, typer.Option(min=1, help="Images of a request; beyond them 413.")] = 64,
@@ -277,6 +283,7 @@ def serve(
         token=token,
         origins=allow_origin or (),
         limits=limits,
+        root_path=root_path,
         tell=lambda address: console.say(f"The page: {address}\nCtrl-C stops it. Requests are logged below."),
     )
 

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from pneumoscope.reporting.writers import NOT_A_DEVICE
+from pneumoscope.service import description
 from pneumoscope.service.queue import ImageQueue
 from pneumoscope.service.routers import about, page, prediction, refusals, stow
 from pneumoscope.service.security import OPEN, Guard, Limits, Refusal
@@ -26,7 +27,12 @@ DESCRIPTION = (
 
 
 def create_app(
-    worker: Worker, *, limits: Limits | None = None, token: str | None = None, origins: Sequence[str] = ()
+    worker: Worker,
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    root_path: str = "",
 ) -> ASGIApp:
     """Make the service.
 
@@ -35,6 +41,7 @@ def create_app(
         limits: how much a client may ask for.
         token: what a client must show; None where only this machine can ask.
         origins: other sites whose pages may ask, such as `https://images.example`.
+        root_path: the path below which a proxy serves it, where that sends no `X-Forwarded-Prefix`.
 
     Returns:
         An ASGI application.
@@ -60,6 +67,7 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,  # it depends on the request: see `description`
         docs_url=None,  # FastAPI's own pages ask another host for their scripts
         redoc_url=None,
     )
@@ -68,8 +76,8 @@ def create_app(
         app.add_exception_handler(error, refusals.answer)
     for router in (prediction.router, stow.router, about.router):
         app.include_router(router)
-    app.routes.extend(page.routes())
-    guarded = Guard(app, telemetry, limits, token, origins, open_paths={*page.FILES, *OPEN})
+    app.routes.extend([*page.routes(), description.route(app, demands_token=token is not None)])
+    guarded = Guard(app, telemetry, limits, token, origins, open_paths={*page.FILES, *OPEN}, root_path=root_path)
     if not origins:
         return guarded
     allowed_headers = ["Authorization", "Content-Type"]

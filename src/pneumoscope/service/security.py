@@ -105,6 +105,7 @@ class Guard:
         token: what a client must show; None where only this machine can ask.
         origins: other sites whose pages may ask.
         open_paths: what is answered without a token.
+        root_path: the path that all paths of the service are below, as a proxy may leave it or take it away.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Guard:
         token: str | None = None,
         origins: Sequence[str] = (),
         open_paths: Container[str] = OPEN,
+        root_path: str = "",
     ) -> None:
         self._app = app
         self._telemetry = telemetry
@@ -122,6 +124,7 @@ class Guard:
         self._token = token
         self._origins = origins
         self._open_paths = open_paths
+        self._root_path = root_path.rstrip("/")
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,6 +139,8 @@ class Guard:
         body = _Body(receive, self._limits, self._room)
         status = 0
         facts: dict[str, object] = {}
+        if self._root_path:
+            scope["root_path"] = self._root_path
         scope["state"] = {**scope.get("state", {}), "facts": facts}
 
         async def send_guarded(message: Message) -> None:
@@ -192,7 +197,7 @@ class Guard:
                 "Expected a request from the service's own page, got one from another site: name it with "
                 "--allow-origin, or let the proxy pass the browser's Host on.",
             )
-        if self._token is not None and scope["path"] not in self._open_paths:
+        if self._token is not None and _path(scope) not in self._open_paths:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             shown = given.strip().encode("utf-8", "replace")
             if scheme.lower() != "bearer" or not hmac.compare_digest(shown, self._token.encode("ascii")):
@@ -220,6 +225,18 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _path(scope: Scope) -> str:
+    """Give the path of a request below the service's own.
+
+    Example:
+        >>> _path({"path": "/below/docs", "root_path": "/below"}), _path({"path": "/docs", "root_path": "/below"})
+        ('/docs', '/docs')
+    """
+    path: str = scope["path"]
+    below = path.removeprefix(scope.get("root_path", ""))
+    return below if below.startswith("/") else path
 
 
 class _Body:

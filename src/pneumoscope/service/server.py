@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pneumoscope.errors import UnsupportedError
 from pneumoscope.service import telemetry
+from pneumoscope.service.addresses import is_root_path
 from pneumoscope.service.app import create_app
 from pneumoscope.service.security import Limits, check_address
 from pneumoscope.service.worker import Worker
@@ -33,6 +34,7 @@ def serve(
     token: str | None = None,
     origins: Sequence[str] = (),
     limits: Limits | None = None,
+    root_path: str = "",
     tell: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve until a signal to stop, then answer what was accepted.
@@ -44,22 +46,25 @@ def serve(
         token: what a client must show.
         origins: other sites whose pages may ask.
         limits: how much a client may ask for.
+        root_path: the path below which a proxy serves it, such as `/pneumoscope`.
         tell: called with the page's address once the service answers.
 
     Raises:
-        UnsupportedError: the address demands a token, or cannot be bound to.
+        UnsupportedError: the address demands a token, or cannot be bound to; or the path is none.
         PneumoscopeError: the model cannot be loaded.
 
     Example:
         >>> serve("127.0.0.1", 8000)  # doctest: +SKIP
     """
     check_address(host, token)
+    if not is_root_path(root_path):
+        raise UnsupportedError(f"Expected a path such as /pneumoscope to be served below, got {root_path!r}.")
     bound = _bound(host, port)
     telemetry.log_to_stderr()
     worker = Worker(model, max_pixels=(limits or Limits()).pixels)
     try:
         worker.start()
-        app = create_app(worker, limits=limits, token=token, origins=origins)
+        app = create_app(worker, limits=limits, token=token, origins=origins, root_path=root_path)
         address = f"[{host}]" if ":" in host else host
         tell(f"http://{address}:{bound.getsockname()[1]}/")
         uvicorn.Server(config(app, limits)).run(sockets=[bound])

@@ -14,7 +14,11 @@ if (given) {
   history.replaceState(null, "", location.pathname);
 }
 
-function authorization() {
+/** Keep a token for this tab. */
+export const setToken = (token) => sessionStorage.setItem(KEY, token.trim());
+
+/** The headers that show the token, where there is one. */
+export function authorization() {
   const token = sessionStorage.getItem(KEY);
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
@@ -23,7 +27,7 @@ function askForToken() {
   asked ??= new Promise((resolve) => {
     const dialog = $("token");
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem(KEY, $("token-input").value.trim());
+      setToken($("token-input").value);
       asked = null;
       resolve();
     }, { once: true });

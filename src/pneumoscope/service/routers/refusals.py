@@ -15,36 +15,110 @@ from pneumoscope.service.security import Refusal
 Responses = dict[int | str, dict[str, Any]]
 
 
-def _described(model: Any, *texts: tuple[int, str]) -> Responses:  # noqa: ANN401 - a model or a union of some
-    return {status: {"model": model, "description": text} for status, text in texts}
+def _described(
+    model: Any,  # noqa: ANN401 - a model or a union of some
+    *answers: tuple[int, str, dict[str, Any]],
+) -> Responses:
+    return {
+        status: {"model": model, "description": text, "content": {"application/json": {"example": example}}}
+        for status, text, example in answers
+    }
+
+
+def _error(kind: str, message: str) -> dict[str, Any]:
+    return {"error": {"kind": kind, "message": message}}
 
 
 ANY: Responses = _described(
     schemas.ErrorAnswer,
-    (400, "The request holds no image, or is damaged."),
-    (401, "The token is missing or wrong."),
-    (403, "The request comes from another site's page."),
-    (408, "The request was sent too slowly."),
-    (421, "The request names another host."),
-    (500, "A fault of the service."),
-    (503, "No room now: `Retry-After` says when to try again."),
+    (
+        400,
+        "The request holds no image, or is damaged.",
+        _error("request", "Expected a multipart request, got a damaged one."),
+    ),
+    (
+        401,
+        "The token is missing or wrong.",
+        _error("token", "Expected the service's token (--token) as 'Authorization: Bearer TOKEN'."),
+    ),
+    (
+        403,
+        "The request comes from another site's page.",
+        _error(
+            "origin",
+            "Expected a request from the service's own page, got one from another site: name it with "
+            "--allow-origin, or let the proxy pass the browser's Host on.",
+        ),
+    ),
+    (
+        408,
+        "The request was sent too slowly.",
+        _error("too_slow", "Expected the rest of the request, got none in time."),
+    ),
+    (
+        421,
+        "The request names another host.",
+        _error(
+            "host",
+            "Expected this machine's own name as host, got another: start the service with a token (--token) so "
+            "that it may be asked by other names, as through a proxy.",
+        ),
+    ),
+    (
+        500,
+        "A fault of the service.",
+        _error("failed", "Expected to answer, got a fault of the service: see its log."),
+    ),
+    (
+        503,
+        "No room now: `Retry-After` says when to try again.",
+        _error("busy", "Other requests take all the room: try again."),
+    ),
 )
 """Of every route that asks for something."""
 
 IMAGES: Responses = _described(
     schemas.FindingsAnswer | schemas.ErrorAnswer,
-    (413, "The request or its image is too large, or it holds too many images."),
-    (415, "The request is no multipart form, or its image of no kind that is read."),
-    (422, "No image of the request could be predicted, or an option is wrong."),
+    (
+        413,
+        "The request or its image is too large, or it holds too many images.",
+        _error("too_large", "Expected at most 128,000,000 bytes a request, got more."),
+    ),
+    (
+        415,
+        "The request is no multipart form, or its image of no kind that is read.",
+        _error("unsupported", "Expected a multipart/form-data request, such as curl -F images=@image.png sends."),
+    ),
+    (
+        422,
+        "No image of the request could be predicted, or an option is wrong.",
+        _error("request", "Expected true or false for evidence and preview."),
+    ),
 )
 """Of routes that take a form with images."""
 
 INSTANCES: Responses = _described(
     schemas.ErrorAnswer,
-    (406, "The client accepts no answer that there is."),
-    (413, "The request is too large, or holds too many instances."),
-    (415, "The request, or a part of it, is of another media type."),
-    (422, "An option is wrong."),
+    (
+        406,
+        "The client accepts no answer that there is.",
+        _error(
+            "not_acceptable",
+            'Expected a client that accepts multipart/related; type="application/dicom" or application/dicom+json, '
+            "got one that accepts neither.",
+        ),
+    ),
+    (
+        413,
+        "The request is too large, or holds too many instances.",
+        _error("too_large", "Expected at most 128,000,000 bytes a request, got more."),
+    ),
+    (
+        415,
+        "The request, or a part of it, is of another media type.",
+        _error("unsupported", 'Expected a multipart/related request; type="application/dicom", got another.'),
+    ),
+    (422, "An option is wrong.", _error("request", "Expected true or false for evidence and preview.")),
 )
 """Of routes that take DICOM instances."""
 
