@@ -10,19 +10,47 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
+from typer.main import get_command
 
 from pneumoscope.cli.main import app
+from tests.conftest import ROOT
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 UNIT = (DEPLOY / "systemd" / "pneumoscope-listen.service").read_text()
 
 
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+OTHERS = {
+    *("--build",),  # docker compose
+    *("--no-install-recommends", "--no-create-home", "--uid"),  # apt-get, useradd
+    *("--no-cache-dir", "--no-compile"),  # pip
+    *("--from", "--read-only", "--tmpfs", "--start-period"),  # a Containerfile, podman, and a health check
+    *("--images", "--memory", "--rounds"),  # pytest, benchmarks/
+}
+"""Options in what is written here that are of other programs."""
+
+
 def options(command: str) -> set[str]:
     """Give the options that a command of Pneumoscope has."""
-    told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
-    return set(re.findall(r"--[a-z][a-z-]+", told))
+    found = get_command(app).commands[command].params  # type: ignore[attr-defined]
+    return {"--help"} | {name for param in found for name in (*param.opts, *param.secondary_opts)}
+
+
+PAGES = (
+    "README.md",
+    "docs/how-to/listen.md",
+    "docs/how-to/service.md",
+    "docs/how-to/page.md",
+    "docs/reference/http.md",
+)
+WRITTEN = [path for path in (*DEPLOY.rglob("*"), *map(ROOT.joinpath, PAGES)) if path.is_file()]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_option_that_is_written_of_is_one(path: Path) -> None:
+    known = set().union(*map(options, get_command(app).commands)) | OTHERS  # type: ignore[attr-defined]
+    assert set(OPTION.findall(path.read_text(encoding="utf-8"))) <= known
 
 
 def test_the_containers_run_commands_that_there_are() -> None:

@@ -428,6 +428,23 @@ def test_the_study_header_is_shown_from_the_file_and_sent_nowhere(page: Page) ->
     assert "MARKER" not in page.evaluate("JSON.stringify({ ...localStorage, ...sessionStorage })")
 
 
+def test_a_study_header_stands_on_its_own_image_alone(page: Page) -> None:
+    for name, patient in (("one_dcm", "FIRST^NAME"), ("two_dcm", "SECOND^NAME")):
+        drop(page, **{name: dicom_image(drawn_image(1, 5, 64).astype(np.uint16), PatientName=patient)})
+    predicted(page, 2)
+    rows = {name: page.locator("#images li", has_text=name) for name in ("one.dcm", "two.dcm")}
+    rows["one.dcm"].click()
+    page.get_by_role("button", name="Study header").click()
+    page.locator("#layout").select_option("two")
+    rows["two.dcm"].click()
+    first, second = page.locator("#stage .study"), page.locator("#stage-2 .study")
+    expect(first).to_contain_text("SECOND NAME")
+    expect(second).to_contain_text("FIRST NAME")
+    page.get_by_role("button", name="Study header").click()
+    for study in (first, second):
+        expect(study).to_be_hidden()
+
+
 def test_keys_alone_are_enough_and_work_at_once(page: Page) -> None:
     drop(page, one_png=image(0, 1), two_png=image(1, 2), three_png=image(1, 3))
     predicted(page, 3)
@@ -607,6 +624,14 @@ def test_the_report_holds_the_image_the_finding_the_card_and_the_limits(shown: P
                  f"AUC {auc:.3f}", "Guangzhou", "not for diagnosis"):  # fmt: skip
         expect(paper).to_contain_text(said)
     screenshot(shown, "report")
+    image, caption, model = (
+        shown.locator(f"#paper {part}").first.bounding_box() for part in (".plate canvas", "figcaption", "h3")
+    )
+    assert image
+    assert caption
+    assert model
+    assert image["y"] + image["height"] <= caption["y"]  # nothing lies under the image
+    assert caption["y"] + caption["height"] <= model["y"]
     shown.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
     assert len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "report.pdf").read_bytes())) == 1
 

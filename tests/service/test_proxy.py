@@ -94,6 +94,12 @@ def test_the_page_and_all_that_it_asks_for_are_there_below_another_path(proxy: h
     assert proxy.head("/pneumoscope/healthz").status_code == 200
 
 
+def test_the_description_names_the_address_in_front_of_the_proxy(proxy: httpx.Client) -> None:
+    (server,) = proxy.get("/pneumoscope/openapi.json").json()["servers"]
+    assert server["url"] == f"{str(proxy.base_url).rstrip('/')}/pneumoscope"
+    assert proxy.get(f"{server['url']}/v1/model", headers=AUTHORIZED).status_code == 200
+
+
 def test_images_of_more_than_nginx_allows_by_itself_are_predicted(proxy: httpx.Client) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500), dtype=np.uint8)
     own = {"Origin": str(proxy.base_url).rstrip("/")}  # as the browser sends it with the page's own requests

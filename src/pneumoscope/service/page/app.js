@@ -85,7 +85,7 @@ function present() {
   const item = list.selected;
   viewer.show(item);
   if (!item || !model) return;
-  showStudy(item);
+  showStudies();
   const state = [item, item.finding, item.step, item.step === "sending" ? item.sent : 0];
   if (presented && state.every((part, i) => part === presented[i])) return;
   presented = state;
@@ -132,19 +132,24 @@ function warnOfSite() {
 
 let studies = false;
 
-async function showStudy(item) {
-  if (!studies) return viewer.setStudy(item, "");
-  item.header ??= await studyHeader(item.file);
-  if (!studies || item !== list.selected) return undefined;
-  const { patient, id, born, sex, studyDate, study, view } = item.header ?? {};
+async function showStudies() {
+  for (const item of viewer.items()) {
+    if (studies && item.header === undefined) item.header = await studyHeader(item.file);
+    viewer.setStudy(item, studies ? studyText(item.header) : "");
+  }
+}
+
+function studyText(header) {
+  const { patient, id, born, sex, studyDate, study, view } = header ?? {};
   const person = [patient, id, born && `born ${born}`, sex].filter(Boolean).join("   ");
-  return viewer.setStudy(item, [person, [studyDate, study, view].filter(Boolean).join("   ")].filter(Boolean).join("\n") || "No study header");
+  return [person, [studyDate, study, view].filter(Boolean).join("   ")].filter(Boolean).join("\n") || "No study header";
 }
 
 $("study").addEventListener("click", () => {
   studies = !studies;
   $("study").setAttribute("aria-pressed", studies);
-  if (list.selected) showStudy(list.selected);
+  if (!studies) for (const item of list.items) item.study = "";
+  showStudies();
 });
 
 list.addEventListener("select", present);

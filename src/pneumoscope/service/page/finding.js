@@ -43,7 +43,7 @@ export function described(item, model) {
   return [
     el("p", { class: `word ${finding.finding.toLowerCase()}` },
       WORDS[finding.finding],
-      finding.uncertain ? el("small", {}, "uncertain") : null,
+      ...(finding.uncertain ? [" ", el("small", {}, "uncertain")] : []),
     ),
     el("p", { class: "probability" }, el("b", {}, probable(finding.probability)), " probability of pneumonia, calibrated"),
     scale(finding, calibration),

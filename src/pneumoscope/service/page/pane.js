@@ -74,6 +74,7 @@ export class Pane extends EventTarget {
     const { item, picture } = this;
     this.blank.textContent = picture || !item ? "" : blankText(item);
     this.corners.name.textContent = item?.name ?? "";
+    this.corners.study.textContent = item?.study ?? "";
     this.plate.hidden = !picture;
     const map = item?.finding?.evidence;
     this.tint.hidden = !map || !this.evidence.tint;
@@ -255,7 +256,8 @@ export class Pane extends EventTarget {
       parts.push(curve ? "as read" : `W ${number(width)}   L ${number(center)}${this.picture.unit ? ` ${this.picture.unit}` : ""}`);
       parts.push(`${Math.round(100 * this.whole * this.place.zoom * devicePixelRatio)} %`);
       if (this.view.inverted) parts.push("inverted");
-      if (this.turns || this.flipped) parts.push(this.flipped ? "mirrored" : `turned ${90 * this.turns}°`);
+      if (this.flipped) parts.push("mirrored");
+      if (this.turns) parts.push(`turned ${90 * this.turns}°`);
     }
     this.corners.window.textContent = parts.join("   ");
     this.dispatchEvent(new Event("told"));

@@ -296,9 +296,14 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-/** Write a text about patient and study into the corner of the image, or nothing. */
+/** The items that are on the screen. */
+export const items = () => [...new Set(panes().map((pane) => pane.item))].filter(Boolean);
+
+/** Write a text about patient and study into the corner of an image, or nothing. */
 export function setStudy(item, text) {
-  for (const pane of [first, second]) if (pane.item === item) pane.corners.study.textContent = text;
+  if (item.study === text) return;
+  item.study = text;
+  for (const pane of [first, second]) if (pane.item === item) pane.refresh();
 }
 
 setOpacity(opacity);

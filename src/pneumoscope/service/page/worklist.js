@@ -38,6 +38,7 @@ export class Item {
     this.thumbnail = null; // a canvas
     this.review = null; // what a person thinks of the finding
     this.header = undefined; // patient and study, once asked for
+    this.study = ""; // what of them stands on the image
   }
 }
 
