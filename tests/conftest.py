@@ -38,6 +38,7 @@ FIGURES = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--images", type=int, default=64, help="how many images the long tests send")
+    parser.addoption("--minutes", type=float, default=1.0, help="how long the long test of the service loads it")
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ def page(browser: Browser, box: Box) -> Iterator[Page]:
     page.on("console", lambda message: faults.append(message.text) if "Policy" in message.text else None)
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{box.url}/docs")
-    expect(page.get_by_role("heading", name="/v1/predict", exact=False).first).to_be_visible()
+    expect(page.get_by_role("heading", name="/v1/predict", exact=False).first).to_be_visible(timeout=60_000)
     yield page
     page.close()
     assert faults == []

@@ -19,6 +19,7 @@ if (securitySchemes) {
   $("token-section").hidden = false;
   $("token-input").value = authorization().Authorization?.slice("Bearer ".length) ?? "";
   $("token-input").addEventListener("input", ({ target }) => setToken(target.value));
+  $("token-form").addEventListener("submit", (event) => event.preventDefault());
 }
 for (const [path, methods] of Object.entries(description.paths)) {
   for (const [method, operation] of Object.entries(methods)) $("operations").append(shown(path, method, operation));
@@ -42,7 +43,9 @@ function shown(path, method, operation) {
   );
 }
 
-const plain = (text) => text.replaceAll("`", "");
+function plain(text) {
+  return text.replaceAll("`", "");
+}
 
 /** The keys of an answer, where it is one object. */
 function shape({ content }) {

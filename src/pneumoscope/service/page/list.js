@@ -4,7 +4,7 @@ import { $, el, plural, probable } from "./dom.js";
 import { inShort } from "./finding.js";
 import { KINDS } from "./worklist.js";
 
-const TAIL = 11; // characters at the end of a name that stay in sight: names of one study differ there
+const TAIL = 14; // characters at the end of a name that stay in sight: names of one study differ there
 
 const rows = new WeakMap(); // item -> its row
 
