@@ -43,3 +43,11 @@ def test_titles_and_addresses_that_cannot_be_are_told_before_anything_starts(
 @pytest.mark.parametrize("arguments", [("--tls-cert", "node.pem"), ("--metrics", "9112x"), ("--port", "70000")])
 def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert CliRunner().invoke(app, ["listen", *arguments]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["predict", "serve", "listen"])
+def test_a_prevalence_that_is_none_is_a_usage_error(command: str, tmp_path: Path) -> None:
+    rest = [str(tmp_path)] if command == "predict" else []
+    result = CliRunner().invoke(app, [command, *rest, "--prevalence", "3"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--prevalence'" in result.output

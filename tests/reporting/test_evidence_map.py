@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.imaging.radiograph import Radiograph
+from pneumoscope.inference.detector import Finding
 from pneumoscope.reporting import evidence_map
 from tests.conftest import drawn_image
 
@@ -66,6 +67,18 @@ def test_no_place_gets_the_colour_of_the_other_sign() -> None:
     evidence[2, 2] = 3.0
     drawn = channels(evidence_map.draw(image(), evidence, legend=False))
     assert (drawn[..., 0] >= drawn[..., 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("finding", "unasked", "asked"), [("PNEUMONIA", True, True), ("NORMAL", False, True), (None, False, False)]
+)
+def test_a_map_that_would_be_read_as_a_finding_is_drawn_where_asked_for(
+    finding: str | None, unasked: bool, asked: bool
+) -> None:
+    found = Finding("", finding=finding, evidence=cells((1.0, -1.0)) if finding else None)
+    assert evidence_map.is_drawn(found) is unasked
+    assert evidence_map.is_drawn(found, normals=True) is asked
+    assert not evidence_map.is_drawn(Finding("", finding=finding), normals=True)
 
 
 def test_the_image_shows_through_the_strongest_evidence() -> None:

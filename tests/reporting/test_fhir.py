@@ -51,6 +51,7 @@ def test_a_finding_is_a_valid_report_with_its_observations(card: Card) -> None:
     assert "low_resolution" in contained["presence"].note[0].text
     assert contained["probability"].valueQuantity.value == 0.93
     assert contained["probability"].referenceRange[0].high.value == 0.38
+    assert contained["probability"].note[0].text == card.calibration.assumed
 
 
 def test_no_pneumonia_seen_never_says_healthy(card: Card) -> None:

@@ -145,6 +145,18 @@ def test_the_image_is_the_image_with_its_evidence_map() -> None:
     assert (pixels[5:50, 5:50, 0] - pixels[5:50, 5:50, 2]).mean() < -30
 
 
+def test_the_map_of_a_normal_is_drawn_where_asked_for_alone() -> None:
+    normal = replace(NORMAL, evidence=EVIDENCE)
+    assert len(structured_report.objects(normal, filed(values()), CARD)) == 1
+    assert len(structured_report.objects(normal, filed(values()), CARD, normals=True)) == 2
+
+
+def test_the_report_says_which_prevalence_its_probability_assumes() -> None:
+    rare = replace(CARD, calibration=CARD.calibration.at_prevalence(0.03))
+    said = content(reread(structured_report.objects(NORMAL, filed(values()), rare)[0]))["Comment"]
+    assert "The probability assumes that 3 % of such images show pneumonia." in said
+
+
 def test_without_evidence_there_is_no_image_and_without_a_finding_nothing() -> None:
     assert len(structured_report.objects(NORMAL, filed(values()), CARD)) == 1
     assert structured_report.objects(Finding("", error=TooLargeError("")), filed(values()), CARD) == []
@@ -362,6 +374,7 @@ def test_with_evidence_predict_writes_the_image_too_and_takes_neither_for_an_ima
 ) -> None:
     (tmp_path / "image.dcm").write_bytes(filed(values()))
     arguments = [str(tmp_path), "-m", str(tiny_model), "--dicom-out", str(tmp_path), "--evidence", str(tmp_path)]
+    arguments += ["--evidence-of-normals"]
     for _ in range(2):
         assert predict(*arguments, "-f", "json").stdout.count("\n") == 1
     made = [pydicom.dcmread(path).Modality for path in sorted(tmp_path.glob("2.25.*.dcm"))]

@@ -105,8 +105,12 @@ def test_each_image_gets_a_report_with_the_detectors_finding(box: Box) -> None:
     assert referenced == [pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID for data in images]
 
 
-def test_with_evidence_an_image_comes_beside_each_report(box: Box) -> None:
-    answer = store(box, instance(0), instance(1), params={"evidence": "true"})
+def test_with_evidence_an_image_comes_beside_the_report_on_a_pneumonia_and_else_where_asked_for(box: Box) -> None:
+    asked = {"evidence": "true"}
+    made = reports(store(box, instance(0), instance(1), params=asked))
+    said = [content(one)["Finding"][0].CodeMeaning if one.Modality == "SR" else "map" for one in made]
+    assert said == ["Normal", "Pneumonia", "map"]
+    answer = store(box, instance(0), instance(1), params=asked | {"evidence_of_normals": "true"})
     assert [report.Modality for report in reports(answer)] == ["SR", "OT", "SR", "OT"]
 
 
@@ -192,7 +196,7 @@ def test_an_instance_of_another_study_than_the_address_names_fails(box: Box) -> 
 def test_real_images_are_reported_on(box: Box, data: Path) -> None:
     paths = sorted((data / "kermany_original" / "val").glob("*/*"))[::5]
     images = [filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16) for path in paths]
-    made = reports(store(box, *images, params={"evidence": "true"}))
+    made = reports(store(box, *images, params={"evidence": "true", "evidence_of_normals": "true"}))
     assert [one.Modality for one in made] == ["SR", "OT"] * len(images)
     findings = Detector(lenient()).predict(images)
     for report, finding in zip(made[::2], findings, strict=True):

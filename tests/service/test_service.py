@@ -241,6 +241,20 @@ def test_the_model_tells_its_card_without_what_programs_alone_read(box: Box) -> 
     assert "Not a medical device" in model["notice"]
 
 
+def test_the_prevalence_asked_for_is_told_with_the_model_and_changes_no_finding(box: Box) -> None:
+    (usual,) = box.predict(image(1)).json()["findings"]
+    worker = Worker(lenient(), prevalence=0.03)
+    try:
+        worker.start()
+        assert about.description(worker.card, Limits())["card"]["calibration"]["prevalence"] == 0.03
+        (row,) = worker.predict([Submission(image(1))], seconds=60.0)
+    finally:
+        worker.stop()
+    assert row["finding"] == usual["finding"]
+    assert row["probability"] < usual["probability"]
+    assert row["threshold"] < usual["threshold"]
+
+
 def test_what_the_shipped_model_tells_of_itself_is_short() -> None:
     card = model_file.read(model_file.default())[1]
     assert len(json.dumps(about.description(card, Limits()))) < 20_000

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pneumoscope.cli import console
-from pneumoscope.cli.options import ModelOption
+from pneumoscope.cli.options import ModelOption, NormalsOption, PrevalenceOption
 from pneumoscope.errors import MissingExtraError
 from pneumoscope.imaging.radiograph import MAX_PIXELS
 
@@ -34,8 +34,9 @@ def listen(
         Path, typer.Option(metavar="DIR", help="Where images and reports wait; it outlives restarts and kills.")
     ] = Path("pneumoscope-spool"),
     evidence: Annotated[
-        bool, typer.Option(help="Send each image with its evidence map along, as a Secondary Capture.")
+        bool, typer.Option(help="Send each image of a pneumonia with its evidence map along, as a Secondary Capture.")
     ] = True,
+    evidence_of_normals: NormalsOption = False,
     tls_cert: Annotated[
         Path | None, typer.Option(metavar="FILE", help="This node's certificate; connections are then encrypted.")
     ] = None,
@@ -50,6 +51,7 @@ def listen(
         str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads counters; by default nowhere.")
     ] = None,
     model: ModelOption = None,
+    prevalence: PrevalenceOption = None,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Size of an image; a larger one is rejected.")] = 128,
     max_spool_megabytes: Annotated[
         int, typer.Option(min=1, help="Size of the spool; beyond it images are rejected with status A700.")
@@ -64,9 +66,9 @@ def listen(
 ) -> None:
     """Take images in by DICOM's C-STORE, and send reports on them by it.
 
-    Every frontal chest radiograph that arrives gets a Structured Report and a Secondary Capture with its evidence map,
-    filed in its own study. What was accepted is kept on disk until its reports are where they belong, whatever is
-    killed or down meanwhile. Ctrl-C stops; the next start goes on.
+    Every frontal chest radiograph that arrives gets a Structured Report, and one with a pneumonia a Secondary Capture
+    with its evidence map, filed in its own study. What was accepted is kept on disk until its reports are where they
+    belong, whatever is killed or down meanwhile. Ctrl-C stops; the next start goes on.
 
     \b
     $ pneumoscope listen --send-to ARCHIVE@127.0.0.1:4242
@@ -96,6 +98,7 @@ def listen(
         incoming=incoming,
         outgoing=outgoing if tls_out else None,
         evidence=evidence,
+        evidence_of_normals=evidence_of_normals,
         metrics=_address(metrics) if metrics else None,
     )
     limits = Limits(
@@ -110,6 +113,7 @@ def listen(
         settings,
         spool,
         model=model,
+        prevalence=prevalence,
         limits=limits,
         tell=lambda address: console.say(f"Listening: {address}\nCtrl-C stops it. What happens is logged below."),
     )

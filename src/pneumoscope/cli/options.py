@@ -19,6 +19,23 @@ ModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", metavar="FILE", help="A model file; by default the one that comes along."),
 ]
+PrevalenceOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=0.999,
+        metavar="P",
+        help="The share of pneumonias among such images: probabilities are shifted to it from the one the model "
+        "assumes, by Bayes' rule, and threshold and band with them, so that no finding changes.",
+    ),
+]
+NormalsOption = Annotated[
+    bool,
+    typer.Option(
+        "--evidence-of-normals",
+        help="Draw the evidence maps of images without pneumonia, too. A tint there is easily read as a finding.",
+    ),
+]
 DataArgument = Annotated[
     list[Path],
     typer.Argument(

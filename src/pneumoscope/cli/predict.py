@@ -17,7 +17,7 @@ import typer
 
 from pneumoscope.atomic import check_folder
 from pneumoscope.cli import console
-from pneumoscope.cli.options import SOME_FAILED, ModelOption
+from pneumoscope.cli.options import SOME_FAILED, ModelOption, NormalsOption, PrevalenceOption
 from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
 from pneumoscope.imaging.radiograph import MAX_PIXELS
 
@@ -68,9 +68,11 @@ def predict(
     evidence: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write each image with its evidence map there; rows of JSON and CSV then name it."
+            metavar="DIR",
+            help="Write each image of a pneumonia with its evidence map there; rows of JSON and CSV then name it.",
         ),
     ] = None,
+    evidence_of_normals: NormalsOption = False,
     evidence_format: Annotated[
         Image, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
     ] = Image.svg,
@@ -82,16 +84,7 @@ def predict(
             "[b]--evidence[/b] also the image with its evidence map as a Secondary Capture.",
         ),
     ] = None,
-    prevalence: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=0.999,
-            metavar="P",
-            help="The share of pneumonias among such images: probabilities are shifted to it from the one the model "
-            "assumes, by Bayes' rule, and threshold and band with them, so that no finding changes.",
-        ),
-    ] = None,
+    prevalence: PrevalenceOption = None,
     engine: EngineOption = Engine.openvino,
     output: Annotated[
         Path | None,
@@ -101,8 +94,8 @@ def predict(
     """Say of each image whether it shows pneumonia, and how sure that is.
 
     Every file gets a row. One that cannot be read, or shows no chest radiograph, has an error in its row; the exit
-    status is then 3, as it is where an evidence map is missing. An image that is turned, inverted or mirrored, or
-    unlike those learnt from, has a warning.
+    status is then 3, as it is where an evidence map cannot be written. An image that is turned, inverted or mirrored,
+    or unlike those learnt from, has a warning.
 
     DICOM reports hold the patient and study of the image's header, so that an archive files them with the image;
     nothing else does, and their names are their UIDs. Where a report cannot be written, the finding stays, the row
@@ -129,8 +122,10 @@ def predict(
     if not images.any:
         raise DatasetError(f"Expected images, got none: there are no files in {', '.join(paths)}.")
     detector = Detector(model, engine=engine.value, prevalence=prevalence)
-    overlays = writers.Overlays(evidence, f".evidence.{evidence_format.value}") if evidence else None
-    reports = writers.Reports(dicom_out, detector.card) if dicom_out else None
+    overlays = (
+        writers.Overlays(evidence, f".evidence.{evidence_format.value}", evidence_of_normals) if evidence else None
+    )
+    reports = writers.Reports(dicom_out, detector.card, evidence_of_normals) if dicom_out else None
     failed = 0
     unusual = []
     with (
@@ -244,6 +239,7 @@ def serve(
         ),
     ] = "",
     model: ModelOption = None,
+    prevalence: PrevalenceOption = None,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Size of a request; beyond it the answer is 413.")] = 128,
     max_images: Annotated[int, typer.Option(min=1, help="Images of a request; beyond them 413.")] = 64,
     max_pixels: Annotated[
@@ -280,6 +276,7 @@ def serve(
         host,
         port,
         model=model,
+        prevalence=prevalence,
         token=token,
         origins=allow_origin or (),
         limits=limits,

@@ -43,7 +43,8 @@ class Settings:
         allowed: who may associate.
         incoming: how connections from others are encrypted, if they are.
         outgoing: how connections to others are.
-        evidence: whether the image with its evidence map goes with each report.
+        evidence: whether the image with its evidence map goes with the report on a pneumonia.
+        evidence_of_normals: whether also with that on an image without.
         metrics: address and port of the counters; None for none.
         first_pause: seconds before a destination that did not answer is tried again.
     """
@@ -57,6 +58,7 @@ class Settings:
     incoming: ssl.SSLContext | None = None
     outgoing: ssl.SSLContext | None = None
     evidence: bool = True
+    evidence_of_normals: bool = False
     metrics: tuple[str, int] | None = None
     first_pause: float = FIRST_PAUSE
 
@@ -94,6 +96,7 @@ class Listener:
             self.telemetry,
             seconds=limits.image_seconds,
             evidence=settings.evidence,
+            evidence_of_normals=settings.evidence_of_normals,
         )
         self._receiver = Receiver(settings.title, spool, self._predictor.put, self.telemetry, limits, settings.allowed)
         self.telemetry.watch(
@@ -160,6 +163,7 @@ def listen(
     spool: Path,
     *,
     model: Path | None = None,
+    prevalence: float | None = None,
     limits: Limits | None = None,
     tell: Callable[[str], None] = lambda address: None,
 ) -> None:
@@ -169,6 +173,7 @@ def listen(
         settings: what the node is and whom it knows.
         spool: a folder, where images and reports wait.
         model: a model file; by default the one that comes with Pneumoscope.
+        prevalence: as `Detector` takes it.
         limits: how much a peer may ask for.
         tell: called with title and address once images are taken.
 
@@ -193,7 +198,7 @@ def listen(
         signal.signal(number, lambda *_: stop.set())
     log_to_stderr()
     held = Spool(spool, limits.spool)
-    worker = Worker(model, max_pixels=limits.pixels)
+    worker = Worker(model, max_pixels=limits.pixels, prevalence=prevalence)
     worker.start()
     listener = Listener(settings, held, worker, limits)
     metrics = None

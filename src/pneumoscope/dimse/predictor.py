@@ -46,7 +46,8 @@ class Predictor:
         hand_over: called with the reports of an image once they are in the outbox.
         telemetry: where images are counted.
         seconds: the time that one image may take.
-        evidence: whether the image with its evidence map is to go with each report.
+        evidence: whether the image with its evidence map is to go with the report on a pneumonia.
+        evidence_of_normals: whether also with that on an image without.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class Predictor:
         *,
         seconds: float = 20.0,
         evidence: bool = True,
+        evidence_of_normals: bool = False,
     ) -> None:
         self._worker, self._spool, self._telemetry = worker, spool, telemetry
         self._destinations, self._hand_over = destinations, hand_over
-        self._seconds, self._evidence = seconds, evidence
+        self._seconds, self._evidence, self._normals = seconds, evidence, evidence_of_normals
         self._waiting: deque[tuple[float, Waiting]] = deque()
         self._losses: Counter[str] = Counter()
         self._arrived = threading.Condition()
@@ -144,7 +146,9 @@ class Predictor:
         """
         if not images:
             return []
-        submissions = [Submission(data, self._evidence, reports=True) for _, data in images]
+        submissions = [
+            Submission(data, self._evidence, reports=True, evidence_of_normals=self._normals) for _, data in images
+        ]
         try:
             # Each attempt has twice the time of the one before: a busy machine must not cost an image its report.
             patience = 2 ** max(self._losses[image.key] for image, _ in images)

@@ -100,6 +100,16 @@ class Calibration:
             prevalence=prevalence,
         )
 
+    @property
+    def assumed(self) -> str:
+        """Say which share of pneumonias the probabilities assume.
+
+        Example:
+            >>> Calibration().at_prevalence(0.1).assumed
+            'The probability assumes that 10 % of such images show pneumonia.'
+        """
+        return f"The probability assumes that {100 * self.prevalence:.3g} % of such images show pneumonia."
+
     def is_uncertain(self, probability: float) -> bool:
         """Say whether a probability lies inside the band.
 

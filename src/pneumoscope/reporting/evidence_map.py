@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pneumoscope.data.layouts import LABELS
 from pneumoscope.imaging import jpeg, radiograph
 from pneumoscope.imaging.radiograph import Radiograph
+from pneumoscope.inference.detector import Finding
 
 TOWARDS_PNEUMONIA = (232, 108, 16)
 TOWARDS_NORMAL = (15, 148, 250)
@@ -34,6 +36,22 @@ _PALETTE = bytes(part for level in range(256) for part in (TOWARDS_NORMAL if lev
 _WORDS = ("towards normal", "towards pneumonia")
 _NOTICE = "Not a medical device"
 _INK, _PALE, _PAPER = (240, 240, 240), (168, 168, 168), (18, 18, 18)
+
+
+def is_drawn(finding: Finding, *, normals: bool = False) -> bool:
+    """Say whether a finding's evidence map is drawn: that of `NORMAL` only where asked for.
+
+    Some place speaks for pneumonia on every image; where none is seen, its tint would be read as a finding.
+
+    Args:
+        finding: the finding; one whose map was not kept has none to draw.
+        normals: whether the maps of `NORMAL` were asked for.
+
+    Example:
+        >>> is_drawn(Finding("a.png", 0.1, "NORMAL", evidence=np.ones((2, 2), np.float32)))
+        False
+    """
+    return finding.evidence is not None and (normals or finding.finding == LABELS[1])
 
 
 def scale_of(evidence: ArrayLike) -> float:

@@ -60,7 +60,7 @@ def report(row: Mapping[str, Any], card: Card) -> Resource:
     conclusion = CONCLUSIONS[row["finding"]] + (", uncertain" if row["uncertain"] else "")
     made: Resource = {
         "resourceType": "DiagnosticReport",
-        "contained": [_device(card), _presence(row), _probability(row)],
+        "contained": [_device(card), _presence(row), _probability(row, card)],
         "status": "preliminary",  # no person has verified it
         "category": [_concept((f"{_TERMINOLOGY}/v2-0074", "RAD", "Radiology"))],
         "code": _concept((_LOINC, "30745-4", "Radiology Study observation"), text="Chest radiograph, one frontal view"),
@@ -108,11 +108,12 @@ def _presence(row: Mapping[str, Any]) -> Resource:
     return made
 
 
-def _probability(row: Mapping[str, Any]) -> Resource:
+def _probability(row: Mapping[str, Any], card: Card) -> Resource:
     share = {"unit": "1", "system": _UCUM, "code": "1"}
     return _observation("probability", {"text": "Probability of pneumonia, calibrated"}) | {
         "valueQuantity": {"value": row["probability"]} | share,
         "referenceRange": [{"high": {"value": row["threshold"]} | share, "text": "Below the operating threshold"}],
+        "note": [{"text": card.calibration.assumed}],
     }
 
 

@@ -57,13 +57,14 @@ warnings.filterwarnings("ignore", module="highdicom")
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 
 
-def objects(finding: Finding, data: bytes, card: Card) -> list[pydicom.Dataset]:
+def objects(finding: Finding, data: bytes, card: Card, *, normals: bool = False) -> list[pydicom.Dataset]:
     """Make what is filed beside an image: a Structured Report, and with evidence the image with its map.
 
     Args:
         finding: the finding; one without a finding gives nothing.
         data: the bytes of the image's DICOM file.
         card: of the model that found it.
+        normals: whether the evidence map of an image without pneumonia is drawn, too.
 
     Returns:
         The report, and the Secondary Capture where there is one.
@@ -81,7 +82,7 @@ def objects(finding: Finding, data: bytes, card: Card) -> list[pydicom.Dataset]:
         return []
     header = reader.header(data, radiograph.MAX_PIXELS)
     made = [structured_report(finding, header, card)]
-    if finding.evidence is not None:
+    if finding.evidence is not None and evidence_map.is_drawn(finding, normals=normals):
         drawn = evidence_map.draw(radiograph.read(data), finding.evidence, max_side=CAPTURE_SIDE)
         made.append(secondary_capture(np.asarray(drawn), header, card))
     return made
@@ -317,7 +318,7 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
     # The template may be extended; what it has no place for is plain text.
     content[0].ContentSequence.extend(
         sr.TextContentItem(codes.DCM.Comment, text, sr.RelationshipTypeValues.CONTAINS)
-        for text in (NOTICE, *(WARNINGS[key] for key in finding.warnings))
+        for text in (NOTICE, card.calibration.assumed, *(WARNINGS[key] for key in finding.warnings))
     )
     return content
 

@@ -157,22 +157,23 @@ def _print_table(file: TextIO, findings: Sequence[Finding], truths: Sequence[str
 
 
 class Overlays:
-    """Writes each image with its evidence map into a folder, under a name of its own.
+    """Writes images with their evidence maps into a folder, each under a name of its own.
 
     Args:
         folder: made when the first image is written.
         suffix: one of `radiograph.OVERLAY_SUFFIXES`: SVG, or PNG.
+        normals: whether images without pneumonia are drawn, too.
     """
 
-    def __init__(self, folder: Path, suffix: str = OVERLAY_SUFFIXES[0]) -> None:
-        self.folder, self.suffix = folder, suffix
+    def __init__(self, folder: Path, suffix: str = OVERLAY_SUFFIXES[0], normals: bool = False) -> None:
+        self.folder, self.suffix, self.normals = folder, suffix, normals
         self._taken: set[str] = set()
 
     def write(self, finding: Finding) -> Path | None:
-        """Draw one image; an image without a finding has no overlay."""
+        """Draw one image, where `evidence_map.is_drawn`; an image without a finding has no overlay."""
         from pneumoscope.reporting import evidence_map
 
-        if finding.evidence is None:
+        if finding.evidence is None or not evidence_map.is_drawn(finding, normals=self.normals):
             return None
         stem = Path(finding.path).stem or "image"
         if len(os.fsencode(stem)) > LONGEST:
@@ -200,6 +201,7 @@ class Reports:
     Args:
         folder: made when the first report is written.
         card: of the model.
+        normals: whether the evidence maps of images without pneumonia are drawn, too.
 
     Attributes:
         without: how many images got no report, by the reason.
@@ -209,11 +211,11 @@ class Reports:
         MissingExtraError: highdicom is not installed.
     """
 
-    def __init__(self, folder: Path, card: Card) -> None:
+    def __init__(self, folder: Path, card: Card, normals: bool = False) -> None:
         from pneumoscope.reporting import structured_report
 
         structured_report.check_installed()
-        self.folder, self.card = folder, card
+        self.folder, self.card, self.normals = folder, card, normals
         self.without: Counter[str] = Counter()
         self.failed = 0
 
@@ -242,7 +244,7 @@ class Reports:
             return NO_REPORT
         files = [
             (made.SOPInstanceUID, structured_report.encode(made))
-            for made in structured_report.objects(finding, data, self.card)
+            for made in structured_report.objects(finding, data, self.card, normals=self.normals)
         ]
         self.folder.mkdir(parents=True, exist_ok=True)
         targets = [self.folder / f"{uid}{suffix}" for (uid, _), suffix in zip(files, DICOM_SUFFIXES, strict=False)]

@@ -94,13 +94,14 @@ def wants_reports(accept: str | None) -> bool:
     return taken[DICOM] >= taken[JSON]
 
 
-async def read(request: Request, limits: Limits, evidence: bool) -> list[Submission]:
+async def read(request: Request, limits: Limits, evidence: bool, normals: bool = False) -> list[Submission]:
     """Read the instances of a request, one a part.
 
     Args:
         request: its body is read.
         limits: how many instances there may be.
-        evidence: whether each report is to have the image with its evidence map beside it.
+        evidence: whether the report on a pneumonia is to have the image with its evidence map beside it.
+        normals: whether also that on an image without.
 
     Raises:
         Refusal: it is no multipart request with DICOM files, or there are too many.
@@ -115,7 +116,7 @@ async def read(request: Request, limits: Limits, evidence: bool) -> list[Submiss
     async for part in multipart.parts(request, limits.images):
         if options(part.headers.get("content-type", DICOM))[0] != DICOM:
             raise Refusal(415, "unsupported", f"Expected parts of {DICOM}, got another.")
-        images.append(Submission(part.data, evidence, reports=True))
+        images.append(Submission(part.data, evidence, reports=True, evidence_of_normals=normals))
     if not images:
         raise Refusal(400, "request", "Expected one or more DICOM files as parts, got none.")
     return images

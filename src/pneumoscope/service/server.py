@@ -31,6 +31,7 @@ def serve(
     port: int,
     *,
     model: Path | None = None,
+    prevalence: float | None = None,
     token: str | None = None,
     origins: Sequence[str] = (),
     limits: Limits | None = None,
@@ -43,6 +44,7 @@ def serve(
         host: the address to bind to; any other than this machine's own demands a token.
         port: the port; 0 for any that is free.
         model: a model file; by default the one that comes with Pneumoscope.
+        prevalence: as `Detector` takes it.
         token: what a client must show.
         origins: other sites whose pages may ask.
         limits: how much a client may ask for.
@@ -61,7 +63,7 @@ def serve(
         raise UnsupportedError(f"Expected a path such as /pneumoscope to be served below, got {root_path!r}.")
     bound = _bound(host, port)
     telemetry.log_to_stderr()
-    worker = Worker(model, max_pixels=(limits or Limits()).pixels)
+    worker = Worker(model, max_pixels=(limits or Limits()).pixels, prevalence=prevalence)
     try:
         worker.start()
         app = create_app(worker, limits=limits, token=token, origins=origins, root_path=root_path)

@@ -54,7 +54,9 @@ class Submission:
         data: the bytes of the file.
         evidence: whether the answer is to hold the evidence map.
         preview: whether the answer is to hold the image as a JPEG.
-        reports: whether the answer is to hold the finding as DICOM objects; with `evidence`, the map as one of them.
+        reports: whether the answer is to hold the finding as DICOM objects; with `evidence`, a pneumonia's map among
+            them.
+        evidence_of_normals: whether also the map of an image without.
         values: whether the answer is to hold the image's values, and no finding.
     """
 
@@ -62,6 +64,7 @@ class Submission:
     evidence: bool = False
     preview: bool = False
     reports: bool = False
+    evidence_of_normals: bool = False
     values: bool = False
 
 
@@ -72,6 +75,7 @@ class Worker:
         model: a model file; by default the one that comes with Pneumoscope.
         memory: bytes that the process may take; by default half of what the machine has.
         max_pixels: the largest image to read, in pixels.
+        prevalence: as `Detector` takes it.
 
     Attributes:
         card: what the model file says of itself, once started.
@@ -87,11 +91,16 @@ class Worker:
     card: Card
 
     def __init__(
-        self, model: Path | None = None, memory: int | None = None, max_pixels: int = radiograph.MAX_PIXELS
+        self,
+        model: Path | None = None,
+        memory: int | None = None,
+        max_pixels: int = radiograph.MAX_PIXELS,
+        prevalence: float | None = None,
     ) -> None:
         self._model = model
         self._memory = memory
         self._max_pixels = max_pixels
+        self._prevalence = prevalence
         self.starts = 0
 
     def start(self) -> None:
@@ -104,8 +113,8 @@ class Worker:
         self.stop()
         context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
         self._pipe, theirs = context.Pipe()
-        bounds = (self._memory, self._max_pixels)
-        self._process = context.Process(target=_work, args=(theirs, self._model, *bounds), daemon=True)
+        settings = (self._model, self._memory, self._max_pixels, self._prevalence)
+        self._process = context.Process(target=_work, args=(theirs, *settings), daemon=True)
         self.starts += 1
         try:
             self._process.start()
@@ -152,13 +161,13 @@ class Worker:
         raise WorkerTooSlowError
 
 
-def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: int) -> None:
+def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: int, prevalence: float | None) -> None:
     """Load the model, then answer until the other end is closed; a signal to the whole group is for the parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _bound_memory(memory)
     try:
-        detector = Detector(model, max_pixels=max_pixels)
+        detector = Detector(model, max_pixels=max_pixels, prevalence=prevalence)
     except PneumoscopeError as error:
         pipe.send(error)
         return
@@ -221,7 +230,8 @@ def _report_row(finding: Finding, image: Submission, card: Card) -> Row:
     reports: list[bytes] = []
     try:
         asked = finding if image.evidence else replace(finding, evidence=None)  # another image of the batch has it
-        reports = [structured_report.encode(made) for made in structured_report.objects(asked, image.data, card)]
+        made = structured_report.objects(asked, image.data, card, normals=image.evidence_of_normals)
+        reports = [structured_report.encode(one) for one in made]
     except PneumoscopeError as error:
         finding = Finding("", error=error)
     return finding.as_dict() | {"reports": reports, "instance": structured_report.instance(image.data)}

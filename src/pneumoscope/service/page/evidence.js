@@ -5,6 +5,9 @@ const TOWARDS_PNEUMONIA = [232, 108, 16];
 const AGAINST = [15, 148, 250];
 const SIDE = 192;
 
+/** Whether the map is drawn unasked: where no pneumonia is seen, its tint would be read as a finding. */
+export const isDrawn = (finding) => Boolean(finding?.evidence) && finding.finding === "PNEUMONIA";
+
 /** Paint a map (h, w) smoothly onto a canvas of its own size, to be stretched over the image. */
 export function paintEvidence(canvas, { cells, scale }) {
   const image = new ImageData(SIDE, SIDE);

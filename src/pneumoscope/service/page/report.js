@@ -1,7 +1,7 @@
 // One image on paper: what was said, by which model, and what that is worth.
 
 import { $, el } from "./dom.js";
-import { paintEvidence, paintRamp } from "./evidence.js";
+import { isDrawn, paintEvidence, paintRamp } from "./evidence.js";
 import { card, described } from "./finding.js";
 import { paint } from "./pixels.js";
 
@@ -32,7 +32,7 @@ function noted({ review }) {
 function images(item, picture, view) {
   if (!picture) return el("p", { class: "quiet" }, "The image cannot be shown.");
   const plain = el("figure", {}, plate(picture, view), el("figcaption", {}, "The image"));
-  if (!item.finding?.evidence) return el("div", { class: "images" }, plain);
+  if (!isDrawn(item.finding)) return el("div", { class: "images" }, plain);
   const over = el("canvas", { class: "over" });
   paintEvidence(over, item.finding.evidence);
   const ramp = el("canvas", { width: 96, height: 8 });

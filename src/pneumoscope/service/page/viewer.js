@@ -1,6 +1,7 @@
 // The viewer: one pane or two, the tools below them, mouse, touch and keys.
 
 import { $, el } from "./dom.js";
+import { isDrawn } from "./evidence.js";
 import { Pane, wholly } from "./pane.js";
 import { decode, decodeValues } from "./pixels.js";
 import { values } from "./service.js";
@@ -80,7 +81,7 @@ const wish = (item) => `${item.number} ${Boolean(item.blob)} ${Boolean(item.find
 
 /** Evidence is shown unasked only where pneumonia is suspected: elsewhere its colours would suggest what was not found. */
 function suggestEvidence(pane) {
-  pane.evidence.tint = pane.item?.finding?.finding === "PNEUMONIA";
+  pane.evidence.tint = isDrawn(pane.item?.finding);
   pane.evidence.outline = false;
   if (pane.item?.finding) pane.suggested = pane.item;
 }

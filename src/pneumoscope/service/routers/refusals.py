@@ -128,7 +128,9 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Refusal):
         return error.response()
     if isinstance(error, RequestValidationError):
-        return Refusal(422, "request", "Expected true or false for evidence and preview.").response()
+        return Refusal(
+            422, "request", "Expected true or false for evidence, evidence_of_normals and preview."
+        ).response()
     assert isinstance(error, HTTPException)
     kind = {404: "not_found", 405: "method"}.get(error.status_code, "request")
     rejection = Refusal(error.status_code, kind, error.detail)

@@ -10,7 +10,8 @@ from pneumoscope.service import dicomweb
 from pneumoscope.service.routers import refusals
 from pneumoscope.service.state import Parts, Service
 
-Captured = Annotated[bool, Query(description="Add a Secondary Capture of each image with its evidence map.")]
+Captured = Annotated[bool, Query(description="Add a Secondary Capture of each pneumonia with its evidence map.")]
+Normals = Annotated[bool, Query(description="With `evidence`, also of images without pneumonia.")]
 
 router = APIRouter()
 
@@ -22,30 +23,36 @@ _DESCRIBED: dict[str, Any] = {
 
 
 @router.post("/dicom-web/studies", **_DESCRIBED)
-async def store_instances(request: Request, service: Parts, evidence: Captured = False) -> Response:
+async def store_instances(
+    request: Request, service: Parts, evidence: Captured = False, evidence_of_normals: Normals = False
+) -> Response:
     """Predict DICOM instances as DICOMweb's STOW-RS sends them.
 
     Nothing is stored. The answer is a DICOM Structured Report on each image, with `evidence` beside a Secondary
-    Capture of it, as parts of `multipart/related; type="application/dicom"`; the last part is the response's data
-    set as `application/dicom+json`, with `ReferencedSOPSequence`, `FailedSOPSequence` and for what could not even
-    be identified `OtherFailuresSequence`. A client that accepts `application/dicom+json` alone, or prefers it, gets
-    the data set only.
+    Capture of each with a pneumonia, as parts of `multipart/related; type="application/dicom"`; the last part is the
+    response's data set as `application/dicom+json`, with `ReferencedSOPSequence`, `FailedSOPSequence` and for what
+    could not even be identified `OtherFailuresSequence`. A client that accepts `application/dicom+json` alone, or
+    prefers it, gets the data set only.
     """
-    return await _stored(request, service, None, evidence)
+    return await _stored(request, service, None, evidence, evidence_of_normals)
 
 
 @router.post("/dicom-web/studies/{study}", **_DESCRIBED)
 async def store_instances_of_study(
-    request: Request, service: Parts, study: str, evidence: Captured = False
+    request: Request,
+    service: Parts,
+    study: str,
+    evidence: Captured = False,
+    evidence_of_normals: Normals = False,
 ) -> Response:
     """Predict DICOM instances of one study, as above; an instance of another study fails."""
-    return await _stored(request, service, study, evidence)
+    return await _stored(request, service, study, evidence, evidence_of_normals)
 
 
-async def _stored(request: Request, service: Service, study: str | None, evidence: bool) -> Response:
+async def _stored(request: Request, service: Service, study: str | None, evidence: bool, normals: bool) -> Response:
     reports = dicomweb.wants_reports(request.headers.get("accept"))
     service.check_room()
-    rows = await service.answered(request, await dicomweb.read(request, service.limits, evidence))
+    rows = await service.answered(request, await dicomweb.read(request, service.limits, evidence, normals))
     if rows is None:
         return Response(status_code=499)
     results = dicomweb.results_of(rows, study)
