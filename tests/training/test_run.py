@@ -23,6 +23,7 @@ pytest.importorskip("keras", reason="training is not installed")
 from pneumoscope import Detector
 from pneumoscope.data import disk_array, layouts, splits
 from pneumoscope.data.layouts import Sample
+from pneumoscope.data.samples import Box
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
 from pneumoscope.inference import model_file
@@ -389,6 +390,18 @@ def test_the_list_of_who_was_held_out_can_be_evaluated_on_from_anywhere(
     fit(images.name, tmp_path / "run", replace(QUICK, epochs=1))
     monkeypatch.chdir("/")
     assert all(sample.path.exists() for sample in layouts.load(tmp_path / "run" / "split.csv"))
+
+
+def test_the_list_of_who_was_held_out_says_all_that_was_known_of_each_image(images: Path, tmp_path: Path) -> None:
+    box = Box("opacity", 0.125, 0.25, 0.5, 0.75)
+    listed = [
+        replace(sample, site="AB"[i % 2], view=("AP", "PA")[i % 3 % 2], age=float(i), split=None)
+        for i, sample in enumerate(layouts.load(images))
+    ]
+    known = [replace(s, boxes=(box, box)) if s.label else replace(s, other=i % 5 == 0) for i, s in enumerate(listed)]
+    fit(known, tmp_path / "run", replace(QUICK, epochs=1))
+    again = layouts.load(tmp_path / "run" / "split.csv", other="negative")
+    assert {replace(sample, split=None) for sample in again} == set(known)
 
 
 def test_a_run_is_not_resumed_with_other_patients(tmp_path: Path) -> None:

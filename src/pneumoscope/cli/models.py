@@ -70,7 +70,11 @@ def train(
     ] = None,
     architecture: Annotated[str | None, typer.Option(help="mobilenet_v2, cnn, or another of the registry.")] = None,
     init: Annotated[
-        str | None, typer.Option(metavar="imagenet|none|FILE", help="Where the weights start from.")
+        str | None,
+        typer.Option(
+            metavar="imagenet|none|default|FILE",
+            help="Where the weights start from: default is the model that comes along, FILE a model file in .onnx.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for the whole network, at most.")] = None,
     sensitivity: Annotated[
@@ -116,6 +120,7 @@ def train(
     \b
     $ pneumoscope train chest_xray/ --out runs/first
     $ pneumoscope train chest_xray/ --out runs/first --resume
+    $ pneumoscope train our_clinic/ --out runs/ours --init default --epochs 4
     $ pneumoscope train our_clinic/ nih/images.csv --other negative --out runs/both
     $ pneumoscope train our_clinic/ nih/images.csv --other negative --out runs/new --leave-out our_clinic
     $ pneumoscope train images.csv --out runs/cnn --architecture cnn

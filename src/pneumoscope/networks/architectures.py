@@ -72,8 +72,9 @@ def build(
         pooling: `max` pools 2 x 2 neighbours, flattens and weighs each place on its own, as published; `average`
             averages all places. `cnn` ignores it.
         dropout: share of the head's inputs that is dropped while training, in [0, 1).
-        init: `imagenet` (Keras's own download), `none` (random), a `.weights.h5` file for `features`, or a `.keras`
-            file of a whole network of this kind.
+        init: `imagenet` (Keras's own download), `none` (random), `restored` (random until
+            `restoring.restore` is called), a `.weights.h5` file for `features`, or a `.keras` file of a whole network
+            of this kind.
         batch_norm: whether pretrained batch normalisation is `trained` with the network or stays `frozen`.
         quick: put in what trains faster; such a network cannot be saved, its weights can.
 
@@ -257,10 +258,10 @@ class Evidence(keras.layers.Layer):  # type: ignore[misc]
 
 def _features(network: Architecture, size: int, init: str, *, frozen: bool, quick: bool) -> keras.Model:
     images = keras.Input((size, size, 1))
-    if init not in ("imagenet", "none") and not init.endswith((".weights.h5", ".keras")):
+    if init not in ("imagenet", "none", "restored") and not init.endswith((".weights.h5", ".keras")):
         raise TrainingError(f"Expected init imagenet, none, a .weights.h5 or a .keras file, got '{init}'.")
     if network.application is None:
-        if init != "none" and not init.endswith(".keras"):
+        if init not in ("none", "restored") and not init.endswith(".keras"):
             raise TrainingError(f"Expected init none or a .keras file, got '{init}': no weights are published for it.")
         return keras.Model(images, _convolutions(_rescaled(images, network.scaling)), name="features")
     make = getattr(keras.applications, network.application)

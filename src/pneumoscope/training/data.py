@@ -14,7 +14,7 @@ from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference import seen
-from pneumoscope.training import sampling
+from pneumoscope.training import sampling, starting
 from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
@@ -30,7 +30,7 @@ class Prepared:
         training: those to train on.
         validation: those of other patients, to validate on.
         fingerprint: of all of them.
-        seen: all of them as a model file remembers them.
+        seen: all of them as a model file remembers them, with those of the model file that the training starts from.
         notes: what the user should know of the choice.
     """
 
@@ -89,7 +89,8 @@ def prepare(
         notes.append(
             f"{len(shared)} patients of the test split are also trained on: what that split says is flattered."
         )
-    return Prepared(training, validation, decoded.fingerprint(), seen.encode(decoded.pixels), notes)
+    earlier = starting.card_of(recipe.init).seen if starting.is_model_file(recipe.init) else ""
+    return Prepared(training, validation, decoded.fingerprint(), seen.encode(decoded.pixels, earlier), notes)
 
 
 def loaded(data: str | Path | Sequence[str | Path] | Sequence[Sample]) -> list[Sample]:

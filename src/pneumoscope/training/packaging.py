@@ -25,7 +25,7 @@ from pneumoscope.metrics.thresholds import OperatingPoint
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
 from pneumoscope.ood import embedding, orientation
-from pneumoscope.training import loop
+from pneumoscope.training import loop, starting
 from pneumoscope.training.data import Prepared
 from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
@@ -140,7 +140,8 @@ def finish(
             "fingerprint": images.fingerprint,
             "training": _counts(training),
             "validation": _counts(images.validation),
-        },
+        }
+        | ({"start": starting.card_of(recipe.init).data} if starting.is_model_file(recipe.init) else {}),
         metrics=measured,
         seen=images.seen,
         gate=unlike,
@@ -274,12 +275,12 @@ def _some(images: Decoded, most: int) -> Decoded:
 def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
-    table.writerow(("path", "label", "patient", "site", "view", "split"))
+    table.writerow(("path", "label", "patient", "site", "view", "age", "boxes", "split"))
     for part, name in ((training, "train"), (validation, "val")):
-        table.writerows(
-            (sample.path.absolute(), _label(sample), sample.patient, sample.site, sample.view, name)
-            for sample in part.samples
-        )
+        for s in part.samples:
+            boxes = "; ".join(f"{b.name} {b.left} {b.top} {b.right} {b.bottom}" for b in s.boxes)
+            age = "" if s.age is None else f"{s.age:g}"
+            table.writerow((s.path.absolute(), _label(s), s.patient, s.site, s.view, age, boxes, name))
     write_text(path, rows.getvalue())
 
 

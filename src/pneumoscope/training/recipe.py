@@ -11,6 +11,7 @@ from typing import Any
 from pneumoscope.errors import NotFoundError, TrainingError
 from pneumoscope.metrics.thresholds import OperatingPoint
 from pneumoscope.networks import architectures
+from pneumoscope.training import starting
 from pneumoscope.training.augmentation import Augmentation
 
 HEADS = ("epochs", "logistic")
@@ -51,8 +52,9 @@ class Recipe:
 
     Attributes:
         architecture: a name in `architectures.REGISTRY`.
-        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file; `auto` is `imagenet` where the architecture is one
-            of Keras's, and `none` where it is built here.
+        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file, `default` (the model that comes along) or an
+            `.onnx` model file; `auto` is `imagenet` where the architecture is one of Keras's, and `none` where it is
+            built here.
         size: the side of the images the network looks at, in pixels.
         pooling: `max` (2 x 2, flatten, as published) or `average`.
         dropout: share of the head's inputs dropped while training, in [0, 1); -1 is the architecture's own.
@@ -193,7 +195,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Make a recipe from plain values.
+        """Make a recipe from plain values; what a model file to start from says is taken over from it.
+
+        Raises:
+            NotFoundError: there is no such model file to start from.
+            ModelFileError: it is none.
+            TrainingError: the values are no recipe, or not one for that file.
 
         Example:
             >>> Recipe.from_dict({"epochs": 3, "augmentation": {"blur": 0}}).augmentation.blur
@@ -207,6 +214,7 @@ class Recipe:
                 raise TrainingError(
                     f"Expected a recipe with {', '.join(f.name for f in known)}, got {', '.join(sorted(unknown))}."
                 )
+        values = starting.completed(values)
         try:
             return cls(**{**values, "augmentation": Augmentation(**changes)})
         except TypeError as error:

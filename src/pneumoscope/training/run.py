@@ -19,7 +19,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
-from pneumoscope.training import boxes, distributed, loop
+from pneumoscope.training import boxes, distributed, loop, starting
 from pneumoscope.training.augmentation import NONE
 from pneumoscope.training.data import Prepared, prepare
 from pneumoscope.training.loop import Checkpoint, Examples, Phase, Progress
@@ -177,6 +177,7 @@ def _trained(
     """Train on all devices and hosts; give the images, the history and, on this host alone, the network."""
     if (out / "checkpoint.npz").exists() and not resume:
         raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
+    starting.check(recipe.init, asdict(recipe))
     images = prepare(data, recipe, skip_unreadable, progress, out, cache)
     parts = [images.training.fingerprint(), images.validation.fingerprint()]
     distributed.check_equal("images and recipe", json.dumps([parts, asdict(recipe)]))
@@ -206,7 +207,9 @@ def _train(
     told = np.array([not sample.other for sample in validation.samples])
     validation = validation.take(np.flatnonzero(told))
     network = _built(recipe, recipe.init, quick=True)
-    pretrained = recipe.init not in ("none", "") and not recipe.init.endswith((".keras", ".onnx"))
+    if starting.is_model_file(recipe.init):
+        starting.restore(network, recipe.init, training.pixels)
+    pretrained = recipe.init == "imagenet" or recipe.init.endswith(".weights.h5")
     drawn = _masks(training, network, recipe)
     trained = architectures.with_cells(network) if drawn else architectures.with_logit(network)
     run = Checkpoint(out, trained, tracker.epoch)
@@ -246,7 +249,13 @@ def _train(
 def _built(recipe: Recipe, init: str, *, quick: bool = False) -> keras.Model:
     r = recipe
     return architectures.build(
-        r.architecture, r.size, pooling=r.pooling, dropout=r.dropout, init=init, batch_norm=r.batch_norm, quick=quick
+        r.architecture,
+        r.size,
+        pooling=r.pooling,
+        dropout=r.dropout,
+        init="restored" if starting.is_model_file(init) else init,
+        batch_norm=r.batch_norm,
+        quick=quick,
     )
 
 
