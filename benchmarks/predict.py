@@ -92,43 +92,13 @@ def keras_way(arguments: argparse.Namespace) -> Predict:
 
 
 def keras_network(path: Path) -> keras.Model:
-    """Build the network of a model file in Keras, from the convolutions that its batch normalisations were merged into.
+    """Build the network of a model file in Keras, with batch normalisation of its own again."""
+    from pneumoscope.networks import architectures, restoring
 
-    Each normalisation becomes one that only scales and adds; three equal colours get a third of the gray kernel each.
-    """
-    import keras
-    import onnx
-
-    from pneumoscope.networks import architectures
-
-    (inference, card), graph = model_file.read(path), onnx.load(path).graph
-    weights = {part.name: onnx.numpy_helper.to_array(part) for part in graph.initializer}
-    network = architectures.build(card.architecture, card.input_size, pooling=card.recipe["pooling"])
-    layers = network.get_layer("features").layers[-1].layers
-    convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)]
-    normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    reader = {node.input[0]: node for node in graph.node if node.input}
-    merged = [node for node in graph.node if node.op_type == "Conv"]
-    for convolution, normalisation, node in zip(convolutions, normalisations, merged, strict=True):
-        kernel = weights[node.input[1]]
-        if len(node.input) == 3:
-            scale, offset = np.ones(len(kernel)), weights[node.input[2]]
-            kernel = kernel.transpose(2, 3, 1, 0)
-        else:
-            scaling = reader[node.output[0]]
-            scale, offset = weights[scaling.input[1]].ravel(), weights[reader[scaling.output[0]].input[1]].ravel()
-            kernel = kernel.transpose(2, 3, 0, 1)
-        colours = convolution.kernel.shape[2] // kernel.shape[2]
-        convolution.set_weights([np.repeat(kernel, colours, axis=2) / colours])
-        nothing = np.zeros(len(scale))
-        normalisation.set_weights([scale * np.sqrt(1 + normalisation.epsilon), offset, nothing, nothing + 1])
-    dense = next(node for node in graph.node if node.op_type == "MatMul")
-    added = reader[dense.output[0]]
-    offset = weights[added.input[1]].ravel() if added.op_type == "Add" else np.zeros(1)
-    network.get_layer("head").layers[-1].set_weights([weights[dense.input[1]], offset])
-    image = np.random.default_rng(0).random((1, *network.input_shape[1:]), dtype=np.float32)
-    logit = model_file.compile_graph(inference)(image)["logit"]
-    model_file.check_equal({"logit": network.predict(image, verbose=0)[:, 0]}, {"logit": logit})
+    card = model_file.read(path)[1]
+    pooling = card.recipe["pooling"]
+    network = architectures.build(card.architecture, card.input_size, pooling=pooling, init="restored")
+    restoring.restore(network, path, np.random.default_rng(0).random((4, *network.input_shape[1:3]), dtype=np.float32))
     return network
 
 
@@ -161,7 +131,7 @@ def with_overlays(arguments: argparse.Namespace) -> Predict:
     def predict(images: list[Path]) -> list[float]:
         probabilities = []
         with tempfile.TemporaryDirectory() as folder:
-            overlays = writers.Overlays(Path(folder))
+            overlays = writers.Overlays(Path(folder), normals=True)
             for finding in detector.examine(images, evidence=True):
                 overlays.write(finding)
                 probabilities.append(finding.probability or 0.0)

@@ -17,7 +17,7 @@ import onnx
 
 from pneumoscope.data import layouts, splits
 from pneumoscope.data.splits import Decoded
-from pneumoscope.errors import ModelFileError
+from pneumoscope.errors import TrainingError
 from pneumoscope.inference import model_file
 from pneumoscope.training.recipe import Recipe
 from tests.conftest import ROOT, drawn_image
@@ -91,6 +91,20 @@ def test_the_mean_over_draws_has_students_interval(published: ModuleType) -> Non
     assert estimate.high - estimate.value == pytest.approx(4.303 * 0.04 / np.sqrt(3), rel=1e-3)  # t(2), 97.5 %
 
 
+def test_a_share_has_no_interval_beyond_none_and_all(published: ModuleType) -> None:
+    assert published.mean([0.99, 1.0]).high == 1.0
+    assert published.mean([0.0, 0.01]).low == 0.0
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("mobilenet-published", 20), ("cnn-published", 10)])
+def test_the_published_recipes_are_the_files_and_nothing_else(published: ModuleType, name: str, epochs: int) -> None:
+    recipe = published.SIDES[name].recipe("none", 3)
+    assert (recipe.epochs, recipe.seed, recipe.imbalance, recipe.average) == (epochs, 3, "none", 0.0)
+    changes = {name for name, strength in vars(recipe.augmentation).items() if strength and name != "sharpen"}
+    moved = {"zoom"} if name == "mobilenet-published" else {"width_shift", "height_shift"}
+    assert changes == {"share", "rotation", "horizontal_flip"} | moved
+
+
 def test_the_page_has_a_row_for_each_side(published: ModuleType) -> None:
     some = {"unseen: AUC": 0.9}
     page = published.page({name: [some, some] for name in published.SIDES})
@@ -140,5 +154,5 @@ def test_a_network_that_keras_would_predict_otherwise_with_is_rejected(predict: 
     offset = next(node for node in graph.graph.node if last.output[0] in node.input)
     offset.op_type = "Sub"
     onnx.save(graph, tmp_path / "model.onnx")
-    with pytest.raises(ModelFileError, match="in 'logit'"):
+    with pytest.raises(TrainingError, match="Expected the logits"):
         predict.keras_network(tmp_path / "model.onnx")

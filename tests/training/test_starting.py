@@ -28,10 +28,10 @@ from tests.conftest import SIZE, drawn_image
 
 @pytest.fixture(scope="module")
 def pixels() -> NDArray[np.float32]:
-    return np.stack([drawn_image(i % 2, i, 64) for i in range(24)]).astype(np.float32) / 255
+    return np.stack([drawn_image(i % 2, i, 64) for i in range(24)]).astype(np.float32) / np.float32(255)
 
 
-def uneven(network: keras.Model) -> keras.Model:
+def uneven(network: Any) -> Any:
     """Give every batch normalisation statistics and scales of its own, as training does."""
     rng = np.random.default_rng(0)
     for weight in network.weights:

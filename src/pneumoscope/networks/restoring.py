@@ -127,13 +127,13 @@ def _weights(
             tensor, scale = then(node.output[0], "Mul", size)
             _, shift = then(tensor, "Add", size)
             bias = known.get(node.input[2]) if len(node.input) > 2 else None
-            zeros = np.zeros(size, np.float32)
+            zeros, ones = np.zeros(size, np.float32), np.ones(size, np.float32)
             convolutions.append(
                 Convolution(
                     node.output[0],
                     kernel,
                     bias=zeros if bias is None else bias,
-                    scale=zeros + 1.0 if scale is None else scale,
+                    scale=ones if scale is None else scale,
                     shift=zeros if shift is None else shift,
                 )
             )
