@@ -27,9 +27,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,7 @@ Drawn = tuple[list[Sample], list[Sample]]
 """What a network learns from and is validated on, and images of other patients."""
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """A way to train.
 
     Attributes:
