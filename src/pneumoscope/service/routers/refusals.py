@@ -92,7 +92,7 @@ IMAGES: Responses = _described(
     (
         422,
         "No image of the request could be predicted, or an option is wrong.",
-        _error("request", "Expected true or false for evidence and preview."),
+        _error("request", "Expected true or false for evidence, evidence_of_normals and preview."),
     ),
 )
 """Of routes that take a form with images."""
@@ -118,7 +118,11 @@ INSTANCES: Responses = _described(
         "The request, or a part of it, is of another media type.",
         _error("unsupported", 'Expected a multipart/related request; type="application/dicom", got another.'),
     ),
-    (422, "An option is wrong.", _error("request", "Expected true or false for evidence and preview.")),
+    (
+        422,
+        "An option is wrong.",
+        _error("request", "Expected true or false for evidence, evidence_of_normals and preview."),
+    ),
 )
 """Of routes that take DICOM instances."""
 
