@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import jsonschema
 import pytest
 
 pytest.importorskip("fastapi", reason="serving is not installed")
+jsonschema = pytest.importorskip("jsonschema")
 
 from pneumoscope.errors import UnsupportedError
 from pneumoscope.inference.detector import WARNINGS

@@ -140,5 +140,5 @@ def _clients(
                 connection.sendall(head + body[: rng.choice((len(body), len(body) // 2))])
                 told["gone"] += 1
 
-    clients = [lambda seed=seed: steady(seed) for seed in range(STEADY)]  # type: ignore[misc]
+    clients = [lambda seed=seed: steady(seed) for seed in range(STEADY)]
     return [*clients, *[slow] * SLOW, flood, flood, kill, gone]

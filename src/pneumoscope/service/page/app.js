@@ -133,7 +133,7 @@ function warnOfSite() {
 let studies = false;
 
 async function showStudies() {
-  for (const item of viewer.items()) {
+  for (const item of studies ? viewer.items() : list.items) {
     if (studies && item.header === undefined) item.header = await studyHeader(item.file);
     viewer.setStudy(item, studies ? studyText(item.header) : "");
   }
@@ -148,7 +148,6 @@ function studyText(header) {
 $("study").addEventListener("click", () => {
   studies = !studies;
   $("study").setAttribute("aria-pressed", studies);
-  if (!studies) for (const item of list.items) item.study = "";
   showStudies();
 });
 

@@ -46,6 +46,6 @@ function plate(picture, view, over = null) {
   const canvas = el("canvas", {});
   paint(canvas, picture, view);
   const node = el("div", { class: "plate" }, canvas, over);
-  node.style.maxWidth = `${(19 * picture.width) / picture.height}rem`; // no higher than leaves the rest on one sheet
+  node.style.setProperty("--ratio", picture.width / picture.height); // so that the style bounds the height
   return node;
 }
