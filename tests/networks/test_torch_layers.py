@@ -26,7 +26,8 @@ def network(stride: int, padding: str) -> keras.Model:
 def stepped(model: keras.Model, images: Any) -> list[np.ndarray[Any, Any]]:
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.train_on_batch(images, keras.ops.zeros_like(model(images)))
-    return model.get_weights()
+    weights: list[np.ndarray[Any, Any]] = model.get_weights()
+    return weights
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
