@@ -41,6 +41,14 @@ WORDS = {"NORMAL": "No pneumonia seen", "PNEUMONIA": "Pneumonia suspected"}
 """As the page says it."""
 
 
+def probable(probability: float | None) -> str:
+    """Write a probability as the page does: never as certainty."""
+    assert probability is not None
+    if probability > 0.99:
+        return "> 0.99"
+    return "< 0.01" if probability < 0.01 else f"{probability:.2f}"
+
+
 def evidence() -> None:
     """Draw a radiograph beside itself with its evidence map, and the finding below."""
     (finding,) = Detector().examine([SHOWN], evidence=True)
@@ -55,7 +63,11 @@ def evidence() -> None:
     sure = "uncertain" if finding.uncertain else "outside the uncertain band"
     lines = (
         (22, (240, 240, 240), f"{WORDS[str(finding.finding)]}"),
-        (15, (168, 168, 168), f"probability {finding.probability:.2f}, threshold {finding.threshold:.2f}; {sure}"),
+        (
+            15,
+            (168, 168, 168),
+            f"probability {probable(finding.probability)}, threshold {finding.threshold:.2f}; {sure}",
+        ),
     )
     y = bare.height + 14
     for size, ink, line in lines:

@@ -11,6 +11,7 @@ export function scale({ probability, finding }, calibration) {
   const label =
     `Probability ${probable(probability)} on a scale from 0 to 1; threshold ${decimals(threshold)}; ` +
     `uncertain from ${decimals(low)} to ${decimals(high)}`;
+  const side = threshold < 0.5 ? "at" : "at before"; // where the label does not run into the end of the scale
   return el("div", { class: `scale ${finding.toLowerCase()}`, role: "img", "aria-label": label },
     el("div", { class: "bar" },
       at(el("i", { class: "band" }), low, high - low),
@@ -19,7 +20,7 @@ export function scale({ probability, finding }, calibration) {
     ),
     el("div", { class: "marks" },
       el("span", {}, "0"),
-      threshold > 0.06 && threshold < 0.7 ? at(el("span", { class: "at" }, `threshold ${decimals(threshold)}`), threshold) : null,
+      threshold > 0.06 && threshold < 0.94 ? at(el("span", { class: side }, `threshold ${decimals(threshold)}`), threshold) : null,
       el("span", {}, "1"),
     ),
   );
