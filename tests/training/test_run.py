@@ -432,7 +432,7 @@ def test_training_images_of_one_class_only_are_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values",
     [{"stop_after": 0}, {"epochs": 2.5}, {"learning_rate": -1}, {"seed": -1}, {"augmentation": 3}, {"size": "big"},
-     {"augmentation": {"horizontal_flip": 1.1}}, {"augmentation": {"blur": "much"}}],
+     {"init": "imagnet"}, {"augmentation": {"horizontal_flip": 1.1}}, {"augmentation": {"blur": "much"}}],
 )  # fmt: skip
 def test_a_recipe_of_wrong_values_is_rejected(values: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="Expected"):

@@ -111,6 +111,14 @@ def test_the_bundled_model_is_trained_further_and_starts_where_it_was(data: Path
     assert further.validation.figures["auc"].value > 0.9
 
 
+@pytest.mark.parametrize("name", ["gone.keras", "gone.weights.h5"])
+def test_a_file_that_is_not_there_is_told_of_before_images_are_read(name: str, tmp_path: Path) -> None:
+    recipe = Recipe(architecture="mobilenet_v2", init=str(tmp_path / name))
+    with pytest.raises(NotFoundError, match="file to start from"):
+        fit(tmp_path / "no images", tmp_path / "run", recipe)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("init", ["none.onnx", "text.onnx", "other.onnx"])
 def test_a_file_that_cannot_be_started_from_is_told_of_and_nothing_is_written(
     init: str, draw_folder: Callable[..., Path], tmp_path: Path

@@ -7,10 +7,12 @@ environment's `KERAS_BACKEND` overrules the choice.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "torch" if importlib.util.find_spec("torch") else "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on standard error
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # and warns of each network that is predicted with anew
 
 import keras
 from keras import ops

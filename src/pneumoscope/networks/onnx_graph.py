@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def write(network: keras.Model, usual: NDArray[np.floating[Any]] | None, path: P
         >>> write(network, None, Path("graph.onnx"))  # doctest: +SKIP
     """
     if keras.backend.backend() == "tensorflow":
-        with_evidence(network, usual).export(path, format="onnx", verbose=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)  # Keras's way around tf2onnx
+            with_evidence(network, usual).export(path, format="onnx", verbose=False)
         return
     saved, places = path.with_suffix(".keras"), path.with_suffix(".npy")
     network.save(saved)

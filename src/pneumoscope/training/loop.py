@@ -419,6 +419,8 @@ def reason(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> str:
         >>> rows = [{"phase": "network", "epoch": e, "val_loss": loss} for e, loss in ((1, 0.3), (2, 0.2), (3, 0.4))]
         >>> reason(rows, Recipe(schedule="plateau"))
         'Kept: epoch 2 of 3, with the lowest validation loss, 0.2000.'
+        >>> reason(rows, Recipe())
+        'Kept: epoch 3 of 3, the last, where the learning rate has fallen to nothing; its validation loss is 0.4000.'
     """
     if not rows:
         return "Kept: the weights as they are without any epoch, as the recipe asks for none."
@@ -426,13 +428,13 @@ def reason(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> str:
         recipe = replace(recipe, schedule="plateau")
     row = rows[kept(rows, recipe) - 1]
     why = (
-        "the last: the learning rate has fallen to nothing there"
+        "the last, where the learning rate has fallen to nothing; its validation loss is"
         if recipe.schedule == "cosine" and row["phase"] == "network"
-        else "with the lowest validation loss"
+        else "with the lowest validation loss,"
     )
     last = max(int(other["epoch"]) for other in rows if other["phase"] == row["phase"])
     part = "" if row["phase"] == "network" else f" of the {row['phase']}"
-    return f"Kept: epoch {int(row['epoch'])} of {last}{part}, {why}, {row['val_loss']:.4f}."
+    return f"Kept: epoch {int(row['epoch'])} of {last}{part}, {why} {row['val_loss']:.4f}."
 
 
 def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:

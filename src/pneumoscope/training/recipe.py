@@ -137,6 +137,7 @@ class Recipe:
         if self.architecture not in architectures.REGISTRY:
             names = ", ".join(architectures.REGISTRY)
             raise NotFoundError(f"Expected one of {names}, got the architecture '{self.architecture}'.")
+        starting.check_name(self.init)
         pretrained = architectures.REGISTRY[self.architecture].application is not None
         if self.init == "auto":
             object.__setattr__(self, "init", "imagenet" if pretrained else "none")

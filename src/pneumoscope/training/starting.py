@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pneumoscope.data.disk_array import Rows
-from pneumoscope.errors import TrainingError
+from pneumoscope.errors import NotFoundError, TrainingError
 from pneumoscope.inference import model_file
 from pneumoscope.inference.model_file import Card
 from pneumoscope.networks import restoring
@@ -17,6 +17,10 @@ from pneumoscope.networks.backend import keras
 
 BUNDLED = "default"
 """How `init` names the model file that comes with Pneumoscope."""
+
+WORDS = ("auto", "imagenet", "none", BUNDLED)
+SUFFIXES = (".onnx", ".keras", ".weights.h5")
+"""What `init` may be: one of these words, or a file whose name ends so."""
 
 FORM = {"architecture", "size", "pooling"}
 """What a recipe takes over from a model file."""
@@ -33,6 +37,23 @@ def is_model_file(init: str) -> bool:
         [True, True, False]
     """
     return init == BUNDLED or init.endswith(".onnx")
+
+
+def check_name(init: str) -> None:
+    """Check that a recipe's `init` is one that there can be; whether there is such a file is not looked at.
+
+    Raises:
+        TrainingError: it is not.
+
+    Example:
+        >>> check_name("imagnet")
+        Traceback (most recent call last):
+        pneumoscope.errors.TrainingError: Expected init auto, imagenet, none, default or a file in .onnx, ...
+    """
+    if init not in WORDS and not init.endswith(SUFFIXES):
+        raise TrainingError(
+            f"Expected init {', '.join(WORDS)} or a file in {', '.join(SUFFIXES)} to start from, got '{init}'."
+        )
 
 
 def card_of(init: str) -> Card:
@@ -72,7 +93,7 @@ def completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check(init: str, values: Mapping[str, Any]) -> None:
-    """Check that a recipe's values are those of the model file that it starts from, if it does.
+    """Check that the file to start from is there, and that a recipe's values are those of it if it is a model file.
 
     Raises:
         NotFoundError: there is no such file.
@@ -84,6 +105,8 @@ def check(init: str, values: Mapping[str, Any]) -> None:
     """
     if is_model_file(init):
         _check(init, _form(card_of(init)), values)
+    elif init.endswith(SUFFIXES) and not Path(init).is_file():
+        raise NotFoundError(f"Expected a file to start from at '{init}', which does not exist.")
 
 
 def restore(network: keras.Model, init: str, pixels: Rows) -> None:
