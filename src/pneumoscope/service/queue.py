@@ -20,6 +20,10 @@ TOGETHER = BATCH_SIZE * runtimes.WORKERS
 """Images that the worker gets at once, at most: a batch for each of its threads."""
 
 
+STARTS = 3
+"""How often the worker is started for a batch where something ends it before it has an image."""
+
+
 class QueueFullError(Exception):
     """There is no room for these images now.
 
@@ -166,7 +170,7 @@ class ImageQueue:
         loop = asyncio.get_running_loop()
         if not self._alive:
             try:
-                await loop.run_in_executor(self._thread, self._worker.start)
+                await self._start()
             except PneumoscopeError as error:  # the model file has gone meanwhile
                 return [_refused(error)] * len(images)
             self._alive = True
@@ -177,6 +181,18 @@ class ImageQueue:
         except WorkerLostError:
             self._alive = False
             raise
+
+    async def _start(self) -> None:
+        """Start the worker; where it ends before it has an image, no image is to blame, and it is started again."""
+        loop = asyncio.get_running_loop()
+        for attempt in range(STARTS):
+            try:
+                await loop.run_in_executor(self._thread, self._worker.start)
+            except WorkerLostError as error:
+                if attempt + 1 == STARTS or isinstance(error, WorkerTooSlowError):
+                    raise
+            else:
+                return
 
 
 def _refused(error: PneumoscopeError) -> Row:

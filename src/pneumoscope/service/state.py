@@ -71,6 +71,7 @@ async def _unless_gone(request: Request, answers: Sequence[asyncio.Future[Row]])
             pass
 
     rows = asyncio.gather(*answers)
+    rows.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio logs those that are gone
     gone = asyncio.create_task(hung_up())
     try:
         waiting: set[asyncio.Future[Any]] = {rows, gone}
