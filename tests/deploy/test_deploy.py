@@ -26,7 +26,7 @@ OTHERS = {
     *("--no-install-recommends", "--no-create-home", "--uid"),  # apt-get, useradd
     *("--no-cache-dir", "--no-compile"),  # pip
     *("--from", "--read-only", "--tmpfs", "--start-period"),  # a Containerfile, podman, and a health check
-    *("--images", "--memory", "--rounds"),  # pytest, benchmarks/
+    *("--images", "--memory", "--minutes", "--rounds"),  # pytest, benchmarks/
 }
 """Options in what is written here that are of other programs."""
 
