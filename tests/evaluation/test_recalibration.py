@@ -103,7 +103,6 @@ def test_the_new_file_gives_the_same_logits_and_the_old_one_is_left_alone(
         assert np.array_equal(model_file.compile_graph(old)(batch)[name], model_file.compile_graph(new)(batch)[name])
     assert card == done.card
     assert card.calibration != old_card.calibration
-    assert old_card.calibration.offset == 0.0
     assert "calibration" not in old_card.data
     assert [path.name for path in done.model.parent.iterdir()] == ["site.onnx"]
 
@@ -304,7 +303,7 @@ def test_it_can_be_laid_out_as_json(done: Recalibration) -> None:
 
 
 @pytest.mark.images
-def test_the_default_model_is_set_right_on_real_images_that_are_noisy_enlarged_and_pale(
+def test_the_default_model_is_set_right_on_real_images_that_are_much_enlarged_and_noisy(
     data: Path, tmp_path: Path
 ) -> None:
     for kind in layouts.LABELS:
@@ -312,11 +311,14 @@ def test_the_default_model_is_set_right_on_real_images_that_are_noisy_enlarged_a
         paths = [*(data / "kermany224" / "val" / kind).iterdir(), *(data / "kermany224" / "train" / kind).iterdir()]
         for path in sorted(paths)[:60]:
             sample = radiograph.read(path).pixels
-            for shift in ("noise", "zoom 1.15", "contrast 0.6"):
+            for shift in ("zoom 1.15", "zoom 1.15", "noise"):
                 sample = corruptions.apply(shift, sample)
             drawn = Image.fromarray(np.asarray(np.round(sample * 255), dtype=np.uint8))
             drawn.save(tmp_path / "clinic" / kind / f"{path.stem}.png")
     samples = recalibration.load(tmp_path / "clinic")
+    rejections = Detector().rejections(sample.source for sample in samples)
+    samples = [sample for sample, why in zip(samples, rejections, strict=True) if why is None]
+    assert len(samples) > 100
     done = recalibration.recalibrate(samples, tmp_path / "clinic.onnx")
     before, after = done.before.figures, done.after.figures
     assert before["specificity"].value < 0.6

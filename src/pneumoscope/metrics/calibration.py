@@ -274,7 +274,7 @@ def site_weights(
         [0.25, 0.25, 0.5, 1.0]
         >>> others = np.array([False, True, True, False])
         >>> site_weights(np.array([0, 0, 0, 1]), np.zeros(4, int), others).round(2).tolist()
-        [0.75, 0.12, 0.12, 1.0]
+        [0.85, 0.08, 0.08, 1.0]
     """
     sick = np.zeros(len(labels), dtype=bool) if others is None else others
     weights = np.zeros(len(labels))

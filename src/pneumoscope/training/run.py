@@ -19,7 +19,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
-from pneumoscope.training import boxes, distributed, loop, starting
+from pneumoscope.training import boxes, distributed, loop, sampling, starting
 from pneumoscope.training.augmentation import NONE
 from pneumoscope.training.data import Prepared, prepare
 from pneumoscope.training.loop import Checkpoint, Examples, Phase, Progress
@@ -288,11 +288,24 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
         maps = features(keras.ops.flip(images, axis=2) if flipped else images)
         pooled = keras.Model(images, keras.Model(head.inputs, dense.input)(maps))
         inputs += loop.outputs(pooled, training.pixels, "computing features", progress)
-    balance = "balanced" if recipe.imbalance == "class_weight" else None
-    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, class_weight=balance, max_iter=1000))
-    scale, line = (step for _, step in fitted.fit(np.concatenate(inputs), labels).steps)
+    weights = np.tile(_weights(training, recipe), len(flips))
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=HEAD_C, max_iter=1000))
+    fitted.fit(np.concatenate(inputs), labels, logisticregression__sample_weight=weights)
+    scale, line = (step for _, step in fitted.steps)
     slope = line.coef_[0] / scale.scale_
     dense.set_weights([slope[:, None], line.intercept_ - slope @ scale.mean_])
+
+
+def _weights(training: Decoded, recipe: Recipe) -> NDArray[np.float64]:
+    """Weigh each image (N,) as often as an epoch of the recipe would show it; 1 on average."""
+    if recipe.imbalance == "class_weight":
+        return loop.class_weights(training.labels)[training.labels]
+    weights = np.ones(len(training.samples))
+    if recipe.imbalance == "balanced":
+        weights[:] = 0.0
+        for stratum in sampling.strata(training.samples, recipe.other_share):
+            weights[stratum.members] = stratum.share * len(weights) / len(stratum.members)
+    return weights
 
 
 def _features_of(features: keras.Model, images: Decoded, progress: Progress) -> Rows:
