@@ -15,9 +15,6 @@ from tests.conftest import ROOT
 CLOSE = 0.01
 """What the probabilities of an input and its twin may differ by."""
 
-CLOSE_REDUCED = 0.05
-"""The same of large JPEGs, which are decoded at a part of their size."""
-
 FIELD = Path(os.environ.get("PNEUMOSCOPE_FIELD", ROOT.parent / "shared" / "field"))
 with (FIELD / "cases.csv").open(encoding="utf-8") if FIELD.is_dir() else nullcontext(()) as lines:
     CASES = list(csv.DictReader(lines))
@@ -33,9 +30,7 @@ def test_an_input_gets_the_finding_of_its_twin(case: dict[str, str], detector: D
     found, twin = detector.examine([FIELD / case["file"], FIELD / case["twin"]])
     assert found.error is None
     assert found.finding == twin.finding
-    assert found.probability == pytest.approx(
-        twin.probability, abs=CLOSE_REDUCED if case["file"].endswith(".jpg") else CLOSE
-    )
+    assert found.probability == pytest.approx(twin.probability, abs=CLOSE)
 
 
 @pytest.mark.parametrize(
