@@ -262,7 +262,7 @@ def test_a_driver_that_is_killed_and_started_again_ends_like_an_unbroken_run(
     check(rows_in(out), findings)
 
 
-@pytest.mark.parametrize("options", [[], ["--ray"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--ray"], marks=pytest.mark.long)])
 def test_the_command_says_in_one_line_of_json_what_came_of_it(
     options: list[str], nodes: Cluster, images: Path, lenient_model: Path, tmp_path: Path
 ) -> None:

@@ -32,6 +32,8 @@ from tests.builders.dicoms import table
 from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box, png
 from tests.conftest import ROOT, drawn_image
 
+expect.set_options(timeout=30_000)  # what never comes fails all the same; a busy machine takes longer than five seconds
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 
