@@ -25,6 +25,8 @@ from tests.builders.dicoms import filed
 from tests.builders.serving import Box, image, light_box
 from tests.conftest import drawn_image
 
+expect.set_options(timeout=30_000)  # a busy machine takes longer than five seconds
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 
