@@ -249,6 +249,7 @@ def test_sliders_do_what_a_drag_does(shown: Page) -> None:
 
 
 def test_inversion_turns_black_to_white(shown: Page) -> None:
+    shown.wait_for_function(f"({_PIXEL})() > 0")  # the first frame is painted
     before = shown.evaluate(_PIXEL)
     shown.locator("#invert").click()
     expect(shown.locator("#invert")).to_have_attribute("aria-pressed", "true")
