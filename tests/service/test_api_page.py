@@ -18,17 +18,15 @@ pytest.importorskip("fastapi", reason="serving is not installed")
 pytest.importorskip("playwright", reason="there is no Playwright to drive a browser with")
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from pneumoscope.inference.detector import WARNINGS
+from tests.builders.browsing import NEEDS_CHROMIUM, chromium, watched
 from tests.builders.dicoms import filed
 from tests.builders.serving import Box, image, light_box
 from tests.conftest import drawn_image
 
-expect.set_options(timeout=30_000)  # a busy machine takes longer than five seconds
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 
 NODE = shutil.which("node")
 TOKEN = "a token for programs"
@@ -43,27 +41,17 @@ def box() -> Iterator[Box]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, box: Box) -> Iterator[Page]:
     """The page, opened; a fault in its scripts, a broken content policy or another host fails the test."""
-    page = browser.new_page()
-    faults: list[str] = []
-    asked: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if "Policy" in message.text else None)
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{box.url}/docs")
-    expect(page.get_by_role("heading", name="/v1/predict", exact=False).first).to_be_visible(timeout=60_000)
-    yield page
-    page.close()
-    assert faults == []
-    assert [url for url in asked if not url.startswith(box.url)] == []
+    with watched(browser, (box.url,)) as page:
+        page.goto(f"{box.url}/docs")
+        expect(page.get_by_role("heading", name="/v1/predict", exact=False).first).to_be_visible(timeout=60_000)
+        yield page
 
 
 def form(page: Page, heading: str) -> Locator:

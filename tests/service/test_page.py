@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,20 +21,18 @@ pytest.importorskip("fastapi", reason="serving is not installed")
 pytest.importorskip("playwright", reason="there is no Playwright to drive a browser with")
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 import pneumoscope
 from pneumoscope import Detector
 from pneumoscope.reporting.writers import COLUMNS
+from tests.builders.browsing import NEEDS_CHROMIUM, chromium, watched
 from tests.builders.dicoms import image as dicom_image
 from tests.builders.dicoms import table
 from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box, png
 from tests.conftest import ROOT, drawn_image
 
-expect.set_options(timeout=30_000)  # what never comes fails all the same; a busy machine takes longer than five seconds
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 
 ARTEFACTS = Path(os.environ.get("PNEUMOSCOPE_ARTEFACTS", ROOT / "artefacts"))
 DESK = {"width": 1440, "height": 900}
@@ -74,26 +71,16 @@ def box() -> Iterator[Box]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, box: Box) -> Iterator[Page]:
     """The page, opened; a fault in its scripts or a broken content policy fails the test."""
-    page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
-    faults: list[str] = []
-    asked: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if "Policy" in message.text else None)
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(box.url)
-    yield page
-    page.close()
-    assert faults == []
-    assert [url for url in asked if not url.startswith((box.url, "blob:"))] == []
+    with watched(browser, (box.url, "blob:"), viewport=DESK) as page:
+        page.goto(box.url)
+        yield page
 
 
 def drop(page: Page, **images: bytes) -> None:
