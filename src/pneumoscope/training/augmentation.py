@@ -177,7 +177,7 @@ def _shown(image: Pixels, a: Augmentation, rng: np.random.Generator) -> Pixels:
     if a.shading:
         image = image + f32(a.shading) * _field(len(image), rng.uniform(-1, 1, 4))
     if rng.random() < a.blur:
-        image = image + f32(rng.uniform(-1.0, a.sharpen)) * (image - _blurred(image))
+        image = corruptions.sharpened(image, rng.uniform(-1.0, a.sharpen))
     if a.noise and rng.random() < 0.5:
         image = image + f32(rng.uniform(0.0, a.noise)) * rng.standard_normal(image.shape, dtype=f32)
     image = np.clip(image, 0.0, 1.0)
@@ -189,10 +189,3 @@ def _field(size: int, slopes: NDArray[np.float64]) -> Pixels:
     x = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     across, down, twist, bend = slopes.astype(np.float32)
     return np.asarray(x * across + x[:, None] * (down + twist * x) + bend * (x**2 - np.float32(1 / 3)))
-
-
-def _blurred(image: Pixels) -> Pixels:
-    """Average each pixel with its neighbours, 3 x 3; the edge's pixels count twice."""
-    padded = np.pad(image, 1, mode="edge")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / np.float32(9))
