@@ -95,6 +95,20 @@ def test_what_the_file_had_seen_is_remembered(
     assert {row.tobytes() for row in before} < {row.tobytes() for row in after}
 
 
+def test_the_ages_that_the_file_covers_are_covered_still_and_those_of_the_images_too(
+    tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    card = model_file.read(tiny_model)[1]
+    ages = {"youngest_patient_years": 1, "oldest_patient_years": 5}
+    start = tmp_path / "children.onnx"
+    blank = np.zeros((1, SIZE, SIZE))
+    model_file.rewrite(tiny_model, replace(card, data=card.data | ages), start, blank)
+    images = [replace(sample, age=40.0) for sample in layouts.load(draw_folder(30, 30))]
+    run = fit(images, tmp_path / "run", Recipe.from_dict({"init": str(start), "epochs": 0}))
+    data = model_file.read(run.model)[1].data
+    assert (data["youngest_patient_years"], data["oldest_patient_years"]) == (1, 40)
+
+
 @pytest.mark.images
 @pytest.mark.training
 def test_the_bundled_model_is_trained_further_and_starts_where_it_was(data: Path, tmp_path: Path) -> None:

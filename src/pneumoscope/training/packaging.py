@@ -127,6 +127,7 @@ def finish(
             "or inverted ones, and of images that are no chest radiographs it rejects blank ones only."
         )
     usual = _usual_evidence(network, training, progress)
+    youngest, oldest = _ages(recipe, training.samples)
     card = Card(
         architecture=recipe.architecture,
         input_size=recipe.size,
@@ -135,8 +136,8 @@ def finish(
         recipe=told(recipe) | ({"mean_of": mean_of} if len(mean_of) > 1 else {}),
         data={
             "population": recipe.population,
-            "youngest_patient_years": recipe.youngest,
-            "oldest_patient_years": recipe.oldest,
+            "youngest_patient_years": youngest,
+            "oldest_patient_years": oldest,
             "fingerprint": images.fingerprint,
             "training": _counts(training),
             "validation": _counts(images.validation),
@@ -286,6 +287,22 @@ def _write_split(path: Path, training: Decoded, validation: Decoded) -> None:
 
 def _label(sample: layouts.Sample) -> str:
     return "OTHER" if sample.other else layouts.LABELS[sample.label]
+
+
+def _ages(recipe: Recipe, samples: Sequence[layouts.Sample]) -> tuple[float, float]:
+    """Give the ages of the youngest and oldest patients learnt from, in years; 0 and 0 where they are not known.
+
+    They are what the recipe says; else those of the images, where each names one, and of the model file started from.
+    """
+    if recipe.oldest:
+        return recipe.youngest, recipe.oldest
+    ages = [sample.age for sample in samples if sample.age is not None]
+    spans = [(min(ages), max(ages))] if ages and len(ages) == len(samples) else []
+    if starting.is_model_file(recipe.init):
+        data = starting.card_of(recipe.init).data
+        spans.append((data.get("youngest_patient_years", 0), data.get("oldest_patient_years", 0)))
+    known = [span for span in spans if span[1]]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else (recipe.youngest, 0)
 
 
 def _counts(part: Decoded) -> dict[str, int]:
