@@ -564,7 +564,11 @@ def test_train_notes_masks_among_its_images(tmp_path: Path, capsys: pytest.Captu
     lungs[40:160, 20:90] = lungs[40:160, 110:180] = 255
     Image.fromarray(lungs).save(tmp_path / "mask.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    models._note_rejected([Sample(tmp_path / name, 0, name) for name in ("broken.png", "mask.png")])
+    images = [Sample(tmp_path / name, 0, name) for name in ("broken.png", "mask.png")]
+    assert models._without_rejected(images, skip=False) == images
     told = " ".join(capsys.readouterr().err.split())
     assert "1 of 2 images do not look like frontal chest radiographs" in told
     assert "mask.png" in told
+    assert "They are trained on all the same" in told
+    assert models._without_rejected(images, skip=True) == images[:1]  # what cannot be read is another matter
+    assert "They are left out" in " ".join(capsys.readouterr().err.split())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 from pneumoscope.data.layouts import Box, Sample, labels, load, patient_of
 from pneumoscope.data.splits import decode
@@ -320,6 +321,22 @@ def test_an_unnamed_dicom_file_outside_the_known_folders_is_seen_by_its_mark(tmp
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a.jpe", "a.jfif", "a", "1.2.840.7", "export.img", "a.png.bak"])
+def test_an_image_outside_the_known_folders_is_seen_whatever_its_name(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png", f"more/deep/{name}", "texts/README")
+    Image.new("L", (8, 8)).save(tmp_path / "more/deep" / name, "JPEG")
+    with pytest.raises(DatasetError, match=r"got images in 'more' as well"):
+        load(tmp_path)
+
+
+def test_texts_beside_the_known_folders_are_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, "NORMAL/a.png", "PNEUMONIA/b.png", "texts/README", "texts/a.txt", "texts/b.md")
+    (tmp_path / "texts/README").write_text("P1 and P2 are the pictures of the first page.")
+    (tmp_path / "texts/a.txt").write_text("BMI and age of each patient are in another table.")
+    (tmp_path / "texts/b.md").write_text("")
+    assert len(load(tmp_path)) == 2
+
+
 @pytest.mark.parametrize(
     ("split", "word"),
     [
@@ -430,6 +447,20 @@ def test_a_table_as_spreadsheets_write_it_is_read(tmp_path: Path, separator: str
     lines += [f"images\\b.png{separator}1{separator}x"]
     found = load(table(tmp_path, "\r\n".join(lines), encoding))
     assert [(s.path.exists(), s.label, s.patient) for s in found] == [(True, 0, "Müller"), (True, 1, "x")]
+
+
+@pytest.mark.parametrize("above", ["sep=;\r\n", '"sep=;"\r\n', "\r\n\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_heading_is_found_below_what_spreadsheets_write_above_it(tmp_path: Path, above: str, encoding: str) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    rows = table(tmp_path, f"{above}path;label\r\na.png;0\r\nb.png;1\r\n", encoding)
+    assert [found.label for found in load(rows)] == [0, 1]
+
+
+def test_an_error_names_the_line_as_an_editor_counts_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    with pytest.raises(DatasetError, match=r"line 4, got 'sick'"):
+        load(table(tmp_path, "\nsep=;\npath;label\na.png;sick\n"))
 
 
 def test_paths_of_a_table_may_start_above_it_or_where_the_command_runs(

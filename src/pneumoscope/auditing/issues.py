@@ -201,7 +201,8 @@ def _rejected(audit: Audit) -> Iterator[Fault]:
             "no_chest_radiograph",
             n,
             f"Images that `predict` rejects, since they do not look like frontal chest radiographs: {where}.",
-            "Look at them: masks, drawings, lateral views and photographs are to be moved away.",
+            "Look at them: masks, drawings, lateral views and photographs are to be moved away, or left out "
+            "(pneumoscope train --skip-rejected).",
         )
 
 

@@ -95,6 +95,10 @@ def train(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
     ] = False,
+    skip_rejected: Annotated[
+        bool,
+        typer.Option("--skip-rejected", help="Leave out images that `predict` rejects, such as masks and laterals."),
+    ] = False,
     cache: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep decoded images in a file here, not in memory; too many always are."),
@@ -153,14 +157,14 @@ def train(
         from pneumoscope.training import data as preparation
 
         images, left = preparation.without(images, leave_out)
+    if skip_rejected or not (resume or (hosts and host)):
+        images = _without_rejected(images, skip=skip_rejected)
     common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
     if hosts and host:
         with console.progress() as bars:
             training.assist(images, out, chosen, **common, progress=console.steps(bars))
         console.say("This host has done its part; host 0 writes the model.")
         return
-    if not resume:
-        _note_rejected([sample for sample in images if sample.split != "test"])
     from pneumoscope.training import tracking
 
     with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
@@ -374,23 +378,34 @@ def export(
         raise typer.Exit(SOME_FAILED)
 
 
-def _note_rejected(samples: Sequence[Sample]) -> None:
-    """Say how many images `predict` would reject: what is learnt from masks and the like spoils a model."""
+def _without_rejected(samples: Sequence[Sample], *, skip: bool) -> list[Sample]:
+    """Say how many images `predict` would reject, and leave them out on request; the test split is not looked at.
+
+    They spoil a model if they are masks and the like. If they are chest radiographs unlike those that the bundled model
+    knows, the new one has to learn from them: only the user can tell.
+    """
     from pneumoscope.inference.detector import Detector
 
-    rejected = []
+    looked_at = [sample for sample in samples if sample.split != "test"]
+    rejected: dict[int, Path] = {}
     with console.progress() as bars:
-        step = console.task(bars, "looking for chests", len(samples))
-        for sample, error in zip(samples, Detector().rejections(s.source for s in samples), strict=True):
+        step = console.task(bars, "looking for chests", len(looked_at))
+        for sample, error in zip(looked_at, Detector().rejections(s.source for s in looked_at), strict=True):
             if isinstance(error, NotAChestRadiographError):
-                rejected.append(sample.path)
+                rejected[id(sample)] = sample.path
             step()
-    if rejected:
-        console.note(
-            f"{len(rejected):,} of {len(samples):,} images do not look like frontal chest radiographs, the first is "
-            f"{rejected[0]}. They are trained on all the same: move masks and the like away; "
-            "`pneumoscope audit` lists them."
-        )
+    if not rejected:
+        return list(samples)
+    becomes = (
+        "They are left out"
+        if skip
+        else "They are trained on all the same: move masks and the like away, or add --skip-rejected"
+    )
+    console.note(
+        f"{len(rejected):,} of {len(looked_at):,} images do not look like frontal chest radiographs, the first is "
+        f"{next(iter(rejected.values()))}. {becomes}; `pneumoscope audit` lists them."
+    )
+    return [sample for sample in samples if not (skip and id(sample) in rejected)]
 
 
 def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa: ANN401 - a module

@@ -212,7 +212,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _is_image(path: Path) -> bool:
-    """Say whether a file is an image by its name, or, without an ending that tells, by DICOM's mark."""
+    """Say whether a file is an image by its name, or else by how it begins."""
     if radiograph.is_passed_over(path.name):
         return False
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -220,11 +220,9 @@ def _is_image(path: Path) -> bool:
         suffixes.pop()
     if suffixes and suffixes[-1] in _IMAGES:
         return True
-    if suffixes and not suffixes[-1][1:].isdecimal():  # UIDs end in numbers
-        return False
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return radiograph.begins_as_image(file.read(radiograph.HEAD))
     except OSError:
         return False
 

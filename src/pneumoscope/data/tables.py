@@ -38,7 +38,7 @@ def load(
 ) -> list[Sample]:
     """List the samples of a CSV file with the columns `path,label[,patient,site,view,age,boxes,split]`, in any order.
 
-    Values are separated by commas, semicolons or tabs; the text is UTF-8, or UTF-16 with its mark. Paths are relative
+    Values are separated by commas, semicolons or tabs; the text is UTF-8 or UTF-16. Paths are relative
     to the table, or to the folder above it, or to the working directory, whichever is there; backslashes are taken
     for slashes where that leads to a file. Several labels have a `|` between them. Other columns are passed over.
 
@@ -89,15 +89,17 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """
     try:
         text = _decoded(path.read_bytes())
+        above, separator = _above_heading(text)
+        text, skipped = text[len(above) :], len(above.splitlines())
         heading = text.partition("\n")[0]
-        separator = max(",;\t", key=heading.count)
+        separator = separator or max(",;\t", key=heading.count)
         table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         columns = [column.strip().lower() for column in next(table, [])]
         yield 1, dict.fromkeys(columns, "")
         for values in table:
             if any(values):
                 padded = values + [""] * (len(columns) - len(values))
-                yield table.line_num, {c: v.strip() for c, v in zip(columns, padded, strict=False)}
+                yield skipped + table.line_num, {c: v.strip() for c, v in zip(columns, padded, strict=False)}
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
             f"Expected a CSV file in UTF-8 at '{path}', got one that cannot be read ({error}): "
@@ -106,8 +108,17 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _decoded(data: bytes) -> str:
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if utf16 else "utf-8-sig")
+    """Decode a text; in UTF-16 without its mark every second byte of a heading is 0."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    zero = data[:2].find(0)
+    return data.decode("utf-8-sig" if zero < 0 else "utf-16-be" if zero == 0 else "utf-16-le")
+
+
+def _above_heading(text: str) -> tuple[str, str]:
+    """Give what stands above the heading, empty lines and Excel's `sep=;`, and the separator that the latter names."""
+    above = re.match(r'[\s]*(?:"?sep=(.)"?[ \t]*[\r\n]+)?', text)
+    return (above[0], above[1] or "") if above else ("", "")
 
 
 def _sample(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import zlib
 from typing import Any
 
@@ -96,6 +97,25 @@ def opened(data: bytes) -> ImageFile.ImageFile:
             return kind(io.BytesIO(data))
     raise UnsupportedError(
         "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the image in one of these."
+    )
+
+
+def begins_as_image(head: bytes) -> bool:
+    r"""Say whether a file that begins so is one of these, of those that imagecodecs decodes, or a JPEG.
+
+    Args:
+        head: the first 16 bytes or more.
+
+    Example:
+        >>> begins_as_image(b"P5\n640 480\n255\n"), begins_as_image(b"P5 is a page")
+        (True, False)
+    """
+    if head.startswith((jpeg.START, *_JPEG_2000, *_JPEG_XL)):
+        return True
+    kind = next((mark for place, mark, _ in _PLUGINS if head.startswith(mark, place)), None)
+    # Words begin with two letters, too; what follows them in an image is a reserved zero, or the size.
+    return bool(kind) and (
+        head[6:10] == bytes(4) if kind == b"BM" else len(kind or b"") > 2 or bool(re.match(rb"P\d\s+[\d#]", head))
     )
 
 

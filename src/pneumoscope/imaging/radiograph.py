@@ -32,6 +32,9 @@ DICOM_SUFFIXES = (".report.dcm", ".evidence.dcm")
 CURVE_SUFFIXES = (".curve.svg", ".curve.png")
 """How the curves that `evaluate` draws are named, likewise."""
 
+HEAD = 4096
+"""Bytes of a file that tell what it is."""
+
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
 
 
@@ -112,9 +115,24 @@ def is_dicom(data: bytes) -> bool:
     """
     if data.startswith(raster.SIGNATURES) and data[128:132] != b"DICM":  # a preamble may begin as a TIFF file does
         return False
+    if data[128:132] != b"DICM" and data[:2] not in (b"\2\0", b"\0\2", b"\10\0", b"\0\10"):  # nor group 2 or 8
+        return False
     from pneumoscope.imaging.dicom import reader  # takes longer to import than to predict an image
 
     return reader.looks_like_dicom(data)
+
+
+def begins_as_image(head: bytes) -> bool:
+    r"""Say whether a file that begins so is an image that can be read, as far as the beginning tells.
+
+    Args:
+        head: the first `HEAD` bytes, fewer of a shorter file.
+
+    Example:
+        >>> begins_as_image(b"\xff\xd8\xff\xe0"), begins_as_image(b"path,label")
+        (True, False)
+    """
+    return head.startswith(raster.SIGNATURES) or formats.begins_as_image(head) or is_dicom(head)
 
 
 def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
