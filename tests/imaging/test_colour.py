@@ -69,6 +69,18 @@ def test_a_tinted_image_is_a_photograph(tint: tuple[float, float, float]) -> Non
     assert read(saved(values, "JPEG", quality=90)).notes == ("photograph_of_screen",)
 
 
+@pytest.mark.parametrize("tint", [(0.98, 1.0, 0.99), (1.0, 0.97, 0.98), (1.0, 0.985, 0.98)])
+def test_a_nearly_gray_image_is_a_photograph_too(tint: tuple[float, float, float]) -> None:
+    values = (GRAY[..., None] * np.array(tint)).round().astype(np.uint8)
+    assert read(values).notes == ("photograph_of_screen",)
+    assert read(saved(values, "JPEG", quality=90), at_least=32).notes == ("photograph_of_screen",)
+
+
+def test_a_step_of_colour_that_rounding_makes_is_none() -> None:
+    values = np.stack([GRAY, GRAY, np.maximum(GRAY, 2) - 2], axis=-1)
+    assert read(values).notes == ()
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_what_a_camera_exposed_is_a_photograph(mode: str) -> None:
     exif = Image.Exif()

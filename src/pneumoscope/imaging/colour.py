@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-TINTED = 0.03
-"""How far the colours of an image lie apart on the mean from which it is no gray image; JPEG's own noise is a tenth."""
+TINTED = 0.008
+"""How far the colours of most lit places lie apart from which an image is no gray one: more than two steps of 8 bits,
+which a conversion may leave. Of radiographs stored in colour they do not lie apart at all."""
+
+LIT = 0.2
+"""How bright a place is at the least whose tint is counted: black has none."""
 
 VIVID = 0.25
 """The same, of pixels that no light or stain tints."""
@@ -41,7 +45,8 @@ def remarks(colours: NDArray[np.floating[Any]]) -> list[str]:
     apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     vivid = apart > VIVID
     if vivid.mean() <= COLOURED:  # coloured letters, if any, on gray or tinted ground
-        return ["photograph_of_screen"] if apart[~vivid].mean() > TINTED else []
+        counted = apart[~vivid & (some.max(axis=1) > LIT)]
+        return ["photograph_of_screen"] if counted.size and np.median(counted) > TINTED else []
     tints = some - some.mean(axis=1, keepdims=True)
     alike = np.linalg.norm(tints.sum(axis=0)) / np.linalg.norm(tints, axis=1).sum()
     return ["photograph_of_screen"] if alike > ONE_TINT and apart.mean() < VIVID else ["pseudo_coloured"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
-from pneumoscope.imaging import ages, brightness, preprocessing, radiograph
+from pneumoscope.imaging import ages, brightness, preprocessing, radiograph, screen
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Radiograph, Source
 from pneumoscope.inference import model_file, runtimes, seen
@@ -361,6 +361,7 @@ class Detector:
         warnings = [note for note in image.notes if note not in ages.GROUPS or note in self._ages_unknown]
         warnings += orientation.warnings
         warnings += brightness.remarks(pixels)
+        warnings += screen.remarks(pixels)
         if box.area < 1.0:
             warnings.append("framed")
         if shortest < self.card.input_size:
