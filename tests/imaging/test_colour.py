@@ -48,6 +48,13 @@ def test_an_image_under_a_heat_map_is_noted() -> None:
     assert "pseudo_coloured" in read(blended).notes
 
 
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 120, 255), (255, 255, 0)])
+def test_a_mask_of_one_colour_over_a_gray_image_is_a_colouring(colour: tuple[int, int, int]) -> None:
+    blended = np.stack([GRAY] * 3, axis=-1)
+    blended[30:100, 20:60] = blended[30:100, 20:60] // 2 + np.array(colour, dtype=np.uint8) // 2
+    assert read(blended).notes == ("pseudo_coloured",)
+
+
 @pytest.mark.parametrize("quality", [30, 95])
 def test_gray_in_three_channels_is_gray(quality: int) -> None:
     values = np.stack([GRAY] * 3, axis=-1)

@@ -44,9 +44,12 @@ def remarks(colours: NDArray[np.floating[Any]]) -> list[str]:
     red, green, blue = some.T
     apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     vivid = apart > VIVID
+    ground = apart[~vivid & (some.max(axis=1) > LIT)]
+    tinted = bool(ground.size) and float(np.median(ground)) > TINTED
     if vivid.mean() <= COLOURED:  # coloured letters, if any, on gray or tinted ground
-        counted = apart[~vivid & (some.max(axis=1) > LIT)]
-        return ["photograph_of_screen"] if counted.size and np.median(counted) > TINTED else []
+        return ["photograph_of_screen"] if tinted else []
+    if ground.size and not tinted:  # one light tints all of an image, a mask over it does not
+        return ["pseudo_coloured"]
     tints = some - some.mean(axis=1, keepdims=True)
     alike = np.linalg.norm(tints.sum(axis=0)) / np.linalg.norm(tints, axis=1).sum()
     return ["photograph_of_screen"] if alike > ONE_TINT and apart.mean() < VIVID else ["pseudo_coloured"]
