@@ -34,7 +34,7 @@ import numpy as np
 from pneumoscope import Detector
 from pneumoscope.imaging import preprocessing, radiograph
 from pneumoscope.inference import model_file, runtimes
-from pneumoscope.reporting import writers
+from pneumoscope.reporting import attachments
 
 if TYPE_CHECKING:
     import keras
@@ -131,7 +131,7 @@ def with_overlays(arguments: argparse.Namespace) -> Predict:
     def predict(images: list[Path]) -> list[float]:
         probabilities = []
         with tempfile.TemporaryDirectory() as folder:
-            overlays = writers.Overlays(Path(folder), normals=True)
+            overlays = attachments.Overlays(Path(folder), normals=True)
             for finding in detector.examine(images, evidence=True):
                 overlays.write(finding)
                 probabilities.append(finding.probability or 0.0)

@@ -31,3 +31,10 @@ def test_predicting_imports_no_heavy_library(tiny_model: Path, tmp_path: Path) -
     arguments = ["predict", str(image), "-m", str(tiny_model)]
     call = f"from pneumoscope.cli.main import app; app({arguments!r}, standalone_mode=False)"
     assert not imported_by(call) & {*HEAVY, "pydicom", "imagecodecs", "highdicom"}
+
+
+def test_completing_in_a_shell_imports_no_heavy_library() -> None:
+    asked = {"_PNEUMOSCOPE_COMPLETE": "complete_bash", "COMP_WORDS": "pneumoscope predict --f", "COMP_CWORD": "2"}
+    code = f"import contextlib, os\nos.environ |= {asked!r}\nfrom pneumoscope.cli.main import app\n"
+    code += "with contextlib.suppress(SystemExit): app(prog_name='pneumoscope')"
+    assert not imported_by(code) & {*HEAVY, "rich", "openvino", "pydicom"}

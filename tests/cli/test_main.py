@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from pneumoscope.cli import models
 from pneumoscope.cli.main import app
 from pneumoscope.data.samples import Sample
 from pneumoscope.errors import UnsupportedError
 from pneumoscope.inference import detector, runtimes
+from pneumoscope.training.recipe import Recipe
 from tests.conftest import FIGURES, SIZE, drawn_image
 
 KEYS = ["path", "probability", "finding", "uncertain", "threshold", "warnings", "error"]
 
 
-def run(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, stdin: bytes = b"", **environment: Any) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "pneumoscope", *map(str, arguments)],
         input=stdin,
@@ -38,6 +47,22 @@ def run(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> subpr
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
     )
+
+
+def on_a_terminal(*arguments: str, columns: int = 80) -> str:
+    """Run a command on a terminal, and give what it shows, without colours."""
+    here, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "pneumoscope", *arguments]
+    shown = b""
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=environment | {"TERM": "xterm"}):
+        os.close(there)
+        with suppress(OSError):  # Linux says so when the last of the other side has gone
+            while some := os.read(here, 65536):
+                shown += some
+    os.close(here)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
 
 
 def predict(model: Path, *arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
@@ -270,11 +295,72 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert run(*arguments).returncode == 2
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["calibrate"], ["train"], ["fetch"], ["demo"]])
-def test_help_teaches_by_example(command: list[str]) -> None:
-    done = run(*command, "--help")
-    assert done.returncode == 0
-    assert "$ pneumoscope" in done.stdout
+COMMANDS = [str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback]
+
+
+def helped(*command: str, columns: int = 80) -> str:
+    environment = {"COLUMNS": str(columns)}
+    return CliRunner().invoke(app, [*command, "--help"], prog_name="pneumoscope", env=environment).stdout
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+@pytest.mark.parametrize("columns", [78, 80])  # of a terminal of 80 columns two are left free
+def test_help_fits_a_terminal_says_the_usage_and_teaches_by_example(command: list[str], columns: int) -> None:
+    page = helped(*command, columns=columns)
+    assert page.startswith(f"Usage: {' '.join(['pneumoscope', *command])} ")
+    assert "$ pneumoscope" in page
+    assert [line for line in page.splitlines() if len(line) > 80] == []
+    assert [line for line in page.splitlines() if line.endswith(("…", "-"))] == []  # nothing cut, no name broken
+    assert "...\n" not in page.partition("Commands:")[2]  # no command's description is cut
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_every_default(name: str) -> None:
+    page = " ".join(helped(name).split())
+    for parameter in get_command(app).commands[name].params:  # type: ignore[attr-defined]
+        if isinstance(parameter.default, str | int | float) and not isinstance(parameter.default, bool):
+            shown = getattr(parameter.default, "value", parameter.default)
+            assert shown == "" or f"default: {shown}" in page, parameter.name
+
+
+def test_help_on_training_says_what_a_recipe_has_by_default() -> None:
+    page, recipe = " ".join(helped("train").split()), Recipe()
+    assert f"{recipe.architecture}, which is the default" in page
+    assert f"{recipe.epochs} by default" in page
+    assert f"{recipe.seed} by default" in page
+
+
+def test_the_shell_completes_commands_options_and_choices() -> None:
+    def completed(*words: str) -> list[str]:
+        environment: dict[str, Any] = {"COMP_WORDS": " ".join(["pneumoscope", *words]), "COMP_CWORD": str(len(words))}
+        done = run(**environment, _PNEUMOSCOPE_COMPLETE="complete_bash")
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    assert completed("ev") == ["evaluate"]
+    assert completed("predict", "--form") == ["--format"]
+    assert completed("predict", "--format", "") == ["table", "json", "csv"]
+    assert completed("predict", "image") == []  # the shell's own: names of files
+
+
+def test_completion_is_installed_for_the_shell(tmp_path: Path) -> None:
+    shell: dict[str, Any] = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    shown, installed = (run(option, "bash", **shell) for option in ("--show-completion", "--install-completion"))
+    for done in (shown, installed):
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "_PNEUMOSCOPE_COMPLETE=complete_bash" in shown.stdout
+    assert subprocess.run(["bash", "-n"], input=shown.stdout, text=True, check=True).returncode == 0
+    assert shown.stdout.strip() == (tmp_path / ".bash_completions" / "pneumoscope.sh").read_text().strip()
+    assert "pneumoscope.sh" in (tmp_path / ".bashrc").read_text()
+
+
+def test_messages_are_broken_between_words_on_a_terminal_and_not_at_all_elsewhere(tmp_path: Path) -> None:
+    long = tmp_path / ("folder" * 20)
+    elsewhere = run("evaluate", long, COLUMNS="80")
+    assert len(elsewhere.stderr.splitlines()) == 1
+    terminal = on_a_terminal("evaluate", str(long))
+    assert str(long) in terminal  # whole, so that it can be copied
+    assert max(len(line) for line in terminal.splitlines() if str(long) not in line) <= 80
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pneumoscope.inference.detector import Finding
-from pneumoscope.reporting import writers
+from pneumoscope.reporting import tables, writers
 
 
 def findings(n: int) -> Iterator[Finding]:
@@ -40,13 +40,13 @@ def test_a_hundred_thousand_rows_take_no_more_memory_than_a_few(style: str, tmp_
 def test_a_table_is_held_a_page_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "ROWS", 20)
     held: list[int] = []
-    printed = writers._print_table
+    printed = tables.print_findings
 
     def counted(file: TextIO, rows: Sequence[Finding]) -> None:
         held.append(len(rows))
         printed(file, rows)
 
-    monkeypatch.setattr(writers, "_print_table", counted)
+    monkeypatch.setattr(tables, "print_findings", counted)
     with writers.writer("table", tmp_path / "table") as write:
         for finding in findings(90):
             write(finding)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pneumoscope.reporting import tables
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
-    from rich.text import Text
 
 
 LINE_SECONDS = 10.0
@@ -18,17 +20,17 @@ LINE_SECONDS = 10.0
 
 def say(text: str) -> None:
     """Print a line on standard error, as it is: names of images may look like markup."""
-    _stderr().print(_plain(text), highlight=False, soft_wrap=True)
+    _print(text)
 
 
 def note(text: str) -> None:
     """Print on standard error what the user should know."""
-    _stderr().print("[yellow]note:[/]", _plain(text), highlight=False, soft_wrap=True)
+    _print(text, "note:", "yellow")
 
 
 def error(kind: str, text: str) -> None:
     """Print on standard error why a command failed."""
-    _stderr().print(f"[bold red]error[/] ({kind}):", _plain(text), highlight=False, soft_wrap=True)
+    _print(f"({kind}): {text}", "error", "bold red")
 
 
 @contextmanager
@@ -102,33 +104,35 @@ def steps(bars: Progress) -> Callable[[str, int, int, Mapping[str, float]], None
 
 def print_figures(figures: Mapping[str, Any], what: str) -> None:
     """Print figures with their intervals as a table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value (95 % interval)", title=what)
+    table = tables.plain("figure", "value (95 % interval)", title=what)
     for name, e in figures.items():
         table.add_row(name.replace("_", " "), str(e))
-    Console().print(table)
+    tables.console().print(table)
 
 
 def print_before_after(before: Mapping[str, Any], after: Mapping[str, Any], what: str) -> None:
     """Print two columns of figures with their intervals as a table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "before (95 % interval)", "after", title=what)
+    table = tables.plain("figure", "before (95 % interval)", "after", title=what)
     for name in ("auc", "sensitivity", "specificity", "balanced_accuracy", "ece", "brier", "uncertain"):
         table.add_row(name.replace("_", " "), str(before[name]), str(after[name]))
-    Console().print(table)
+    tables.console().print(table)
+
+
+def _print(text: str, head: str = "", style: str = "") -> None:
+    """Print on standard error: on a terminal broken between words and never within one, so that paths can be copied."""
+    from rich.text import Text
+
+    stderr = _stderr()
+    whole = f"{head} {text}".lstrip().encode("utf-8", "backslashreplace").decode("utf-8")
+    if stderr.is_terminal:
+        fit = textwrap.TextWrapper(stderr.width, break_long_words=False, break_on_hyphens=False).fill
+        whole = "\n".join(map(fit, whole.splitlines()))
+    line = Text(whole)
+    line.stylize(style, 0, len(head))
+    stderr.print(line, highlight=False, soft_wrap=True)
 
 
 def _stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
-
-
-def _plain(text: str) -> Text:
-    from rich.text import Text
-
-    return Text(text.encode("utf-8", "backslashreplace").decode("utf-8"))

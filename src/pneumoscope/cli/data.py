@@ -29,9 +29,10 @@ def audit(
     model: ModelOption = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where audit.json and audit.html go.")] = Path("audit"),
 ) -> None:
-    """Find what is wrong with a data set before anybody trains on it: copies, leaks between splits, shortcuts, masks.
+    """Find what is wrong with a data set before you train on it.
 
-    What is found is no failure: the exit status is 0, and 3 where some images could not be read.
+    It looks for copies, leaks between splits, shortcuts and masks. What is found is no failure: the exit status is 0,
+    and 3 where some images could not be read.
 
     \b
     $ pneumoscope audit chest_xray/
@@ -49,7 +50,7 @@ def audit(
         found = audits.audit(images, lambda what, done, total: step(what, done, total, {}), reject=detector.rejection)
     page = audit_page.write(found, out)
     audit_page.show(found)
-    console.say(f"The whole audit, with images: {page}")
+    console.say(f"{audit_page.summary(found)} The whole audit, with images: {page}")
     if found.failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -60,7 +61,7 @@ def fetch(
     ] = None,
     dest: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to put it in.")] = None,
 ) -> None:
-    """Fetch a public data set: it is verified, resumed after a break, and never left half.
+    """Fetch a public data set, verified and resumed after a break.
 
     \b
     $ pneumoscope fetch
@@ -76,12 +77,12 @@ def fetch(
 
 
 def _print_sources() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from pneumoscope.data import sources
+    from pneumoscope.reporting import tables
 
-    table = Table("name", "what", "images", "size", "licence")
+    table = tables.plain("name", "what", "images", "size", "licence")
     for source in sources.SOURCES.values():
-        table.add_row(source.name, source.title, str(source.images), f"{source.bytes / 1e6:,.0f} MB", source.licence)
-    Console().print(table)
+        size = f"{source.bytes / 1e6:,.0f} MB"
+        table.add_row(source.name, source.title, f"{source.images:,}", size, source.licence)
+    tables.console().print(table)
+    typer.echo(f"\n{len(sources.SOURCES)} data sets: `pneumoscope fetch NAME` fetches one.")

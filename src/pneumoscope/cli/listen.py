@@ -14,9 +14,11 @@ from pneumoscope.imaging.radiograph import MAX_PIXELS
 
 
 def listen(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 11112,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 for any that is free.")
+    ] = 11112,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; any but this machine's own demands [b]--allow[/b].")
+        str, typer.Option(metavar="HOST", help="The address to listen on; any but this machine's own demands --allow.")
     ] = "127.0.0.1",
     aet: Annotated[str, typer.Option(metavar="AET", help="The node's own AE title.")] = "PNEUMOSCOPE",
     send_to: Annotated[
@@ -24,14 +26,14 @@ def listen(
         typer.Option(metavar="AET@HOST:PORT", help="Who gets the reports; by default the sender. May be repeated."),
     ] = None,
     reply_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where senders take reports, without [b]--send-to[/b].")
+        int, typer.Option(metavar="PORT", min=1, max=65535, help="Without --send-to: where senders take reports.")
     ] = 104,
     allow: Annotated[
         list[str] | None,
         typer.Option(metavar="AET", help="Who may send: AET, AET@HOST, or * for everybody. May be repeated."),
     ] = None,
     spool: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where images and reports wait; it outlives restarts and kills.")
+        Path, typer.Option(metavar="DIR", help="Where images and reports wait, through restarts and kills.")
     ] = Path("pneumoscope-spool"),
     evidence: Annotated[
         bool, typer.Option(help="Send each image of a pneumonia with its evidence map along, as a Secondary Capture.")
@@ -52,19 +54,21 @@ def listen(
     ] = None,
     model: ModelOption = None,
     prevalence: PrevalenceOption = None,
-    max_megabytes: Annotated[int, typer.Option(min=1, help="Size of an image; a larger one is rejected.")] = 128,
+    max_megabytes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Size of an image; a larger one is rejected.")
+    ] = 128,
     max_spool_megabytes: Annotated[
-        int, typer.Option(min=1, help="Size of the spool; beyond it images are rejected with status A700.")
+        int, typer.Option(metavar="N", min=1, help="Size of the spool; beyond it images are rejected with status A700.")
     ] = 4000,
-    max_associations: Annotated[int, typer.Option(min=1, help="Associations at once.")] = 32,
+    max_associations: Annotated[int, typer.Option(metavar="N", min=1, help="Associations at once.")] = 32,
     max_pixels: Annotated[
-        int, typer.Option(min=1, max=MAX_PIXELS, help="Pixels of an image; a larger one gets no report.")
+        int, typer.Option(metavar="N", min=1, max=MAX_PIXELS, help="Pixels of an image; a larger one gets no report.")
     ] = MAX_PIXELS,
     max_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time to predict an image; a slower one gets no report.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Time to predict an image; a slower one gets no report.")
     ] = 20.0,
 ) -> None:
-    """Take images in by DICOM's C-STORE, and send reports on them by it.
+    """Take images by DICOM's C-STORE, and send reports back.
 
     Every frontal chest radiograph that arrives gets a Structured Report, and one with a pneumonia a Secondary Capture
     with its evidence map, filed in its own study. What was accepted is kept on disk until its reports are where they
@@ -72,7 +76,7 @@ def listen(
 
     \b
     $ pneumoscope listen --send-to ARCHIVE@127.0.0.1:4242
-    $ pneumoscope listen --host 0.0.0.0 --allow MODALITY --send-to ARCHIVE@pacs.example:104
+    $ pneumoscope listen --host 0.0.0.0 --allow DX1 --send-to ARCHIVE@pacs:104
     """
     try:
         from pneumoscope.dimse import tls

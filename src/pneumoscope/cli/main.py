@@ -17,8 +17,7 @@ app = typer.Typer(
     name="pneumoscope",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # its boxes leave a third of 80 columns to the words
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others are "
     "answered.",
@@ -30,7 +29,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of images may hold any bytes
     try:
-        app()
+        app(prog_name="pneumoscope")  # by `python -m pneumoscope`, too: completion goes by this name
     except PneumoscopeError as error:
         console.error(error.kind, str(error))
         sys.exit(1)
@@ -51,12 +50,12 @@ def root(
     """Find pneumonia on chest radiographs: predict, evaluate, train.
 
     \b
-    [dim]see it at work on six radiographs[/]
-    $ pneumoscope demo
-    [dim]read a folder, and see where the model looks[/]
-    $ pneumoscope predict images/ --evidence overlays/
-    [dim]train a model of your own[/]
-    $ pneumoscope train chest_xray/ --out runs/first
+    See it at work on six radiographs:
+      $ pneumoscope demo
+    Read a folder, and see where the model looks:
+      $ pneumoscope predict images/ --evidence overlays/
+    Train a model of your own:
+      $ pneumoscope train chest_xray/ --out runs/first
     """
     if version:
         typer.echo(f"pneumoscope {__version__}")

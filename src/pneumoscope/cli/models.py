@@ -68,23 +68,34 @@ def train(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A recipe in TOML; the options below overrule it.")
     ] = None,
-    architecture: Annotated[str | None, typer.Option(help="mobilenet_v2, cnn, or another of the registry.")] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="mobilenet_v2, which is the default, cnn, or another of the registry."),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="imagenet|none|default|FILE",
-            help="Where the weights start from: default is the model that comes along, FILE a model file in .onnx.",
+            metavar="START",
+            help="Where the weights start from: imagenet, none, default (the model that comes along), or a model "
+            "file in .onnx. By default imagenet where the architecture has such weights, else none.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs for the whole network, at most.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Epochs for the whole network, at most; 20 by default.")
+    ] = None,
     sensitivity: Annotated[
-        float | None, typer.Option(help="Choose the threshold for at least this sensitivity, such as 0.95.")
+        float | None,
+        typer.Option(metavar="P", help="Choose the threshold for at least this sensitivity, such as 0.95."),
     ] = None,
     specificity: Annotated[
         float | None,
-        typer.Option(help="Choose it for this specificity. By default both are made equal, on corrupted images."),
+        typer.Option(
+            metavar="P", help="Choose it for this specificity. By default both are made equal, on corrupted images."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal models on one machine.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Equal seeds give equal models on one machine; 0 by default.")
+    ] = None,
     leave_out: Annotated[
         str | None,
         typer.Option(metavar="SITE", help="Train on the other sites and measure here: what a new hospital sees."),
@@ -104,13 +115,14 @@ def train(
         typer.Option(metavar="DIR", help="Keep decoded images in a file here, not in memory; too many always are."),
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(metavar="N|auto", help="Train on so many devices of each host, with JAX.")
+        str | None,
+        typer.Option(metavar="N|auto", help="Train on so many devices of each host, with JAX; by default on one."),
     ] = None,
     hosts: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT,...", help="Train on these hosts together: run this on each, with its --host."),
     ] = None,
-    host: Annotated[int, typer.Option(min=0, help="Which of --hosts this is; 0 writes the run.")] = 0,
+    host: Annotated[int, typer.Option(min=0, metavar="N", help="Which of --hosts this is; 0 writes the run.")] = 0,
     track: Annotated[
         Track | None, typer.Option(help="Log recipe, curves, figures and model there; nothing is logged by default.")
     ] = None,
@@ -119,14 +131,16 @@ def train(
         typer.Option(metavar="URI|DIR", help="MLflow's server or database; the folder of TensorBoard's event files."),
     ] = None,
 ) -> None:
-    """Train a model on labelled images, and measure it on patients held out from them.
+    """Train a model on labelled images, and measure it on others.
+
+    A share of the patients, or a split of the data set's own, is held out; the figures printed are theirs.
 
     \b
     $ pneumoscope train chest_xray/ --out runs/first
     $ pneumoscope train chest_xray/ --out runs/first --resume
     $ pneumoscope train our_clinic/ --out runs/ours --init default --epochs 4
-    $ pneumoscope train our_clinic/ nih/images.csv --other negative --out runs/both
-    $ pneumoscope train our_clinic/ nih/images.csv --other negative --out runs/new --leave-out our_clinic
+    $ pneumoscope train ours/ nih.csv --other negative --out runs/both
+    $ pneumoscope train ours/ nih.csv --other skip --out runs/new --leave-out ours
     $ pneumoscope train images.csv --out runs/cnn --architecture cnn
     $ pneumoscope train images.csv --out runs/gpus --devices auto
     """
@@ -227,7 +241,9 @@ def evaluate(
         ),
     ] = False,
 ) -> None:
-    """Measure a model on labelled images that it was not trained on: every figure with its 95 % interval.
+    """Measure a model on labelled images that it was not trained on.
+
+    Every figure has its 95 % interval.
 
     \b
     $ pneumoscope evaluate hospital_b/ --model runs/first/model.onnx
@@ -268,9 +284,10 @@ def evaluate(
         console.note(f"{result.seen} of these images were used to train or tune the model: the figures flatter it.")
     if result.shift:
         console.note(result.shift)
-    console.say(f"The whole report: {page}")
     if result.failures:
         console.note(f"{len(result.failures)} images could not be read or show no chest; the report lists them.")
+    console.say(f"The whole report: {page}")
+    if result.failures:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -282,26 +299,30 @@ def calibrate(
     labels_like: LabelsLikeOption = None,
     model: ModelOption = None,
     sensitivity: Annotated[
-        float | None, typer.Option(help="Take the highest threshold with at least this sensitivity, such as 0.95.")
+        float | None,
+        typer.Option(metavar="P", help="Take the highest threshold with at least this sensitivity, such as 0.95."),
     ] = None,
     specificity: Annotated[
-        float | None, typer.Option(help="Take the lowest threshold with at least this specificity, such as 0.95.")
+        float | None,
+        typer.Option(metavar="P", help="Take the lowest threshold with at least this specificity, such as 0.95."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Take this threshold. By default sensitivity and specificity are made equal.")
+        float | None,
+        typer.Option(metavar="P", help="Take this threshold. By default sensitivity and specificity are made equal."),
     ] = None,
     output_format: Annotated[
         Sheet, typer.Option("--format", "-f", help="A table for people; a JSON object for programs.")
     ] = Sheet.table,
 ) -> None:
-    """Refit probabilities, threshold and uncertain band on labelled images of your own, from 40 on.
+    """Fit probabilities and threshold to your own labelled images.
 
-    The network stays as it is, and so does the model file given. The figures after are of patients left out of the fit.
-    Images of a split named test are not used: evaluate on them.
+    It takes 40 images or more, and refits the uncertain band, too. The network stays as it is, and so does the model
+    file given. The figures after are of patients left out of the fit. Images of a split named test are not used:
+    evaluate on them.
 
     \b
     $ pneumoscope calibrate our_clinic/ --out our_clinic.onnx
-    $ pneumoscope calibrate our_clinic.csv --model runs/first/model.onnx --out ours.onnx --sensitivity 0.95
+    $ pneumoscope calibrate our_clinic.csv --out ours.onnx --sensitivity 0.95
     """
     import json
 
@@ -326,12 +347,13 @@ def calibrate(
     console.say(
         f"Threshold {fitted.threshold:.3f}. {fitted.threshold_reason}\n"
         f"Uncertain from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason}\n"
-        f"{fitted.probability_reason}\n"
-        f"The model: {done.model}"
+        f"{fitted.probability_reason}"
     )
     if done.failures:
         sample, reason = done.failures[0]
         console.note(f"{len(done.failures)} images were left out, the first is {sample.path}: {reason}")
+    console.say(f"The model: {done.model}")
+    if done.failures:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -348,16 +370,17 @@ def export(
         typer.Option(metavar="PATH", help="Images or folders to compare on; by default 16 public images are fetched."),
     ] = None,
 ) -> None:
-    """Write a model for programs elsewhere, once their runtime is shown to give the same on real images.
+    """Write a model for another runtime, checked on real images.
 
-    A program gives it images of brightness 0 to 1, dense tissue bright, squashed to the square of the input, and gets
-    [b]probability[/b], [b]logit[/b], [b]evidence[/b] and [b]embedding[/b]. A finding needs the model's own threshold,
-    which is not 0.5. Threshold, labels, card and these instructions are in the file; they are printed, too.
+    The file is written once its runtime is shown to give the same on real images. A program gives it images of
+    brightness 0 to 1, dense tissue bright, squashed to the square of the input, and gets probability, logit, evidence
+    and embedding. A finding needs the model's own threshold, which is not 0.5. Threshold, labels, card and these
+    instructions are in the file; they are printed, too.
 
     \b
     $ pneumoscope export --format onnx --out model.onnx
     $ pneumoscope export runs/first/model.onnx --format openvino --out model.xml
-    $ pneumoscope export runs/first/model.onnx --format litert --out model.tflite --images our_clinic/
+    $ pneumoscope export model.onnx -f litert --out model.tflite --images ours/
     """
     from pneumoscope.export import targets as exports
     from pneumoscope.imaging import radiograph

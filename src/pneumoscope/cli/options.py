@@ -39,10 +39,10 @@ NormalsOption = Annotated[
 DataArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="DATA...",
-        help="A folder with [b]NORMAL/[/b] and [b]PNEUMONIA/[/b], with or without [b]train/ val/ test/[/b] above; a "
-        "CSV file with path,label\\[,patient,site,view,age,boxes,split]; or a MedMNIST .npz. Several DATA are several "
-        "sites.",
+        metavar="DATA",
+        help="A folder with NORMAL/ and PNEUMONIA/, with or without train/ val/ test/ above; a CSV file with the "
+        "columns path and label, and as many as are known of patient, site, view, age, boxes and split; or a MedMNIST "
+        ".npz. Several are several sites.",
     ),
 ]
 ClassesOption = Annotated[

@@ -57,9 +57,7 @@ class Image(StrEnum):
 def predict(
     paths: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PATH...", help="Images or folders of images; [b]-[/b] reads a list from standard input."
-        ),
+        typer.Argument(metavar="PATH", help="Images or folders of images; - reads a list from standard input."),
     ],
     model: ModelOption = None,
     output_format: Annotated[
@@ -81,7 +79,7 @@ def predict(
         typer.Option(
             metavar="DIR",
             help="Write there, for each image that came as DICOM, a Structured Report for its study; with "
-            "[b]--evidence[/b] also the image with its evidence map as a Secondary Capture.",
+            "--evidence also the image with its evidence map as a Secondary Capture.",
         ),
     ] = None,
     prevalence: PrevalenceOption = None,
@@ -91,7 +89,7 @@ def predict(
         typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
     ] = None,
 ) -> None:
-    """Say of each image whether it shows pneumonia, and how sure that is.
+    """Say whether each image shows pneumonia, and how sure that is.
 
     Every file gets a row. One that cannot be read, or shows no chest radiograph, has an error in its row; the exit
     status is then 3, as it is where an evidence map cannot be written. An image that is turned, inverted or mirrored,
@@ -99,7 +97,7 @@ def predict(
 
     DICOM reports hold the patient and study of the image's header, so that an archive files them with the image;
     nothing else does, and their names are their UIDs. Where a report cannot be written, the finding stays, the row
-    says why as [b]report_error[/b], and the exit status is 3.
+    says why as report_error, and the exit status is 3.
 
     \b
     $ pneumoscope predict image.dcm
@@ -109,7 +107,7 @@ def predict(
     """
     from pneumoscope.inference.detector import Detector
     from pneumoscope.ood import embedding
-    from pneumoscope.reporting import writers
+    from pneumoscope.reporting import attachments, tables, writers
 
     if "" in paths:
         raise typer.BadParameter(
@@ -123,11 +121,12 @@ def predict(
         raise DatasetError(f"Expected images, got none: there are no files in {', '.join(paths)}.")
     detector = Detector(model, engine=engine.value, prevalence=prevalence)
     overlays = (
-        writers.Overlays(evidence, f".evidence.{evidence_format.value}", evidence_of_normals) if evidence else None
+        attachments.Overlays(evidence, f".evidence.{evidence_format.value}", evidence_of_normals) if evidence else None
     )
-    reports = writers.Reports(dicom_out, detector.card, evidence_of_normals) if dicom_out else None
+    reports = attachments.Reports(dicom_out, detector.card, evidence_of_normals) if dicom_out else None
     failed = 0
     unusual = []
+    missing: dict[tuple[str, str], list[str]] = {}  # the images without what was asked for, by what it is and why
     with (
         writers.writer(
             output_format.value, output, with_maps=overlays is not None, with_reports=reports is not None
@@ -138,24 +137,27 @@ def predict(
         for finding in detector.examine(images, evidence=overlays is not None):
             report = reports.write(finding) if reports else writers.NO_REPORT
             if report.error is not None:
-                console.note(f"There is no report on {writers.printable(finding.path)}: {report.error}")
+                missing.setdefault(("report on", str(report.error)), []).append(finding.path)
             place = None
             if overlays:
                 try:
                     place = overlays.write(finding)
                 except (PneumoscopeError, OSError) as error:  # the image has gone meanwhile, or its name is too long
-                    console.note(f"There is no overlay of {writers.printable(finding.path)}: {error}")
+                    missing.setdefault(("overlay of", str(error)), []).append(finding.path)
                     failed += 1
             write(finding, place, report)
             failed += finding.error is not None
             if finding.error is None:
                 unusual.append("unlike_training_images" in finding.warnings)
             step(images.total)
+    for (what, reason), without in missing.items():
+        others = f" and {len(without) - 1:,} others" if len(without) > 1 else ""
+        console.note(f"There is no {what} {tables.printable(without[0])}{others}: {reason}")
     if reports and reports.without:
         reasons = ", ".join(f"{n} {reason}" for reason, n in reports.without.items())
         console.note(f"Images without a DICOM report: {reports.without.total()} ({reasons}).")
     for empty in images.empty:
-        console.note(f"There are no images in {writers.printable(empty)}.")
+        console.note(f"There are no images in {tables.printable(empty)}.")
     if shift := embedding.site_shift(unusual):
         console.note(shift)
     if failed or (reports and reports.failed):
@@ -167,7 +169,7 @@ def score(
         str,
         typer.Argument(
             metavar="URI",
-            help="A folder, a glob in quotes, or a Parquet manifest with a column [b]path[/b]; here, at s3:// or gs://.",
+            help="A folder, a glob in quotes, or a Parquet manifest with a column path; here, at s3:// or gs://.",
         ),
     ],
     out: Annotated[
@@ -179,8 +181,9 @@ def score(
     address: Annotated[
         str | None,
         typer.Option(
+            metavar="ADDRESS",
             help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default $RAY_ADDRESS, and without "
-            "either this machine does it alone."
+            "either this machine does it alone.",
         ),
     ] = None,
     workers: Annotated[
@@ -190,16 +193,17 @@ def score(
         bool, typer.Option("--ray", help="Start a Ray cluster on this machine, which the work does not need.")
     ] = False,
 ) -> None:
-    """Read many images, on this machine or on a Ray cluster, into Parquet files that hold each image once.
+    """Read many images into Parquet files, here or on a Ray cluster.
 
-    Stopped or killed at any moment, the same command does the rest; what was done before is skipped, images that
-    changed are done again. One JSON line on standard output says what came of it; the exit status is 3 if images have
-    errors.
+    The files hold each image once. Stopped or killed at any moment, the same command does the rest; what was done
+    before is skipped, images that changed are done again. One JSON line on standard output says what came of it; the
+    exit status is 3 if images have errors.
 
     \b
     $ pneumoscope score archive/ --out findings/
-    $ pneumoscope score 's3://archive/2024/**/*.dcm' --out s3://findings/2024 --address auto
-    $ AWS_ENDPOINT_URL=http://minio:9000 pneumoscope score s3://archive/images.parquet --out findings/
+    $ pneumoscope score 's3://images/**/*.dcm' --out s3://found/ --address auto
+    $ export AWS_ENDPOINT_URL=http://minio:9000
+    $ pneumoscope score s3://archive/images.parquet --out findings/
     """
     try:
         from pneumoscope.batch import score as many
@@ -222,12 +226,15 @@ def score(
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="The address to serve on; any but this machine's own demands a token.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="The address to serve on; any but this machine's own demands a token.")
+    ] = ("127.0.0.1"),
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 for any that is free.")
+    ] = 8000,
     token: Annotated[
-        str | None, typer.Option(envvar="PNEUMOSCOPE_TOKEN", help="What a client must show to be answered.")
+        str | None,
+        typer.Option(metavar="TOKEN", envvar="PNEUMOSCOPE_TOKEN", help="What a client must show to be answered."),
     ] = None,
     allow_origin: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
@@ -240,16 +247,22 @@ def serve(
     ] = "",
     model: ModelOption = None,
     prevalence: PrevalenceOption = None,
-    max_megabytes: Annotated[int, typer.Option(min=1, help="Size of a request; beyond it the answer is 413.")] = 128,
-    max_images: Annotated[int, typer.Option(min=1, help="Images of a request; beyond them 413.")] = 64,
+    max_megabytes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Size of a request; beyond it the answer is 413.")
+    ] = 128,
+    max_images: Annotated[int, typer.Option(metavar="N", min=1, help="Images of a request; beyond them 413.")] = 64,
     max_pixels: Annotated[
-        int, typer.Option(min=1, max=MAX_PIXELS, help="Pixels of an image; a larger one has an error in its row.")
+        int,
+        typer.Option(
+            metavar="N", min=1, max=MAX_PIXELS, help="Pixels of an image; a larger one has an error in its row."
+        ),
     ] = MAX_PIXELS,
     max_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time to read an image; a slower one has an error in its row.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, help="Time to read an image; a slower one has an error in its row."),
     ] = 20.0,
 ) -> None:
-    """Open a page to look at images on, and an HTTP service for programs.
+    """Serve a page to look at images on, and HTTP for programs.
 
     Nothing that is sent is kept after the answer. Ctrl-C stops; what was accepted is answered first.
 
@@ -292,7 +305,7 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
 ) -> None:
-    """See Pneumoscope at work: findings beside the truth, evidence maps and a report on six radiographs.
+    """See findings, evidence maps and a report on six radiographs.
 
     \b
     $ pneumoscope demo
@@ -301,12 +314,12 @@ def demo(
     from pneumoscope.data import layouts, sources
     from pneumoscope.evaluation.evaluate import choose, evaluate
     from pneumoscope.inference.detector import Detector
-    from pneumoscope.reporting import evaluation_page, writers
+    from pneumoscope.reporting import attachments, evaluation_page, writers
 
     check_folder(out)
     images = choose(layouts.load(data or sources.BUNDLED))
     detector = Detector()
-    overlays = writers.Overlays(out / "overlays")
+    overlays = attachments.Overlays(out / "overlays")
     with console.progress() as bars:
         predicted = console.task(bars, "predicting images", len(images))
         result = evaluate(images, detector, predicted, evidence=True)
@@ -316,7 +329,7 @@ def demo(
             step()
     writers.print_beside_truth(result)
     page = evaluation_page.write(result, detector, out)
-    console.say(f"Overlays: {out / 'overlays'}\nReport:   {page}")
+    console.say(f"Evidence maps: {out / 'overlays'}\nReport: {page}")
     if result.failures:
         raise typer.Exit(SOME_FAILED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,13 +16,13 @@ from PIL import Image
 
 from pneumoscope.atomic import write_text
 from pneumoscope.auditing import duplicates, issues, shortcuts
-from pneumoscope.auditing.result import Audit, Group
+from pneumoscope.auditing.result import SEVERITIES, Audit, Group
 from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging import radiograph
 from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
-from pneumoscope.reporting import evidence_map
+from pneumoscope.reporting import evidence_map, tables
 
 THUMBNAIL = 220
 """Longest side of a thumbnail, in pixels."""
@@ -80,25 +81,37 @@ def show(audit: Audit) -> None:
     Example:
         >>> show(audit.audit(layouts.load("chest_xray")))  # doctest: +SKIP
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("images", *LABELS, "unreadable", "share of pneumonias (95 % interval)")
+    table = tables.plain("split", *LABELS, "unreadable", "share of pneumonias (95 % interval)")
     for split in audit.splits:
         parts = [audit.part(split, label) for label in (0, 1)]
         counts = [f"{part.images:,}" for part in parts]
         table.add_row(split or "all", *counts, f"{sum(part.unreadable for part in parts):,}", str(audit.share(split)))
-    console = Console()
+    console = tables.console()
     console.print(table)
-    if not audit.faults:
-        console.print(f"No fault found in {len(audit.samples):,} images.")
-        return
     listed = Table.grid(padding=(0, 2))
     for fault in audit.faults:
-        advice = Text(f"\n{fault.advice}\n", "dim")
+        advice = Text(f"\n{fault.advice}", "dim")
+        listed.add_row("")
         listed.add_row(Text(fault.severity, _COLOURS[fault.severity]), Text(fault.text).append_text(advice))
     console.print(listed)
+
+
+def summary(audit: Audit) -> str:
+    """Say in one line how many faults of each severity were found.
+
+    Example:
+        >>> summary(audit.audit(layouts.load("chest_xray")))  # doctest: +SKIP
+        '131 images: no critical fault, 3 warnings, 1 note.'
+    """
+    counts = Counter(fault.severity for fault in audit.faults)
+    found = ", ".join(
+        f"{counts[severity] or 'no'} {word}{'' if counts[severity] < 2 else 's'}"
+        for severity, word in zip(SEVERITIES, ("critical fault", "warning", "note"), strict=True)
+    )
+    return f"{len(audit.samples):,} images: {found}."
 
 
 def render(audit: Audit) -> str:

@@ -1,13 +1,12 @@
-"""Findings as people and programs want them: a table, JSON lines, CSV, overlays."""
+"""Findings as people and programs want them: a table, JSON lines, CSV."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,23 +15,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pneumoscope.atomic import replacing
 from pneumoscope.data.layouts import LABELS
 from pneumoscope.errors import PneumoscopeError, UnsupportedError
-from pneumoscope.imaging import radiograph
-from pneumoscope.imaging.radiograph import DICOM_SUFFIXES, OVERLAY_SUFFIXES
 from pneumoscope.inference.detector import Finding
-from pneumoscope.inference.model_file import Card
+from pneumoscope.reporting import tables
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from pneumoscope.evaluation.evaluate import Evaluation
 
 Write = Callable[..., None]
 
 COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
 REPORT_COLUMNS = ("report", "report_error_kind", "report_error_message")
-LONGEST = 200
-"""Bytes of an image's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
-
 ROWS = 1000
 """Of a table that is printed at once: columns are as wide as what stands in them, so that a table is held whole."""
 
@@ -117,171 +109,33 @@ def _csv(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]:
 
 def _table(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]:
     findings: list[Finding] = []
+    counts: Counter[str] = Counter()
 
     def write(finding: Finding, place: Path | None = None, report: Report = NO_REPORT) -> None:
         findings.append(replace(finding, evidence=None))  # a million maps fit no memory
+        counts.update(_counted(finding))
         if len(findings) > ROWS:
-            _print_table(file, findings[:ROWS])
+            tables.print_findings(file, findings[:ROWS])
             del findings[:ROWS]
 
     yield write
-    _print_table(file, findings)
+    tables.print_findings(file, findings)
+    _close(file, counts)
+
+
+def _counted(finding: Finding) -> list[str]:
+    return [finding.finding or "error", *(["uncertain"] if finding.uncertain else [])]
+
+
+def _close(file: TextIO, counts: Counter[str]) -> None:
+    print(f"\n{NOT_A_DEVICE}\n{tables.summary(counts)}", file=file)
 
 
 def print_beside_truth(evaluation: Evaluation) -> None:
-    """Print a table of findings with the truth beside each; images that could not be read come last."""
-    truths = [LABELS[image.label] for image in evaluation.samples]
-    _print_table(sys.stdout, [*evaluation.findings, *evaluation.failures], truths)
-
-
-def _print_table(file: TextIO, findings: Sequence[Finding], truths: Sequence[str] = ()) -> None:
-    """Print findings as a table; the folder that all images share stands in its title."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shared = _shared_folder([finding.path for finding in findings])
-    title = Text(f"images in {printable(shared)}") if shared else None
-    table = Table("image", *(["truth"] if truths else []), "finding", "probability", "remarks", title=title)
-    table.caption = NOT_A_DEVICE
-    for i, finding in enumerate(findings):
-        name = os.path.relpath(finding.path, shared) if shared else finding.path
-        cell, *rest = _cells(finding)
-        truth = truths[i] if i < len(truths) else ""
-        if truth:
-            cell.append(" ✓" if finding.finding == truth else " ✗")
-        cells = [Text(printable(name), overflow="fold"), *([Text(truth)] if truths else []), cell, *rest]
-        table.add_row(*cells)
-    # Where nobody's screen sets the width, names are not folded.
-    Console(file=file, width=None if file.isatty() or "COLUMNS" in os.environ else 160).print(table)
-
-
-class Overlays:
-    """Writes images with their evidence maps into a folder, each under a name of its own.
-
-    Args:
-        folder: made when the first image is written.
-        suffix: one of `radiograph.OVERLAY_SUFFIXES`: SVG, or PNG.
-        normals: whether images without pneumonia are drawn, too.
-    """
-
-    def __init__(self, folder: Path, suffix: str = OVERLAY_SUFFIXES[0], normals: bool = False) -> None:
-        self.folder, self.suffix, self.normals = folder, suffix, normals
-        self._taken: set[str] = set()
-
-    def write(self, finding: Finding) -> Path | None:
-        """Draw one image, where `evidence_map.is_drawn`; an image without a finding has no overlay."""
-        from pneumoscope.reporting import evidence_map
-
-        if finding.evidence is None or not evidence_map.is_drawn(finding, normals=self.normals):
-            return None
-        stem = Path(finding.path).stem or "image"
-        if len(os.fsencode(stem)) > LONGEST:
-            stem = os.fsencode(stem)[:LONGEST].decode("utf-8", "ignore")
-        name, n = stem, 1
-        while name.casefold() in self._taken:  # some file systems ignore case
-            n += 1
-            name = f"{stem}-{n}"
-        self._taken.add(name.casefold())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}{self.suffix}"  # never the name of an image
-        with replacing(target) as draft:
-            if self.suffix.endswith(".svg"):
-                evidence_map.save_layers(finding.path, finding.evidence, draft)
-            else:
-                evidence_map.save(evidence_map.draw(radiograph.read(finding.path), finding.evidence), draft)
-        return target
-
-
-class Reports:
-    """Writes a DICOM report, and the image with its evidence map where there is one, for each image that came as DICOM.
-
-    The files are named by their new SOP Instance UIDs: patient and study stand in them and nowhere else.
-
-    Args:
-        folder: made when the first report is written.
-        card: of the model.
-        normals: whether the evidence maps of images without pneumonia are drawn, too.
-
-    Attributes:
-        without: how many images got no report, by the reason.
-        failed: how many of them should have had one.
-
-    Raises:
-        MissingExtraError: highdicom is not installed.
-    """
-
-    def __init__(self, folder: Path, card: Card, normals: bool = False) -> None:
-        from pneumoscope.reporting import structured_report
-
-        structured_report.check_installed()
-        self.folder, self.card, self.normals = folder, card, normals
-        self.without: Counter[str] = Counter()
-        self.failed = 0
-
-    def write(self, finding: Finding) -> Report:
-        """Write what belongs to one image, and say where it is, or why there is none; the finding stays as it is."""
-        if finding.error is not None:
-            self.without["not read"] += 1
-            return NO_REPORT
-        try:
-            report = self._write(finding)
-        except PneumoscopeError as error:
-            report = Report(error=error)
-        except OSError as error:
-            report = Report(error=UnsupportedError(f"The report cannot be written ({error.strerror})."))
-        if report.error is not None:
-            self.failed += 1
-            self.without["that could not be written"] += 1
-        return report
-
-    def _write(self, finding: Finding) -> Report:
-        from pneumoscope.reporting import structured_report
-
-        data = radiograph.read_bytes(Path(finding.path))
-        if not radiograph.is_dicom(data):
-            self.without["no DICOM files"] += 1
-            return NO_REPORT
-        files = [
-            (made.SOPInstanceUID, structured_report.encode(made))
-            for made in structured_report.objects(finding, data, self.card, normals=self.normals)
-        ]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        targets = [self.folder / f"{uid}{suffix}" for (uid, _), suffix in zip(files, DICOM_SUFFIXES, strict=False)]
-        for (_, file), target in zip(files, targets, strict=True):
-            with replacing(target) as draft:
-                draft.write_bytes(file)
-        return Report(targets[0])
-
-
-def _shared_folder(paths: Sequence[str]) -> str:
-    folders = [str(Path(path).parent) for path in paths]
-    try:
-        shared = os.path.commonpath(folders) if len(folders) > 1 else ""
-    except ValueError:  # some are relative and some are not
-        return ""
-    return "" if shared == "." else shared
-
-
-def _cells(finding: Finding) -> tuple[Text, Text, Text]:
-    from rich.text import Text
-
-    if finding.error is not None:
-        return Text(finding.error.kind, "red"), Text(""), Text(printable(str(finding.error)))
-    remarks = ["uncertain"] if finding.uncertain else []
-    remarks += [warning.replace("_", " ") for warning in finding.warnings]
-    colour = "dark_orange" if finding.finding == "PNEUMONIA" else "cyan"
-    return Text(str(finding.finding), colour), Text(f"{finding.probability:.3f}"), Text(", ".join(remarks), "yellow")
-
-
-def printable(text: str) -> str:
-    r"""Write a name so that a terminal can show it: control characters and bytes that are no UTF-8 are escaped.
-
-    Example:
-        >>> printable("a\nb")
-        'a\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    """Print a table of findings, each marked as the truth or not; images that could not be read come last."""
+    findings = [*evaluation.findings, *evaluation.failures]
+    tables.print_findings(sys.stdout, findings, [LABELS[image.label] for image in evaluation.samples])
+    _close(sys.stdout, Counter(word for finding in findings for word in _counted(finding)))
 
 
 @contextmanager
