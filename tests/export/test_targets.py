@@ -239,6 +239,13 @@ def test_the_command_prints_the_file_and_says_how_it_is_used(
     assert "1 images were not compared" in done.stderr
 
 
+def test_without_images_of_ones_own_the_command_compares_on_those_that_come_along(tmp_path: Path) -> None:
+    unconnected = {"HTTPS_PROXY": "http://127.0.0.1:1", "PIP_INDEX_URL": "http://127.0.0.1:1"}
+    done = run("export", "--format", "openvino", "--out", tmp_path / "model.xml", **unconnected)
+    assert done.returncode == 0, done.stderr
+    assert "on 6 images" in done.stderr
+
+
 @pytest.mark.images
 @every_target
 def test_the_bundled_model_is_exported_on_real_images(target: str, data: Path, tmp_path: Path) -> None:

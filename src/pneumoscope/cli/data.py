@@ -16,9 +16,9 @@ from pneumoscope.cli.options import (
     LabelsLikeOption,
     ModelOption,
     OtherOption,
-    fetched,
     labelled,
 )
+from pneumoscope.errors import PneumoscopeError
 
 
 def audit(
@@ -73,7 +73,28 @@ def fetch(
         _print_sources()
         return
     console.say(sources.find(name).credit)
-    typer.echo(str(fetched(name, dest)))
+    typer.echo(str(_fetched(name, dest)))
+
+
+def _fetched(name: str, dest: Path | None) -> Path:
+    """Fetch a public data set with a progress bar; where that fails, say how it is done by hand."""
+    from pneumoscope.data import sources
+
+    source = sources.find(name)
+    with console.progress() as bars:
+        bar = bars.add_task(f"fetching {name}", total=source.bytes, figures="")
+        try:
+            return sources.fetch(
+                name,
+                dest,
+                progress=lambda done, total: bars.update(bar, completed=done, total=total or source.bytes),
+            )
+        except PneumoscopeError:
+            bars.stop()
+            console.say(
+                "By hand:\n" + "\n".join(f"  {i}. {step}" for i, step in enumerate(source.steps(dest), start=1))
+            )
+            raise
 
 
 def _print_sources() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,6 @@ from pneumoscope.cli.options import (
     LabelsLikeOption,
     ModelOption,
     OtherOption,
-    fetched,
     labelled,
 )
 from pneumoscope.errors import MissingExtraError, NotAChestRadiographError
@@ -367,7 +366,7 @@ def export(
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Images or folders to compare on; by default 16 public images are fetched."),
+        typer.Option(metavar="PATH", help="Images or folders to compare on; by default the six that come along."),
     ] = None,
 ) -> None:
     """Write a model for another runtime, checked on real images.
@@ -382,17 +381,16 @@ def export(
     $ pneumoscope export runs/first/model.onnx --format openvino --out model.xml
     $ pneumoscope export model.onnx -f litert --out model.tflite --images ours/
     """
+    from pneumoscope.data import sources
     from pneumoscope.export import targets as exports
     from pneumoscope.imaging import radiograph
     from pneumoscope.inference import model_file
 
     check_folder(out.parent)
-
-    def compared() -> Iterator[Path]:  # so that nothing is fetched before all else is in order
-        for path in images or [fetched("samples", None)]:
-            yield from radiograph.files(path)
-
-    done = exports.export(model or model_file.default(), out, target.value, compared())
+    compared = [
+        image for path in images or sorted(sources.BUNDLED.glob("*/*.jpeg")) for image in radiograph.files(path)
+    ]
+    done = exports.export(model or model_file.default(), out, target.value, compared)
     console.say(f"{done.usage}\n\nThe same as the model file on {done.images} images, within {done.difference:.1g}.")
     typer.echo(str(done.path))
     if done.failures:

@@ -1,4 +1,4 @@
-"""What several commands have in common: options, arguments, the data set that is fetched, an exit status."""
+"""What several commands have in common: options, arguments, an exit status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from pneumoscope.cli import console
-from pneumoscope.errors import PneumoscopeError
 
 SOME_FAILED = 3
 """Exit status where some files failed and the others are answered."""
@@ -107,24 +106,3 @@ def _classes(text: str | None) -> dict[str, str]:
             param_hint="--classes",
         )
     return {word.strip(): name.strip() for name, _, word in pairs}
-
-
-def fetched(name: str, dest: Path | None) -> Path:
-    """Fetch a public data set with a progress bar; where that fails, say how it is done by hand."""
-    from pneumoscope.data import sources
-
-    source = sources.find(name)
-    with console.progress() as bars:
-        bar = bars.add_task(f"fetching {name}", total=source.bytes, figures="")
-        try:
-            return sources.fetch(
-                name,
-                dest,
-                progress=lambda done, total: bars.update(bar, completed=done, total=total or source.bytes),
-            )
-        except PneumoscopeError:
-            bars.stop()
-            console.say(
-                "By hand:\n" + "\n".join(f"  {i}. {step}" for i, step in enumerate(source.steps(dest), start=1))
-            )
-            raise

@@ -86,7 +86,7 @@ def export(
         source: a model file; it stays as it is.
         path: where to; an OpenVINO model is two files, this one and the `.bin` beside it.
         target: a name in `TARGETS`.
-        images: what `radiograph.read` takes; asked for only when nothing else is in the way.
+        images: what `radiograph.read` takes.
 
     Returns:
         What was written, and how far it is from the source.
