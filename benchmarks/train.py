@@ -78,7 +78,7 @@ def trained(arguments: argparse.Namespace) -> dict[str, Any]:
     from pneumoscope.data import layouts, splits
     from pneumoscope.networks import architectures, torch_layers
     from pneumoscope.networks.backend import keras
-    from pneumoscope.training import loop
+    from pneumoscope.training import batches, checkpoint, loop
     from pneumoscope.training.recipe import Recipe
 
     if not SIDES[arguments.side][1]:
@@ -113,10 +113,10 @@ def trained(arguments: argparse.Namespace) -> dict[str, Any]:
             name="network",
             model=model,
             evaluated=network,
-            training=loop.Examples(training.pixels, training.samples),
-            validation=loop.Examples(validation.pixels, validation.samples),
+            training=batches.Examples(training.pixels, training.samples),
+            validation=batches.Examples(validation.pixels, validation.samples),
             recipe=recipe,
-        ).run(loop.Checkpoint(Path(folder), model), progress)
+        ).run(checkpoint.Checkpoint(Path(folder), model), progress)
     steps = times[WARMING - 1 : arguments.steps]
     return {
         "images_per_second": (len(steps) - 1) * recipe.batch_size / (steps[-1] - steps[0]),

@@ -9,7 +9,8 @@ Example:
 from pneumoscope.api import audit, calibrate, evaluate, train
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging.radiograph import Radiograph, read
-from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.detector import Detector
+from pneumoscope.inference.finding import Finding
 from pneumoscope.version import __version__
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pneumoscope.errors import MissingExtraError
+from pneumoscope.errors import needs_extra
 
 if TYPE_CHECKING:
     from pneumoscope.auditing.result import Audit
@@ -55,11 +55,9 @@ def train(
     """
     from dataclasses import replace
 
-    try:
+    with needs_extra("Training", "train"):
         from pneumoscope.training import run as training
         from pneumoscope.training.recipe import Recipe
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.of("Training", error.name, "train") from error
 
     if recipe is None or isinstance(recipe, Recipe):
         chosen = Recipe.from_dict(changes) if recipe is None else replace(recipe, **changes)

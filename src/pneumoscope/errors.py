@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PneumoscopeError(Exception):
     """Base of every error that Pneumoscope raises on purpose.
@@ -86,6 +89,25 @@ class MissingExtraError(PneumoscopeError):
             "Scoring needs what is not installed (ray is missing): pip install '.[cluster]' in the clone."
         """
         return cls(f"{what} needs what is not installed ({missing} is missing): pip install '.[{extra}]' in the clone.")
+
+
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Say what to install where an import within the block fails.
+
+    Raises:
+        MissingExtraError: it fails.
+
+    Example:
+        >>> with needs_extra("Scoring", "cluster"):
+        ...     import no_such_library
+        Traceback (most recent call last):
+        pneumoscope.errors.MissingExtraError: Scoring needs what is not installed (no_such_library is missing): pip ...
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError.of(what, error.name, extra) from error
 
 
 class StorageError(PneumoscopeError):

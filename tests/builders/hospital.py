@@ -25,7 +25,7 @@ from pneumoscope.dimse.addresses import Node
 from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.node import Listener, Settings
 from pneumoscope.dimse.spool import Spool
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import structured_report
 from pneumoscope.service.worker import Row, Submission, Worker

@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from pneumoscope.cli import models
+from pneumoscope.cli import train
 from pneumoscope.cli.main import app
 from pneumoscope.data.samples import Sample
 from pneumoscope.errors import UnsupportedError
@@ -407,7 +407,7 @@ def test_train_evaluate_and_predict_work_one_after_the_other(draw_folder: Callab
     assert "auc" in trained.stdout
     again = run("train", images, "--out", tmp_path / "run", "--recipe", recipe, "--epochs", "6", "--seed", "4")
     assert again.returncode == 1
-    assert "--resume" in again.stderr
+    assert "resume it" in again.stderr
     model = tmp_path / "run" / "model.onnx"
     assert predict(model, images / "NORMAL", "-f", "json").returncode == 0
 
@@ -651,10 +651,10 @@ def test_train_notes_masks_among_its_images(tmp_path: Path, capsys: pytest.Captu
     Image.fromarray(lungs).save(tmp_path / "mask.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     images = [Sample(tmp_path / name, 0, name) for name in ("broken.png", "mask.png")]
-    assert models._without_rejected(images, skip=False) == images
+    assert train._without_rejected(images, skip=False) == images
     told = " ".join(capsys.readouterr().err.split())
     assert "1 of 2 images do not look like frontal chest radiographs" in told
     assert "mask.png" in told
     assert "They are trained on all the same" in told
-    assert models._without_rejected(images, skip=True) == images[:1]  # what cannot be read is another matter
+    assert train._without_rejected(images, skip=True) == images[:1]  # what cannot be read is another matter
     assert "They are left out" in " ".join(capsys.readouterr().err.split())

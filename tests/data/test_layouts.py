@@ -407,7 +407,7 @@ def test_other_classes_are_an_error_or_negatives_or_skipped(tmp_path: Path) -> N
     lines = "path,label\na.png,NORMAL\nb.png,PNEUMONIA\nc.png,Effusion"
     touch(tmp_path, "set/NORMAL/a.png", "set/PNEUMONIA/b.png", "set/Effusion/images/c.png")
     for data in (table(tmp_path, lines), tmp_path / "set"):
-        with pytest.raises(DatasetError, match=r"Effusion'.* --classes, or choose with --other"):
+        with pytest.raises(DatasetError, match=r"Effusion'.* say which class .* name is, or take other"):
             load(data)
         negative = sorted(load(data, other="negative"), key=lambda sample: sample.path.name)
         assert [(sample.label, sample.other) for sample in negative] == [(0, False), (1, False), (0, True)]

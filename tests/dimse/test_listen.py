@@ -25,7 +25,7 @@ from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.node import Listener
 from pneumoscope.dimse.spool import Spool
 from pneumoscope.errors import NotAChestRadiographError
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.service.telemetry import JsonLines
 from pneumoscope.service.worker import WorkerLostError
 from tests.builders.dicoms import content, filed

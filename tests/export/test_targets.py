@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -240,7 +241,7 @@ def test_the_command_prints_the_file_and_says_how_it_is_used(
 
 
 def test_without_images_of_ones_own_the_command_compares_on_those_that_come_along(tmp_path: Path) -> None:
-    unconnected = {"HTTPS_PROXY": "http://127.0.0.1:1", "PIP_INDEX_URL": "http://127.0.0.1:1"}
+    unconnected: dict[str, Any] = {"HTTPS_PROXY": "http://127.0.0.1:1", "PIP_INDEX_URL": "http://127.0.0.1:1"}
     done = run("export", "--format", "openvino", "--out", tmp_path / "model.xml", **unconnected)
     assert done.returncode == 0, done.stderr
     assert "on 6 images" in done.stderr

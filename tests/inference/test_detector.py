@@ -19,7 +19,8 @@ from pneumoscope import Detector
 from pneumoscope.errors import NotAChestRadiographError, UnreadableError, UnsupportedError
 from pneumoscope.imaging import radiograph
 from pneumoscope.inference import model_file, runtimes
-from pneumoscope.inference.detector import IMAGES_AHEAD, WARNINGS
+from pneumoscope.inference.detector import IMAGES_AHEAD
+from pneumoscope.inference.finding import WARNINGS
 from tests.conftest import ROOT, SIZE, drawn_image
 
 

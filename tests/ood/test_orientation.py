@@ -19,7 +19,7 @@ from pneumoscope import Detector, Finding
 from pneumoscope.errors import ModelFileError, NotAChestRadiographError
 from pneumoscope.evaluation.evaluate import evaluate
 from pneumoscope.imaging import corruptions, radiograph
-from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.inference.finding import WARNINGS
 from pneumoscope.ood import hog, negatives, orientation, synthetic
 from pneumoscope.ood.orientation import Orientation, OrientationModel
 from tests.conftest import SIZE, drawn, drawn_image

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.imaging.radiograph import Radiograph
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.reporting import evidence_map
 from tests.conftest import drawn_image
 

@@ -323,7 +323,7 @@ import logging, pathlib, sys
 import numpy as np
 logging.basicConfig(level=logging.DEBUG)
 from pneumoscope.errors import PneumoscopeError
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import structured_report
 finding = Finding("", 0.75, "PNEUMONIA", True, 0.4, ("rotated",), evidence=np.eye(6, dtype=np.float32))

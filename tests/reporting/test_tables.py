@@ -7,7 +7,7 @@ import io
 import pytest
 
 from pneumoscope.errors import NotFoundError, UnreadableError, UnsupportedError
-from pneumoscope.inference.detector import WARNINGS, Finding
+from pneumoscope.inference.finding import WARNINGS, Finding
 from pneumoscope.reporting import tables
 
 LOST = "Expected a file, got a name that does not exist."

@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 import pytest
 
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.reporting import tables, writers
 
 

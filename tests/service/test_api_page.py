@@ -20,7 +20,7 @@ pytest.importorskip("playwright", reason="there is no Playwright to drive a brow
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.inference.finding import WARNINGS
 from tests.builders.browsing import NEEDS_CHROMIUM, chromium, watched
 from tests.builders.dicoms import filed
 from tests.builders.serving import Box, image, light_box

@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="serving is not installed")
 jsonschema = pytest.importorskip("jsonschema")
 
 from pneumoscope.errors import UnsupportedError
-from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.inference.finding import WARNINGS
 from pneumoscope.service import server
 from pneumoscope.service.schemas import EXAMPLES
 from pneumoscope.service.security import Limits

@@ -44,7 +44,7 @@ def test_hosts_share_a_batch_in_equal_parts_and_in_its_order(hosts: int, each: i
 def test_images_repeated_to_fill_a_batch_do_not_change_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("keras", reason="training is not installed")
     from pneumoscope.training.augmentation import NONE
-    from pneumoscope.training.loop import Batches, Examples
+    from pneumoscope.training.batches import Batches, Examples
     from pneumoscope.training.recipe import Recipe
 
     rng = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def test_hosts_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> No
     addresses = [("127.0.0.1", free_port()), ("127.0.0.1", 1)]
     with pytest.raises(TrainingError, match="host 1 of 2"):
         distributed.meet(addresses, 0)
-    with pytest.raises(TrainingError, match="--host 0"):
+    with pytest.raises(TrainingError, match="as host 0"):
         distributed.meet(addresses, 1)
 
 

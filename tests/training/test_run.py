@@ -27,8 +27,8 @@ from pneumoscope.data.samples import Box
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError, NotFoundError, TrainingError
 from pneumoscope.inference import model_file
+from pneumoscope.training import batches, loop, recipe, schedule, tracking
 from pneumoscope.training import data as preparation
-from pneumoscope.training import loop, recipe, tracking
 from pneumoscope.training.augmentation import NONE, Augmentation
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.run import fit, soup
@@ -163,7 +163,7 @@ def test_resuming_a_finished_run_gives_it_again(images: Path, tmp_path: Path) ->
 def test_a_folder_with_a_run_in_it_is_not_overwritten(images: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         fit(images, tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
-    with pytest.raises(TrainingError, match="--resume"):
+    with pytest.raises(TrainingError, match="resume it"):
         fit(images, tmp_path / "run", QUICK)
 
 
@@ -186,7 +186,7 @@ def test_every_way_of_balancing_trains(imbalance: str, images: Path, tmp_path: P
 
 def test_class_weights_give_both_classes_the_same_sum() -> None:
     y = np.array([0] * 10 + [1] * 30)
-    weights = loop.class_weights(y)
+    weights = batches.class_weights(y)
     assert weights[0] * 10 == pytest.approx(weights[1] * 30)
     assert weights[y].mean() == pytest.approx(1.0)
 
@@ -196,7 +196,7 @@ def test_class_weights_give_both_classes_the_same_sum() -> None:
 )
 def test_an_epoch_holds_the_classes_as_the_recipe_says(imbalance: str, expected: tuple[int, int]) -> None:
     y = np.array([0] * 10 + [1] * 30)
-    order = loop.epoch_order(y, imbalance, np.random.default_rng(0))
+    order = batches.epoch_order(y, imbalance, np.random.default_rng(0))
     assert tuple(np.bincount(y[order])) == expected
     if imbalance != "undersample":
         assert set(order) == set(range(40))
@@ -205,10 +205,10 @@ def test_an_epoch_holds_the_classes_as_the_recipe_says(imbalance: str, expected:
 def test_the_learning_rate_falls_when_nothing_improves_and_training_stops() -> None:
     recipe = Recipe(learning_rate=1.0, reduce_after=2, reduce_by=0.5, stop_after=4, schedule="plateau")
     rows = [{"val_loss": loss} for loss in (0.5, 0.4, 0.41, 0.42)]
-    assert loop.learning_rate(rows[:3], recipe) == 1.0
-    assert loop.learning_rate(rows, recipe) == 0.5
-    assert not loop.should_stop(rows, recipe)
-    assert loop.should_stop(rows + [{"val_loss": 0.4}] * 2, recipe)
+    assert schedule.learning_rate(rows[:3], recipe) == 1.0
+    assert schedule.learning_rate(rows, recipe) == 0.5
+    assert not schedule.should_stop(rows, recipe)
+    assert schedule.should_stop(rows + [{"val_loss": 0.4}] * 2, recipe)
 
 
 def test_the_best_epoch_is_kept_not_the_last(images: Path, tmp_path: Path) -> None:
@@ -551,7 +551,7 @@ def test_a_run_without_epochs_keeps_what_it_starts_from_and_needs_no_curves(imag
 
 def test_a_head_is_kept_where_its_loss_was_lowest_whatever_the_networks_schedule() -> None:
     rows = [{"phase": "head", "epoch": e, "val_loss": loss} for e, loss in ((1, 0.3), (2, 0.2), (3, 0.4))]
-    told = loop.reason(rows, replace(QUICK, schedule="cosine"))
+    told = schedule.reason(rows, replace(QUICK, schedule="cosine"))
     assert told == "Kept: epoch 2 of 3 of the head, with the lowest validation loss, 0.2000."
 
 

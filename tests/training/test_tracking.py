@@ -87,7 +87,7 @@ def test_a_place_that_keeps_no_runs_is_rejected_before_any_work(
 ) -> None:
     pytest.importorskip("mlflow", reason="tracking is not installed")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(TrainingError, match=f"{uri}[\\s\\S]*--track-to"), tracking.tracked("mlflow", uri, tmp_path):
+    with pytest.raises(TrainingError, match=f"{uri}[\\s\\S]*name another"), tracking.tracked("mlflow", uri, tmp_path):
         pytest.fail("the training began")
 
 

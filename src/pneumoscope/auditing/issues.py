@@ -187,7 +187,7 @@ def _unreadable(audit: Audit) -> Iterator[Fault]:
             "unreadable",
             n,
             f"{_n(n, 'image')} cannot be read, a share of {metrics.wilson(n, len(audit.samples))}: {where}.",
-            "Copy them again from their origin, or leave them out (pneumoscope train --skip-unreadable).",
+            "Copy them again from their origin, or have them skipped in training.",
         )
 
 
@@ -202,7 +202,7 @@ def _rejected(audit: Audit) -> Iterator[Fault]:
             n,
             f"Images that `predict` rejects, since they do not look like frontal chest radiographs: {where}.",
             "Look at them: masks, drawings, lateral views and photographs are to be moved away, or left out "
-            "(pneumoscope train --skip-rejected).",
+            "in training.",
         )
 
 

@@ -19,12 +19,7 @@ from pneumoscope.batch.output import Archive, Row
 from pneumoscope.batch.process_runner import ProcessRunner
 from pneumoscope.batch.scorer import Scorer
 from pneumoscope.batch.storage import Place, Reader
-from pneumoscope.errors import (
-    DatasetError,
-    MissingExtraError,
-    StorageError,
-    UnsupportedError,
-)
+from pneumoscope.errors import DatasetError, StorageError, UnsupportedError, needs_extra
 from pneumoscope.inference import model_file, runtimes
 from pneumoscope.inference.detector import Detector
 from pneumoscope.version import __version__
@@ -145,10 +140,8 @@ def score(
 
 def _ray_runner() -> ModuleType:
     """Import what only a cluster needs, and what takes seconds to import."""
-    try:
+    with needs_extra("Scoring on Ray", "cluster"):
         from pneumoscope.batch import ray_runner
-    except ImportError as error:
-        raise MissingExtraError.of("Scoring on Ray", error.name, "cluster") from error
     return ray_runner
 
 

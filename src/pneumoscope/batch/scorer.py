@@ -17,7 +17,8 @@ from pneumoscope.batch.output import Archive, Row
 from pneumoscope.batch.passes import Result, Shard
 from pneumoscope.batch.storage import Reader
 from pneumoscope.errors import PneumoscopeError, StorageError, TooLargeError
-from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.detector import Detector
+from pneumoscope.inference.finding import Finding
 
 READERS = 8
 """Threads in which a worker reads images: an object store answers late, but many requests at once."""

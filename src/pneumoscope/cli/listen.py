@@ -9,7 +9,7 @@ import typer
 
 from pneumoscope.cli import console
 from pneumoscope.cli.options import ModelOption, NormalsOption, PrevalenceOption
-from pneumoscope.errors import MissingExtraError
+from pneumoscope.errors import needs_extra
 from pneumoscope.imaging.radiograph import MAX_PIXELS
 
 
@@ -78,14 +78,12 @@ def listen(
     $ pneumoscope listen --send-to ARCHIVE@127.0.0.1:4242
     $ pneumoscope listen --host 0.0.0.0 --allow DX1 --send-to ARCHIVE@pacs:104
     """
-    try:
+    with needs_extra("Listening", "listen"):
         from pneumoscope.dimse import tls
         from pneumoscope.dimse.addresses import Allowed, Node, check_title
         from pneumoscope.dimse.limits import Limits
         from pneumoscope.dimse.node import Settings
         from pneumoscope.dimse.node import listen as run
-    except ImportError as error:
-        raise MissingExtraError.of("Listening", error.name, "listen") from error
     incoming = outgoing = None
     files = (tls_cert, tls_key, tls_ca)
     if tls_cert and tls_key and tls_ca:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pneumoscope.cli import console, data, listen, models, predict
+from pneumoscope.cli import console, data, listen, models, predict, train
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.version import __version__
 
@@ -68,7 +68,7 @@ for command in (
     models.evaluate,
     data.audit,
     models.calibrate,
-    models.train,
+    train.train,
     models.export,
     predict.serve,
     listen.listen,

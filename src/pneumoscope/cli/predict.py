@@ -18,7 +18,7 @@ import typer
 from pneumoscope.atomic import check_folder
 from pneumoscope.cli import console
 from pneumoscope.cli.options import SOME_FAILED, ModelOption, NormalsOption, PrevalenceOption
-from pneumoscope.errors import DatasetError, MissingExtraError, PneumoscopeError
+from pneumoscope.errors import DatasetError, PneumoscopeError, needs_extra
 from pneumoscope.imaging.radiograph import MAX_PIXELS
 
 
@@ -205,10 +205,8 @@ def score(
     $ export AWS_ENDPOINT_URL=http://minio:9000
     $ pneumoscope score s3://archive/images.parquet --out findings/
     """
-    try:
+    with needs_extra("Scoring", "score"):
         from pneumoscope.batch import score as many
-    except ImportError as error:
-        raise MissingExtraError.of("Scoring", error.name, "score") from error
     with console.progress() as bars:
         summary = many.score(
             source,
@@ -271,11 +269,9 @@ def serve(
     $ curl -F images=@image.png http://127.0.0.1:8000/v1/predict
     $ PNEUMOSCOPE_TOKEN=secret pneumoscope serve --host 0.0.0.0
     """
-    try:
+    with needs_extra("Serving", "serve"):
         from pneumoscope.service import server
         from pneumoscope.service.security import Limits
-    except ImportError as error:
-        raise MissingExtraError.of("Serving", error.name, "serve") from error
     body = max_megabytes * 1_000_000
     limits = Limits(
         body=body,

@@ -73,12 +73,12 @@ class Stored:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - open as long as this lives
         except OSError as error:
             raise TrainingError(
-                f"Expected a folder for decoded images at '{folder}', got: {error.strerror}. Name another with --cache."
+                f"Expected a folder for decoded images at '{folder}', got: {error.strerror}. Name another."
             ) from error
         if free < needed:
             raise TrainingError(
                 f"Expected {needed / 1e9:.1f} GB for decoded images in '{folder}', got {free / 1e9:.1f} GB: name "
-                "another folder with --cache."
+                "another folder."
             )
         self._file.truncate(needed)
 

@@ -149,8 +149,8 @@ def _from_folder(root: Path, classes: Classes, complete: bool) -> list[Sample]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise DatasetError(
             f"Expected NORMAL and PNEUMONIA, or train, val and test above them, in '{root}', got images in "
-            f"{', '.join(names[:_NAMED])}{more} as well: move them away, name a class with --classes, or choose with "
-            "--other what becomes of other classes (negative or skip)."
+            f"{', '.join(names[:_NAMED])}{more} as well: move them away, say which class each name is, or take other "
+            "classes as negatives, or skip them."
         )
     return sorted(samples, key=lambda sample: SPLITS.index(sample.split) if sample.split else -1)
 

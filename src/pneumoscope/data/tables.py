@@ -130,8 +130,8 @@ def _sample(
     other = label is None
     if other and (classes.other is None or not row["label"]):
         raise DatasetError(
-            f"Expected NORMAL or PNEUMONIA (or 0 or 1) as label {where}, got '{row['label']}': name its class with "
-            "--classes, or choose with --other what becomes of other labels (negative or skip)."
+            f"Expected NORMAL or PNEUMONIA (or 0 or 1) as label {where}, got '{row['label']}': say which class "
+            "that name is, or take other labels as negatives, or skip them."
         )
     split = words.split(row.get("split", ""))
     if split is None and row.get("split"):

@@ -19,7 +19,8 @@ from pneumoscope.evaluation.boxes import Pointing
 from pneumoscope.evaluation.groups import Group
 from pneumoscope.imaging import corruptions
 from pneumoscope.imaging.preprocessing import Box
-from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.detector import Detector
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate, Performance

@@ -18,7 +18,8 @@ from pneumoscope.data.words import Classes
 from pneumoscope.errors import DatasetError, PneumoscopeError
 from pneumoscope.imaging import radiograph
 from pneumoscope.inference import model_file, seen
-from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.detector import Detector
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import calibration, metrics
 from pneumoscope.metrics.metrics import Performance

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -20,6 +20,7 @@ from pneumoscope.imaging import ages, brightness, preprocessing, radiograph, scr
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Radiograph, Source
 from pneumoscope.inference import model_file, runtimes, seen
+from pneumoscope.inference.finding import Finding
 from pneumoscope.ood import hog
 from pneumoscope.ood.embedding import Gate
 from pneumoscope.ood.orientation import Orientation, OrientationModel
@@ -44,74 +45,6 @@ LONGEST_SIDE = 4
 
 SMALLEST_SIDE = 0.125
 """Of what the model looks at: less than the smallest images of public data sets, which have 28 pixels a side."""
-
-WARNINGS = {
-    "adolescent_patient": "The header says that the patient is 12 to 17 years old; the model knows none such.",
-    "adult_patient": "The header says that the patient is an adult; the model knows no adults.",
-    "child_patient": "The header says that the patient is 1 to 11 years old; the model knows none so young.",
-    "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
-    "first_frame_only": "The file holds several images; only the first was read.",
-    "framed": "A wide even frame lies around the image; only what is within was read.",
-    "infant_patient": "The header says that the patient is under a year old; the model knows none so young.",
-    "inverse_display": "The header asks for inverse display, which files mean both ways: what looks right was taken.",
-    "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
-    "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
-    "mirrored": "The heart seems to lie on the other side: the image may be mirrored.",
-    "photograph_of_screen": "The image seems to be a photograph of a screen: the finding may be off; give the file.",
-    "pseudo_coloured": "The image is coloured as heat maps are, not gray: the finding is not to be trusted.",
-    "raw": "The header says that these are raw detector data, not made for the eye: the finding is not to be trusted.",
-    "rotated": "The image seems to be turned by 90 or 180 degrees: the finding is not to be trusted; turn it upright.",
-    "saturated": "Much of the image is pure white, where nothing can be seen: probability and finding may be off.",
-    "seen_in_training": "The model was trained or tuned on this very image; the finding says nothing about new images.",
-    "turned_by_header": "The header says that the image is stored turned or mirrored; it was read as it is stored.",
-    "unlike_training_images": "The model has not learnt from images like this one: finding and probability may be off.",
-}
-"""What each warning of a finding means."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The finding on one image, or why there is none.
-
-    Attributes:
-        path: where the image came from, as it was given.
-        probability: of `PNEUMONIA`, calibrated, in [0, 1].
-        finding: `NORMAL` or `PNEUMONIA`; None where `error` is set.
-        uncertain: whether the probability lies in the model's uncertain band.
-        threshold: the probability from which the finding is `PNEUMONIA`.
-        warnings: keys of `WARNINGS`.
-        error: what went wrong.
-        evidence: (h, w), what each place adds to the logit beyond a usual image; only where asked for. Of a framed
-            image it has more places, those of the frame among them.
-        squashed: what the network looked at, (S, S), and the part of the image that it is; only where asked for.
-    """
-
-    path: str
-    probability: float | None = None
-    finding: str | None = None
-    uncertain: bool | None = None
-    threshold: float | None = None
-    warnings: tuple[str, ...] = ()
-    error: PneumoscopeError | None = None
-    evidence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    squashed: tuple[NDArray[np.float32], Box] | None = field(default=None, repr=False, compare=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Lay it out as the command contract does; probabilities to six places.
-
-        Example:
-            >>> Finding("a.png", 0.25, "NORMAL", False, 0.5).as_dict()["finding"]
-            'NORMAL'
-        """
-        return {
-            "path": self.path,
-            "probability": None if self.probability is None else round(self.probability, 6),
-            "finding": self.finding,
-            "uncertain": self.uncertain,
-            "threshold": None if self.threshold is None else round(self.threshold, 6),
-            "warnings": list(self.warnings),
-            "error": None if self.error is None else {"kind": self.error.kind, "message": str(self.error)},
-        }
 
 
 class Detector:

@@ -71,7 +71,7 @@ class Orientation:
 
     Attributes:
         rejected: it is no frontal chest radiograph.
-        warnings: keys of `detector.WARNINGS`.
+        warnings: keys of `finding.WARNINGS`.
     """
 
     rejected: bool = False

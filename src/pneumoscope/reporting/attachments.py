@@ -10,7 +10,7 @@ from pneumoscope.atomic import replacing
 from pneumoscope.errors import PneumoscopeError, UnsupportedError
 from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.radiograph import DICOM_SUFFIXES, OVERLAY_SUFFIXES
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting.writers import NO_REPORT, Report
 

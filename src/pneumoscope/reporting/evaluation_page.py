@@ -18,7 +18,8 @@ from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.evaluation.evaluate import HEADLINE, Evaluation, worst_corruption
 from pneumoscope.evaluation.groups import Group
 from pneumoscope.imaging import radiograph
-from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.detector import Detector
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate

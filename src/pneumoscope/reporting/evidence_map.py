@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pneumoscope.data.layouts import LABELS
 from pneumoscope.imaging import jpeg, radiograph
 from pneumoscope.imaging.radiograph import Radiograph
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 
 TOWARDS_PNEUMONIA = (232, 108, 16)
 TOWARDS_NORMAL = (15, 148, 250)

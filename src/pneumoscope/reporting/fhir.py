@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.inference.finding import WARNINGS
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting.writers import NOT_A_DEVICE
 from pneumoscope.version import __version__

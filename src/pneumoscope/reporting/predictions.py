@@ -10,7 +10,7 @@ from pathlib import Path
 from pneumoscope.atomic import write_text
 from pneumoscope.data.samples import LABELS, Sample
 from pneumoscope.evaluation.evaluate import Evaluation
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 
 COLUMNS = (
     "path",

@@ -17,10 +17,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-from pneumoscope.errors import MissingExtraError, PneumoscopeError, UnreadableError, UnsupportedError
+from pneumoscope.errors import PneumoscopeError, UnreadableError, UnsupportedError, needs_extra
 from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.dicom import reader
-from pneumoscope.inference.detector import WARNINGS, Finding
+from pneumoscope.inference.finding import WARNINGS, Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import evidence_map
 from pneumoscope.version import __version__
@@ -206,10 +206,8 @@ def check_installed() -> None:
     Example:
         >>> check_installed()  # doctest: +SKIP
     """
-    try:
+    with needs_extra("A DICOM report", "dicom"):
         import highdicom  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("A DICOM report", error.name, "dicom") from error
 
 
 def check(header: pydicom.Dataset) -> None:

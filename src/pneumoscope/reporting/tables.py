@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pneumoscope.inference.detector import WARNINGS, Finding
+from pneumoscope.inference.finding import WARNINGS, Finding
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pneumoscope.atomic import replacing
 from pneumoscope.data.layouts import LABELS
 from pneumoscope.errors import PneumoscopeError, UnsupportedError
-from pneumoscope.inference.detector import Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.reporting import tables
 
 if TYPE_CHECKING:

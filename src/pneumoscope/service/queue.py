@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from pneumoscope.errors import PneumoscopeError, TooSlowError, UnreadableError
 from pneumoscope.inference import runtimes
-from pneumoscope.inference.detector import BATCH_SIZE, Finding
+from pneumoscope.inference.detector import BATCH_SIZE
+from pneumoscope.inference.finding import Finding
 from pneumoscope.service.telemetry import LOG
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
 

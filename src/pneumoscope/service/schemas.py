@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.config import JsonDict
 
-from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.inference.finding import WARNINGS
 
 KINDS = {
     "busy": "There is no room now; `Retry-After` says when to try again.",

@@ -20,7 +20,8 @@ from PIL import Image
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging import radiograph, stored_values
 from pneumoscope.imaging.radiograph import Radiograph
-from pneumoscope.inference.detector import Detector, Finding
+from pneumoscope.inference.detector import Detector
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import evidence_map
 

@@ -76,8 +76,8 @@ def prepare(
     if decoded.failures and not skip_unreadable:
         named = "\n".join(f"  {sample.path}: {error}" for sample, error in decoded.failures[:5])
         raise DatasetError(
-            f"Expected readable images, got {len(decoded.failures)} of {len(samples)} that are not; repair or remove "
-            f"them, or add --skip-unreadable. The first:\n{named}"
+            f"Expected readable images, got {len(decoded.failures)} of {len(samples)} that are not; repair, remove or "
+            f"skip them. The first:\n{named}"
         )
     training, validation, notes = partition(decoded, recipe)
     notes += sampling.warnings(training.samples)

@@ -159,7 +159,7 @@ def meet(addresses: Sequence[tuple[str, int]], host: int) -> None:
                     continue
                 raise TrainingError(
                     f"Expected {len(addresses)} hosts at {name}:{port} within {PATIENCE:.0f} s, still missing: "
-                    f"{', '.join(sorted(awaited))}. Start the same command there, with its own --host."
+                    f"{', '.join(sorted(awaited))}. Start the same training there, with its own number."
                 ) from None
             lines.append(guests.enter_context(line))
             awaited.discard(said)
@@ -264,8 +264,8 @@ def _report(address: tuple[str, int], host: int, hosts: int, deadline: float) ->
             reason = error.strerror or str(error)
         time.sleep(0.2)
     raise TrainingError(
-        f"Expected host 0 at {address[0]}:{address[1]} within {PATIENCE:.0f} s, got: {reason}. Start the same command "
-        "there with --host 0, and see that the port is open."
+        f"Expected host 0 at {address[0]}:{address[1]} within {PATIENCE:.0f} s, got: {reason}. Start the same training "
+        "there as host 0, and see that the port is open."
     )
 
 

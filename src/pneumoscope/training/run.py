@@ -19,10 +19,12 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
-from pneumoscope.training import boxes, distributed, loop, sampling, starting
+from pneumoscope.training import batches, boxes, distributed, loop, sampling, schedule, starting
 from pneumoscope.training.augmentation import NONE
+from pneumoscope.training.batches import Examples
+from pneumoscope.training.checkpoint import Checkpoint
 from pneumoscope.training.data import Prepared, prepare
-from pneumoscope.training.loop import Checkpoint, Examples, Phase, Progress
+from pneumoscope.training.loop import Phase, Progress
 from pneumoscope.training.packaging import Run, finish, told
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.tracking import Tracker
@@ -73,7 +75,7 @@ def fit(
     if distributed.share().host:
         raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
     images, network, rows = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
-    run = replace(finish(network, images, recipe, out, progress), kept=loop.reason(rows, recipe))
+    run = replace(finish(network, images, recipe, out, progress), kept=schedule.reason(rows, recipe))
     tracker.finished(run.model, run.validation.as_dict())
     return run
 
@@ -176,7 +178,7 @@ def _trained(
 ) -> tuple[Prepared, keras.Model, list[dict[str, Any]]]:
     """Train on all devices and hosts; give the images, the history and, on this host alone, the network."""
     if (out / "checkpoint.npz").exists() and not resume:
-        raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: add --resume, or name another.")
+        raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: resume it, or name another.")
     starting.check(recipe.init, asdict(recipe))
     images = prepare(data, recipe, skip_unreadable, progress, out, cache)
     parts = [images.training.fingerprint(), images.validation.fingerprint()]
@@ -299,7 +301,7 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
 def _weights(training: Decoded, recipe: Recipe) -> NDArray[np.float64]:
     """Weigh each image (N,) as often as an epoch of the recipe would show it; 1 on average."""
     if recipe.imbalance == "class_weight":
-        return loop.class_weights(training.labels)[training.labels]
+        return batches.class_weights(training.labels)[training.labels]
     weights = np.ones(len(training.samples))
     if recipe.imbalance == "balanced":
         weights[:] = 0.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pneumoscope.atomic import check_folder
-from pneumoscope.errors import MissingExtraError, TrainingError
+from pneumoscope.errors import TrainingError, needs_extra
 
 EXPERIMENT = "pneumoscope"
 """Of MLflow, where `MLFLOW_EXPERIMENT_NAME` names no other."""
@@ -60,11 +60,9 @@ class MLflow(Tracker):
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its 7 keep a training waiting for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        try:
+        with needs_extra("Tracking by MLflow", "train,track"):
             import mlflow
             from mlflow.exceptions import MlflowException
-        except ImportError as error:
-            raise MissingExtraError.of("Tracking by MLflow", error.name, "train,track") from error
         self._error: type[Exception] = MlflowException
         self._entities, self._step = mlflow.entities, 0
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
@@ -76,8 +74,8 @@ class MLflow(Tracker):
         except Exception as error:  # of MLflow, of its HTTP client, or of the database's driver
             asked = _without_password(uri or mlflow.get_tracking_uri())
             raise TrainingError(
-                f"Expected an MLflow server or database at '{asked}', which does not answer or lets nobody in: give "
-                "one with --track-to, such as http://host:5000 or sqlite:///runs.db, and the credentials it asks for, "
+                f"Expected an MLflow server or database at '{asked}', which does not answer or lets nobody in: name "
+                "another, such as http://host:5000 or sqlite:///runs.db, and the credentials it asks for, "
                 f"as MLflow takes them. It said: {_first_line(error)}"
             ) from error
 
@@ -127,11 +125,9 @@ class TensorBoard(Tracker):
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
+        with needs_extra("Tracking by TensorBoard", "train,track"):
             import tensorflow
             from tensorboard.plugins.hparams import api
-        except ImportError as error:
-            raise MissingExtraError.of("Tracking by TensorBoard", error.name, "train,track") from error
         check_folder(folder)
         self._summary, self._parameters, self._step = tensorflow.summary, api.hparams, 0
         self._decode = tensorflow.io.decode_png

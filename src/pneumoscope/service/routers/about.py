@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from pneumoscope.inference.detector import WARNINGS
+from pneumoscope.inference.finding import WARNINGS
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting.writers import NOT_A_DEVICE
 from pneumoscope.service import schemas
