@@ -32,6 +32,7 @@ from pneumoscope.evaluation import acquisition
 from pneumoscope.evaluation import evaluate as evaluation
 from pneumoscope.metrics import calibration, metrics
 from pneumoscope.training import run as training
+from pneumoscope.training.job import Job
 from pneumoscope.training.packaging import Run
 from pneumoscope.training.recipe import Recipe
 
@@ -66,7 +67,7 @@ def main() -> None:
             out = arguments.out / path.stem / name
             result = out / "generalisation.json"
             if not result.exists() and (not arguments.only or name in arguments.only):
-                run = training.fit(learnt, out, recipe, resume=True, progress=report)
+                run = training.fit(Job(learnt, out, recipe, resume=True, progress=report))
                 write_text(result, json.dumps(measured(run, held_out), indent=1))
             if result.exists():
                 found.setdefault(name, {})[path.stem] = json.loads(result.read_text(encoding="utf-8"))

@@ -43,6 +43,7 @@ from pneumoscope.metrics import metrics
 from pneumoscope.metrics.calibration import Calibration
 from pneumoscope.metrics.metrics import Estimate
 from pneumoscope.training.augmentation import Augmentation
+from pneumoscope.training.job import Job
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.run import fit
 
@@ -119,7 +120,7 @@ def learnt(pool: Decoded, init: str, out: Path) -> str:
     """Train the network that `mobilenet-from-images` starts from, or find it."""
     path = out / "start" / "model.keras"
     if not path.exists():
-        fit(pool.samples, path.parent, Recipe.from_toml(START, init=init, epochs=START_EPOCHS), resume=True)
+        fit(Job(pool.samples, path.parent, Recipe.from_toml(START, init=init, epochs=START_EPOCHS), resume=True))
     return str(path)
 
 
@@ -193,7 +194,7 @@ def scored(
     side: Side, recipe: Recipe, samples: list[Sample], unseen: list[Sample], elsewhere: list[Sample], run: Path
 ) -> Scores:
     """Train, and compute the scores: accuracies at even odds as published, and at the network's own threshold."""
-    graph, card = model_file.read(fit(samples, run, recipe, resume=True).model)
+    graph, card = model_file.read(fit(Job(samples, run, recipe, resume=True)).model)
     compiled = model_file.compile_graph(graph)
     fitted = Calibration() if side.published else card.calibration
 

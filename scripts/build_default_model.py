@@ -29,6 +29,7 @@ from pneumoscope.evaluation.evaluate import Evaluation, Localisation
 from pneumoscope.inference import model_file
 from pneumoscope.metrics import calibration
 from pneumoscope.training import run as training
+from pneumoscope.training.job import Job
 from pneumoscope.training.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -53,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = Recipe.from_toml(arguments.recipe, init=arguments.init)
     samples = two_sites(arguments.children, arguments.adults)
-    run = training.fit(samples, arguments.out, recipe, resume=True, progress=report)
+    run = training.fit(Job(samples, arguments.out, recipe, resume=True, progress=report))
     held_out = {Path(row["path"]) for row in rows(run.model.parent / "split.csv") if row["split"] == "val"}
     measured = measure([sample for sample in samples if sample.path.absolute() in held_out], Detector(run.model))
     with replacing(model_file.default()) as draft:

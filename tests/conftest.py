@@ -86,6 +86,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("keras", reason="training is not installed")
     from pneumoscope.ood import orientation
     from pneumoscope.training.augmentation import NONE
+    from pneumoscope.training.job import Job
     from pneumoscope.training.recipe import Recipe
     from pneumoscope.training.run import fit
 
@@ -97,7 +98,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orientation, "MOST_IMAGES", 200)  # enough for drawn images, and seconds less
-        return fit(images, tmp_path_factory.mktemp("tiny"), recipe).model
+        return fit(Job(images, tmp_path_factory.mktemp("tiny"), recipe)).model
 
 
 @pytest.fixture(scope="session")

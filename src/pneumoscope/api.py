@@ -57,13 +57,14 @@ def train(
 
     with needs_extra("Training", "train"):
         from pneumoscope.training import run as training
+        from pneumoscope.training.job import Job
         from pneumoscope.training.recipe import Recipe
 
     if recipe is None or isinstance(recipe, Recipe):
         chosen = Recipe.from_dict(changes) if recipe is None else replace(recipe, **changes)
     else:
         chosen = Recipe.from_toml(os.fspath(recipe), **changes)
-    return training.fit(_paths(data), Path(out), chosen, resume=resume)
+    return training.fit(Job(_paths(data), Path(out), chosen, resume=resume))
 
 
 def evaluate(data: Data, model: Model = None, *, split: str | None = None) -> Evaluation:

@@ -30,6 +30,7 @@ from pneumoscope.inference import model_file
 from pneumoscope.training import batches, loop, recipe, schedule, tracking
 from pneumoscope.training import data as preparation
 from pneumoscope.training.augmentation import NONE, Augmentation
+from pneumoscope.training.job import Job
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.run import fit, soup
 from tests.conftest import ROOT, SIZE, drawn_image
@@ -87,7 +88,7 @@ def base_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_one_needs(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run = fit(images, out, QUICK)
+    run = fit(Job(images, out, QUICK))
     assert {path.name for path in out.iterdir()} == {
         "checkpoint.npz", "curves.png", "history.csv", "model.keras", "model.onnx", "recipe.json", "split.csv",
         "validation.json",
@@ -101,7 +102,7 @@ def test_a_run_leaves_everything_one_needs(images: Path, tmp_path: Path) -> None
 
 def test_equal_seeds_give_equal_models_and_others_do_not(images: Path, tmp_path: Path) -> None:
     first, second, other = (
-        fit(images, tmp_path / name, replace(QUICK, epochs=2, seed=seed))
+        fit(Job(images, tmp_path / name, replace(QUICK, epochs=2, seed=seed)))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert history(tmp_path / "a") == history(tmp_path / "b")
@@ -114,10 +115,10 @@ def test_equal_seeds_give_equal_models_and_others_do_not(images: Path, tmp_path:
 
 @pytest.mark.parametrize("epoch", ["network 1/4", "network 3/4"])
 def test_a_killed_run_resumes_to_the_same_result_as_an_unbroken_one(epoch: str, images: Path, tmp_path: Path) -> None:
-    whole = fit(images, tmp_path / "whole", QUICK)
+    whole = fit(Job(images, tmp_path / "whole", QUICK))
     with pytest.raises(Killed):
-        fit(images, tmp_path / "broken", QUICK, progress=kill_in(epoch))
-    resumed = fit(images, tmp_path / "broken", QUICK, resume=True)
+        fit(Job(images, tmp_path / "broken", QUICK, progress=kill_in(epoch)))
+    resumed = fit(Job(images, tmp_path / "broken", QUICK, resume=True))
     assert history(tmp_path / "whole") == history(tmp_path / "broken")
     sample = [drawn_image(i % 2, 900 + i) for i in range(8)]
     assert np.array_equal(Detector(whole.model).predict_proba(sample), Detector(resumed.model).predict_proba(sample))
@@ -128,8 +129,8 @@ def test_images_in_a_file_train_the_same_model(images: Path, base_weights: Path,
 
     recipe = replace(QUICK, architecture="mobilenet_v2_short", init=str(base_weights), head_epochs=1, epochs=0)
     (tmp_path / "cache").mkdir()
-    fit(images, tmp_path / "memory", recipe)
-    fit(images, tmp_path / "file", recipe, cache=tmp_path / "cache")
+    fit(Job(images, tmp_path / "memory", recipe))
+    fit(Job(images, tmp_path / "file", recipe, cache=tmp_path / "cache"))
     assert history(tmp_path / "memory") == history(tmp_path / "file")
     one, other = (keras.saving.load_model(tmp_path / out / "model.keras").get_weights() for out in ("memory", "file"))
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
@@ -147,40 +148,40 @@ def test_images_too_many_for_memory_are_kept_in_the_runs_folder(
         return decode(samples, size, progress, folder)
 
     monkeypatch.setattr(splits, "decode", watched)
-    fit(images, tmp_path / "memory", replace(QUICK, epochs=1))
+    fit(Job(images, tmp_path / "memory", replace(QUICK, epochs=1)))
     monkeypatch.setattr(disk_array, "SHARE", 1e-9)
-    fit(images, tmp_path / "run", replace(QUICK, epochs=1))
+    fit(Job(images, tmp_path / "run", replace(QUICK, epochs=1)))
     assert asked == [None, tmp_path / "run"]
     assert history(tmp_path / "memory") == history(tmp_path / "run")
 
 
 def test_resuming_a_finished_run_gives_it_again(images: Path, tmp_path: Path) -> None:
-    first = fit(images, tmp_path / "run", QUICK)
-    again = fit(images, tmp_path / "run", QUICK, resume=True)
+    first = fit(Job(images, tmp_path / "run", QUICK))
+    again = fit(Job(images, tmp_path / "run", QUICK, resume=True))
     assert again.validation == first.validation
 
 
 def test_a_folder_with_a_run_in_it_is_not_overwritten(images: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        fit(images, tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
+        fit(Job(images, tmp_path / "run", QUICK, progress=kill_in("network 2/4")))
     with pytest.raises(TrainingError, match="resume it"):
-        fit(images, tmp_path / "run", QUICK)
+        fit(Job(images, tmp_path / "run", QUICK))
 
 
 def test_a_run_is_not_resumed_with_another_recipe_or_other_images(
     images: Path, tmp_path: Path, draw_folder: Callable[..., Path]
 ) -> None:
     with pytest.raises(Killed):
-        fit(images, tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
+        fit(Job(images, tmp_path / "run", QUICK, progress=kill_in("network 2/4")))
     with pytest.raises(TrainingError, match="label_smoothing"):
-        fit(images, tmp_path / "run", replace(QUICK, label_smoothing=0.1), resume=True)
+        fit(Job(images, tmp_path / "run", replace(QUICK, label_smoothing=0.1), resume=True))
     with pytest.raises(TrainingError, match="images"):
-        fit(draw_folder(30, 50, name="others", seed=5), tmp_path / "run", QUICK, resume=True)
+        fit(Job(draw_folder(30, 50, name="others", seed=5), tmp_path / "run", QUICK, resume=True))
 
 
 @pytest.mark.parametrize("imbalance", recipe.IMBALANCES)
 def test_every_way_of_balancing_trains(imbalance: str, images: Path, tmp_path: Path) -> None:
-    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1, imbalance=imbalance))
+    run = fit(Job(images, tmp_path / "run", replace(QUICK, epochs=1, imbalance=imbalance)))
     assert 0.0 <= run.validation.figures["auc"].value <= 1.0
 
 
@@ -214,7 +215,7 @@ def test_the_learning_rate_falls_when_nothing_improves_and_training_stops() -> N
 def test_the_best_epoch_is_kept_not_the_last(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     run = fit(
-        images, out, replace(QUICK, epochs=6, learning_rate=0.02, average=0.0, reduce_after=9, schedule="plateau")
+        Job(images, out, replace(QUICK, epochs=6, learning_rate=0.02, average=0.0, reduce_after=9, schedule="plateau"))
     )
     rows = history(out)
     best = min(rows, key=lambda row: float(row["val_loss"]))
@@ -253,16 +254,16 @@ def test_test_images_are_never_read(tmp_path: Path, draw_folder: Callable[..., P
     draw_folder(5, 5, name="kaggle/test", seed=9)
     for image in (root / "test").rglob("*.png"):
         image.write_bytes(b"reading this would fail")
-    run = fit(root, tmp_path / "run", replace(QUICK, epochs=1))
+    run = fit(Job(root, tmp_path / "run", replace(QUICK, epochs=1)))
     assert model_file.read(run.model)[1].data["training"]["images"] == 48
 
 
 def test_unreadable_images_are_named_before_training_starts(images: Path, tmp_path: Path) -> None:
     (images / "NORMAL" / "normal003.png").write_bytes(b"broken")
     with pytest.raises(DatasetError, match=r"1 of 90[\s\S]*normal003\.png"):
-        fit(images, tmp_path / "run", QUICK)
+        fit(Job(images, tmp_path / "run", QUICK))
     assert not (tmp_path / "run").exists()
-    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1), skip_unreadable=True)
+    run = fit(Job(images, tmp_path / "run", replace(QUICK, epochs=1), skip_unreadable=True))
     assert run.model.exists()
 
 
@@ -271,7 +272,7 @@ def test_a_pretrained_network_trains_its_head_first_on_features_computed_once(
 ) -> None:
     steps: list[tuple[str, int]] = []
     recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=2, epochs=1)
-    fit(images, tmp_path / "run", recipe, progress=lambda what, done, *_: steps.append((what, done)))
+    fit(Job(images, tmp_path / "run", recipe, progress=lambda what, done, *_: steps.append((what, done))))
     assert [row["phase"] for row in history(tmp_path / "run")] == ["head", "head", "network"]
     assert [done for what, done in steps if what == "computing features"] == [64, 72, 18]
 
@@ -280,25 +281,25 @@ def test_a_run_killed_between_and_within_its_phases_resumes_to_the_same_result(
     images: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     recipe = replace(QUICK, architecture="mobilenet_v2", init=str(base_weights), head_epochs=2, epochs=2)
-    fit(images, tmp_path / "whole", recipe)
+    fit(Job(images, tmp_path / "whole", recipe))
     for epoch in ("head 2/2", "network 1/2", "network 2/2"):
         with pytest.raises(Killed):
-            fit(images, tmp_path / "broken", recipe, resume=True, progress=kill_in(epoch))
-    fit(images, tmp_path / "broken", recipe, resume=True)
+            fit(Job(images, tmp_path / "broken", recipe, resume=True, progress=kill_in(epoch)))
+    fit(Job(images, tmp_path / "broken", recipe, resume=True))
     assert history(tmp_path / "whole") == history(tmp_path / "broken")
 
 
 def test_mixed_precision_gives_a_float32_model_file(images: Path, tmp_path: Path) -> None:
-    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1, precision="mixed_bfloat16"))
+    run = fit(Job(images, tmp_path / "run", replace(QUICK, epochs=1, precision="mixed_bfloat16")))
     graph, _ = model_file.read(run.model)
     assert graph.output("logit").get_element_type().to_dtype() == np.float32
     assert not [op for op in graph.get_ops() if op.get_output_element_type(0).get_type_name() in ("bf16", "f16")]
 
 
 def test_a_trained_network_can_be_trained_further(images: Path, tmp_path: Path) -> None:
-    first = fit(images, tmp_path / "first", QUICK)
+    first = fit(Job(images, tmp_path / "first", QUICK))
     more = replace(QUICK, init=str(tmp_path / "first" / "model.keras"), epochs=1, learning_rate=1e-9)
-    second = fit(images, tmp_path / "second", more)
+    second = fit(Job(images, tmp_path / "second", more))
     sample = [drawn_image(i % 2, 900 + i) for i in range(8)]
     graphs = [model_file.compile_graph(model_file.read(run.model)[0]) for run in (first, second)]
     batch: NDArray[Any] = np.stack(sample)[..., None].astype(np.float32) / 255
@@ -369,7 +370,7 @@ def test_a_network_trained_for_minutes_on_real_images_finds_pneumonia_in_other_p
     if not start.exists():
         pytest.skip(f"no ImageNet weights at {start}")
     recipe = Recipe(init=str(start), size=96, pooling="average", head_epochs=4, epochs=3, validation_share=0.25)
-    run = fit(normal + pneumonia, tmp_path / "run", recipe)
+    run = fit(Job(normal + pneumonia, tmp_path / "run", recipe))
     assert run.validation.n > 200
     assert run.validation.figures["auc"].value > 0.95
 
@@ -387,7 +388,7 @@ def test_the_list_of_who_was_held_out_can_be_evaluated_on_from_anywhere(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(images.parent)
-    fit(images.name, tmp_path / "run", replace(QUICK, epochs=1))
+    fit(Job(images.name, tmp_path / "run", replace(QUICK, epochs=1)))
     monkeypatch.chdir("/")
     assert all(sample.path.exists() for sample in layouts.load(tmp_path / "run" / "split.csv"))
 
@@ -399,7 +400,7 @@ def test_the_list_of_who_was_held_out_says_all_that_was_known_of_each_image(imag
         for i, sample in enumerate(layouts.load(images))
     ]
     known = [replace(s, boxes=(box, box)) if s.label else replace(s, other=i % 5 == 0) for i, s in enumerate(listed)]
-    fit(known, tmp_path / "run", replace(QUICK, epochs=1))
+    fit(Job(known, tmp_path / "run", replace(QUICK, epochs=1)))
     again = layouts.load(tmp_path / "run" / "split.csv", other="negative")
     assert {replace(sample, split=None) for sample in again} == set(known)
 
@@ -409,15 +410,15 @@ def test_a_run_is_not_resumed_with_other_patients(tmp_path: Path) -> None:
         return [Sample(Path(f"{i}.png"), i % 2, f"p{i % patients}", pixels=drawn_image(i % 2, i)) for i in range(80)]
 
     with pytest.raises(Killed):
-        fit(drawn(80), tmp_path / "run", QUICK, progress=kill_in("network 2/4"))
+        fit(Job(drawn(80), tmp_path / "run", QUICK, progress=kill_in("network 2/4")))
     with pytest.raises(TrainingError, match="images"):
-        fit(drawn(40), tmp_path / "run", QUICK, resume=True)
+        fit(Job(drawn(40), tmp_path / "run", QUICK, resume=True))
 
 
 def test_patients_shared_with_the_test_split_are_told_of(tmp_path: Path) -> None:
     images = [Sample(Path(f"{i}.png"), i % 2, f"p{i}", "train", pixels=drawn_image(i % 2, i)) for i in range(80)]
     images += [replace(image, split="test") for image in images[:3]]
-    run = fit(images, tmp_path / "run", replace(QUICK, epochs=1))
+    run = fit(Job(images, tmp_path / "run", replace(QUICK, epochs=1)))
     assert any("3 patients of the test split" in note for note in run.notes)
 
 
@@ -426,7 +427,7 @@ def test_training_images_of_one_class_only_are_rejected(tmp_path: Path) -> None:
     images = [Sample(Path(f"v{i}.png"), i % 2, f"v{i}", "val", pixels=drawn_image(i % 2, i)) for i in range(n)]
     images += [Sample(Path(f"t{i}.png"), 1, f"t{i}", "train", pixels=drawn_image(1, 500 + i)) for i in range(20)]
     with pytest.raises(DatasetError, match="both classes to train on"):
-        fit(images, tmp_path / "run", QUICK)
+        fit(Job(images, tmp_path / "run", QUICK))
 
 
 @pytest.mark.parametrize(
@@ -454,7 +455,7 @@ def test_the_soup_of_two_runs_has_the_mean_of_their_weights(images: Path, tmp_pa
 
     runs = [tmp_path / "calm", tmp_path / "noisy"]
     for run, noise in zip(runs, (0.0, 0.2), strict=True):
-        fit(images, run, replace(QUICK, augmentation=replace(NONE, noise=noise, share=1.0)))
+        fit(Job(images, run, replace(QUICK, augmentation=replace(NONE, noise=noise, share=1.0))))
     souped = soup(images, tmp_path / "soup", runs)
     first, second, mean = (
         keras.saving.load_model(path / "model.keras").get_weights() for path in (*runs, tmp_path / "soup")
@@ -467,14 +468,14 @@ def test_the_soup_of_two_runs_has_the_mean_of_their_weights(images: Path, tmp_pa
 
 
 def test_the_soup_of_one_run_is_that_run(images: Path, tmp_path: Path) -> None:
-    run = fit(images, tmp_path / "run", QUICK)
+    run = fit(Job(images, tmp_path / "run", QUICK))
     souped = soup(images, tmp_path / "soup", [tmp_path / "run"])
     assert Detector(souped.model).card == Detector(run.model).card
 
 
 def test_runs_that_held_out_other_patients_make_no_soup(images: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
-        fit(images, tmp_path / str(seed), replace(QUICK, seed=seed))
+        fit(Job(images, tmp_path / str(seed), replace(QUICK, seed=seed)))
     with pytest.raises(TrainingError, match="same patients"):
         soup(images, tmp_path / "soup", [tmp_path / "0", tmp_path / "1"])
     with pytest.raises(TrainingError, match="folder of a training"):
@@ -490,7 +491,7 @@ def test_runs_that_held_out_other_patients_make_no_soup(images: Path, tmp_path: 
 def test_the_threshold_keeps_the_sensitivity_that_was_asked_for(
     draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = fit(draw_folder(60, 60), tmp_path / "run", replace(QUICK, sensitivity=0.99))
+    run = fit(Job(draw_folder(60, 60), tmp_path / "run", replace(QUICK, sensitivity=0.99)))
     assert "sensitivity of at least 0.99" in Detector(run.model).card.calibration.threshold_reason
     with pytest.raises(TrainingError, match="got both"):
         Recipe(sensitivity=0.9, specificity=0.9)
@@ -512,7 +513,7 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
         epochs=0,
         augmentation=replace(NONE, horizontal_flip=1.0),
     )
-    run = fit(images, tmp_path / "run", recipe)
+    run = fit(Job(images, tmp_path / "run", recipe))
     network = keras.saving.load_model(tmp_path / "run" / "model.keras")
     parts = {"train": [], "val": []}  # type: dict[str, list[Sample]]
     for sample in layouts.load(tmp_path / "run" / "split.csv"):
@@ -534,14 +535,14 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
 
 
 def test_a_run_without_epochs_keeps_what_it_starts_from_and_needs_no_curves(images: Path, tmp_path: Path) -> None:
-    first = fit(images, tmp_path / "first", replace(QUICK, epochs=1))
+    first = fit(Job(images, tmp_path / "first", replace(QUICK, epochs=1)))
     out = tmp_path / "second"
     (out / "tensorboard").mkdir(parents=True)
     (out / "history.csv").write_text("phase,epoch,val_loss\nnetwork,7,0.5\n")  # of a run that is no more
     again = replace(QUICK, init=str(first.model.with_name("model.keras")), epochs=0)
     pytest.importorskip("tensorboard", reason="tracking is not installed")
     with tracking.tracked("tensorboard", str(out / "tensorboard"), out) as tracker:
-        run = fit(images, out, again, tracker=tracker)
+        run = fit(Job(images, out, again), tracker)
     assert "without any epoch" in run.kept
     image = drawn_image(1, 5)
     assert Detector(run.model).predict_proba(image) == pytest.approx(

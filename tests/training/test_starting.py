@@ -21,6 +21,7 @@ from pneumoscope.inference.model_file import Card
 from pneumoscope.networks import architectures, restoring
 from pneumoscope.training import loop, starting
 from pneumoscope.training.augmentation import NONE
+from pneumoscope.training.job import Job
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.run import fit
 from tests.conftest import SIZE, drawn_image
@@ -79,7 +80,7 @@ def test_a_training_of_no_epochs_from_a_file_gives_its_evidence_again(
 ) -> None:
     recipe = Recipe.from_dict({"init": str(tiny_model), "epochs": 0})
     assert (recipe.architecture, recipe.size) == ("cnn", SIZE)
-    run = fit(draw_folder(30, 30), tmp_path / "run", recipe)
+    run = fit(Job(draw_folder(30, 30), tmp_path / "run", recipe))
     batch = np.stack([drawn_image(i % 2, 900 + i) for i in range(8)])[..., None].astype(np.float32) / 255
     first, second = (model_file.compile_graph(model_file.read(path)[0])(batch) for path in (tiny_model, run.model))
     np.testing.assert_allclose(first["logit"], second["logit"], rtol=1e-3, atol=1e-3)
@@ -90,7 +91,7 @@ def test_a_training_of_no_epochs_from_a_file_gives_its_evidence_again(
 def test_what_the_file_had_seen_is_remembered(
     tiny_model: Path, draw_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = fit(draw_folder(30, 30), tmp_path / "run", Recipe.from_dict({"init": str(tiny_model), "epochs": 0}))
+    run = fit(Job(draw_folder(30, 30), tmp_path / "run", Recipe.from_dict({"init": str(tiny_model), "epochs": 0})))
     before, after = (seen.decode(model_file.read(path)[1].seen) for path in (tiny_model, run.model))
     assert {row.tobytes() for row in before} < {row.tobytes() for row in after}
 
@@ -104,7 +105,7 @@ def test_the_ages_that_the_file_covers_are_covered_still_and_those_of_the_images
     blank = np.zeros((1, SIZE, SIZE))
     model_file.rewrite(tiny_model, replace(card, data=card.data | ages), start, blank)
     images = [replace(sample, age=40.0) for sample in layouts.load(draw_folder(30, 30))]
-    run = fit(images, tmp_path / "run", Recipe.from_dict({"init": str(start), "epochs": 0}))
+    run = fit(Job(images, tmp_path / "run", Recipe.from_dict({"init": str(start), "epochs": 0})))
     data = model_file.read(run.model)[1].data
     assert (data["youngest_patient_years"], data["oldest_patient_years"]) == (1, 40)
 
@@ -115,13 +116,13 @@ def test_the_bundled_model_is_trained_further_and_starts_where_it_was(data: Path
     images = [sample for sample in layouts.load(data / "kermany224" / "train") if sample.label == 0][:40]
     images += [sample for sample in layouts.load(data / "kermany224" / "train") if sample.label == 1][:40]
     recipe = Recipe.from_dict({"init": "default", "epochs": 0, "augmentation": vars(NONE)})
-    run = fit(images, tmp_path / "none", recipe)
+    run = fit(Job(images, tmp_path / "none", recipe))
     pixels = splits.decode(images[:16], recipe.size).pixels
     batch: NDArray[Any] = np.asarray(pixels, np.float32)[..., None]
     files = (model_file.default(), run.model)
     bundled, again = (model_file.compile_graph(model_file.read(path)[0])(batch)["logit"] for path in files)
     np.testing.assert_allclose(bundled, again, rtol=1e-3, atol=1e-3)
-    further = fit(images, tmp_path / "one", replace(recipe, epochs=1, learning_rate=1e-5))
+    further = fit(Job(images, tmp_path / "one", replace(recipe, epochs=1, learning_rate=1e-5)))
     assert further.validation.figures["auc"].value > 0.9
 
 
@@ -129,7 +130,7 @@ def test_the_bundled_model_is_trained_further_and_starts_where_it_was(data: Path
 def test_a_file_that_is_not_there_is_told_of_before_images_are_read(name: str, tmp_path: Path) -> None:
     recipe = Recipe(architecture="mobilenet_v2", init=str(tmp_path / name))
     with pytest.raises(NotFoundError, match="file to start from"):
-        fit(tmp_path / "no images", tmp_path / "run", recipe)
+        fit(Job(tmp_path / "no images", tmp_path / "run", recipe))
     assert not (tmp_path / "run").exists()
 
 
@@ -155,7 +156,7 @@ def test_a_file_that_cannot_be_started_from_is_told_of_and_nothing_is_written(
         Recipe.from_dict({"init": str(path)})
     whole = Recipe(architecture="cnn", size=SIZE, init=str(path))
     with pytest.raises(kind, match=words):
-        fit(draw_folder(6, 6), tmp_path / "run", whole)
+        fit(Job(draw_folder(6, 6), tmp_path / "run", whole))
     assert not (tmp_path / "run").exists()
 
 

@@ -16,6 +16,7 @@ pytest.importorskip("keras", reason="training is not installed")
 
 from pneumoscope.errors import MissingExtraError, TrainingError, UnsupportedError
 from pneumoscope.training import tracking
+from pneumoscope.training.job import Job
 from pneumoscope.training.run import fit
 from tests.training.test_run import QUICK
 
@@ -49,7 +50,7 @@ def test_mlflow_has_the_recipe_the_curves_the_figures_and_the_model(
 
     out = tmp_path / "run"
     with tracking.tracked("mlflow", store, out) as tracker:
-        run = fit(draw_folder(30, 30), out, RECIPE, tracker=tracker)
+        run = fit(Job(draw_folder(30, 30), out, RECIPE), tracker)
     assert tracker.lost is None
     [found] = runs_in(store)
     assert (found.info.status, found.info.run_name) == ("FINISHED", "run")

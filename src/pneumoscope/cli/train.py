@@ -22,6 +22,8 @@ from pneumoscope.cli.options import (
 from pneumoscope.errors import NotAChestRadiographError, needs_extra
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from pneumoscope.data.samples import Sample
 
 
@@ -146,16 +148,20 @@ def train(
         images, left = preparation.without(images, leave_out)
     if skip_rejected or not (resume or (hosts and host)):
         images = _without_rejected(images, skip=skip_rejected)
-    common: dict[str, Any] = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
+
+    def job(bars: Progress) -> Any:  # noqa: ANN401 - what is imported only now
+        given = {"resume": resume, "skip_unreadable": skip_unreadable, "cache": cache}
+        return training.Job(images, out, chosen, **given, progress=console.steps(bars))
+
     if hosts and host:
         with console.progress() as bars:
-            training.assist(images, out, chosen, **common, progress=console.steps(bars))
+            training.assist(job(bars))
         console.say("This host has done its part; host 0 writes the model.")
         return
     from pneumoscope.training import tracking
 
     with tracking.tracked(track and track.value, track_to, out) as tracker, console.progress() as bars:
-        run = training.fit(images, out, chosen, **common, tracker=tracker, progress=console.steps(bars))
+        run = training.fit(job(bars), tracker)
     for note in run.notes:
         console.note(note)
     if tracker.lost:

@@ -15,6 +15,7 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference import seen
 from pneumoscope.training import sampling, starting
+from pneumoscope.training.job import Job
 from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
@@ -41,39 +42,25 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(
-    data: str | Path | Sequence[str | Path] | Sequence[Sample],
-    recipe: Recipe,
-    skip_unreadable: bool,
-    progress: Progress,
-    out: Path,
-    cache: str | Path | None,
-) -> Prepared:
-    """Read the images and hold patients out.
-
-    Args:
-        data: what `layouts.load` takes, or images; those of a `test` split are left alone.
-        recipe: how large they are decoded, and how many are held out.
-        skip_unreadable: leave out images that cannot be read instead of rejecting.
-        progress: told of each image.
-        out: the run's folder; a file there holds images that are too many for memory.
-        cache: a folder for that file, whether they are too many or not.
+def prepare(job: Job) -> Prepared:
+    """Read the images and hold patients out; a file holds images that are too many for memory.
 
     Raises:
         DatasetError: the images cannot be trained on.
 
     Example:
-        >>> images = prepare("chest_xray", Recipe(), False, lambda *_: None, Path("run"), None)  # doctest: +SKIP
+        >>> images = prepare(Job("chest_xray", Path("run")))  # doctest: +SKIP
     """
-    samples = loaded(data)
+    recipe = job.recipe
+    samples = loaded(job.data)
     tested = {sample.patient for sample in samples if sample.split == "test"}
     samples = [sample for sample in samples if sample.split != "test"]
-    folder = None if cache is None else Path(cache)
+    folder = job.cache
     if folder is None and disk_array.too_many((len(samples), recipe.size, recipe.size)):
-        out.mkdir(parents=True, exist_ok=True)
-        folder = out
-    decoded = splits.decode(samples, recipe.size, _counted(progress, "reading images", len(samples)), folder)
-    if decoded.failures and not skip_unreadable:
+        job.out.mkdir(parents=True, exist_ok=True)
+        folder = job.out
+    decoded = splits.decode(samples, recipe.size, _counted(job.progress, "reading images", len(samples)), folder)
+    if decoded.failures and not job.skip_unreadable:
         named = "\n".join(f"  {sample.path}: {error}" for sample, error in decoded.failures[:5])
         raise DatasetError(
             f"Expected readable images, got {len(decoded.failures)} of {len(samples)} that are not; repair, remove or "

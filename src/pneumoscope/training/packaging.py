@@ -25,7 +25,7 @@ from pneumoscope.metrics.thresholds import OperatingPoint
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
 from pneumoscope.ood import embedding, orientation
-from pneumoscope.training import loop, starting
+from pneumoscope.training import building, loop, starting
 from pneumoscope.training.data import Prepared
 from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
@@ -84,7 +84,7 @@ def finish(
         >>> run = finish(network, images, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
     """
     training, notes = images.training, images.notes
-    quick = _quick(network, recipe)
+    quick = building.copy(recipe, network.get_weights(), quick=True)
     _write_split(out / "split.csv", training, images.validation)
     validation, others = _without_others(images.validation)
     logits = loop.predict_logits(quick, validation.pixels)
@@ -153,15 +153,6 @@ def finish(
     write_text(out / "validation.json", json.dumps(measured, indent=2))
     model_file.write(network, card, out / "model.onnx", validation.pixels[:32], usual)
     return Run(out / "model.onnx", figures, notes)
-
-
-def _quick(network: keras.Model, recipe: Recipe) -> keras.Model:
-    """Give the same network as one that predicts faster; it cannot be saved."""
-    copied = architectures.build(
-        recipe.architecture, recipe.size, pooling=recipe.pooling, dropout=recipe.dropout, quick=True
-    )
-    copied.set_weights(network.get_weights())
-    return copied
 
 
 def _doubts(fitted: calibration.Calibration, logits: NDArray[np.float64]) -> list[str]:

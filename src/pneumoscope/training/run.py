@@ -19,11 +19,12 @@ from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
 from pneumoscope.networks.backend import keras
-from pneumoscope.training import batches, boxes, distributed, loop, sampling, schedule, starting
+from pneumoscope.training import batches, boxes, building, distributed, loop, sampling, schedule, starting
 from pneumoscope.training.augmentation import NONE
 from pneumoscope.training.batches import Examples
 from pneumoscope.training.checkpoint import Checkpoint
 from pneumoscope.training.data import Prepared, prepare
+from pneumoscope.training.job import Job
 from pneumoscope.training.loop import Phase, Progress
 from pneumoscope.training.packaging import Run, finish, told
 from pneumoscope.training.recipe import Recipe
@@ -33,17 +34,7 @@ HEAD_C = 0.01
 """Inverse penalty on a head fitted by logistic regression: thousands of features, hundreds of images."""
 
 
-def fit(
-    data: str | Path | Sequence[str | Path] | Sequence[Sample],
-    out: str | Path,
-    recipe: Recipe | None = None,
-    *,
-    resume: bool = False,
-    skip_unreadable: bool = False,
-    cache: str | Path | None = None,
-    tracker: Tracker | None = None,
-    progress: Progress = lambda *_: None,
-) -> Run:
+def fit(job: Job, tracker: Tracker | None = None) -> Run:
     """Train a network and write everything a run is into a folder.
 
     The folder receives `model.onnx` (to predict with), `model.keras` (to train on), `recipe.json`, `split.csv` (who
@@ -51,15 +42,8 @@ def fit(
     `checkpoint.npz`.
 
     Args:
-        data: what `layouts.load` takes, or images. Images of a `test` split are never read.
-        out: the run's folder.
-        recipe: how to train; by default `Recipe()`.
-        resume: go on after the last finished epoch in `out`; the result equals that of a run without a break.
-        skip_unreadable: leave out images that cannot be read instead of rejecting to train.
-        cache: a folder for a file that holds the decoded images instead of memory, 2 bytes a pixel; the result is the
-            same. Without one, images too many for memory are kept so in `out`.
+        job: what to do.
         tracker: told of the recipe, each epoch and the finished run.
-        progress: told of every step.
 
     Returns:
         The run.
@@ -69,46 +53,32 @@ def fit(
         TrainingError: the folder holds another run; there is no room in `cache`.
 
     Example:
-        >>> run = fit("chest_xray", "runs/first", Recipe(epochs=5))  # doctest: +SKIP
+        >>> run = fit(Job("chest_xray", Path("runs/first"), Recipe(epochs=5)))  # doctest: +SKIP
     """
-    recipe, out, tracker = recipe or Recipe(), Path(out), tracker or Tracker()
+    tracker = tracker or Tracker()
     if distributed.share().host:
         raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
-    images, network, rows = _trained(data, out, recipe, resume, skip_unreadable, cache, tracker, progress)
-    run = replace(finish(network, images, recipe, out, progress), kept=schedule.reason(rows, recipe))
+    images, network, rows = _trained(job, tracker)
+    run = finish(network, images, job.recipe, job.out, job.progress)
+    run = replace(run, kept=schedule.reason(rows, job.recipe))
     tracker.finished(run.model, run.validation.as_dict())
     return run
 
 
-def assist(
-    data: str | Path | Sequence[str | Path] | Sequence[Sample],
-    out: str | Path,
-    recipe: Recipe | None = None,
-    *,
-    resume: bool = False,
-    skip_unreadable: bool = False,
-    cache: str | Path | None = None,
-    progress: Progress = lambda *_: None,
-) -> None:
+def assist(job: Job) -> None:
     """Train together with `fit` on host 0, which writes what there is to write; all else is as there.
 
     Args:
-        data: as with `fit`.
-        out: the run's folder; it is read where the run is resumed, so all hosts have to see the same one then.
-        recipe: as with `fit`.
-        resume: as with `fit`.
-        skip_unreadable: as with `fit`.
-        cache: as with `fit`; of this host.
-        progress: told of every step.
+        job: as on host 0; its folder is read where the run is resumed, so all hosts have to see the same one then.
 
     Raises:
         DatasetError: as with `fit`.
         TrainingError: likewise; or host 0 has other images, another recipe or another checkpoint.
 
     Example:
-        >>> assist("chest_xray", "runs/first", Recipe(epochs=5))  # doctest: +SKIP
+        >>> assist(Job("chest_xray", Path("runs/first"), Recipe(epochs=5)))  # doctest: +SKIP
     """
-    _trained(data, Path(out), recipe or Recipe(), resume, skip_unreadable, cache, Tracker(), progress)
+    _trained(job, Tracker())
 
 
 def soup(
@@ -157,64 +127,48 @@ def soup(
     parts = claims[0]["training and validation images"]
     if any(claim["training and validation images"] != parts for claim in claims):
         raise TrainingError("Expected runs that hold out the same patients, got others: train them with one seed.")
-    images = prepare(data, recipe, skip_unreadable, progress, out, None)
+    images = prepare(Job(data, out, recipe, skip_unreadable=skip_unreadable, progress=progress))
     if [images.training.fingerprint(), images.validation.fingerprint()] != parts:
         raise TrainingError("Expected the images that the runs were trained on, got others.")
-    networks = [_copy(keras.saving.load_model(Path(run) / "model.keras").get_weights(), recipe) for run in runs]
+    networks = [building.copy(recipe, keras.saving.load_model(Path(run) / "model.keras").get_weights()) for run in runs]
     networks[0].set_weights([np.mean(same, axis=0) for same in zip(*(n.get_weights() for n in networks), strict=True)])
     out.mkdir(parents=True, exist_ok=True)
     return finish(networks[0], images, recipe, out, progress, mean_of=[asdict(r.augmentation) for r in recipes])
 
 
-def _trained(
-    data: str | Path | Sequence[str | Path] | Sequence[Sample],
-    out: Path,
-    recipe: Recipe,
-    resume: bool,
-    skip_unreadable: bool,
-    cache: str | Path | None,
-    tracker: Tracker,
-    progress: Progress,
-) -> tuple[Prepared, keras.Model, list[dict[str, Any]]]:
+def _trained(job: Job, tracker: Tracker) -> tuple[Prepared, keras.Model, list[dict[str, Any]]]:
     """Train on all devices and hosts; give the images, the history and, on this host alone, the network."""
-    if (out / "checkpoint.npz").exists() and not resume:
-        raise TrainingError(f"Expected an empty folder, got '{out}' with a run in it: resume it, or name another.")
+    recipe = job.recipe
+    if (job.out / "checkpoint.npz").exists() and not job.resume:
+        raise TrainingError(f"Expected an empty folder, got '{job.out}' with a run in it: resume it, or name another.")
     starting.check(recipe.init, asdict(recipe))
-    images = prepare(data, recipe, skip_unreadable, progress, out, cache)
+    images = prepare(job)
     parts = [images.training.fingerprint(), images.validation.fingerprint()]
     distributed.check_equal("images and recipe", json.dumps([parts, asdict(recipe)]))
-    _claim(out, recipe, parts, resume)
+    _claim(job, parts)
     tracker.began(told(recipe), images.fingerprint)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        network, rows = _train(images.training, images.validation, recipe, out, tracker, progress)
+        network, rows = _train(images, job, tracker)
     finally:
         keras.config.set_dtype_policy("float32")
     weights = network.get_weights()
     distributed.leave()
-    return images, _copy(weights, recipe), rows
+    return images, building.copy(recipe, weights), rows
 
 
-def _copy(weights: Sequence[NDArray[Any]], recipe: Recipe) -> keras.Model:
-    """Build the recipe's network in full precision and with these weights, on this host's first device."""
-    plain = _built(recipe, "none")
-    plain.set_weights(weights)
-    return plain
-
-
-def _train(
-    training: Decoded, validation: Decoded, recipe: Recipe, out: Path, tracker: Tracker, progress: Progress
-) -> tuple[keras.Model, list[dict[str, Any]]]:
-    told = np.array([not sample.other for sample in validation.samples])
-    validation = validation.take(np.flatnonzero(told))
-    network = _built(recipe, recipe.init, quick=True)
+def _train(images: Prepared, job: Job, tracker: Tracker) -> tuple[keras.Model, list[dict[str, Any]]]:
+    recipe, progress, training = job.recipe, job.progress, images.training
+    known = np.array([not sample.other for sample in images.validation.samples])
+    validation = images.validation.take(np.flatnonzero(known))
+    network = building.build(recipe, recipe.init, quick=True)
     if starting.is_model_file(recipe.init):
         starting.restore(network, recipe.init, training.pixels)
     pretrained = recipe.init == "imagenet" or recipe.init.endswith(".weights.h5")
     drawn = _masks(training, network, recipe)
     trained = architectures.with_cells(network) if drawn else architectures.with_logit(network)
-    run = Checkpoint(out, trained, tracker.epoch)
+    run = Checkpoint(job.out, trained, tracker.epoch)
     distributed.check_equal("checkpoint in the run's folder", json.dumps(run.history))
     if pretrained and recipe.head == "logistic" and not run.history:
         _fit_head(network, training, recipe, progress)
@@ -246,19 +200,6 @@ def _train(
         recipe=recipe,
     ).run(run, progress)
     return network, run.history
-
-
-def _built(recipe: Recipe, init: str, *, quick: bool = False) -> keras.Model:
-    r = recipe
-    return architectures.build(
-        r.architecture,
-        r.size,
-        pooling=r.pooling,
-        dropout=r.dropout,
-        init="restored" if starting.is_model_file(init) else init,
-        batch_norm=r.batch_norm,
-        quick=quick,
-    )
 
 
 def _masks(
@@ -318,11 +259,12 @@ def _features_of(features: keras.Model, images: Decoded, progress: Progress) -> 
     return maps
 
 
-def _claim(out: Path, recipe: Recipe, parts: list[str], resume: bool) -> None:
+def _claim(job: Job, parts: list[str]) -> None:
     """Write down what this run is, or check that the run being resumed is the same."""
+    out, recipe = job.out, job.recipe
     mine = {"recipe": asdict(recipe), "training and validation images": parts}
     path = out / "recipe.json"
-    if resume and path.exists():
+    if job.resume and path.exists():
         found = _claim_of(out)
         if found != mine:
             differing = [k for k in mine["recipe"] if found["recipe"].get(k) != mine["recipe"][k]]  # type: ignore[index]

@@ -180,7 +180,7 @@ def tracked(kind: str | None, place: str | None, out: Path) -> Iterator[Tracker]
 
     Example:
         >>> with tracked("mlflow", "http://mlflow:5000", Path("runs/first")) as tracker:  # doctest: +SKIP
-        ...     run.fit("chest_xray", "runs/first", tracker=tracker)
+        ...     run.fit(Job("chest_xray", Path("runs/first")), tracker)
     """
     tracker = Tracker()
     if kind == "mlflow":
