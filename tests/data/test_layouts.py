@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from pneumoscope.data.layouts import Box, Sample, labels, load, patient_of
@@ -19,9 +18,6 @@ from tests.builders.dicoms import RAMP, image
 from tests.conftest import SIZE, drawn_image
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The same examples every time, on a busy machine too."""
 
 
 def touch(root: Path, *names: str) -> Path:

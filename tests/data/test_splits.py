@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,14 +18,11 @@ from pneumoscope.data.layouts import LABELS, Sample, load
 from pneumoscope.data.splits import Decoded, decode, folds, hold_out, image_key
 from pneumoscope.errors import DatasetError, NotFoundError, UnreadableError, UnsupportedError
 from pneumoscope.imaging import preprocessing
-from tests.conftest import SIZE, drawn_image
+from tests.conftest import CALM, SIZE, drawn_image
 
 WHOLE = preprocessing.Box(0.0, 0.0, 1.0, 1.0)
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The same examples every time, on a busy machine too."""
 
 
 def test_images_are_read_once_in_order_and_squashed(draw_folder: Callable[..., Path]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -34,12 +34,9 @@ from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.brightness import LUMA
 from pneumoscope.imaging.jpeg import MOST_LEFT_OVER
 from pneumoscope.imaging.radiograph import MAX_BYTES, MAX_PIXELS, Radiograph, read, resize
-from tests.conftest import drawn_image
+from tests.conftest import CALM, drawn_image
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The same examples every time, on a busy machine too."""
 
 EXACT = 1e-6
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))

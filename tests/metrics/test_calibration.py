@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -21,11 +21,9 @@ from pneumoscope.metrics.calibration import (
     refit,
 )
 from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
+from tests.conftest import CALM
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The same examples every time, on a busy machine too."""
 
 Images = tuple[NDArray[np.int64], NDArray[np.float64]]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import sklearn.metrics
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -26,12 +26,9 @@ from pneumoscope.metrics.metrics import (
     performance,
     wilson,
 )
-from tests.conftest import FIGURES
+from tests.conftest import CALM, FIGURES
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The same examples every time, on a busy machine too."""
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,11 +15,11 @@ from pneumoscope.metrics.thresholds import (
     sigmoid,
     specific_threshold,
 )
+from tests.conftest import CALM
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 Images = tuple[NDArray[np.int64], NDArray[np.float64]]
-CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 IMAGES = st.lists(st.tuples(st.integers(0, 1), st.floats(-25, 25)), min_size=1, max_size=30).map(
     lambda images: tuple(np.array(column) for column in zip((0, -1.0), (1, 1.0), *images, strict=True))
 )

@@ -21,7 +21,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from pneumoscope.inference.finding import WARNINGS
-from tests.builders.browsing import NEEDS_CHROMIUM, chromium, watched
+from tests.builders.browsing import NEEDS_CHROMIUM, watched
 from tests.builders.dicoms import filed
 from tests.builders.serving import Box, image, light_box
 from tests.conftest import drawn_image
@@ -37,12 +37,6 @@ LINES = 10  # of a client, at most
 def box() -> Iterator[Box]:
     with light_box(token=TOKEN) as box:
         yield box
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

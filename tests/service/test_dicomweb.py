@@ -38,12 +38,6 @@ STUDY = "1.2.840.99999.1"
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    with light_box() as box:
-        yield box
-
-
-@pytest.fixture(scope="module")
 def strict() -> Iterator[Box]:
     with light_box(Limits(body=2_000_000, images=3, idle_seconds=0.5)) as box:
         yield box

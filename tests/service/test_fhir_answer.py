@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -16,16 +14,10 @@ from fhirclient.models.operationoutcome import OperationOutcome
 
 from pneumoscope.reporting.fhir import CONCLUSIONS
 from tests.builders.dicoms import image as dicom_image
-from tests.builders.serving import Box, image, light_box
+from tests.builders.serving import Box, image
 from tests.conftest import drawn_image
 
 ACCEPT = {"Accept": "application/fhir+json"}
-
-
-@pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    with light_box() as box:
-        yield box
 
 
 @pytest.mark.parametrize(

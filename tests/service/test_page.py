@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, Dialog, Page, expect
 import pneumoscope
 from pneumoscope import Detector
 from pneumoscope.reporting.writers import COLUMNS
-from tests.builders.browsing import NEEDS_CHROMIUM, chromium, watched
+from tests.builders.browsing import NEEDS_CHROMIUM, watched
 from tests.builders.dicoms import image as dicom_image
 from tests.builders.dicoms import table
 from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box, png
@@ -61,18 +61,6 @@ _DROP = """([files]) => {
 }"""
 _PIXEL = """() => { const c = document.querySelector("#stage .image");
     return [...c.getContext("2d").getImageData(c.width / 2, c.height / 2, 1, 1).data][0]; }"""
-
-
-@pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    with light_box() as box:
-        yield box
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

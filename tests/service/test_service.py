@@ -43,13 +43,6 @@ QUICK = Limits(body=3_000_000, images=3, queue=4, image_seconds=0.5, idle_second
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    """A service as it comes."""
-    with light_box() as box:
-        yield box
-
-
-@pytest.fixture(scope="module")
 def strict() -> Iterator[Box]:
     """A service with narrow limits."""
     with light_box(QUICK) as box:

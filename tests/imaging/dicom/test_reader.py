@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -35,14 +35,11 @@ from pneumoscope.imaging.dicom import reader
 from pneumoscope.imaging.dicom.grayscale import window
 from pneumoscope.imaging.dicom.reader import decode, looks_like_dicom
 from tests.builders.dicoms import DIGITAL_XRAY, LIMIT, RAMP, REPORT, image, table
-from tests.conftest import drawn_image
+from tests.conftest import CALM, drawn_image
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore:.*:UserWarning:pydicom")
 
 EXACT = 1e-6
-
-CALM = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The same examples every time, on a busy machine too."""
 
 
 def shown(data: bytes) -> NDArray[np.float32]:
