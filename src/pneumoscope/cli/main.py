@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pneumoscope.cli import console, data, listen, models, predict, train
+from pneumoscope.cli import console, data, listen, models, predict, serve, train
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.version import __version__
 
@@ -70,7 +70,7 @@ for command in (
     models.calibrate,
     train.train,
     models.export,
-    predict.serve,
+    serve.serve,
     listen.listen,
     data.fetch,
     predict.demo,
