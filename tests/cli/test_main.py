@@ -49,12 +49,12 @@ def run(*arguments: str | Path, stdin: bytes = b"", **environment: Any) -> subpr
     )
 
 
-def on_a_terminal(*arguments: str, columns: int = 80) -> str:
-    """Run a command on a terminal, and give what it shows, without colours."""
+def on_a_terminal(*arguments: str | Path, columns: int = 80) -> str:
+    """Run Python on a terminal, and give what it shows, without colours."""
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    command = [sys.executable, "-m", "pneumoscope", *arguments]
+    command = [sys.executable, *map(str, arguments)]
     shown = b""
     with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=environment | {"TERM": "xterm"}):
         os.close(there)
@@ -358,9 +358,27 @@ def test_messages_are_broken_between_words_on_a_terminal_and_not_at_all_elsewher
     long = tmp_path / ("folder" * 20)
     elsewhere = run("evaluate", long, COLUMNS="80")
     assert len(elsewhere.stderr.splitlines()) == 1
-    terminal = on_a_terminal("evaluate", str(long))
+    terminal = on_a_terminal("-m", "pneumoscope", "evaluate", long)
     assert str(long) in terminal  # whole, so that it can be copied
     assert max(len(line) for line in terminal.splitlines() if str(long) not in line) <= 80
+
+
+def test_the_bars_of_a_training_fit_a_terminal_and_lines_elsewhere_have_all_figures(tmp_path: Path) -> None:
+    training = tmp_path / "training.py"
+    training.write_text(
+        "from pneumoscope.cli import console\n"
+        "with console.progress() as bars:\n"
+        "    step = console.steps(bars)\n"
+        "    step('computing features', 5216, 5216, {})\n"
+        "    figures = {f'val_{name}{site}': 0.5 for name in ('auc', 'loss') for site in ('', '_a_site', '_another')}\n"
+        "    step('network 10/20', 5216, 5216, figures)\n"
+    )
+    shown = on_a_terminal(training)
+    assert "…" not in shown
+    assert re.search(r"network 10/20 +━+ 5216/5216 .*val auc 0.500  val loss 0.500 *$", shown, re.MULTILINE)
+    lines = subprocess.run([sys.executable, training], capture_output=True, text=True).stderr.splitlines()
+    assert lines[0] == "computing features: 5,216"
+    assert "val auc another 0.500" in lines[1]
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 LINE_SECONDS = 10.0
+SHOWN = ("auc", "loss", "val_auc", "val_loss")
 
 
 def say(text: str) -> None:
@@ -41,20 +42,18 @@ def progress() -> Iterator[Progress]:
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),  # what the words leave of the line
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[figures]}", style="dim"),
     )
     stderr = _stderr()
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bars:
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, expand=True) as bars:
         yield bars
 
 
@@ -88,15 +87,19 @@ def counter(bars: Progress, what: str) -> Callable[[int, int], None]:
 
 
 def steps(bars: Progress) -> Callable[[str, int, int, Mapping[str, float]], None]:
-    """Show each named stretch of a training as a bar; where there is no terminal, a line for each that is done."""
+    """Show each named stretch of a training as a bar; where there is no terminal, a line for each that is done.
+
+    A line has all figures; beside a bar there is room for `SHOWN` alone, and the history has the others.
+    """
     tasks: dict[str, TaskID] = {}
 
     def step(what: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items()))
+        texts = {name: f"{name.replace('_', ' ')} {value:.3f}" for name, value in sorted(figures.items())}
         if bars.disable and done == total:
-            say(f"{what}: {total}  {text}")
+            say(f"{what}: {total:,}  {'  '.join(texts.values())}".rstrip())
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=total, figures="")
+        text = "  ".join(texts[name] for name in SHOWN if name in texts)
         bars.update(tasks[what], completed=done, total=total, figures=text)
 
     return step
