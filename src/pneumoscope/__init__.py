@@ -1,8 +1,8 @@
 """Pneumoscope finds pneumonia on chest radiographs.
 
 Example:
-    >>> from pneumoscope import Detector  # doctest: +SKIP
-    >>> Detector().predict(["image.png"])  # doctest: +SKIP
+    >>> from pneumoscope import Detector
+    >>> Detector().predict(["image.png"])
     array(['NORMAL'], dtype='<U9')
 """
 

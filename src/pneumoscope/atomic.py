@@ -21,8 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
         Where to write.
 
     Example:
-        >>> with replacing(Path("report.html")) as draft:  # doctest: +SKIP
-        ...     draft.write_text("<html>...")
+        >>> with replacing(Path("report.html")) as draft:
+        ...     draft.write_text("<html></html>")
+        13
     """
     draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
@@ -36,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, replacing the file in one step; names of other bytes come out as they were.
 
     Example:
-        >>> write_text(Path("notes.txt"), "seen")  # doctest: +SKIP
+        >>> write_text(Path("notes.txt"), "seen")
     """
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -55,9 +55,9 @@ def audit(
         What was found. Whatever is wrong with the data set is told in it and raises nothing.
 
     Example:
-        >>> found = audit(layouts.load("chest_xray", complete=False))  # doctest: +SKIP
-        >>> [fault.kind for fault in found.faults]  # doctest: +SKIP
-        ['identical_across_splits', 'small_split']
+        >>> found = audit(layouts.load("chest_xray", complete=False))
+        >>> [fault.kind for fault in found.faults]
+        ['small_split']
     """
     seen, failures = _read(samples, progress, reject)
     labels = layouts.labels(samples[one.position] for one in seen)

@@ -24,7 +24,7 @@ def find(audit: Audit) -> list[Fault]:
     """Sum up an audit, the worst first; a data set without fault gives none.
 
     Example:
-        >>> find(audit(layouts.load("chest_xray")))[0].kind  # doctest: +SKIP
+        >>> find(audited)[0].kind
         'small_split'
     """
     found = [

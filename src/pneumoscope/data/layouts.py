@@ -64,8 +64,9 @@ def load(
             known class, a class is missing or empty, or a value in a table is not a known one.
 
     Example:
-        >>> samples = load("chest_xray")  # doctest: +SKIP
-        >>> samples = load(["our_clinic", "nih/films.csv"], other="negative")  # doctest: +SKIP
+        >>> samples = load("chest_xray")
+        >>> {sample.site for sample in load(["our_clinic", "chest_xray"])} == {"our_clinic", "chest_xray"}
+        True
     """
     places = [Path(data)] if isinstance(data, (str, Path)) else [Path(one) for one in data]
     chosen = Classes.of(classes, other)

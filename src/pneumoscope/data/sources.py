@@ -203,8 +203,8 @@ def cache_folder() -> Path:
     """Say where data sets go by default: `PNEUMOSCOPE_CACHE`, else `pneumoscope` in the user's cache folder.
 
     Example:
-        >>> cache_folder()  # doctest: +SKIP
-        PosixPath('/home/ada/.cache/pneumoscope')
+        >>> cache_folder()
+        PosixPath('/.../pneumoscope')
     """
     if chosen := os.environ.get("PNEUMOSCOPE_CACHE"):
         return Path(chosen)

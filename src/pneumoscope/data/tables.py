@@ -54,7 +54,8 @@ def load(
         DatasetError: a column is missing or a value is none of the known ones; the message names the line.
 
     Example:
-        >>> samples = load(Path("images.csv"))  # doctest: +SKIP
+        >>> load(Path("images.csv"))[0].patient
+        'p1'
     """
     classes = classes or Classes()
     expected, needed = (",".join(reader.columns), reader.columns) if reader else (COLUMNS, ("path", "label"))

@@ -70,9 +70,10 @@ class Spool:
         StorageError: the folder cannot be used, or another process uses it.
 
     Example:
-        >>> spool = Spool(Path("spool"), 4 * 10**9)  # doctest: +SKIP
-        >>> image = spool.accept(data, Sender("MODALITY", "10.0.0.7"))  # doctest: +SKIP
-        >>> spool.answer(image, [report], [Node("ARCHIVE", "10.0.0.8", 104)])  # doctest: +SKIP
+        >>> spool = Spool(Path("spool"), 4 * 10**9)
+        >>> image = spool.accept(data, Sender("MODALITY", "10.0.0.7"))
+        >>> len(spool.answer(image, [b"a report"], [Node("ARCHIVE", "10.0.0.8", 104)]))
+        1
     """
 
     def __init__(self, folder: Path, capacity: int) -> None:

@@ -76,8 +76,9 @@ def pointing(samples: Sequence[Sample], evidence: Sequence[NDArray[np.floating[A
         The measures; None where no image has a box around an opacity.
 
     Example:
-        >>> sample = Sample(Path("a.png"), 1, "a", boxes=(Box("opacity", 0.0, 0.0, 0.5, 0.5),))  # doctest: +SKIP
-        >>> pointing([sample], [np.eye(2)]).inside.value  # doctest: +SKIP
+        >>> from pathlib import Path
+        >>> sample = Sample(Path("a.png"), 1, "a", boxes=(Box("opacity", 0.0, 0.0, 0.5, 0.5),))
+        >>> pointing([sample], [np.eye(2)]).inside.value
         0.5
     """
     patients: list[str] = []

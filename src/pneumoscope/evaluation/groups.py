@@ -69,9 +69,11 @@ def group(samples: Sequence[Sample], probabilities: NDArray[np.float64], thresho
         threshold: the probability from which an image is called so.
 
     Example:
-        >>> measured = group(samples, probabilities, 0.5)  # doctest: +SKIP
-        >>> print(measured.others_called)  # doctest: +SKIP
-        0.300 (0.220–0.394)
+        >>> from pathlib import Path
+        >>> samples = [Sample(Path(f"{i}.png"), 0, f"patient{i}", other=True) for i in range(100)]
+        >>> measured = group(samples, np.linspace(0.0, 1.0, 100), 0.7)
+        >>> print(measured.others_called)
+        0.300 (0.219–0.396)
     """
     other = np.array([sample.other for sample in samples], dtype=bool)
     labels = np.array([sample.label for sample in samples], dtype=np.int64)

@@ -89,7 +89,7 @@ def load(data: str | Path | Sequence[str | Path], **how: Any) -> list[Sample]:  
         DatasetError: there is no such data set, its images have no labels, or all are of a `test` split.
 
     Example:
-        >>> images = load("our_clinic")  # doctest: +SKIP
+        >>> images = load("our_clinic")
     """
     try:
         samples = layouts.load(data, **how)

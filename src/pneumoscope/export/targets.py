@@ -99,7 +99,8 @@ def export(
             `model_file.TOLERANCE`; nothing is written then.
 
     Example:
-        >>> export(model_file.default(), "model.xml", "openvino", radiograph.files("images"))  # doctest: +SKIP
+        >>> export(model_file.default(), "model.xml", "openvino", radiograph.files("images")).path
+        PosixPath('model.xml')
     """
     path, row = Path(path), TARGETS[target]
     graph, card = model_file.read(source)

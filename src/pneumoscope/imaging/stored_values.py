@@ -84,8 +84,8 @@ def read(data: bytes, *, max_pixels: int = radiograph.MAX_PIXELS) -> StoredValue
         PneumoscopeError: the image cannot be read, as with `radiograph.read`.
 
     Example:
-        >>> read(open("image.dcm", "rb").read()).windows  # doctest: +SKIP
-        (Window(name='NORMAL', center=2047.0, width=4096.0),)
+        >>> read(open("image.dcm", "rb").read()).windows
+        (Window(name='NORMAL', center=1024.0, width=4096.0),)
     """
     if radiograph.is_dicom(data):
         return _of_dicom(data, max_pixels)

@@ -68,8 +68,8 @@ class Detector:
         ValueError: the prevalence is not in (0, 1).
 
     Example:
-        >>> detector = Detector()  # doctest: +SKIP
-        >>> detector.predict(["image.png"])  # doctest: +SKIP
+        >>> detector = Detector()
+        >>> detector.predict(["image.png"])
         array(['NORMAL'], dtype='<U9')
     """
 
@@ -124,8 +124,10 @@ class Detector:
             squashed: whether to keep what the network looked at.
 
         Example:
-            >>> for finding in detector.examine(radiograph.files("images")):  # doctest: +SKIP
+            >>> for finding in detector.examine(radiograph.files("images")):
             ...     print(finding.path, finding.finding)
+            images/a.png NORMAL
+            images/b.dcm PNEUMONIA
         """
         return self._ahead(lambda source: self._examine(source, evidence, squashed), _several(sources))
 
@@ -133,8 +135,8 @@ class Detector:
         """Say of each image why it gets no finding, or None where it gets one; the network is not asked for it.
 
         Example:
-            >>> list(detector.rejections(["image.png", "mask.png"]))  # doctest: +SKIP
-            [None, NotAChestRadiographError('Expected a frontal chest radiograph, ...')]
+            >>> list(detector.rejections(["image.png", "mask.png"]))
+            [None, NotAChestRadiographError('Expected a ...')]
         """
         return self._ahead(self.rejection, _several(sources))
 
@@ -147,7 +149,7 @@ class Detector:
                 reduce it.
 
         Example:
-            >>> print(detector.rejection("image.png"))  # doctest: +SKIP
+            >>> print(detector.rejection("image.png"))
             None
         """
         try:
@@ -226,7 +228,7 @@ class Detector:
             PneumoscopeError: an image could not be read, or is no chest radiograph.
 
         Example:
-            >>> detector.score(["one.png", "two.png"], ["NORMAL", "PNEUMONIA"])  # doctest: +SKIP
+            >>> detector.score(["one.png", "two.png"], ["NORMAL", "PNEUMONIA"])
             1.0
         """
         truth, found = np.asarray(labels), self.predict(sources)
@@ -250,7 +252,7 @@ class Detector:
             image.
 
         Example:
-            >>> probabilities, evidence = detector.predict_pixels(decoded.pixels)  # doctest: +SKIP
+            >>> probabilities, evidence = detector.predict_pixels(decoded.pixels)
         """
         rest = iter(pixels)
         batches = iter(lambda: list(islice(rest, BATCH_SIZE)), [])

@@ -115,7 +115,7 @@ def read(path: str | os.PathLike[str]) -> tuple[openvino.Model, Card]:
         ModelFileError: it is not a model that Pneumoscope wrote, or is damaged.
 
     Example:
-        >>> graph, card = read(default())  # doctest: +SKIP
+        >>> graph, card = read(default())
     """
     from openvino.frontend import FrontEndManager
 
@@ -155,7 +155,7 @@ def write(
         ModelFileError: they do not; nothing is written then.
 
     Example:
-        >>> write(network, Card("cnn", 160), "model.onnx", images)  # doctest: +SKIP
+        >>> write(network, Card("cnn", 32), "new.onnx", images)
     """
     import onnx
 
@@ -226,8 +226,10 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
             nothing is written then.
 
     Example:
-        >>> graph, card = read("model.onnx")  # doctest: +SKIP
-        >>> rewrite("model.onnx", replace(card, licence="CC BY 4.0"), "licensed.onnx", images)  # doctest: +SKIP
+        >>> from dataclasses import replace
+        >>> graph, card = read("model.onnx")
+        >>> images = np.zeros((1, card.input_size, card.input_size))
+        >>> rewrite("model.onnx", replace(card, licence="CC BY 4.0"), "licensed.onnx", images)
     """
     import onnx
 

@@ -51,9 +51,10 @@ def start(
         ModelFileError: there is no such engine, or not on this processor.
 
     Example:
-        >>> path = model_file.default()  # doctest: +SKIP
-        >>> run = start("openvino", path, model_file.read(path)[0])  # doctest: +SKIP
-        >>> run(np.zeros((1, 192, 192, 1), np.float32))["logit"].shape  # doctest: +SKIP
+        >>> from pneumoscope.inference import model_file
+        >>> path = model_file.default()
+        >>> run = start("openvino", path, model_file.read(path)[0])
+        >>> run(np.zeros((1, 224, 224, 1), np.float32))["logit"].shape
         (1,)
     """
     if name not in NAMES:

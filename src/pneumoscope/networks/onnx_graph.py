@@ -38,7 +38,7 @@ def write(network: keras.Model, usual: NDArray[np.floating[Any]] | None, path: P
         ModelFileError: the other process failed.
 
     Example:
-        >>> write(network, None, Path("graph.onnx"))  # doctest: +SKIP
+        >>> write(network, None, Path("graph.onnx"))
     """
     if keras.backend.backend() == "tensorflow":
         with warnings.catch_warnings():

@@ -130,7 +130,8 @@ def save(drawn: Image.Image, path: str | os.PathLike[str]) -> None:
         path: the file, replaced where there is one.
 
     Example:
-        >>> save(draw(image, evidence), "image.evidence.png")  # doctest: +SKIP
+        >>> image = np.zeros((60, 80), dtype=np.float32)
+        >>> save(draw(image, np.ones((3, 3), dtype=np.float32)), "image.evidence.png")
     """
     bare = drawn.copy()
     bare.info = {}
@@ -154,7 +155,8 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
         PneumoscopeError: the image cannot be read.
 
     Example:
-        >>> Path("image.evidence.svg").write_text(layers("image.jpeg", finding.evidence))  # doctest: +SKIP
+        >>> layers("image.jpeg", finding.evidence)[:4]
+        '<svg'
     """
     return b"".join(_layers(path, evidence, scale)).decode()
 
@@ -166,7 +168,7 @@ def save_layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], tar
         PneumoscopeError: the image cannot be read.
 
     Example:
-        >>> save_layers("image.jpeg", finding.evidence, Path("image.evidence.svg"))  # doctest: +SKIP
+        >>> save_layers("image.jpeg", finding.evidence, Path("image.evidence.svg"))
     """
     with target.open("wb") as file:
         file.writelines(_layers(path, evidence, None))

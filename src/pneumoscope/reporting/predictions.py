@@ -36,7 +36,7 @@ def write(evaluation: Evaluation, path: Path) -> None:
     """Write the rows as CSV in UTF-8: first the images with a finding, in the order of the data set, then the others.
 
     Example:
-        >>> write(evaluation, Path("predictions.csv"))  # doctest: +SKIP
+        >>> write(evaluation, Path("predictions.csv"))
     """
     text = io.StringIO()
     rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")

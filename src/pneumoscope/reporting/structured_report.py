@@ -75,8 +75,8 @@ def objects(finding: Finding, data: bytes, card: Card, *, normals: bool = False)
         MissingExtraError: highdicom is not installed.
 
     Example:
-        >>> (finding,) = detector.examine([data])  # doctest: +SKIP
-        >>> report, *_ = objects(finding, data, detector.card)  # doctest: +SKIP
+        >>> (finding,) = detector.examine([data])
+        >>> report, *_ = objects(finding, data, detector.card)
     """
     if finding.error is not None:
         return []
@@ -109,8 +109,8 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
         MissingExtraError: highdicom is not installed.
 
     Example:
-        >>> report = structured_report(finding, reader.header(data, 10**8), detector.card)  # doctest: +SKIP
-        >>> report.save_as(f"{report.SOPInstanceUID}.dcm")  # doctest: +SKIP
+        >>> report = structured_report(finding, reader.header(data, 10**8), detector.card)
+        >>> report.save_as(f"{report.SOPInstanceUID}.dcm")
     """
     check_installed()
     check(header)
@@ -151,7 +151,7 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
         MissingExtraError: highdicom is not installed.
 
     Example:
-        >>> capture = secondary_capture(drawn, header, detector.card)  # doctest: +SKIP
+        >>> capture = secondary_capture(drawn, header, detector.card)
     """
     check_installed()
     check(header)
@@ -186,7 +186,7 @@ def encode(made: pydicom.Dataset) -> bytes:
     """Write an object as the bytes of a DICOM file (PS3.10).
 
     Example:
-        >>> encode(report)[128:132]  # doctest: +SKIP
+        >>> encode(report)[128:132]
         b'DICM'
     """
     file = io.BytesIO()
@@ -204,7 +204,7 @@ def check_installed() -> None:
         MissingExtraError: it is not.
 
     Example:
-        >>> check_installed()  # doctest: +SKIP
+        >>> check_installed()
     """
     with needs_extra("A DICOM report", "dicom"):
         import highdicom  # noqa: F401
@@ -255,8 +255,8 @@ def uid(header: pydicom.Dataset, card: Card, what: str) -> str:
         what: tells the objects on one image apart.
 
     Example:
-        >>> uid(header, detector.card, "report")  # doctest: +SKIP
-        '2.25.142387642234523452345234523452345234'
+        >>> uid(header, detector.card, "report")
+        '2.25...'
     """
     image = " ".join(str(header[name].value) for name in _UIDS[:3])
     return f"2.25.{uuid.uuid5(_NAMES, f'{image} {fingerprint(card)} {what}').int}"

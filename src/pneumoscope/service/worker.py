@@ -83,10 +83,11 @@ class Worker:
         starts: how often the process was started.
 
     Example:
-        >>> worker = Worker()  # doctest: +SKIP
-        >>> worker.start()  # doctest: +SKIP
-        >>> worker.predict([Submission(b"no image")], seconds=20.0)[0]["error"]["kind"]  # doctest: +SKIP
+        >>> worker = Worker()
+        >>> worker.start()
+        >>> worker.predict([Submission(b"no image")], seconds=20.0)[0]["error"]["kind"]
         'unsupported'
+        >>> worker.stop()
     """
 
     card: Card
@@ -182,7 +183,7 @@ def predict(detector: Detector, images: Sequence[Submission]) -> list[Row]:
     """Predict on a batch, one row for each image, in their order.
 
     Example:
-        >>> predict(Detector(), [Submission(b"no image")])[0]["error"]["kind"]  # doctest: +SKIP
+        >>> predict(Detector(), [Submission(b"no image")])[0]["error"]["kind"]
         'unsupported'
     """
     predicted = [image for image in images if not image.values]

@@ -25,7 +25,9 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
         out: the folder.
 
     Example:
-        >>> write([{"phase": "network", "epoch": 1, ...}], Path("runs/first"))  # doctest: +SKIP
+        >>> figures = {"learning_rate": 1e-3, "loss": 0.5, "accuracy": 0.8, "auc": 0.9}
+        >>> measured = {f"val_{name}": value for name, value in figures.items()}
+        >>> write([{"phase": "network", "epoch": 1} | figures | measured], Path())
     """
     with replacing(out / "history.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in history for name in row)))

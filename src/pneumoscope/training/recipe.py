@@ -181,8 +181,8 @@ class Recipe:
             TrainingError: it is no TOML, or names something a recipe does not have.
 
         Example:
-            >>> Recipe.from_toml("recipes/default.toml").architecture  # doctest: +SKIP
-            'mobilenet_v2'
+            >>> Recipe.from_toml("recipes/default.toml").size
+            224
         """
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))

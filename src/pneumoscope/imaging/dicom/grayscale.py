@@ -96,8 +96,8 @@ def windows(dataset: pydicom.Dataset) -> list[tuple[str, float, float]]:
     """List the header's windows that can be applied: name, centre and width, in modality values.
 
     Example:
-        >>> windows(dataset)  # doctest: +SKIP
-        [('NORMAL', 2047.0, 4096.0)]
+        >>> windows(dataset)
+        [('NORMAL', 1024.0, 4096.0)]
     """
     names = dataset.get("WindowCenterWidthExplanation") or []
     names = [names] if isinstance(names, str) else [str(name) for name in names]

@@ -38,7 +38,7 @@ def description(card: Card, limits: Limits) -> dict[str, Any]:
     """Lay out what `/v1/model` answers.
 
     Example:
-        >>> description(card, Limits())["card"]["input_size"]  # doctest: +SKIP
+        >>> description(card, Limits())["card"]["input_size"]
         224
     """
     fields = asdict(card)
