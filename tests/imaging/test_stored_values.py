@@ -52,6 +52,34 @@ def test_dicom_values_are_exact_and_shown_as_the_detector_sees_them(header: dict
     assert stored.inverted == (header.get("PhotometricInterpretation") == "MONOCHROME1")
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {
+            "ShutterShape": "RECTANGULAR",
+            "ShutterUpperHorizontalEdge": 17,
+            "ShutterLowerHorizontalEdge": 80,
+            "ShutterLeftVerticalEdge": 9,
+            "ShutterRightVerticalEdge": 88,
+        },
+        {"PixelPaddingValue": 4095},
+        {"PixelPaddingValue": 0},
+    ],
+    ids=["shutter", "bright padding", "dark padding"],
+)
+def test_what_is_not_shown_is_the_darkest_in_every_window(photometric: str, header: dict[str, Any]) -> None:
+    pixels = np.full_like(CHEST, header.get("PixelPaddingValue", 4095))
+    inside = np.s_[16:80, 8:88]
+    pixels[inside] = CHEST[inside]
+    stored = stored_values.read(image(pixels, PhotometricInterpretation=photometric, **header))
+    hidden = np.ones(CHEST.shape, dtype=bool)
+    hidden[inside] = False
+    darkest = CHEST[inside].max() if photometric == "MONOCHROME1" else CHEST[inside].min()
+    assert np.all(values(stored)[hidden] == darkest)
+    np.testing.assert_array_equal(values(stored)[inside], CHEST[inside])
+
+
 def test_windows_and_spacing_are_the_headers() -> None:
     header: dict[str, Any] = {
         "WindowCenter": [1500, 900],

@@ -223,6 +223,17 @@ def test_sliders_do_what_a_drag_does(shown: Page) -> None:
     expect(shown.locator("#stage .window")).to_contain_text("W 111")
 
 
+def test_sliders_stand_where_the_window_of_another_image_is(page: Page) -> None:
+    drop(page, one_png=image(1, 9), two_png=image(1, 3))
+    predicted(page, 2)
+    expect(page.locator("#stage .window")).to_contain_text("%")
+    slide(page, "brightness", 70)
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    expect(page.locator("#stage .window")).to_contain_text("L 128")
+    expect(page.locator("#brightness")).to_have_value("50")
+
+
 def test_inversion_turns_black_to_white(shown: Page) -> None:
     shown.wait_for_function(f"({_PIXEL})() > 0")  # the first frame is painted
     before = shown.evaluate(_PIXEL)
@@ -370,7 +381,7 @@ def test_a_dicom_image_is_windowed_in_its_own_units_with_all_bits(page: Page) ->
     tells = page.locator("#stage .window")
     expect(tells).to_contain_text("as read")
     expect(page.locator("#preset option")).to_have_text(
-        ["Window…", "As read", "WIDE (header)", "LUNGS (header)", "Full", "Lung", "Bone"]
+        ["Preset…", "As read", "WIDE (header)", "LUNGS (header)", "Full", "Lung", "Bone"]
     )
     page.locator("#preset").select_option(label="LUNGS (header)")
     expect(tells).to_contain_text("W 300   L 200 HU")
@@ -480,6 +491,27 @@ def test_the_list_is_filtered_and_sorted(several: Page) -> None:
     screenshot(several, "many")
 
 
+def test_a_short_name_stands_whole_and_of_a_long_one_both_ends_do(page: Page) -> None:
+    names = {"b_dcm", "00000181_006_jpg", "a_long_name_of_a_study_with_its_number_at_the_end_000001_png"}
+    drop(page, **dict.fromkeys(names, image(1)))
+    predicted(page, 3)
+    gaps = """row => { const [whole, head, tail] = [row, ...row.children].map((node) => node.getBoundingClientRect());
+        const begin = head.width ? head.left : tail.left, between = head.width ? tail.left - head.right : 0;
+        return [begin - whole.left, between, row.scrollWidth - row.clientWidth]; }"""
+    for row in page.locator("#images .name").all():
+        assert max(row.evaluate(gaps)) <= 1, row.get_attribute("title")
+
+
+def test_files_of_a_folder_are_told_apart_by_their_paths(page: Page, tmp_path: Path) -> None:
+    for series in ("S1", "S2"):
+        (tmp_path / "study" / series).mkdir(parents=True)
+        (tmp_path / "study" / series / "I1.png").write_bytes(image(1))
+    page.locator("#folder").set_input_files(tmp_path / "study")
+    predicted(page, 2)
+    page.locator("#order").select_option("name")
+    expect(page.locator("#images li .name")).to_have_text(["study/S1/I1.png", "study/S2/I1.png"])
+
+
 def test_the_csv_is_what_the_command_writes(several: Page) -> None:
     with several.expect_download() as download:
         several.get_by_role("button", name="Export CSV").click()
@@ -556,7 +588,7 @@ def test_a_zip_archive_is_unpacked_without_what_is_no_image(page: Page) -> None:
     drop(page, study_zip=file.getvalue())
     predicted(page, 3)
     page.locator("#order").select_option("arrival")
-    expect(page.locator("#images li .name")).to_have_text(["two.png", "one.png", "three.png"])
+    expect(page.locator("#images li .name")).to_have_text(["study/two.png", "study/series/one.png", "study/three.png"])
 
 
 def test_a_damaged_zip_archive_has_a_row_that_says_so(page: Page) -> None:
@@ -569,7 +601,7 @@ def test_the_sample_images_are_there_to_try(page: Page) -> None:
     expect(page.locator(".credit")).to_contain_text("CC BY 4.0")
     page.get_by_role("button", name="Try it with sample images").click()
     predicted(page, 6)
-    expect(page.locator("#tally")).to_contain_text("3 suspected · 3 not seen")
+    expect(page.locator("#tally")).to_contain_text("3 pneumonia suspected · 3 no pneumonia seen")
     sent = {path.name for path in (Path(pneumoscope.__file__).parent / "samples").rglob("*.jpeg")}
     assert {row.get_attribute("title") for row in page.locator("#images li .name").all()} == sent
     screenshot(page, "samples")

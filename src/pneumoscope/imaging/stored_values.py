@@ -40,7 +40,8 @@ class StoredValues:
     """An image as numbers of its file's own units.
 
     Attributes:
-        codes: uint16, (H, W); a pixel's value is `slope * code + intercept`.
+        codes: uint16, (H, W); a pixel's value is `slope * code + intercept`. Padding, and what lies outside a display
+            shutter, has the value of the darkest pixel beside it, so that no window brings it up.
         slope: see `codes`.
         intercept: see `codes`.
         unit: of the values, as DICOM names it, such as `HU`; empty where the file names none.
@@ -103,9 +104,13 @@ def _of_dicom(data: bytes, max_pixels: int) -> StoredValues:
         shown = _thinned(display.displayed(dataset, frame))
         if frame.ndim != 2 or frame.dtype.kind not in "iu" or dataset.PhotometricInterpretation == "PALETTE COLOR":
             return _of_brightness(shown)
-        values = _thinned(display.values(dataset, frame))
-    codes, slope, intercept = _coded(values)
+        values = _thinned(display.values(dataset, frame)).copy()
     inverted = display.inverted(dataset)
+    hidden = _thinned(display.hidden(dataset, frame))
+    if hidden.any() and not hidden.all():
+        seen = values[~hidden]
+        values[hidden] = seen.max() if inverted else seen.min()
+    codes, slope, intercept = _coded(values)
     unit = str(dataset.get("RescaleType") or "")
     unit = "" if unit == "US" else unit  # unspecified
     windows = tuple(Window(*window) for window in grayscale.windows(dataset))

@@ -127,6 +127,27 @@ def values(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float64]
     return np.asarray(grayscale.modality(dataset, levels)[index])
 
 
+def hidden(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which pixels of a gray frame `displayed` leaves black whatever their values: padding, and what is shuttered.
+
+    Args:
+        dataset: as with `displayed`.
+        frame: integers (H, W), as they were decoded.
+
+    Returns:
+        (H, W); at least one pixel is not hidden.
+
+    Example:
+        >>> hidden(dataset, np.array([[0, 4095]])).any()  # doctest: +SKIP
+        False
+    """
+    shown = shutter.shown(dataset, *frame.shape)
+    shuttered = np.zeros(frame.shape, dtype=np.bool_) if shown is None else ~shown
+    levels, index = _levels(dataset, frame)
+    everything = shuttered | _padding(dataset, levels)[index]
+    return shuttered if everything.all() else everything
+
+
 def _gray(dataset: pydicom.Dataset, frame: NDArray[Any], visible: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     levels, index = _levels(dataset, frame)
     counted = index.ravel() if visible is None else index[visible]

@@ -4,9 +4,9 @@ import { isZip, unzip } from "./zip.js";
 
 const PASSED_OVER = new Set(["dicomdir", "thumbs.db", "desktop.ini"]); // as the command passes over them in folders
 
-/** The files of what was dropped: a file itself, or all below a folder. */
+/** The files of what was dropped: a file itself, or all below a folder, with their `path` from there. */
 export async function filesOf(entry) {
-  if (entry.isFile) return new Promise((resolve) => entry.file((file) => resolve([file]), () => resolve([])));
+  if (entry.isFile) return new Promise((resolve) => entry.file((file) => resolve([named(file, entry.fullPath)]), () => resolve([])));
   const reader = entry.createReader();
   const found = [];
   for (;;) {
@@ -15,6 +15,8 @@ export async function filesOf(entry) {
     found.push(...(await Promise.all(some.map(filesOf))));
   }
 }
+
+const named = (file, path) => Object.assign(file, { path: path.replace(/^\//, "") });
 
 /** Whether a file of a folder or an archive may be an image, by its name. */
 export const isWanted = ({ name }) => !name.startsWith(".") && !PASSED_OVER.has(name.toLowerCase());

@@ -4,7 +4,8 @@ import { $, el, plural, probable } from "./dom.js";
 import { inShort } from "./finding.js";
 import { KINDS } from "./worklist.js";
 
-const TAIL = 14; // characters at the end of a name that stay in sight: names of one study differ there
+const TAIL = 14; // characters at the end of a long name that stay in sight: names of one study differ there
+const SHORT = 18; // characters of a name that stands whole
 
 const rows = new WeakMap(); // item -> its row
 
@@ -62,7 +63,7 @@ function draw(list) {
 
 function tally(list, shown) {
   const n = list.items.length;
-  const words = { pneumonia: "suspected", normal: "not seen", rejected: "without a finding" };
+  const words = { pneumonia: "pneumonia suspected", normal: "no pneumonia seen", rejected: "without a finding" };
   const counts = Object.entries(words).map(([kind, word]) => [list.count(kind), word]).filter(([count]) => count);
   const first = list.predicted < n ? `${list.predicted} of ${n} predicted` : plural(n, "image");
   const hidden = shown < n ? [`${shown} shown`] : [];
@@ -86,12 +87,13 @@ function fill(node, item) {
   const thumbnail = el("span", { class: "thumbnail" }, item.thumbnail);
   const bar = el("span", { class: "mini", "aria-hidden": "true" }, el("i"));
   bar.firstChild.style.width = `${100 * (finding ? (finding.probability ?? 0) : item.sent)}%`;
+  const cut = item.name.length > SHORT ? item.name.length - TAIL : 0;
   const remarks = [finding?.warnings?.length ? "with warnings" : "", { true: "agreed", false: "disagreed" }[item.review?.agrees] ?? ""];
   node.replaceChildren(
     thumbnail,
     el("span", { class: "name", title: item.name },
-      el("span", {}, item.name.slice(0, -TAIL)),
-      el("span", {}, item.name.slice(-TAIL)),
+      el("span", {}, item.name.slice(0, cut)),
+      el("span", {}, item.name.slice(cut)),
     ),
     el("span", { class: "number" }, finding && !finding.error ? probable(finding.probability) : ""),
     el("span", { class: "short" }, [inShort(item), ...remarks].filter(Boolean).join(" – ")),

@@ -50,6 +50,7 @@ async function load(pane) {
     pane.setPicture(picture);
     if (layout === "evidence" && pane === second) share();
     listPresets();
+    settle();
   }
   if (pane.ticket === ticket) pane.loaded = item;
   if (!pane.picture) pane.refresh();
@@ -144,7 +145,7 @@ function settle() {
 
 function listPresets() {
   $("preset").replaceChildren(
-    el("option", { value: "" }, "Window…"),
+    el("option", { value: "" }, "Preset…"),
     ...active.presets.map(({ name }, i) => el("option", { value: i }, name)),
   );
 }

@@ -29,7 +29,7 @@ export class Item {
   constructor(file) {
     this.number = ++Item.#count;
     this.file = file;
-    this.name = file.name;
+    this.name = file.path || file.webkitRelativePath || file.name; // of a folder's files: two may be called the same
     this.step = "waiting"; // then "sending", "predicting", "done"
     this.sent = 0; // share of the file
     this.finding = null; // as the service gave it

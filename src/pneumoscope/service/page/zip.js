@@ -14,7 +14,7 @@ export async function isZip(file) {
  * Unpack an archive, without what operating systems add to it.
  * @param {File} archive
  * @param {number} most  bytes of a file; of a larger one that many and one more are given, so that it is told as too large
- * @returns {Promise<File[]>}
+ * @returns {Promise<File[]>}  with their `path` in the archive
  */
 export async function unzip(archive, most) {
   const tail = await view(archive, Math.max(0, archive.size - 65_557), archive.size);
@@ -37,7 +37,7 @@ export async function unzip(archive, most) {
       offset: list.getUint32(at + 42, true),
     };
     at += 46 + nameLength + extra + comment;
-    if (entry.name && !path.startsWith("__MACOSX/")) files.push(await unpacked(archive, entry, most));
+    if (entry.name && !path.startsWith("__MACOSX/")) files.push(Object.assign(await unpacked(archive, entry, most), { path }));
   }
   return files;
 }
