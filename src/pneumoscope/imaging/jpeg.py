@@ -24,6 +24,7 @@ _JPEG_OF_THE_IMAGE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within an image, restarts and stuffed bytes are none
 _JPEG_NEXT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # also the start of another image
+_JPEG_ENDS = re.compile(rb"\xff[\xd8\xd9]")  # its own end, or another image; two `bytes.find` take five times as long
 _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _JPEG_ASIDE = re.compile("JFIF|ICC|Adobe")  # in what libjpeg says of metadata
 
@@ -57,8 +58,8 @@ def alone(data: bytes) -> bytes:
             return data[: segment.end()]
         at = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
         if marker == 0xDA:  # the coded image follows, up to the next marker
-            end = data.find(_JPEG_END, at)
-            if end == len(data) - 2 and data.find(START[:2], at, end) < 0:  # as of most files, and found sooner
+            end = _JPEG_ENDS.search(data, at)
+            if end and end.end() == len(data) and end[0] == _JPEG_END:  # as of most files, and found sooner
                 return data
             following = _JPEG_NEXT.search(data, at)
             at = following.start() if following else len(data)

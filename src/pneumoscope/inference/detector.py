@@ -316,9 +316,10 @@ class Detector:
             NotAChestRadiographError: it is none.
         """
         pixels, box = preprocessing.squash(image.pixels, self.card.input_size)
-        if np.ptp(pixels) < BLANK:
+        low, high = pixels.min(), pixels.max()
+        if high - low < BLANK:
             raise NotAChestRadiographError("Expected a chest radiograph, got an even surface that shows nothing.")
-        if _two_tones(pixels) > TWO_TONES:
+        if _extremes(pixels, low, high) > TWO_TONES:
             raise NotAChestRadiographError(
                 "Expected a chest radiograph, got an image in black and white, such as a mask: give the radiograph."
             )
@@ -346,11 +347,10 @@ class Detector:
         return pixels, small, box, min(height, width), orientation
 
 
-def _two_tones(pixels: NDArray[np.float32]) -> float:
-    """Give the share of places that are as dark as the darkest or as bright as the brightest."""
-    low, high = pixels.min(), pixels.max()
+def _extremes(pixels: NDArray[np.float32], low: np.float32, high: np.float32) -> float:
+    """Give the share of places that are about as dark as the darkest, `low`, or as bright as the brightest, `high`."""
     near = 0.04 * (high - low)
-    return float(((pixels < low + near) | (pixels > high - near)).mean())
+    return (np.count_nonzero(pixels < low + near) + np.count_nonzero(pixels > high - near)) / pixels.size
 
 
 def _several(sources: object) -> Iterable[Source]:

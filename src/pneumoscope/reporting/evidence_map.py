@@ -243,7 +243,7 @@ def _address(data: bytes, kind: str) -> str:
 def _map(unit: NDArray[np.float32]) -> bytes:
     """Draw evidence (h, w) in units of the scale as a small PNG, as strong as it is opaque."""
     height, width = unit.shape
-    smooth = _levels(unit).resize((8 * width, 8 * height), Image.Resampling.BILINEAR)
+    smooth = _levels(unit).resize((4 * width, 4 * height), Image.Resampling.BILINEAR)
     smooth.putpalette(_PALETTE)
     return _encoded(smooth, "PNG", compress_level=1, transparency=_ALPHAS)
 
