@@ -198,7 +198,8 @@ class Orthanc:
     def __enter__(self) -> Orthanc:
         log = self._log.open("ab")
         self._process = subprocess.Popen(["Orthanc", str(self._configuration)], stdout=log, stderr=log)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self._http}", timeout=30.0)
+        fresh = httpx.Limits(max_keepalive_connections=0)  # it closes those that are idle, when it likes
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self._http}", timeout=30.0, limits=fresh)
         until(lambda: answers(self._http) and answers(self.node.port))
         return self
 

@@ -15,15 +15,15 @@ import pytest
 
 pytest.importorskip("pynetdicom", reason="the DICOM node is not installed")
 
-from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
-from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from pneumoscope.dimse import tls
 from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.node import Listener
 from pneumoscope.errors import UnsupportedError
 from tests.builders.hospital import Archive, dcmtk, listening, send, until, write
+from tests.builders.peers import ABORTED, ACCEPTED, NO_MESSAGE, fragment, request, store, unit
 
 LIMITS = Limits(object_bytes=1_000_000, held=2_000_000, associations=4, idle_seconds=2.0, pdu_seconds=3.0)
 
@@ -48,35 +48,6 @@ def echoed(port: int) -> bool:
     return bool(status == 0)
 
 
-def request() -> bytes:
-    """Write the A-ASSOCIATE-RQ of a peer that wants to store a digital radiograph."""
-    from pynetdicom.pdu import A_ASSOCIATE_RQ
-    from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
-    from pynetdicom.presentation import build_context
-
-    primitive = A_ASSOCIATE()
-    primitive.application_context_name = "1.2.840.10008.3.1.1.1"
-    primitive.calling_ae_title, primitive.called_ae_title = "MODALITY", "PNEUMOSCOPE"
-    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    length.maximum_length_received, implementation.implementation_class_uid = 16382, "1.2.3"
-    primitive.user_information = [length, implementation]
-    context = build_context(DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian)
-    context.context_id = 1
-    primitive.presentation_context_definition_list = [context]
-    pdu = A_ASSOCIATE_RQ()
-    pdu.from_primitive(primitive)
-    return bytes(pdu.encode())
-
-
-def unit(kind: int, length: int, body: bytes = b"") -> bytes:
-    return struct.pack(">BBL", kind, 0, length) + body
-
-
-def fragment(control: int, data: bytes) -> bytes:
-    """Write a P-DATA-TF with one fragment."""
-    return unit(4, len(data) + 6, struct.pack(">LBB", len(data) + 2, 1, control) + data)
-
-
 def told(port: int, sent: bytes, seconds: float = 20.0) -> bytes:
     """Send bytes, and give what is answered until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as peer:
@@ -85,18 +56,6 @@ def told(port: int, sent: bytes, seconds: float = 20.0) -> bytes:
         while piece := peer.recv(65536):
             answer += piece
         return answer
-
-
-ABORTED = 7
-
-NO_MESSAGE = {
-    "no DICOM": b"GET / HTTP/1.1\r\nHost: pneumoscope\r\n\r\n",
-    "a unit of 4 GB": unit(1, 2**32 - 1, b"\0" * 100),
-    "data before an association": unit(4, 12, struct.pack(">LBB", 8, 1, 3) + bytes(6)),
-    "half a request": request()[:50],
-    "a request of zeros": unit(1, 200, bytes(200)),
-    "silence": b"",
-}
 
 
 @pytest.mark.parametrize("sent", NO_MESSAGE.values(), ids=list(NO_MESSAGE))
@@ -121,7 +80,7 @@ MESSAGES = {
 def test_what_is_no_message_ends_its_association_and_no_other(node: Listener, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", node.port), timeout=20.0) as peer:
         peer.sendall(request())
-        assert peer.recv(65536)[0] == 2  # accepted
+        assert peer.recv(65536)[0] == ACCEPTED
         assert echoed(node.port)
         peer.sendall(sent)
         answer = b""
@@ -155,26 +114,13 @@ def test_peers_that_say_nothing_take_nobodys_place(node: Listener) -> None:
 
 
 def test_an_object_without_end_takes_no_memory_and_is_told_why(tmp_path: Path) -> None:
-    from pynetdicom.dimse_messages import C_STORE_RQ
-    from pynetdicom.dimse_primitives import C_STORE
-
-    primitive = C_STORE()
-    primitive.MessageID, primitive.Priority = 1, 2
-    primitive.AffectedSOPClassUID = DigitalXRayImageStorageForPresentation
-    primitive.AffectedSOPInstanceUID = "1.2.3"
-    from io import BytesIO
-
-    primitive.DataSet = BytesIO(b"\0\0")
-    message = C_STORE_RQ()
-    message.primitive_to_message(primitive)
-    command = next(iter(message.encode_msg(1, 16382))).presentation_data_value_list[0][1][1:]
     with (
         listening(tmp_path / "spool", limits=Limits(object_bytes=1_000_000)) as node,
         socket.create_connection(("127.0.0.1", node.port), timeout=30.0) as peer,
     ):
         peer.sendall(request())
-        assert peer.recv(65536)[0] == 2
-        peer.sendall(fragment(3, command))
+        assert peer.recv(65536)[0] == ACCEPTED
+        peer.sendall(store())
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         piece = fragment(0, bytes(100_000))
         for _ in range(1500):  # 150 MB, 150 times the limit
