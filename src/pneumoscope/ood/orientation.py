@@ -53,9 +53,6 @@ MOST_IMAGES = 1500
 VARIANTS = 3
 """How often each image is also shown changed."""
 
-SHARPENED = 1.5
-"""The most that the fine detail of a changed image is raised by, as a share of itself."""
-
 NEGATIVES = 9
 """Images of something else for each training image, `NEGATIVE_SIDE` pixels a side at most: larger ones take longer."""
 
@@ -298,8 +295,6 @@ def varied(image: Images, rng: np.random.Generator) -> Pixels:
     shifts = [name for name in corruptions.CORRUPTIONS if name not in corruptions.APART]
     for name in rng.choice(shifts, rng.integers(4), replace=False):
         changed = corruptions.apply(name, changed)
-    if rng.random() < 0.3:  # finer than data sets, whose images were shrunk and compressed anew
-        changed = np.clip(corruptions.sharpened(changed, rng.uniform(0.0, SHARPENED)), 0.0, 1.0)
     return changed
 
 

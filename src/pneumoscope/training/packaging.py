@@ -35,6 +35,9 @@ CORRUPTED_COPIES = 4
 MOSTLY = 0.9
 """From this share of uncertain validation images on the user is told."""
 
+SHARPENED = 1.0
+"""The most that the fine detail of a changed image is raised by, as a share of itself."""
+
 USUAL_IMAGES = 1000
 """Training images, at most, that say what each place of a usual image adds to the logit."""
 
@@ -217,6 +220,8 @@ def _embeddings(
     changed = disk_array.like(images.pixels, images.pixels.shape)
     for i, image in enumerate(images.pixels):
         changed[i] = orientation.varied(image, rng)
+        if rng.random() < 0.3:  # data sets were shrunk and compressed anew: what comes may be sharper
+            changed[i] = np.clip(corruptions.sharpened(changed[i], rng.uniform(0.0, SHARPENED)), 0.0, 1.0)
     features = network.get_layer("features")
     maps = [
         batch.mean(axis=(1, 2))
