@@ -613,6 +613,7 @@ def test_a_probability_says_how_common_pneumonia_is_taken_to_be(page: Page, box:
     predicted(page, 6)
     page.locator("#images li[role=option]").first.click()
     expect(page.locator("#finding")).to_contain_text(f"assumes that {share:.0%}".replace("%", " %"))
+    expect(page.locator("#finding")).to_contain_text("The probability lies at or above the threshold")
 
 
 def test_a_site_unlike_the_training_images_is_told(page: Page) -> None:

@@ -55,15 +55,15 @@ export function described(item, model) {
 
 function reason({ probability, uncertain }, { threshold, uncertain_low: low, uncertain_high: high }) {
   const band = `between ${decimals(low)} and ${decimals(high)}`;
-  if (uncertain) return `It lies ${band}, where this model errs most: take it as no finding, and look again.`;
+  if (uncertain) return `The probability lies ${band}, where this model errs most: take it as no finding, and look again.`;
   const side = probability >= threshold ? "at or above" : "below";
-  return `It lies ${side} the threshold of ${decimals(threshold)}, and outside the uncertain band ${band}.`;
+  return `The probability lies ${side} the threshold of ${decimals(threshold)}, and outside the uncertain band ${band}.`;
 }
 
 /** What the probability holds under: how common pneumonia is. */
 function assumption({ card }) {
   const share = Math.round(100 * (card.calibration.prevalence ?? 0.5));
-  return `The probability assumes that ${share} % of the patients have pneumonia: where it is rarer, the true probability is lower.`;
+  return `The probability assumes that ${share}\u00a0% of the patients have pneumonia: where it is rarer, the true probability is lower.`;
 }
 
 /** In one sentence: whose images the model was trained on. */
@@ -86,7 +86,7 @@ export function card(model) {
     ["Model", `${card.architecture}, ${card.input_size} × ${card.input_size} pixels`],
     ["Trained on", trainedOn(model)],
     ["Measured", `AUC ${figure("auc")}, sensitivity ${figure("sensitivity")}, specificity ${figure("specificity")}, with ` +
-      `95 % intervals, on ${plural(metrics.n ?? 0, "image")} of held-out patients of the training hospital. They chose the ` +
+      `95 % intervals, on ${plural(metrics.n ?? 0, "image")} of patients held out from training. They chose the ` +
       "threshold, so the figures flatter the model."],
     ["Threshold", `${decimals(calibration.threshold, 3)}. ${calibration.threshold_reason}`],
     ["Uncertain", `${decimals(calibration.uncertain_low, 3)}–${decimals(calibration.uncertain_high, 3)}. ${calibration.uncertain_reason}`],
