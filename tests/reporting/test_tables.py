@@ -13,6 +13,12 @@ from pneumoscope.reporting import tables
 LOST = "Expected a file, got a name that does not exist."
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the width to the tables, whatever whoever runs the tests has set."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def printed(findings: list[Finding], truths: list[str] | None = None) -> str:
     file = io.StringIO()
     tables.print_findings(file, findings, truths or [])
