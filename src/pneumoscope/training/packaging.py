@@ -219,9 +219,10 @@ def _embeddings(
     """Give what the model file will give as `embedding`, (2 N, d): of the images as they are, and of each changed."""
     changed = disk_array.like(images.pixels, images.pixels.shape)
     for i, image in enumerate(images.pixels):
-        changed[i] = orientation.varied(image, rng)
+        varied = orientation.varied(image, rng)
         if rng.random() < 0.3:  # data sets were shrunk and compressed anew: what comes may be sharper
-            changed[i] = np.clip(corruptions.sharpened(changed[i], rng.uniform(0.0, SHARPENED)), 0.0, 1.0)
+            varied = np.clip(corruptions.sharpened(varied, rng.uniform(0.0, SHARPENED)), 0.0, 1.0)
+        changed[i] = varied
     features = network.get_layer("features")
     maps = [
         batch.mean(axis=(1, 2))
