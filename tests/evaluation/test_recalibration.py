@@ -321,7 +321,7 @@ def test_the_default_model_is_set_right_on_real_images_that_are_much_enlarged_an
     assert len(samples) > 100
     done = recalibration.recalibrate(samples, tmp_path / "clinic.onnx")
     before, after = done.before.figures, done.after.figures
-    assert before["specificity"].value < 0.6
+    assert before["specificity"].value < 0.75
     assert after["specificity"].value > 0.8
     for name in ("ece", "brier"):
         assert after[name].value < before[name].value, name
