@@ -1,4 +1,4 @@
-"""The light box under load: is every image answered, with its own answer, how fast, and at what cost of memory?
+"""The service under load: is every image answered, with its own answer, how fast, and at what cost of memory?
 
     python benchmarks/serve.py IMAGES [--clients 32] [--seconds 60]
 
