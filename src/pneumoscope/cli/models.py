@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from pneumoscope.cli.options import (
     OtherOption,
     labelled,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class Sheet(StrEnum):

@@ -104,7 +104,7 @@ def _of_dicom(data: bytes, max_pixels: int) -> StoredValues:
         shown = _thinned(display.displayed(dataset, frame))
         if frame.ndim != 2 or frame.dtype.kind not in "iu" or dataset.PhotometricInterpretation == "PALETTE COLOR":
             return _of_brightness(shown)
-        values = _thinned(display.values(dataset, frame)).copy()
+        values = _thinned(display.values(dataset, frame))
     inverted = display.inverted(dataset)
     hidden = _thinned(display.hidden(dataset, frame))
     if hidden.any() and not hidden.all():

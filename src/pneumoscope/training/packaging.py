@@ -220,7 +220,9 @@ def _embeddings(
     changed = disk_array.like(images.pixels, images.pixels.shape)
     for i, image in enumerate(images.pixels):
         varied = orientation.varied(image, rng)
-        if rng.random() < 0.3:  # data sets were shrunk and compressed anew: what comes may be sharper
+        # Data sets were shrunk and compressed anew: what comes may be sharper. Not so in `orientation.varied`, where it
+        # would let more images pass that are no chest radiographs.
+        if rng.random() < 0.3:
             varied = np.clip(corruptions.sharpened(varied, rng.uniform(0.0, SHARPENED)), 0.0, 1.0)
         changed[i] = varied
     features = network.get_layer("features")
