@@ -177,7 +177,8 @@ def our_mobilenet(init: str, draw: int) -> Recipe:
 
 def our_mobilenet_from_images(init: str, draw: int) -> Recipe:
     """Give what this project does with so few images and a network that knows chest radiographs."""
-    return Recipe.from_toml(START, init=init, head="epochs", head_epochs=0, epochs=2, learning_rate=1e-5, seed=draw)
+    few = {"epochs": 2, "epoch_images": 8 * 2 * TRAINED, "learning_rate": 1e-5}
+    return Recipe.from_toml(START, init=init, head="epochs", head_epochs=0, seed=draw, **few)
 
 
 def published_cnn(init: str, draw: int) -> Recipe:
