@@ -89,6 +89,9 @@ def test_a_compressed_dicom_file_is_read() -> None:
     ("data", "what"),
     [
         (bytes(344) + b"n+1\0" + bytes(500), "NIfTI"),
+        ((540).to_bytes(4, "little") + b"n+2\0\r\n\x1a\n" + bytes(500), "NIfTI"),
+        (b"\x93NUMPY\1\0" + bytes(500), "NumPy array"),
+        (b"\0\0\0\x18ftyphevc" + bytes(30), "HEIC"),
         (b"ObjectType = Image\nNDims = 3\n", r"MetaImage \(.mha\)"),
         (b"NRRD0004\ntype: short\n", "NRRD"),
         (b"%PDF-1.7", "PDF"),

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.data import label_files, tables, words
+from pneumoscope.data import folders, label_files, tables, words
 from pneumoscope.data.label_files import Like, Reader
-from pneumoscope.data.samples import LABELS, SPLITS, Box, Sample, labels, patient_of
+from pneumoscope.data.samples import LABELS, LAYOUTS, SPLITS, Box, Sample, labels, patient_of
 from pneumoscope.data.words import Classes, Other
 from pneumoscope.errors import DatasetError
-from pneumoscope.imaging import radiograph
 
 __all__ = ["LABELS", "LAYOUTS", "SPLITS", "Box", "Sample", "labels", "load", "patient_of"]
 
-LAYOUTS = """\
-Expected one of:
-  a folder of class folders   DATA/NORMAL/*.jpeg, DATA/PNEUMONIA/*.jpeg
-  the Kaggle layout           DATA/train/NORMAL/*.jpeg, ..., DATA/val/..., DATA/test/...
-  a CSV file                  with columns path,label and, if known, patient,site,view,age,boxes,split
-  a MedMNIST archive          pneumoniamnist_224.npz"""
-
 _NO_DICOM = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
-_IMAGES = {*_NO_DICOM, ".dcm", ".dicom", ".bmp", ".webp", ".gif", ".avif", ".jp2", ".j2k", ".jxl", ".pgm"}
-_NAMED = 8
-"""Folders, at most, that an error names."""
 
 
 def load(
@@ -53,7 +42,8 @@ def load(
         other: what becomes of images of neither class: `negative` lists them with the label 0 and marks them as
             `other`, `skip` leaves them out. Without it they are an error.
         like: the data set is a label file of this public collection, `nih` or `chexpert`, or a folder with them.
-        tell: is told what of a table is left out, which is no error: lateral views, labels that are left open.
+        tell: is told what is left out, which is no error: folders of masks; of a table lateral views, and labels that
+            are left open.
 
     Returns:
         The samples. The files are listed, not opened: `splits.decode` opens them. Only where neither name nor CSV says
@@ -128,104 +118,12 @@ def _load(
             for sample in tables.load(table, classes, site=site, own_patients=one_of_several, reader=reader, tell=tell)
         ]
     if path.is_dir():
-        found = _from_folder(path, classes, complete)
+        found = folders.load(path, classes, complete=complete, tell=tell)
     elif path.suffix.lower() == ".npz":
         found = _from_npz(path)
     else:
         raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
     return [replace(sample, site=site) for sample in found]
-
-
-def _from_folder(root: Path, classes: Classes, complete: bool) -> list[Sample]:
-    folders = _folders(root)
-    if not any(words.split(folder.name) or classes.label(folder.name) is not None for folder in folders):
-        if len(folders) == 1 and not _loose(root):  # an archive unpacked into a folder of its own
-            return _from_folder(folders[0], classes, complete)
-        found = ", ".join(folder.name for folder in folders[:_NAMED]) or "no folders"
-        raise DatasetError(f"Got the folder '{root}' with {found} in it, which is no known layout. {LAYOUTS}")
-    unknown: list[Path] = []
-    samples = list(_below(root, None, classes, complete, unknown))
-    if unknown:
-        names = ["the folder itself" if folder == root else f"'{folder.relative_to(root)}'" for folder in unknown]
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        raise DatasetError(
-            f"Expected NORMAL and PNEUMONIA, or train, val and test above them, in '{root}', got images in "
-            f"{', '.join(names[:_NAMED])}{more} as well: move them away, say which class each name is, or take other "
-            "classes as negatives, or skip them."
-        )
-    return sorted(samples, key=lambda sample: SPLITS.index(sample.split) if sample.split else -1)
-
-
-def _below(folder: Path, split: str | None, classes: Classes, complete: bool, unknown: list[Path]) -> Iterator[Sample]:
-    """Give the samples in the splits and classes below a folder, and name what is neither and holds images."""
-    if _loose(folder):
-        unknown.append(folder)
-    inner = _folders(folder)
-    holds_classes = any(classes.label(entry.name) is not None for entry in inner)
-    for entry in inner:
-        label, named = classes.label(entry.name), words.split(entry.name)
-        if label is not None:
-            yield from _in_class(entry, label, split, classes, complete, unknown)
-        elif named and split is None:
-            yield from _below(entry, named, classes, complete, unknown)
-        elif _holds_images(entry):
-            if holds_classes and classes.other:
-                if classes.other == "negative":
-                    for sample in _in_class(entry, 0, split, classes, complete, unknown):
-                        yield replace(sample, other=True)
-            else:
-                unknown.append(entry)
-
-
-def _in_class(
-    folder: Path, label: int, split: str | None, classes: Classes, complete: bool, unknown: list[Path]
-) -> Iterator[Sample]:
-    """Give the samples at any depth below a class folder; a split may have its folder there, another class none."""
-    kind = words.subtype(folder.name)
-    empty = True
-    for path in radiograph.files(folder):
-        inner = path.relative_to(folder).parts[:-1]
-        splits = {found for part in inner if (found := words.split(part))} | ({split} if split else set())
-        strange = next((i for i, part in enumerate(inner) if classes.label(part) == 1 - label), None)
-        if strange is not None or len(splits) > 1:
-            place = folder.joinpath(*inner[: len(inner) if strange is None else strange + 1])
-            if place not in unknown:
-                unknown.append(place)
-            continue
-        empty = False
-        patient, named = patient_of(path.name)
-        subtype = named or kind or next(filter(None, map(words.subtype, inner)), None)
-        yield Sample(path, label, patient or str(path), next(iter(splits), None), subtype if label else None)
-    if empty and complete and not unknown:
-        raise DatasetError(f"Expected images of class {LABELS[label]} in '{folder}', got an empty folder.")
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "__"))]
-
-
-def _loose(folder: Path) -> bool:
-    return any(_is_image(path) for path in folder.iterdir() if path.is_file())
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(_is_image(path) for path in radiograph.files(folder))
-
-
-def _is_image(path: Path) -> bool:
-    """Say whether a file is an image by its name, or else by how it begins."""
-    if radiograph.is_passed_over(path.name):
-        return False
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    if suffixes and suffixes[-1] in _IMAGES:
-        return True
-    try:
-        with path.open("rb") as file:
-            return radiograph.begins_as_image(file.read(radiograph.HEAD))
-    except OSError:
-        return False
 
 
 def _with_patients(samples: list[Sample]) -> list[Sample]:

@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 LABELS = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "val", "test")
 
+LAYOUTS = """\
+Expected one of:
+  a folder of class folders   DATA/NORMAL/*.jpeg, DATA/PNEUMONIA/*.jpeg
+  the Kaggle layout           DATA/train/NORMAL/*.jpeg, ..., DATA/val/..., DATA/test/...
+  a CSV file                  with columns path,label and, if known, patient,site,view,age,boxes,split
+  a MedMNIST archive          pneumoniamnist_224.npz"""
+
 # The names of Kermany's second and third edition; the number after the patient's counts that patient's images.
 _PATIENT = re.compile(
     r"(?P<pneumonia>person\d+_(?P<word>bacteria|virus))_\d+"

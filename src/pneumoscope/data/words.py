@@ -32,6 +32,11 @@ _SPLITS = {
     "test": "test, tests, testing, test set, testset, testing set, eval, evaluation, prueba, teste",
 }
 _SUBTYPES = {"bacterial": "bacteria", "bacteria": "bacteria", "viral": "virus", "virus": "virus"}
+_MASKS = """
+    mask, masks, segmentation, segmentations, annotation, annotations, ground truth, heatmap, heatmaps,
+    overlay, overlays, maske, masken, masque, masques, mascara, mascaras, maschera, maschere, masker, maskers, maski,
+    maskeler, maskit, маска, маски, 掩码, 掩膜, 掩模, マスク, 마스크
+"""
 _VIEWS = {"ap": "AP", "pa": "PA", "ll": "lateral", "rl": "lateral", "lat": "lateral", "lateral": "lateral"}
 _NO_VIEW = {"", "unknown", "none", "nan", "na", "frontal"}
 
@@ -53,6 +58,7 @@ def _table(words: str) -> frozenset[str]:
 
 _CLASS_WORDS = (_table(_NORMAL), _table(_PNEUMONIA))
 _SPLIT_WORDS = {word: split for split, words in _SPLITS.items() for word in _table(words)}
+_MASK_WORDS = _table(_MASKS)
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,17 @@ def split(word: str) -> str | None:
         ['test', 'val', 'test', None]
     """
     return _SPLIT_WORDS.get(plain(word))
+
+
+def is_masks(word: str) -> bool:
+    """Say whether a folder of this name holds masks or other drawings of what radiographs show: by its last word.
+
+    Example:
+        >>> [is_masks(word) for word in ("lung masks", "ManualMask", "images")]
+        [True, True, False]
+    """
+    word = plain(word)
+    return word.endswith(("mask", "masks")) or any(word == one or word.endswith(f" {one}") for one in _MASK_WORDS)
 
 
 def view(word: str) -> str | None:

@@ -24,18 +24,27 @@ _JPEG_XL = (b"\0\0\0\x0cJXL ", b"\xff\x0a")
 _TIFF = (b"II*\0", b"MM\0*")
 _WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT, _FLOAT = 256, 257, 258, 262, 277, 339, 3
 
-_REFUSED = (
-    (0, b"NRRD000", "an NRRD volume", "export one frontal image of it as DICOM or PNG"),
-    (344, b"n+1\0", "a NIfTI volume", "export one frontal image of it as DICOM or PNG"),
-    (344, b"ni1\0", "a NIfTI header", "export one frontal image of it as DICOM or PNG"),
-    (0, b"ObjectType", "a MetaImage (.mha)", "export one frontal image of it as DICOM or PNG"),
-    (0, b"NDims", "a MetaImage (.mha)", "export one frontal image of it as DICOM or PNG"),
-    (0, b"%PDF", "a PDF document", "export the image itself from where it was made"),
-    (0, b"PK\x03\x04", "a zip archive", "unpack it and give the files in it"),
-    (4, b"ftyphei", "a HEIC photograph", "give the file that the device made, or export it as PNG"),
-    (4, b"ftypmif1", "a HEIC photograph", "give the file that the device made, or export it as PNG"),
+_EXPORT = "export one frontal image of it as DICOM or PNG"
+_ORIGINAL = "give the file that the device made, or export it as PNG"
+_REFUSED_IMAGES = (
+    (0, b"NRRD000", "an NRRD volume", _EXPORT),
+    *((344, mark, "a NIfTI volume", _EXPORT) for mark in (b"n+1\0", b"ni1\0")),
+    *((4, mark + b"\0\r\n\x1a\n", "a NIfTI volume", _EXPORT) for mark in (b"n+2", b"ni2")),
+    *((0, mark, "a MetaImage (.mha)", _EXPORT) for mark in (b"ObjectType", b"NDims")),
+    (0, b"\x93NUMPY", "a NumPy array in a file", "load it in Python and give the array itself, or save it as PNG"),
+    *((4, b"ftyp" + brand, "a HEIC photograph", _ORIGINAL) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
 )
 """Place and bytes by which a file is known that is no single image, what it is, and a way to one."""
+
+_REFUSED = (
+    *_REFUSED_IMAGES,
+    (0, b"%PDF", "a PDF document", "export the image itself from where it was made"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it and give the files in it"),
+)
+"""Likewise, with files that need not hold an image at all."""
+
+_ARRAYS = re.compile(rb"PK\x03\x04.{26}[^\0]{1,200}?\.npy", re.DOTALL)
+"""How NumPy's .npz begins: a zip archive whose first member is an array."""
 
 _PLUGINS = (
     (0, b"BM", "BmpImagePlugin.BmpImageFile"),
@@ -100,17 +109,39 @@ def opened(data: bytes) -> ImageFile.ImageFile:
     )
 
 
-def begins_as_image(head: bytes) -> bool:
-    r"""Say whether a file that begins so is one of these, of those that imagecodecs decodes, or a JPEG.
+def unpacked_head(head: bytes, most: int) -> bytes:
+    r"""Give how a gzip file's content begins, as far as its own beginning tells, and any other beginning as it is.
 
     Args:
-        head: the first 16 bytes or more.
+        head: how a file begins.
+        most: the most bytes to unpack.
+
+    Example:
+        >>> import gzip
+        >>> unpacked_head(gzip.compress(b"BM"), 16), unpacked_head(b"GIF8", 16)
+        (b'BM', b'GIF8')
+    """
+    if not head.startswith(GZIP):
+        return head
+    try:
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, most)
+    except zlib.error:
+        return b""
+
+
+def begins_as_image(head: bytes) -> bool:
+    r"""Say whether a file that begins so is one of these, of those that imagecodecs decodes, a JPEG, or a volume.
+
+    Args:
+        head: the first 352 bytes or more.
 
     Example:
         >>> begins_as_image(b"P5\n640 480\n255\n"), begins_as_image(b"P5 is a page")
         (True, False)
     """
     if head.startswith((jpeg.START, *_JPEG_2000, *_JPEG_XL)):
+        return True
+    if any(head.startswith(mark, place) for place, mark, *_ in _REFUSED_IMAGES) or _ARRAYS.match(head):
         return True
     kind = next((mark for place, mark, _ in _PLUGINS if head.startswith(mark, place)), None)
     # Words begin with two letters, too; what follows them in an image is a reserved zero, or the size.

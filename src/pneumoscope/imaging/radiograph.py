@@ -123,7 +123,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def begins_as_image(head: bytes) -> bool:
-    r"""Say whether a file that begins so is an image that can be read, as far as the beginning tells.
+    r"""Say whether a file that begins so is an image or a volume of them, whether it can be read or not.
 
     Args:
         head: the first `HEAD` bytes, fewer of a shorter file.
@@ -132,6 +132,7 @@ def begins_as_image(head: bytes) -> bool:
         >>> begins_as_image(b"\xff\xd8\xff\xe0"), begins_as_image(b"path,label")
         (True, False)
     """
+    head = formats.unpacked_head(head, HEAD)
     return head.startswith(raster.SIGNATURES) or formats.begins_as_image(head) or is_dicom(head)
 
 
@@ -182,11 +183,21 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
             subfolders[:] = []
             continue
         seen.add((place.st_dev, place.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        subfolders[:] = sorted(name for name in subfolders if not is_folder_passed_over(name))
         for name in sorted(names):
             if not is_passed_over(name):
                 yield Path(folder, name)
     yield from closed
+
+
+def is_folder_passed_over(name: str) -> bool:
+    """Say whether a folder holds no image by its name: hidden, or made by a Mac's archives.
+
+    Example:
+        >>> is_folder_passed_over("__MACOSX"), is_folder_passed_over("images")
+        (True, False)
+    """
+    return name.startswith((".", "__MACOSX"))
 
 
 def is_passed_over(name: str) -> bool:
