@@ -31,7 +31,7 @@ _REFUSED_IMAGES = (
     *((344, mark, "a NIfTI volume", _EXPORT) for mark in (b"n+1\0", b"ni1\0")),
     *((4, mark + b"\0\r\n\x1a\n", "a NIfTI volume", _EXPORT) for mark in (b"n+2", b"ni2")),
     *((0, mark, "a MetaImage (.mha)", _EXPORT) for mark in (b"ObjectType", b"NDims")),
-    (0, b"\x93NUMPY", "a NumPy array in a file", "load it in Python and give the array itself, or save it as PNG"),
+    (0, b"\x93NUMPY", "a NumPy array in a file", "give the array itself in Python, or save it as PNG"),
     *((4, b"ftyp" + brand, "a HEIC photograph", _ORIGINAL) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
 )
 """Place and bytes by which a file is known that is no single image, what it is, and a way to one."""
