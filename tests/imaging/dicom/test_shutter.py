@@ -54,6 +54,19 @@ def test_what_lies_outside_counts_for_nothing() -> None:
     assert np.array_equal(pixels[10:], decode(image(values, **RECTANGLE), LIMIT)[0][10:])
 
 
+@pytest.mark.parametrize("stored", [12, 16])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("most", [2300, 3000, 3500])
+def test_a_shutter_changes_nothing_of_what_it_shows_where_there_is_no_window(
+    stored: int, photometric: str, most: int
+) -> None:
+    values = RAMP.copy()
+    values[WITHIN_CIRCLE] = np.linspace(700, most, np.count_nonzero(WITHIN_CIRCLE))  # neither black nor white
+    how: dict[str, Any] = {"PhotometricInterpretation": photometric, "BitsStored": stored}
+    plain, pixels = (decode(image(values, **how, **shutter), LIMIT)[0] for shutter in ({}, CIRCLE))
+    assert np.array_equal(pixels, np.where(WITHIN_CIRCLE, plain, 0))
+
+
 @pytest.mark.parametrize(
     "shutter",
     [

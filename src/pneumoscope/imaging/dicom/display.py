@@ -21,6 +21,10 @@ SPREAD = 0.5
 """Where those percentiles span this share of the range that the values use, they are brightness already, and that range
 is shown: as of the same image in a PNG or JPEG file."""
 
+SPREAD_WITHIN = 0.35
+"""The same within a display shutter, which leaves out what is black and white; of 700 radiographs two in a hundred come
+below it in the circle or the diamond that holds their lungs."""
+
 LEAST_CONTRAST = 0.1
 """A window in which those percentiles lie closer together than this, of black to white, shows nothing."""
 
@@ -37,7 +41,7 @@ def displayed(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float
     The modality LUT or rescale comes first, then the first VOI LUT or window that shows something of the data. Where
     there is none, the range that the values use is shown, or of values that fill but a part of it the percentiles.
     What is shown inverted is inverted last. Padding, and what lies outside a display shutter, is black and counts for
-    nothing.
+    nothing, but that the latter may tell how far the bits in use are filled.
 
     All of it is done once for each level, not for each pixel.
 
@@ -150,19 +154,17 @@ def hidden(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _gray(dataset: pydicom.Dataset, frame: NDArray[Any], visible: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     levels, index = _levels(dataset, frame)
-    counted = index.ravel() if visible is None else index[visible]
-    counts = np.zeros(len(levels), dtype=np.int64)
-    for block in _blocks(counted):
-        counts += np.bincount(counted[block], minlength=len(levels))
+    counts = _counts(index.ravel() if visible is None else index[visible], len(levels))
+    everything = counts if visible is None else _counts(index.ravel(), len(levels))
     padding = _padding(dataset, levels)
     if counts[~padding].any():
-        counts[padding] = 0
+        counts[padding] = everything[padding] = 0
     else:  # nothing would be left of the image
         padding[:] = False
     rescaled = grayscale.modality(dataset, levels)
     if not np.isfinite(rescaled).all():
         raise UnreadableError("Expected finite pixels, got some that are none after rescaling: export the image again.")
-    shown = _windowed(dataset, levels, rescaled, counts)
+    shown = _windowed(dataset, levels, rescaled, counts, everything)
     if inverted(dataset):
         shown = 1.0 - shown
     shown[padding] = 0.0
@@ -170,6 +172,13 @@ def _gray(dataset: pydicom.Dataset, frame: NDArray[Any], visible: NDArray[np.boo
     for block in _blocks(index):
         pixels[block] = table[index.ravel()[block]]
     return pixels.reshape(frame.shape)
+
+
+def _counts(index: NDArray[Any], n: int) -> NDArray[np.int64]:
+    counts = np.zeros(n, dtype=np.int64)
+    for block in _blocks(index):
+        counts += np.bincount(index[block], minlength=n)
+    return counts
 
 
 def _blocks(pixels: NDArray[Any]) -> Iterator[slice]:
@@ -220,31 +229,49 @@ def _padding(dataset: pydicom.Dataset, levels: NDArray[Any]) -> NDArray[np.bool_
 
 
 def _windowed(
-    dataset: pydicom.Dataset, levels: NDArray[Any], values: NDArray[np.float64], counts: NDArray[np.int64]
+    dataset: pydicom.Dataset,
+    levels: NDArray[Any],
+    values: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    everything: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Show modality values in the first VOI LUT or window that shows something, else all of them that count."""
+    """Show modality values in the first VOI LUT or window that shows something, else all of them that count.
+
+    Whatever a shutter leaves counts; `everything` is how often each value is there without it.
+    """
     low, high = _percentiles(values, counts)
     for shown in grayscale.candidates(dataset, values):
         between = counts[(shown > 0.01) & (shown < 0.99)].sum()
         darkest, brightest = _percentiles(shown, counts)
         if brightest - darkest >= LEAST_CONTRAST and between >= LEAST_SHOWN * counts.sum():
             return np.clip(shown, 0.0, 1.0)
-    least, most = _used(dataset, levels, values, counts)
-    if np.isfinite(most - least) and high - low >= SPREAD * (most - least):
+    least, most = _used(dataset, levels, values, counts, everything)
+    spread = SPREAD if everything is counts else SPREAD_WITHIN
+    if np.isfinite(most - least) and high - low >= spread * (most - least):
         low, high = least, most
     return np.clip((values - low) / ((high - low) or 1.0), 0.0, 1.0)
 
 
 def _used(
-    dataset: pydicom.Dataset, levels: NDArray[Any], values: NDArray[np.float64], counts: NDArray[np.int64]
+    dataset: pydicom.Dataset,
+    levels: NDArray[Any],
+    values: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    everything: NDArray[np.int64],
 ) -> tuple[float, float]:
-    """Give the modality values at both ends of the range that the stored values use."""
+    """Give the modality values at both ends of the range that the stored values use, of as many bits as count."""
     tabled = bool(dataset.get("ModalityLUTSequence"))
     ranged = values if tabled else levels
     order = np.argsort(ranged, kind="stable")
-    order = order[counts[order] > 0]
     known = 255.0 if dataset.BitsStored == 8 and not tabled else None
-    used = brightness.span(ranged[order], counts[order], known)
+
+    def span(counted: NDArray[np.int64]) -> brightness.Span:
+        there = order[counted[order] > 0]
+        return brightness.span(ranged[there], counted[there], known)
+
+    used = span(counts)
+    if everything is not counts and (whole := span(everything)).bits == used.bits:
+        used = whole
     ends = np.array([used.low, used.high])
     least, most = sorted(ends if tabled else grayscale.modality(dataset, ends))
     return float(least), float(most)
