@@ -95,6 +95,23 @@ def test_an_object_of_radiography_a_capture_or_an_unknown_class_is_not_rejected(
             "bassin",
             "pelve",
         ),
+        *(
+            "膝",
+            "腹部",
+            "頭部",
+            "手",
+            "骨盤",
+            "腰椎",
+            "颈椎",
+            "膝关节",
+            "右肩",
+            "Череп",
+            "czaszka",
+            "kafa",
+            "ayak",
+            "boyun",
+        ),
+        *("käsi", "jalka", "schedel", "zatoki", "ręka", "pies AP", "kręgosłup lędźwiowy", "buik overzicht"),
         *("LEFTHAND", "HANDWRIST", "TIBFIB", "ENTIRE BODY", "SCOLIOSIS", "WHOLEBODY", "PHANTOM", "ABDOMEN\\PELVIS"),
     ],
 )
@@ -114,6 +131,8 @@ def test_another_part_of_the_body_is_rejected(part: str) -> None:
             "",
             None,
             "胸部",
+            "胸腹部",
+            "手术后",
             "ГРУДНАЯ КЛЕТКА",
             "HEART",
             "BODY",
@@ -248,19 +267,25 @@ def test_a_description_that_names_nothing_but_another_part_decides(description: 
 @pytest.mark.parametrize(
     "description",
     [
-        *("Thorax seitl.", "Thorax seitlich", "Lunge Seitenaufnahme"),  # German
-        *("Thorax lateraal", "X-thorax zijdelings", "Thorax dwars"),  # Dutch
-        *("RTG klatki piersiowej bok", "klatka piersiowa boczne", "Klp bocznie"),  # Polish
-        *("Keuhkot sivu", "Thorax sivukuva", "Keuhkojen röntgen, sivusuunta"),  # Finnish
+        *("Thorax seitl.", "Thorax seitlich", "Lunge Seitenaufnahme", "Thx seitliche Projektion"),  # German
+        *("Thorax lateraal", "X-thorax zijdelings", "Thorax dwars", "Thorax zij", "Dwarsopname"),  # Dutch
+        *(
+            "RTG klatki piersiowej bok",
+            "klatka piersiowa boczne",
+            "Klp bocznie",
+            "Klatka bocz.",
+            "Klp bokiem",
+        ),  # Polish
+        *("Keuhkot sivu", "Thorax sivukuva", "Keuhkojen röntgen, sivusuunta", "Sivulta", "Sivusuunnasta"),  # Finnish
         *("Akciğer yan", "Akciğer grafisi, lateral", "PAAG yan"),  # Turkish
         *("ОГК боковая", "Грудная клетка, боковая проекция", "Рентген лёгких сбоку"),  # Russian
-        *("胸部侧位", "胸部側位片", "左侧位"),  # Chinese
-        *("胸部側面", "胸部 側面像"),  # Japanese
+        *("胸部侧位", "胸部側位片", "左侧位", "胸部(侧)", "胸侧"),  # Chinese
+        *("胸部側面", "胸部 側面像", "胸部 側", "胸部側方向", "胸部R→L", "胸部 L-R"),  # Japanese
         "흉부 측면",  # Korean
         *("Tórax lateral", "Tórax perfil", "RX tórax lat."),  # Spanish
         *("Thorax profil", "Poumons de profil", "Thorax latérale"),  # French
-        *("Torace laterale", "RX torace latero-laterale", "Torace LL"),  # Italian
-        *("Tórax perfil", "Tórax em perfil"),  # Portuguese
+        *("Torace laterale", "RX torace latero-laterale", "Torace LL", "Torace L-L", "Laterali"),  # Italian
+        *("Tórax perfil", "Tórax em perfil", "Tórax perfis"),  # Portuguese
         *("Chest lateral", "CXR LAT"),
     ],
 )
@@ -282,6 +307,15 @@ def test_a_lateral_view_is_known_in_many_languages(description: str) -> None:
             "Klatka PA + bok",
         ),
         *("Thorax liegend", "Akciğer PA", "Keuhkot PA", "lateral chest drain", "left lateral rib pain", "Seitenlage"),
+        *(
+            "lateralization",
+            "pneumonia lateral segment",
+            "lateral base opacity",
+            "胸部正侧位",
+            "左侧胸腔积液",
+            "胸部側弯",
+        ),
+        *("Erguss lateral links", "fratture costali laterali", "dolor lateral izquierdo", "épanchement latéral"),
     ],
 )
 def test_a_frontal_view_or_something_else_is_no_lateral_view_in_any_language(description: str) -> None:

@@ -73,6 +73,9 @@ def check(header: pydicom.Dataset) -> None:
         for part, pattern in terms.PARTS.items():
             if _names_nothing_else(pattern, words) if words is descriptions else _match(pattern, words):
                 raise _rejection(part, where)
+        for part, pattern in terms.PARTS_WITHIN.items():
+            if words is not descriptions and _within(pattern, words):
+                raise _rejection(part, where)
     _check_view(header, descriptions)
 
 
