@@ -403,9 +403,15 @@ def test_a_folder_with_mask_elsewhere_in_its_name_holds_none(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("split", "word"),
     [
-        *[("train", word) for word in ("Training", "trainset", "treino")],
-        *[("val", word) for word in ("dev", "validación")],
-        *[("test", word) for word in ("Testing", "TEST_SET", "eval")],
+        *[
+            ("train", word)
+            for word in ("Training", "trainset", "treino", "eğitim", "обучение", "训练集", "学習", "train_data")
+        ],
+        *[("val", word) for word in ("dev", "validación", "doğrulama", "валидация", "验证", "検証", "walidacja")],
+        *[
+            ("test", word)
+            for word in ("Testing", "TEST_SET", "eval", "testowy", "тест", "测试集", "テスト", "hold-out")
+        ],
     ],
 )
 def test_splits_have_many_names(tmp_path: Path, split: str, word: str) -> None:
@@ -420,6 +426,16 @@ def test_splits_have_many_names(tmp_path: Path, split: str, word: str) -> None:
         ("healthy", "Viral Pneumonia", "virus"),
         ("normale", "polmonite", None),
         ("正常", "肺炎", None),
+        ("Sağlıklı", "Zatürre", None),
+        ("zdrowi", "zapalenie płuc", None),
+        ("terveet", "keuhkokuume", None),
+        ("нормальные", "вирусная пневмония", "virus"),
+        ("健常", "細菌性肺炎", "bacteria"),
+        ("sin neumonía", "neumonía bacteriana", "bacteria"),
+        ("gezond", "virale Pneumonie", "virus"),
+        ("0_normal", "1_pneumonia", None),
+        ("NORMAL", "BACTERIA", "bacteria"),
+        ("not pneumonia", "VIRUS", "virus"),
         ("NORMAL", "pneumonia-bacterial", "bacteria"),
     ],
 )

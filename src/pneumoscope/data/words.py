@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pneumoscope.data.samples import LABELS
 from pneumoscope.errors import DatasetError
+from pneumoscope.imaging import letters
 
 Other = Literal["negative", "skip"]
 """What becomes of images of neither class: they count as `NORMAL` and are marked as other, or are left out."""
 
 _NORMAL = """
-    0, normal, normals, no finding, no findings, no pneumonia, non pneumonia, healthy,
-    normaal, normale, normales, normalny, normaali, norma, sano, sana, sain, gesund, saudavel, saglikli, zdrowy, friska,
-    normalno, normalt, 正常, 정상, 正常な, норма, здоровые
+    0, normal, normals, no finding, no findings, nofinding, no pneumonia, non pneumonia, not pneumonia, without
+    pneumonia, healthy, normal images, normaal, normale, normales, normali, normais, normaux, normalny,
+    normalne, normalni, normaali, normaalit, norma, sano, sanos, sana, sani, sain, sains, gesund, gesunde,
+    saudavel, saudaveis, saglikli, zdrowy, zdrowe, zdrowi, terve, terveet, gezond, gezonde, friska, normalno,
+    normalt, keine pneumonie, sans pneumonie, sin neumonia, sem pneumonia, senza polmonite, geen longontsteking,
+    bez zapalenia pluc, ei keuhkokuumetta, без пневмонии, норма, нормальный, нормальные, здоровый, здоровые, 正常,
+    正常な, 健康, 健常, 無肺炎, 无肺炎, 肺炎なし, 정상
 """
 _PNEUMONIA = """
-    1, pneumonia, pneumonias, pneumonie, neumonia, polmonite, pneumoni, pnomoni, zatürre, longontsteking,
-    lungenentzündung, zapalenie pluc, lunginflammation, lungebetennelse, lungebetændelse, keuhkokuume, pneumoonia,
-    pneumonia bacterial, pneumonia viral, bacterial pneumonia, viral pneumonia, pneumonia bacteria, pneumonia virus,
-    肺炎, 폐렴, пневмония, пневмонія
+    1, pneumonia, pneumonias, pneumonia images, pneumonie, pneumonies, pneumonien, neumonia, neumonias,
+    polmonite, polmoniti, pneumoni, pnomoni, zatürre, zatürree, longontsteking, longontstekingen,
+    lungenentzündung, lungenentzuendung, zapalenie pluc, zapalenia pluc, lunginflammation, lungebetennelse,
+    lungebetændelse, keuhkokuume, pneumoonia, pneumonia bacterial, pneumonia viral, bacterial pneumonia, viral
+    pneumonia, pneumonia bacteria, pneumonia virus, bacteria, bacterial, virus, viral, bakterielle pneumonie,
+    virale pneumonie, pneumonie bacterienne, pneumonie virale, neumonia bacteriana, neumonia viral, pneumonia
+    bacteriana, polmonite batterica, polmonite virale, пневмония, пневмонии, пневмонія, бактериальная пневмония,
+    вирусная пневмония, 肺炎, 细菌性肺炎, 細菌性肺炎, 病毒性肺炎, ウイルス性肺炎, 폐렴
 """
 _SPLITS = {
-    "train": "train, training, train set, training set, trainset, entrenamiento, entrainement, treino, addestramento",
-    "val": """val, valid, validation, validate, dev, development, val set, validation set, validacion, validacao,
-        validazione, validierung""",
-    "test": "test, tests, testing, test set, testset, testing set, eval, evaluation, prueba, teste",
+    "train": """train, training, train set, training set, trainset, train data, training data, entrenamiento,
+        entrainement, apprentissage, treino, treinamento, addestramento, trainingsdaten, trening, treningowy, uczenie,
+        opleiding, koulutus, opetus, egitim, обучение, обучающая, тренировка, 训练, 训练集, 訓練, 学習, 学習用""",
+    "val": """val, valid, validation, validate, dev, development, val set, valset, valid set, validation set, val data,
+        validation data, tuning, validacion, validacao, validazione, validierung, walidacja, validatie, validointi,
+        dogrulama, валидация, валидационная, 验证, 验证集, 驗證, 検証, 検証用""",
+    "test": """test, tests, testing, test set, testset, testing set, test data, eval, evaluation,
+        prueba, pruebas, evaluacion, teste, testdaten, testowy, testowe, testi, тест, тестовая, тестовый, 测试, 测试集,
+        測試, テスト, 評価""",
 }
-_SUBTYPES = {"bacterial": "bacteria", "bacteria": "bacteria", "viral": "virus", "virus": "virus"}
+_SUBTYPES = {
+    "bacteria": """bacteria, bacterial, bakterielle, bacterienne, bacteriana, batterica, бактериальная, 细菌性肺炎,
+        細菌性肺炎""",
+    "virus": "virus, viral, virale, вирусная, 病毒性肺炎, ウイルス性肺炎",
+}
 _MASKS = """
     mask, masks, segmentation, segmentations, annotation, annotations, ground truth, heatmap, heatmaps,
     overlay, overlays, maske, masken, masque, masques, mascara, mascaras, maschera, maschere, masker, maskers, maski,
@@ -48,8 +65,7 @@ def plain(word: str) -> str:
         >>> plain(" Viral_Pneumonía")
         'viral pneumonia'
     """
-    letters = unicodedata.normalize("NFKD", word.casefold())
-    return " ".join(re.sub(r"[\s_\-]+", " ", "".join(c for c in letters if not unicodedata.combining(c))).split())
+    return " ".join(re.sub(r"[\s_\-]+", " ", letters.bare(word)).split())
 
 
 def _table(words: str) -> frozenset[str]:
@@ -58,6 +74,7 @@ def _table(words: str) -> frozenset[str]:
 
 _CLASS_WORDS = (_table(_NORMAL), _table(_PNEUMONIA))
 _SPLIT_WORDS = {word: split for split, words in _SPLITS.items() for word in _table(words)}
+_SUBTYPE_WORDS = {word: subtype for subtype, words in _SUBTYPES.items() for word in _table(words)}
 _MASK_WORDS = _table(_MASKS)
 
 
@@ -113,6 +130,7 @@ class Classes:
         meant = re.fullmatch(r"([01])\.0*|(true)|(false)", word := plain(word))
         if meant:  # what pandas makes of a column of 0 and 1
             word = meant[1] or ("1" if meant[2] else "0")
+        word = re.sub(r"^\d+ (?=\D)", "", word)  # as folders are numbered: 0_normal, 1_pneumonia
         named = [label for label, name in enumerate(LABELS) if word in self.named.get(name, ())]
         usual = [label for label, name in enumerate(LABELS) if name not in self.named and word in _CLASS_WORDS[label]]
         return next(iter(named + usual), None)
@@ -125,7 +143,7 @@ def subtype(word: str) -> str | None:
         >>> subtype("Viral Pneumonia"), subtype("PNEUMONIA")
         ('virus', None)
     """
-    return next((_SUBTYPES[part] for part in plain(word).split() if part in _SUBTYPES), None)
+    return next((_SUBTYPE_WORDS[part] for part in plain(word).split() if part in _SUBTYPE_WORDS), None)
 
 
 def split(word: str) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 
 import pydicom
 from pydicom.uid import UID
 
 from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
-from pneumoscope.imaging import ages
+from pneumoscope.imaging import ages, letters
 from pneumoscope.imaging.dicom import terms
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -18,9 +17,6 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _A_YEAR = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
 """Units of an age in a year."""
-
-_STROKES = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe"})
-"""Letters that are no others with an accent, but are written as these where accents are not at hand."""
 
 _DESCRIPTIONS = (
     "SeriesDescription",
@@ -195,9 +191,7 @@ def plain(text: str) -> str:
         >>> plain("Thorax, seitl. (Röntgen)"), plain("Боковой")
         ('THORAX SEITL RONTGEN', 'БОКОВОИ')
     """
-    letters = unicodedata.normalize("NFKD", text.casefold().translate(_STROKES))
-    bare = "".join(letter for letter in letters if not unicodedata.combining(letter)).upper()
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", bare)).strip()
+    return re.sub(r"[\W_]+", " ", letters.bare(text).upper()).strip()
 
 
 def _is_chest(words: list[str]) -> bool:
