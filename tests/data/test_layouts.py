@@ -163,6 +163,8 @@ def test_a_table_of_paths_and_labels_is_a_data_set(tmp_path: Path, encoding: str
         ("path,label,boxes\na.png,1,opacity 0.5 0.2 0.4 0.9", "Expected boxes"),
         ("path,label,boxes\na.png,1,0.1 0.2 0.3 0.4", "Expected boxes"),
         ("path,label\na.png,COVID", "NORMAL or PNEUMONIA .* line 2, got 'COVID'"),
+        ("path,label\na.png,-1", "NORMAL or PNEUMONIA .* line 2, got '-1'"),
+        ("path,label\na.png,-1.0", "NORMAL or PNEUMONIA .* line 2, got '-1.0'"),
         ("path,label\na.png,0\nb.png,1\nc.png", "NORMAL or PNEUMONIA .* line 4, got ''"),
         ("path,label\n\n\na.png,2", "line 4, got '2'"),
         ("path,label\n,1", "Expected the path of an image .* line 2, got none"),
@@ -213,6 +215,8 @@ def test_an_archive_of_medmnist_is_a_data_set(tmp_path: Path) -> None:
     [
         ({"train_images": np.zeros((2, 8, 8))}, "got one that cannot be read .*train_labels"),
         ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.zeros(3)}, "got one that cannot be read"),
+        ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.array([0, 0.5])}, "labels 0 and 1"),
+        ({"fold_images": np.zeros((2, 8, 8)), "fold_labels": np.array([0, 1])}, "train, val and test .*fold_images"),
         ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.array([0, 8])}, "labels 0 and 1 .*PneumoniaMNIST"),
         ({"train_images": np.zeros((2, 8, 8)), "train_labels": np.zeros(2)}, "got 2 of NORMAL and none of PNEUMONIA"),
         ({"train_images": np.array([None]), "train_labels": np.zeros(1)}, "got one that cannot be read .*pickle"),
@@ -523,6 +527,17 @@ def test_a_table_as_spreadsheets_write_it_is_read(tmp_path: Path, separator: str
     lines += [f"images\\b.png{separator}1{separator}x"]
     found = load(table(tmp_path, "\r\n".join(lines), encoding))
     assert [(s.path.exists(), s.label, s.patient) for s in found] == [(True, 0, "Müller"), (True, 1, "x")]
+
+
+def test_a_heading_is_split_by_its_first_separator(tmp_path: Path) -> None:
+    for text in ("path\tlabel\tnotes, some, more\na.png\t0\t\nb.png\t1\t,", 'path;"label";x,y,z\na.png;0;\nb.png;1;'):
+        assert [sample.label for sample in load(table(tmp_path, text))] == [0, 1]
+
+
+def test_views_and_ages_are_read_as_people_write_them(tmp_path: Path) -> None:
+    text = "path;label;view;age\na.png;0;Posteroanterior;12,5\nb.png;1;antero-posterior;7\nc.png;0;L;8\n"
+    found = load(table(tmp_path, text), tell=lambda _: None)
+    assert [(sample.view, sample.age) for sample in found] == [("PA", 12.5), ("AP", 7.0)]
 
 
 @pytest.mark.parametrize("above", ["sep=;\r\n", '"sep=;"\r\n', "\r\n\r\n"])

@@ -149,8 +149,10 @@ def _with_patients(samples: list[Sample]) -> list[Sample]:
 def _from_npz(path: Path) -> list[Sample]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            images = {name for name in archive.files if name.endswith("_images")}
+            others = sorted(images - {f"{split}_images" for split in SPLITS})
             samples = [
-                Sample(Path(f"{path}#{split}/{i}"), int(label), f"{path}#{split}/{i}", split, pixels=image)
+                Sample(Path(f"{path}#{split}/{i}"), label, f"{path}#{split}/{i}", split, pixels=image)
                 for split in SPLITS
                 if f"{split}_images" in archive
                 for i, (image, label) in enumerate(
@@ -162,9 +164,11 @@ def _from_npz(path: Path) -> list[Sample]:
         raise DatasetError(
             f"Expected a MedMNIST archive at '{path}', got one that cannot be read ({reason})."
         ) from error
+    if others:
+        raise DatasetError(f"Expected images of train, val and test in '{path}', got {', '.join(others)} as well.")
     if any(sample.label not in (0, 1) for sample in samples):
         raise DatasetError(f"Expected labels 0 and 1 in '{path}', got others: is it PneumoniaMNIST?")
-    return samples
+    return [replace(sample, label=int(sample.label)) for sample in samples]
 
 
 def _check_classes(samples: Iterable[Sample], where: str, complete: bool) -> None:

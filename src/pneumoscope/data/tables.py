@@ -23,7 +23,7 @@ COLUMNS = "path,label[,patient,site,view,age,boxes,split]"
 OLDEST = 130
 """Years; what says more is a slip of the pen (NIH has patients of 411 years) and says nothing."""
 
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
+_AGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*([YMWD]?)", re.IGNORECASE)
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
@@ -93,7 +93,8 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         above, separator = _above_heading(text)
         text, skipped = text[len(above) :], len(above.splitlines())
         heading = text.partition("\n")[0]
-        separator = separator or max(",;\t", key=heading.count)
+        first = re.search(r"[,;\t]", re.sub(r'"[^"]*"', "", heading))  # a later column may have commas in its name
+        separator = separator or (first[0] if first else ",")
         table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         columns = [column.strip().lower() for column in next(table, [])]
         yield 1, dict.fromkeys(columns, "")
@@ -179,7 +180,7 @@ def _age(text: str, where: str) -> float | None:
     found = _AGE.fullmatch(text)
     if found is None:
         raise DatasetError(f"Expected an age in years {where}, got '{text}'.")
-    years = float(found[1]) * _YEARS[found[2].upper()]
+    years = float(found[1].replace(",", ".")) * _YEARS[found[2].upper()]
     return years if years <= OLDEST else None
 
 

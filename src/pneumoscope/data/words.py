@@ -54,7 +54,10 @@ _MASKS = """
     overlay, overlays, maske, masken, masque, masques, mascara, mascaras, maschera, maschere, masker, maskers, maski,
     maskeler, maskit, маска, маски, 掩码, 掩膜, 掩模, マスク, 마스크
 """
-_VIEWS = {"ap": "AP", "pa": "PA", "ll": "lateral", "rl": "lateral", "lat": "lateral", "lateral": "lateral"}
+_VIEWS = {
+    **{"ap": "AP", "anteroposterior": "AP", "antero": "AP", "pa": "PA", "posteroanterior": "PA", "postero": "PA"},
+    **dict.fromkeys(("l", "ll", "rl", "lat", "lateral"), "lateral"),
+}
 _NO_VIEW = {"", "unknown", "none", "nan", "na", "frontal"}
 
 
@@ -127,6 +130,8 @@ class Classes:
         if "|" in word:
             each = {self.label(part) for part in word.split("|")}
             return 1 if 1 in each else 0 if each == {0} else None
+        if word.strip().startswith("-"):  # CheXpert's -1 is an open label, not the class 1
+            return None
         meant = re.fullmatch(r"([01])\.0*|(true)|(false)", word := plain(word))
         if meant:  # what pandas makes of a column of 0 and 1
             word = meant[1] or ("1" if meant[2] else "0")
