@@ -10,7 +10,7 @@ import re
 import griffe
 
 
-class Examples(griffe.Extension):  # type: ignore[misc]
+class Examples(griffe.Extension):
     """Reads `Example:` as `Examples:`."""
 
     def on_object(self, *, obj: griffe.Object, **_: object) -> None:

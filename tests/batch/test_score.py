@@ -48,7 +48,7 @@ MAIN = "from pneumoscope.cli.main import main; main()"
 SMALL_SHARDS = 8
 """Images a shard in these tests, so that a few hundred images are many shards."""
 
-QUICK = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
+QUICK: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 LIMIT = 10**6
 DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -21,7 +21,7 @@ RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 """Every 12-bit value once."""
 
 
-def image(values: NDArray[Any] | None, syntax: str = ExplicitVRLittleEndian, **elements: Any) -> bytes:
+def image(values: NDArray[Any] | None, syntax: UID = ExplicitVRLittleEndian, **elements: Any) -> bytes:
     """Write a DICOM file: 12 bits of 16 and MONOCHROME2 where the elements do not say otherwise."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -78,7 +78,7 @@ def table(entries: NDArray[Any], bits: int, first: int = 0, order: str = "<") ->
     return Sequence([lut])
 
 
-def compressed(values: NDArray[Any], frame: bytes, syntax: str, **elements: Any) -> bytes:
+def compressed(values: NDArray[Any], frame: bytes, syntax: UID, **elements: Any) -> bytes:
     """Write a DICOM file whose image is a frame that was compressed before."""
     return image(values, syntax, PixelData=encapsulate([frame]), **elements)
 

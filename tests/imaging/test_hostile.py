@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -80,7 +81,7 @@ def formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
     gray = Image.fromarray(values)
     wide: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
 
-    def dicom(syntax: str, encode: Callable[..., Any], **options: Any) -> bytes:
+    def dicom(syntax: UID, encode: Callable[..., Any], **options: Any) -> bytes:
         return compressed(deep, bytes(encode(deep, **options)), syntax, **wide)
 
     return {

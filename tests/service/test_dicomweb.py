@@ -177,7 +177,7 @@ def test_where_no_image_can_be_predicted_the_status_and_the_reason_say_so(
     answer = store(box, data)
     assert answer.status_code == 409
     (item,) = next(
-        told(answer)[name] for name in ("FailedSOPSequence", "OtherFailuresSequence") if name in told(answer)
+        told(answer)[name].value for name in ("FailedSOPSequence", "OtherFailuresSequence") if name in told(answer)
     )
     assert (item.FailureReason, item.ErrorComment) == (reason, kind)
 

@@ -24,21 +24,21 @@ FORMAT = 1
 SETTINGS = "_pneumoscope.json"
 """What an output was made with; readers of Parquet folders pass over names that begin with an underscore."""
 
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("sha256", pa.string()),
-        ("probability", pa.float64()),
-        ("finding", pa.string()),
-        ("uncertain", pa.bool_()),
-        ("threshold", pa.float64()),
-        ("warnings", pa.list_(pa.string())),
-        ("error_kind", pa.string()),
-        ("error_message", pa.string()),
-        ("model", pa.string()),
-        ("version", pa.string()),
-    ]
-)
+_COLUMNS: dict[str, pa.DataType] = {
+    "path": pa.string(),
+    "sha256": pa.string(),
+    "probability": pa.float64(),
+    "finding": pa.string(),
+    "uncertain": pa.bool_(),
+    "threshold": pa.float64(),
+    "warnings": pa.list_(pa.string()),
+    "error_kind": pa.string(),
+    "error_message": pa.string(),
+    "model": pa.string(),
+    "version": pa.string(),
+}
+
+SCHEMA = pa.schema(_COLUMNS)
 """One row an image: `sha256` of its bytes, null where they could not be read; `model`, the sha256 of the model file;
 `version`, what the listing said of the image's size and last change."""
 

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
@@ -44,10 +44,10 @@ def joined(address: str | None, workers: int | None) -> Iterator[None]:
         UnsupportedError: it is no address.
         ClusterError: there is no cluster.
     """
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address is None:
-            local = {"num_cpus": max(workers or 0, CORES), "object_store_memory": OBJECT_STORE}
+            local: dict[str, Any] = {"num_cpus": max(workers or 0, CORES), "object_store_memory": OBJECT_STORE}
             with _silent():
                 ray.init("local", include_dashboard=False, **local, **quiet)
         else:
@@ -166,7 +166,7 @@ def _streamed(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -
     context.max_errored_blocks = -1  # a shard that is lost with its actor is done again by another
     actors = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2)
     with warnings.catch_warnings(action="ignore"):  # Ray 2.64 is to rename the last two arguments
-        done = ray.data.from_arrow(blocks).map_batches(
+        done = ray.data.from_arrow([*blocks]).map_batches(
             Actor,
             fn_constructor_kwargs=dict(scorer),
             batch_size=None,
@@ -177,4 +177,4 @@ def _streamed(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -
             max_task_retries=0,
         )
     for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from batch.to_pylist()
+        yield from cast(pa.Table, batch).to_pylist()

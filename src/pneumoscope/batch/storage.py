@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from pyarrow import fs
@@ -203,7 +204,7 @@ _GOOGLE_RETRIES = timedelta(seconds=20)
 
 @cache
 def _opened(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
-    given = dict(options)
+    given: dict[str, Any] = dict(options)
     anonymous = given.pop("anonymous", "").lower() in ("true", "1")
     if scheme == "file":
         return fs.LocalFileSystem()

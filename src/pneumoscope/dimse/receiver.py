@@ -92,8 +92,8 @@ class Receiver:
         entity.maximum_associations = 10**6  # counted below, where silent connections take nobody's place
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
-            if is_radiography(str(context.abstract_syntax)):
-                entity.add_supported_context(context.abstract_syntax, SYNTAXES)
+            if (kind := context.abstract_syntax) and is_radiography(kind):
+                entity.add_supported_context(kind, SYNTAXES)
         self._server: Server | None = None
 
     def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:

@@ -170,7 +170,7 @@ def _deploy(model: onnx.ModelProto, card: Card, usage: str, outputs: Outputs) ->
         f"{PROBABILITY}/{n}" for n in ("offset", "temperature", "shifted", "scaled")
     )
     for name, value in ((offset, fitted.offset), (temperature, fitted.temperature)):
-        graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
     graph.node.extend(
         (
             helper.make_node("Sub", ["logit", offset], [shifted], shifted),

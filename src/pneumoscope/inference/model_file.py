@@ -270,8 +270,9 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
 def without_probability(graph: onnx.GraphProto) -> None:
     """Take the probability that an exported file computes out of its graph: it holds for one card alone."""
     for parts in (graph.node, graph.initializer, graph.output):
-        for part in [part for part in parts if part.name.startswith(PROBABILITY)]:
-            parts.remove(part)
+        for i in reversed(range(len(parts))):
+            if parts[i].name.startswith(PROBABILITY):
+                del parts[i]
 
 
 def check_target(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

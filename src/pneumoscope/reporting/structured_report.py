@@ -173,7 +173,8 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
         series_description=f"{_NAME} evidence map",
         transfer_syntax_uid=JPEGBaseline8Bit,
     )
-    capture.PatientOrientation, capture.BodyPartExamined = None, "CHEST"
+    capture.add_new("PatientOrientation", "CS", None)
+    capture.BodyPartExamined = "CHEST"
     capture.DerivationDescription = f"Image with evidence map: orange speaks for pneumonia, blue against it. {NOTICE}"
     capture.SourceImageSequence = [_source_image(header)]
     capture.LossyImageCompression = "01"
@@ -373,7 +374,7 @@ def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydic
         if not _AGE.fullmatch(str(made.get("PatientAge") or "000Y")):
             del made.PatientAge
         for tag in made.keys():  # noqa: SIM118 - as above
-            element = raw.get(tag)
+            element: object = raw.get(tag)
             copied = made.get_item(tag) is not before.get(tag)
             if copied and isinstance(element, RawDataElement) and element.value and dictionary_VR(tag) in _TEXTS:
                 value = element.value + b" " * (len(element.value) % 2)

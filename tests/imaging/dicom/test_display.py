@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
+from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless
 
 from pneumoscope import Detector
 from pneumoscope.errors import UnreadableError
@@ -114,7 +114,7 @@ def test_without_a_window_a_hot_pixel_changes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless], ids=["JPEG 2000", "JPEG-LS"])
-def test_bits_above_those_stored_are_cut_off_in_compressed_frames_too(syntax: str) -> None:
+def test_bits_above_those_stored_are_cut_off_in_compressed_frames_too(syntax: UID) -> None:
     overlaid = DEEP.copy()
     overlaid[40:60, 40:60] |= 0x3000
     encode = imagecodecs.jpeg2k_encode if syntax == JPEG2000Lossless else imagecodecs.jpegls_encode

@@ -16,6 +16,7 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     MPEG4HP41,
+    UID,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -65,14 +66,14 @@ LOSSY = {
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: syntax.name)
-def test_an_image_compressed_without_loss_is_the_image_that_went_in(syntax: str) -> None:
+def test_an_image_compressed_without_loss_is_the_image_that_went_in(syntax: UID) -> None:
     pixels, bits, _ = decode(compressed(DEEP, LOSSLESS[syntax](DEEP), syntax, **WIDE), LIMIT)
     assert bits == 12
     assert pixels == pytest.approx(DEEP / 4095, abs=1e-6)
 
 
 @pytest.mark.parametrize("syntax", LOSSY, ids=lambda syntax: syntax.name)
-def test_an_image_compressed_with_loss_is_nearly_the_image_that_went_in(syntax: str) -> None:
+def test_an_image_compressed_with_loss_is_nearly_the_image_that_went_in(syntax: UID) -> None:
     pixels, bits, _ = decode(compressed(DEEP, LOSSY[syntax](DEEP), syntax, **WIDE), LIMIT)
     assert bits == 12
     assert pixels == pytest.approx(DEEP / 4095, abs=0.01)
@@ -120,7 +121,7 @@ def test_a_jpeg_of_8_bits_gives_the_pixels_that_other_decoders_give(options: dic
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless])
-def test_negative_values_stay_negative_in_compressed_images(syntax: str) -> None:
+def test_negative_values_stay_negative_in_compressed_images(syntax: UID) -> None:
     """Most codecs know no sign: the header alone says that the highest bit is one."""
     signed = DEEP.astype(np.int16) - 2048
     bare = (signed & 4095).astype(np.uint16)
@@ -148,7 +149,7 @@ def test_a_jpeg_2000_file_in_place_of_a_codestream_is_read() -> None:
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
-def test_of_several_compressed_frames_the_first_is_read(syntax: str) -> None:
+def test_of_several_compressed_frames_the_first_is_read(syntax: UID) -> None:
     encode = LOSSLESS[syntax]
     for has_table in (True, False):
         frames = encapsulate([encode(DEEP), encode(RAMP)], has_bot=has_table)
@@ -186,7 +187,7 @@ def test_an_image_of_twice_the_bytes_that_its_header_says_is_damaged_and_one_of_
 
 
 @pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY], ids=lambda syntax: syntax.name)
-def test_a_frame_of_another_size_than_its_header_says_is_damaged(syntax: str) -> None:
+def test_a_frame_of_another_size_than_its_header_says_is_damaged(syntax: UID) -> None:
     """It could ask for any amount of memory."""
     encode = (LOSSLESS | LOSSY)[syntax]
     with pytest.raises(UnreadableError, match="do not agree about its size"):
@@ -194,7 +195,7 @@ def test_a_frame_of_another_size_than_its_header_says_is_damaged(syntax: str) ->
 
 
 @pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY, JPEGBaseline8Bit], ids=lambda syntax: syntax.name)
-def test_a_frame_without_its_end_is_never_a_half_gray_image(syntax: str) -> None:
+def test_a_frame_without_its_end_is_never_a_half_gray_image(syntax: UID) -> None:
     values = IMAGE if syntax == JPEGBaseline8Bit else DEEP
     frame = (LOSSLESS | LOSSY | {JPEGBaseline8Bit: jpeg(level=98)})[syntax](values)
     for cut in range(2, len(frame) - 2, max(1, len(frame) // 20)):
@@ -214,7 +215,7 @@ def test_run_lengths_that_are_too_short_or_of_another_depth_are_damaged() -> Non
 # Without the delimiter behind the frame
 
 
-def encoded(syntax: str) -> bytes:
+def encoded(syntax: UID) -> bytes:
     if syntax == RLELossless:
         return image(RAMP, RLELossless)
     if syntax == JPEGBaseline8Bit:
@@ -227,7 +228,7 @@ def encoded(syntax: str) -> bytes:
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless, RLELossless])
 @pytest.mark.parametrize("end", [b"", bytes(8), bytes(100)], ids=["none", "zeroed", "padded"])
-def test_a_whole_frame_needs_no_delimiter(syntax: str, end: bytes) -> None:
+def test_a_whole_frame_needs_no_delimiter(syntax: UID, end: bytes) -> None:
     whole = encoded(syntax)
     delimiter = b"\xfe\xff\xdd\xe0\0\0\0\0"
     assert whole.endswith(delimiter)
@@ -236,6 +237,6 @@ def test_a_whole_frame_needs_no_delimiter(syntax: str, end: bytes) -> None:
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless, RLELossless])
 @pytest.mark.parametrize("lost", [16, 200])
-def test_a_frame_without_its_own_end_is_unreadable(syntax: str, lost: int) -> None:
+def test_a_frame_without_its_own_end_is_unreadable(syntax: UID, lost: int) -> None:
     with pytest.raises(UnreadableError):
         decode(encoded(syntax)[: -8 - lost], LIMIT)

@@ -22,6 +22,7 @@ from pydicom.data import get_testdata_file
 from pydicom.datadict import tag_for_keyword
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -166,8 +167,11 @@ def test_a_window_that_is_no_number_is_as_good_as_none(center: bytes) -> None:
 
 
 def test_raw_detector_data_bring_a_remark() -> None:
-    for elements in ({"PresentationIntentType": "FOR PROCESSING"}, {"SOPClassUID": f"{DIGITAL_XRAY}.1"}):
-        assert decode(image(RAMP, **elements), LIMIT)[2] == ("raw",)
+    for data in (
+        image(RAMP, PresentationIntentType="FOR PROCESSING"),
+        image(RAMP, SOPClassUID=f"{DIGITAL_XRAY}.1"),
+    ):
+        assert decode(data, LIMIT)[2] == ("raw",)
     assert decode(image(RAMP, PresentationIntentType="FOR PRESENTATION"), LIMIT)[2] == ()
 
 
@@ -337,7 +341,7 @@ def test_of_several_frames_the_first_is_read_and_a_note_says_so() -> None:
     ids=lambda syntax: syntax.name,
 )
 @pytest.mark.parametrize("tabled", [False, True])
-def test_every_transfer_syntax_gives_the_same_image(syntax: str, tabled: bool) -> None:
+def test_every_transfer_syntax_gives_the_same_image(syntax: UID, tabled: bool) -> None:
     entries = np.arange(4096)[::-1]
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     voi = {"VOILUTSequence": table(entries, 12, order=order)} if tabled else {"WindowCenter": 2048, "WindowWidth": 4096}
@@ -588,7 +592,7 @@ def test_the_age_group_is_known_by_the_age_or_else_by_the_dates(elements: dict[s
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize("with_meta", [True, False])
-def test_a_file_without_preamble_is_known_and_read(syntax: str, with_meta: bool) -> None:
+def test_a_file_without_preamble_is_known_and_read(syntax: UID, with_meta: bool) -> None:
     data = image(RAMP, syntax, WindowCenter=2048, WindowWidth=4096, Modality="CR")
     whole = dcmread(io.BytesIO(data))
     start = 132 if with_meta else 132 + 12 + int(whole.file_meta.FileMetaInformationGroupLength)

@@ -168,7 +168,7 @@ def _number(dataset: pydicom.Dataset, name: str, usual: float) -> float:
         ) from None
 
 
-def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool) -> tuple[NDArray[np.float64], float]:
+def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool | None) -> tuple[NDArray[np.float64], float]:
     """Look values up in a modality or VOI LUT (PS3.3, section C.11.1.1), and give what white is of its entries.
 
     White is the largest entry, where that is far below what the declared bits can hold: computed radiography declares

@@ -131,7 +131,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         UnreadableError: the file is damaged.
 
     Example:
-        >>> pixels, bits, notes = decode(open("image.dcm", "rb").read(), 10**8)
+        >>> pixels, bits, notes = decode(data, 10**8)
     """
     dataset, frame = opened(data, max_pixels)
     bits = int(dataset.BitsStored)
@@ -170,7 +170,7 @@ def opened(data: bytes, max_pixels: int) -> tuple[pydicom.Dataset, NDArray[Any]]
         PneumoscopeError: as with `decode`.
 
     Example:
-        >>> dataset, frame = opened(open("image.dcm", "rb").read(), 10**8)
+        >>> dataset, frame = opened(data, 10**8)
     """
     dataset, damaged = pydicom.Dataset(), "header"
     try:
@@ -232,7 +232,7 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
         UnreadableError: the file is damaged.
 
     Example:
-        >>> header(open("image.dcm", "rb").read(), 10**8).Modality
+        >>> header(data, 10**8).Modality
         'DX'
     """
     if not looks_like_dicom(data):
@@ -277,7 +277,7 @@ def _dataset(data: bytes, most: int) -> pydicom.Dataset:
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _inflated(meta, data[file.tell() :], most)
-    dataset = pydicom.dcmread(_Patience(data), force=True)
+    dataset: pydicom.Dataset = pydicom.dcmread(_Patience(data), force=True)
     if not len(dataset):  # of a compressed image without its delimiter pydicom gives nothing at all
         dataset = _without_delimiter(data)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
