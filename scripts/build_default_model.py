@@ -5,7 +5,8 @@
 The children of Kermany's training split and the adults of the NIH's images that radiologists have read are two sites.
 Two networks learn from them, as `recipes/default.toml` and `recipes/default-exchanged.toml` say, and the mean of their
 weights is the model. Takes an hour on two cores with PyTorch; broken off, the same command goes on where it was. The
-card holds the figures of the very file that is shipped, on patients it was not trained on.
+card holds the figures of the very file that is shipped, on patients it was not trained on; `--card` measures that file
+again and writes the card alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from pneumoscope.data.layouts import Sample
 from pneumoscope.evaluation import evaluate
 from pneumoscope.evaluation.evaluate import Evaluation, Localisation
 from pneumoscope.inference import model_file
+from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import calibration
+from pneumoscope.training import data
 from pneumoscope.training import run as training
 from pneumoscope.training.job import Job
 from pneumoscope.training.recipe import Recipe
@@ -52,20 +55,42 @@ def main() -> None:
     parser.add_argument("adults", type=Path, help="a CSV of NIH images with the columns path,label,readers,boxes,...")
     parser.add_argument("--init", default="imagenet", help="imagenet, or a file with MobileNetV2's ImageNet weights")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "default", help="the runs' folder")
+    parser.add_argument(
+        "--card", action="store_true", help="train nothing: measure the shipped file and write its card"
+    )
     arguments = parser.parse_args()
     samples = two_sites(arguments.children, arguments.adults)
-    members = [arguments.out / path.stem for path in RECIPES]
+    if not arguments.card:
+        build(samples, arguments.init, arguments.out)
+    detector = Detector()
+    write_text(CARD, card_text(*measure(held_out(samples, detector.card), detector)))
+    readme_figures.main()
+
+
+def build(samples: Sequence[Sample], init: str, out: Path) -> None:
+    """Train both networks, average them, and put the model file in its place."""
+    members = [out / path.stem for path in RECIPES]
     for path, member in zip(RECIPES, members, strict=True):
         if not (member / "model.onnx").exists():
-            recipe = Recipe.from_toml(path, init=arguments.init)
-            training.fit(Job(samples, member, recipe, resume=True, progress=report))
-    run = training.soup(samples, arguments.out / "mean", members, progress=report)
-    held_out = {Path(row["path"]) for row in rows(run.model.parent / "split.csv") if row["split"] == "val"}
-    measured = measure([sample for sample in samples if sample.path.absolute() in held_out], Detector(run.model))
+            training.fit(Job(samples, member, Recipe.from_toml(path, init=init), resume=True, progress=report))
+    run = training.soup(samples, out / "mean", members, progress=report)
     with replacing(model_file.default()) as draft:
         shutil.copyfile(run.model, draft)
-    write_text(CARD, card_text(*measured))
-    readme_figures.main()
+
+
+def held_out(samples: Sequence[Sample], card: Card) -> list[Sample]:
+    """Hold out the patients that the training held out."""
+    recipe = Recipe.from_toml(RECIPES[0])
+    validation = data.partition(splits.decode(samples, recipe.size), recipe)[1]
+    expected = card.data["validation"]
+    counted = {
+        "images": len(validation.samples),
+        "patients": len(np.unique(validation.groups)),
+        "pneumonia": int(validation.labels.sum()),
+    }
+    if counted != expected:
+        raise SystemExit(f"Expected the images that the model was trained on, with {expected} held out, got {counted}.")
+    return validation.samples
 
 
 def rows(table: Path) -> list[dict[str, str]]:
@@ -107,7 +132,11 @@ def card_text(measured: Evaluation, hidden: Mapping[str, Localisation | None]) -
     card, table, pointing = measured.card, measured.corrupted, measured.pointing
     fitted, kept, held = card.calibration, card.data["training"], card.data["validation"]
     parts = sorted(
-        (f"| {name} | {g.n} ({g.positives}) | {g.auc} | {g.sensitivity} | {g.specificity} | ", g)
+        (
+            f"| {name} | {g.n} ({g.positives}) | {g.auc} | {g.sensitivity} | {g.specificity} "
+            f"| {g.balanced_accuracy} | {g.ece} | ",
+            g,
+        )
         for found in measured.parts.values()
         for name, g in found.items()
         if g.n
@@ -159,13 +188,14 @@ others {calibration.OTHER_SHARE:.0%} of its negatives |
 ## Least flattering first
 
 On held-out patients at the shipped threshold; in brackets the 95 % interval: DeLong for the AUC, Wilson for
-proportions. These patients chose offset, temperature and threshold and are of the hospitals trained on: **expect less
-elsewhere,** and measure it there with `pneumoscope evaluate`. `benchmarks/generalisation.py` leaves a hospital out.
+proportions, a bootstrap over patients for balanced accuracy and expected calibration error (ECE). These patients chose
+offset, temperature and threshold and are of the hospitals trained on: **expect less elsewhere,** and measure it there
+with `pneumoscope evaluate`. `benchmarks/generalisation.py` leaves a hospital out.
 
 - Of {measured.whole.others} sick adults without pneumonia, {measured.whole.others_called} are called pneumonia.
 
-| part | images (pneumonia) | AUC | sensitivity | specificity | others called pneumonia |
-|---|---|---|---|---|---|
+| part | images (pneumonia) | AUC | sensitivity | specificity | balanced accuracy | ECE | others called pneumonia |
+|---|---|---|---|---|---|---|---|
 {groups}
 
 | subtype, children | images | sensitivity |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 
 from pneumoscope.data.samples import Sample
 from pneumoscope.evaluation import groups
+from pneumoscope.metrics import metrics
+
+PATIENTS = count()
 
 
 def sample(label: int, site: str = "a", view: str = "", age: float | None = None, other: bool = False) -> Sample:
-    return Sample(Path("a.png"), label, "p", site=site, view=view, age=age, other=other)
+    return Sample(Path("a.png"), label, f"p{next(PATIENTS)}", site=site, view=view, age=age, other=other)
 
 
 def test_images_of_neither_class_have_a_figure_of_their_own_and_are_in_no_other() -> None:
@@ -23,6 +27,18 @@ def test_images_of_neither_class_have_a_figure_of_their_own_and_are_in_no_other(
     assert measured.auc.value == measured.sensitivity.value == measured.specificity.value == 1.0
     assert measured.others_called.value == 0.75
     assert measured.others_called.low < 0.75 < measured.others_called.high
+
+
+def test_a_part_has_the_figures_that_all_images_have_within_it() -> None:
+    some = [sample(label) for label in (0, 1) for _ in range(30)]
+    probabilities = np.linspace(0.05, 0.95, 60)
+    measured = groups.group(some, probabilities, 0.4)
+    labels = [image.label for image in some]
+    whole = metrics.performance(labels, probabilities, 0.4, [image.patient for image in some])
+    assert {name: getattr(measured, name) for name in groups.FIGURES} == {
+        name: whole.figures[name] for name in groups.FIGURES
+    }
+    assert measured.ece.low < measured.ece.value < measured.ece.high
 
 
 def test_what_cannot_be_measured_is_undefined_and_null_in_json() -> None:

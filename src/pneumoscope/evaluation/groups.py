@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pneumoscope.data.samples import Sample
 from pneumoscope.imaging import ages
 from pneumoscope.metrics import metrics
-from pneumoscope.metrics.metrics import Estimate
+from pneumoscope.metrics.metrics import UNDEFINED, Estimate
 
-UNDEFINED = Estimate(np.nan, np.nan, np.nan)
+FIGURES = ("auc", "sensitivity", "specificity", "balanced_accuracy", "ece")
+"""Those of `metrics.performance` that a part has, too."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Group:
         auc: how well the two are told apart; undefined without both, as are the others without what they count.
         sensitivity: of the pneumonias, the share called so.
         specificity: of the normals, the share called so.
+        balanced_accuracy: the mean of both.
+        ece: the expected calibration error.
         others: images that show something else than the two: sick, without pneumonia.
         others_called: the share of those that is called pneumonia.
     """
@@ -36,6 +39,8 @@ class Group:
     auc: Estimate
     sensitivity: Estimate
     specificity: Estimate
+    balanced_accuracy: Estimate
+    ece: Estimate
     others: int
     others_called: Estimate
 
@@ -78,15 +83,20 @@ def group(samples: Sequence[Sample], probabilities: NDArray[np.float64], thresho
     other = np.array([sample.other for sample in samples], dtype=bool)
     labels = np.array([sample.label for sample in samples], dtype=np.int64)
     called = probabilities >= threshold
-    sick, normal = (labels == 1) & ~other, (labels == 0) & ~other
+    patients = np.array([sample.patient for sample in samples])
+    of = dict.fromkeys(FIGURES, UNDEFINED)
+    if not other.all():
+        of |= metrics.performance(
+            labels[~other], probabilities[~other], threshold, patients[~other], only=FIGURES
+        ).figures
     return Group(
         n=int((~other).sum()),
-        positives=int(sick.sum()),
-        auc=metrics.delong(labels[~other], probabilities[~other])
-        if sick.any() and normal.any()
-        else metrics.wilson(0, 0),
-        sensitivity=metrics.wilson(int(called[sick].sum()), int(sick.sum())),
-        specificity=metrics.wilson(int((~called[normal]).sum()), int(normal.sum())),
+        positives=int(labels[~other].sum()),
+        auc=of["auc"],
+        sensitivity=of["sensitivity"],
+        specificity=of["specificity"],
+        balanced_accuracy=of["balanced_accuracy"],
+        ece=of["ece"],
         others=int(other.sum()),
         others_called=metrics.wilson(int(called[other].sum()), int(other.sum())),
     )
