@@ -80,6 +80,54 @@ def test_a_tiff_of_floats_is_read_in_every_depth_and_order(dtype: str, order: st
     assert found.pixels == pytest.approx(UNIT, abs=0.001)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float16", "float32", "float64"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True], ids=["", "big"])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_a_gray_tiff_is_read_in_every_depth_order_and_form(dtype: str, order: str, big: bool, photometric: int) -> None:
+    scale = 1 if dtype.startswith("float") else min(np.iinfo(dtype).max, 65535)
+    values = (UNIT if photometric else 1 - UNIT.astype(np.float64)) * scale
+    stored = (values if scale == 1 else np.round(values)).astype(dtype)
+    found = read(tiff(stored, photometric, order=order, big=big))
+    assert (found.format, found.notes) == ("TIFF", ())
+    assert found.pixels == pytest.approx(UNIT, abs=0.003)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True], ids=["", "big"])
+def test_a_tiff_in_deep_colour_is_read_in_every_order_and_form(dtype: str, order: str, big: bool) -> None:
+    scale = 65535 if dtype == "uint16" else 1
+    found = read(tiff((np.stack([UNIT] * 3, axis=-1) * scale).astype(dtype), 2, order=order, big=big))
+    assert found.pixels == pytest.approx(UNIT, abs=0.003)
+
+
+@pytest.mark.parametrize(("turn", "stored"), [(3, UNIT[::-1, ::-1]), (6, np.rot90(UNIT)), (8, np.rot90(UNIT, -1))])
+@pytest.mark.parametrize(("dtype", "big"), [("float64", False), ("float32", True), ("float16", True)])
+def test_a_deep_tiff_is_turned_upright(turn: int, stored: NDArray[Any], dtype: str, big: bool) -> None:
+    data = tiff(np.ascontiguousarray(stored[:, :60], dtype=dtype), 1, order=">", big=big, tags={274: turn})
+    assert read(data).shape == ((96, 60) if turn == 3 else (60, 96))
+    whole = read(tiff(np.ascontiguousarray(stored, dtype=dtype), 1, order=">", big=big, tags={274: turn}))
+    assert whole.pixels == pytest.approx(UNIT, abs=0.003)
+
+
+@pytest.mark.parametrize(("dtype", "big"), [("float64", False), ("uint16", True)])
+def test_a_second_page_of_a_deep_tiff_is_noted(dtype: str, big: bool) -> None:
+    values = (UNIT * (1 if dtype == "float64" else 65535)).astype(dtype)
+    assert read(tiff(values, 1, order=">", big=big, following=8)).notes == ("first_frame_only",)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_deep_tiff_that_is_cut_or_huge_is_rejected(order: str) -> None:
+    for big in (False, True):
+        whole = tiff(UNIT.astype(np.float64), 0, order=order, big=big)
+        for end in (*range(0, 200, 7), len(whole) // 2, len(whole) - 150):
+            with pytest.raises((UnreadableError, UnsupportedError)):
+                read(whole[:end])
+        with pytest.raises(TooLargeError):
+            read(tiff(UNIT.astype(np.float64), 0, order=order, big=big, tags={256: 100_000, 257: 100_000}))
+
+
 def test_a_compressed_dicom_file_is_read() -> None:
     data = dicoms.image(DEEP)
     assert np.array_equal(read(gzip.compress(data)).pixels, read(data).pixels)

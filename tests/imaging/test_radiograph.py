@@ -73,8 +73,13 @@ def tiff(
     deflated: bool = False,
     predicted: bool = False,
     tags: dict[int, int] | None = None,
+    big: bool = False,
+    following: int = 0,
 ) -> bytes:
-    """Write a TIFF of one strip; Pillow writes no colour of 16 bits and no gray that is white where it is zero."""
+    """Write a TIFF or BigTIFF of one strip, and where a second page would be.
+
+    Pillow writes no colour of 16 bits and no gray that is white where it is zero.
+    """
     height, width, channels = (*values.shape, 1)[:3]
     stored = np.diff(values, axis=1, prepend=np.zeros_like(values[:, :1])) if predicted else values
     data = stored.astype(values.dtype.newbyteorder("<" if order == "<" else ">")).tobytes()
@@ -95,16 +100,22 @@ def tiff(
         339: [kind] * channels,
     }
     fields |= {tag: [value] for tag, value in (tags or {}).items()}
-    place = 8 + len(data) + 2 + 12 * len(fields) + 4
+    head, number, room = (16, "Q", 8) if big else (8, "I", 4)
+    fields[273] = [head]
+    place = head + len(data) + (8 if big else 2) + (20 if big else 12) * len(fields) + room
     entries, beyond = b"", b""
     for tag, numbers in sorted(fields.items()):
         form, code = ("I", 4) if tag in (256, 257, 273, 278, 279) else ("H", 3)
         packed = struct.pack(f"{order}{len(numbers)}{form}", *numbers)
-        if len(packed) > 4:
-            beyond, packed = beyond + packed, struct.pack(f"{order}I", place + len(beyond))
-        entries += struct.pack(f"{order}HHI", tag, code, len(numbers)) + packed.ljust(4, b"\0")
-    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8 + len(data))
-    return head + data + struct.pack(f"{order}H", len(fields)) + entries + bytes(4) + beyond
+        if len(packed) > room:
+            beyond, packed = beyond + packed, struct.pack(f"{order}{number}", place + len(beyond))
+        entries += struct.pack(f"{order}HH{number}", tag, code, len(numbers)) + packed.ljust(room, b"\0")
+    mark = {"<": b"II", ">": b"MM"}[order] + struct.pack(
+        f"{order}HHH" if big else f"{order}H", *((43, 8, 0) if big else (42,))
+    )
+    first = struct.pack(f"{order}{number}", head + len(data))
+    count = struct.pack(f"{order}{'Q' if big else 'H'}", len(fields))
+    return mark + first + data + count + entries + struct.pack(f"{order}{number}", following) + beyond
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import jpeg
+from pneumoscope.imaging import jpeg, tiff
 
 GZIP = b"\x1f\x8b\x08"
 
 _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _JPEG_XL = (b"\0\0\0\x0cJXL ", b"\xff\x0a")
 
-_TIFF = (b"II*\0", b"MM\0*")
-_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT, _FLOAT = 256, 257, 258, 262, 277, 339, 3
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _EXPORT = "export one frontal image of it as DICOM or PNG"
 _ORIGINAL = "give the file that the device made, or export it as PNG"
@@ -153,8 +151,8 @@ def begins_as_image(head: bytes) -> bool:
 def size(data: bytes) -> tuple[str, int, int, int] | None:
     """Read name, rows, columns and samples a pixel of a file that imagecodecs is to decode.
 
-    These are JPEG 2000 and JPEG XL, JPEGs that are JPEG-LS or have more than 8 bits a sample, and TIFFs of floats that
-    do not have 32 bits.
+    These are JPEG 2000 and JPEG XL, JPEGs that are JPEG-LS or have more than 8 bits a sample, and TIFFs that
+    Pillow does not know.
 
     Returns:
         None of any other file.
@@ -175,7 +173,8 @@ def size(data: bytes) -> tuple[str, int, int, int] | None:
         right, bottom, left, top = (int.from_bytes(data[at + i : at + i + 4], "big") for i in (8, 12, 16, 20))
         return "JPEG 2000", bottom - top, right - left, int.from_bytes(data[at + 40 : at + 42], "big")
     if data.startswith(_TIFF):
-        return _float_tiff_size(data)
+        header = tiff.beyond_pillow(data)
+        return ("TIFF", header.height, header.width, header.samples) if header else None
     found = jpeg.jpeg_frame(data) if data.startswith(jpeg.START) else None
     if found and (found[0] == jpeg.JPEG_LS or found[1] > 8):
         return ("JPEG-LS" if found[0] == jpeg.JPEG_LS else "JPEG", *found[2:])
@@ -201,21 +200,6 @@ def decoded(data: bytes, name: str) -> NDArray[Any]:
         "TIFF": imagecodecs.tiff_decode,
     }.get(name, imagecodecs.jpeg8_decode)
     return np.asarray(decode(data))
-
-
-def _float_tiff_size(data: bytes) -> tuple[str, int, int, int] | None:
-    """Read the size of a TIFF of floats that Pillow does not know: all but those of 32 bits, gray."""
-    tags = ImageFileDirectory_v2(data[:8])
-    file = io.BytesIO(data)
-    file.seek(tags.next)
-    try:
-        tags.load(file)
-        bits, kinds = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
-        if kinds[0] != _FLOAT or bits[0] == 32 or tags.get(_SAMPLES, 1) != 1 or tags.get(_PHOTOMETRIC, 1) != 1:
-            return None
-        return "TIFF", int(tags[_LENGTH]), int(tags[_WIDTH]), 1
-    except Exception:  # noqa: BLE001 - Pillow will say what is wrong with the tags
-        return None
 
 
 def _jpeg_xl_size(data: bytes) -> tuple[int, int]:

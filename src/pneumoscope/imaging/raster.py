@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError, UnsupportedError
-from pneumoscope.imaging import colour, formats, jpeg
+from pneumoscope.imaging import colour, formats, jpeg, tiff
 from pneumoscope.imaging.brightness import Scaled, brightness, unit
 
 _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
@@ -113,8 +113,13 @@ def _coded(
     stored = formats.decoded(data, name)
     samples, bits, dark = unit(stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored)
     seen = colour.remarks(samples) if samples.ndim == 3 and samples.shape[2] >= 3 else []
-    notes = (*seen, "dark") if dark else tuple(seen)
-    pixels = np.ascontiguousarray(brightness(samples), dtype=np.float32)
+    header = tiff.header(data) if name == "TIFF" else None
+    if header and header.photometric == 0:
+        samples = 1.0 - samples
+    noted = {"first_frame_only": header is not None and header.more, "dark": dark, **dict.fromkeys(seen, True)}
+    notes = tuple(note for note, holds in noted.items() if holds)
+    pixels = _upright(brightness(samples), header.orientation if header else 1)
+    pixels = np.ascontiguousarray(pixels, dtype=np.float32)
     return pixels, name, bits, pixels.shape, notes
 
 

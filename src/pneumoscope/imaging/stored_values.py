@@ -12,7 +12,7 @@ import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoscope.imaging import radiograph
+from pneumoscope.imaging import radiograph, tiff
 from pneumoscope.imaging.dicom import display, grayscale, reader
 from pneumoscope.imaging.radiograph import Radiograph
 
@@ -127,9 +127,14 @@ def _samples(data: bytes, image: Radiograph) -> NDArray[Any] | None:
     """Decode the samples of a gray PNG or TIFF that lies as its file has it; None of any other image."""
     if image.format not in ("PNG", "TIFF") or image.bits <= 8:
         return None
-    with Image.open(io.BytesIO(data)) as file:
-        if file.getexif().get(_ORIENTATION, 1) != 1:
-            return None
+    if image.format == "TIFF":
+        header = tiff.header(data)
+        turn = header.orientation if header else 0
+    else:
+        with Image.open(io.BytesIO(data)) as file:
+            turn = file.getexif().get(_ORIENTATION, 1)
+    if turn != 1:
+        return None
     try:
         decode = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
         samples = np.asarray(decode(data))

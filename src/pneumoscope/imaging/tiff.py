@@ -1,0 +1,105 @@
+"""TIFF files that Pillow does not know: the header says so, and imagecodecs decodes them."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+from PIL.TiffImagePlugin import TiffImageFile
+
+_CLASSIC, _BIG = 42, 43
+_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR, _FORMAT = 256, 257, 258, 262, 274, 277, 284, 339
+_FORMS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_MOST_TAGS = 1000
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a TIFF says of its first image (TIFF 6.0, section 8).
+
+    Attributes:
+        width: in pixels, as are the others; before it is turned.
+        height: likewise.
+        bits: a sample.
+        samples: a pixel.
+        photometric: 0 where zero is white, 1 where it is black, 2 for red, green and blue.
+        orientation: as with Exif, 1 to 8, 1 upright.
+        planar: whether each colour has its own plane.
+        more: whether another image follows.
+    """
+
+    width: int
+    height: int
+    bits: int
+    samples: int
+    photometric: int
+    orientation: int
+    planar: bool
+    more: bool
+
+
+def header(data: bytes) -> Header | None:
+    r"""Read the header of a TIFF or a BigTIFF; None where it is damaged.
+
+    Args:
+        data: the bytes of a file.
+
+    Example:
+        >>> header(b"II*\0 and nothing") is None
+        True
+    """
+    try:
+        order = {b"II": "<", b"MM": ">"}[data[:2]]
+        version = struct.unpack_from(f"{order}H", data, 2)[0]
+        number, count, room = {_CLASSIC: ("I", "H", 4), _BIG: ("Q", "Q", 8)}[version]
+        start = struct.unpack_from(f"{order}{number}", data, room)[0]
+        entries = struct.unpack_from(f"{order}{count}", data, start)[0]
+        at, step = start + struct.calcsize(f"={count}"), 4 + 2 * room
+        if entries > _MOST_TAGS:
+            return None
+        tags: dict[int, int] = {}
+        for place in range(at, at + entries * step, step):
+            tag, kind, values = struct.unpack_from(f"{order}HH{number}", data, place)
+            if kind in _FORMS and values:
+                size = struct.calcsize(f"={_FORMS[kind]}") * values
+                inside = place + 4 + room
+                where = inside if size <= room else struct.unpack_from(f"{order}{number}", data, inside)[0]
+                tags.setdefault(tag, struct.unpack_from(f"{order}{_FORMS[kind]}", data, where)[0])
+        return Header(
+            tags[_WIDTH],
+            tags[_LENGTH],
+            tags.get(_BITS, 1),
+            tags.get(_SAMPLES, 1),
+            tags.get(_PHOTOMETRIC, 1),
+            tags.get(_ORIENTATION, 1),
+            tags.get(_PLANAR, 1) == 2,
+            struct.unpack_from(f"{order}{number}", data, at + entries * step)[0] != 0,
+        )
+    except (KeyError, struct.error):
+        return None
+
+
+def beyond_pillow(data: bytes) -> Header | None:
+    r"""Read the header of a TIFF that imagecodecs is to decode; None of one that Pillow knows, or nobody.
+
+    Pillow lacks floats that do not have 32 bits and floats in colour, zero that is white at most depths, integers of 32
+    bits whose high bytes come first, and BigTIFFs with high bytes first altogether.
+
+    Args:
+        data: the bytes of a file.
+
+    Example:
+        >>> beyond_pillow(b"II*\0 and nothing") is None
+        True
+    """
+    found = header(data)
+    if found is None or found.photometric > 2 or found.planar or found.samples not in (1, 3, 4) or found.bits < 8:
+        return None
+    try:
+        TiffImageFile(io.BytesIO(data))
+    except (SyntaxError, ValueError):  # an unknown pixel mode, or the wrong order of bytes
+        return found
+    except Exception:  # noqa: BLE001 - it is damaged, and Pillow will say what is wrong with it
+        return None
+    return None
