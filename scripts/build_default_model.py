@@ -30,6 +30,7 @@ from pneumoscope.evaluation.evaluate import Evaluation, Localisation
 from pneumoscope.inference import model_file
 from pneumoscope.inference.model_file import Card
 from pneumoscope.metrics import calibration
+from pneumoscope.metrics.metrics import expected_calibration_error
 from pneumoscope.training import data
 from pneumoscope.training import run as training
 from pneumoscope.training.job import Job
@@ -127,6 +128,13 @@ def report(what: str, done: int, total: int, figures: object) -> None:
         print(what, figures, flush=True)
 
 
+def by_chance(measured: Evaluation, site: str) -> float:
+    """Average the expected calibration error at a site over draws of labels that come true as often as predicted."""
+    p = measured.probabilities[[sample.site == site and not sample.other for sample in measured.samples]]
+    rng = np.random.default_rng(0)
+    return float(np.mean([expected_calibration_error(rng.binomial(1, p), p) for _ in range(1000)]))
+
+
 def card_text(measured: Evaluation, hidden: Mapping[str, Localisation | None]) -> str:
     """Write the model card, after Mitchell et al. 2019, "Model Cards for Model Reporting"; the worst figure first."""
     card, table, pointing = measured.card, measured.corrupted, measured.pointing
@@ -191,6 +199,9 @@ On held-out patients at the shipped threshold; in brackets the 95 % interval: De
 proportions, a bootstrap over patients for balanced accuracy and expected calibration error (ECE). These patients chose
 offset, temperature and threshold and are of the hospitals trained on: **expect less elsewhere,** and measure it there
 with `pneumoscope evaluate`. `benchmarks/generalisation.py` leaves a hospital out.
+
+The ECE of few images is too high. A model that is calibrated perfectly and gives the same probabilities would have
+{by_chance(measured, ADULTS):.3f} on average at {ADULTS}, and {by_chance(measured, CHILDREN):.3f} at {CHILDREN}.
 
 - Of {measured.whole.others} sick adults without pneumonia, {measured.whole.others_called} are called pneumonia.
 
