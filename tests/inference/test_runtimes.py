@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from numpy.typing import NDArray
 
@@ -48,6 +51,37 @@ def test_an_engine_serves_several_threads_at_once(run: runtimes.Engine) -> None:
         together = list(pool.map(lambda images: run(images)["logit"].copy(), batches))
     for one, other in zip(alone, together, strict=True):
         assert np.allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize(("many", "most"), [(1000, 1), (0, 4)])
+def test_a_few_images_share_a_graph_and_many_have_at_most_one_a_thread(
+    monkeypatch: pytest.MonkeyPatch, many: int, most: int
+) -> None:
+    compiled = Counter[str]()
+    compile_model = openvino.Core.compile_model
+
+    def counted(*given: Any) -> openvino.CompiledModel:
+        compiled["graphs"] += 1
+        return compile_model(*given)
+
+    images, path = np.random.default_rng(0).random((12, 224, 224, 1), np.float32), model_file.default()
+    run = runtimes.start("openvino", path, model_file.read(path)[0])
+    alone = run(images)["logit"]
+    monkeypatch.setattr(openvino.Core, "compile_model", counted)
+    monkeypatch.setattr(runtimes, "MANY", many)
+    run = runtimes.start("openvino", path, model_file.read(path)[0])
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: run(image[None])["logit"][0], images))
+    assert together == alone.tolist()
+    assert compiled["graphs"] <= most
+
+
+def test_an_engine_goes_on_after_an_image_of_another_size() -> None:
+    path, image = model_file.default(), np.zeros((1, 224, 224, 1), np.float32)
+    run = runtimes.start("openvino", path, model_file.read(path)[0])
+    with pytest.raises(RuntimeError):
+        run(image[:, :-1])
+    assert run(image)["logit"].shape == (1,)
 
 
 def test_threads_whose_first_images_come_at_once_do_not_wait_for_each_other() -> None:

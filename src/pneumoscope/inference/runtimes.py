@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import threading
 from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,9 @@ ROUNDING = 1.0
 
 MOST_WORKERS = 8
 """An image of the largest size takes a gigabyte while it is decoded, and so many may be decoded at once."""
+
+MANY = 200
+"""Images from which on it pays to compile a graph for each worker: that takes as long as predicting some 20."""
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """Those that this process may use."""
@@ -89,29 +93,37 @@ def has_bfloat16() -> bool:
 def _openvino(graph: openvino.Model, precision: str) -> Engine:
     """Run on processors, one image at a time; in full precision, `f32`, as `model_file.compile_graph` does.
 
-    Half as many streams as workers: while the network runs on one image another is read. Measured, with as many streams
-    an image takes a sixth longer, most of it waiting, though the network alone is then quicker.
+    A graph of one stream runs on the thread that calls it, and for one thread at a time. Once there are `MANY` images
+    another is compiled wherever a thread would have to wait; until then that would take longer than waiting.
     """
     import openvino
 
-    streams = (WORKERS + 1) // 2
     options = {
-        "NUM_STREAMS": streams,
-        "INFERENCE_NUM_THREADS": streams,
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": 1,
         "ENABLE_CPU_PINNING": False,  # the cores are shared with reading
         "INFERENCE_PRECISION_HINT": precision,
     }
     graph, side = graph.clone(), graph.input(0).partial_shape[1].get_length()
     graph.reshape([1, side, side, 1])  # measured: a graph for any number of images takes a sixth longer for each
-    compiled = openvino.Core().compile_model(graph, "CPU", options)
-    own = threading.local()
+    core, images = openvino.Core(), itertools.count()
+    free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+
+    def compiled() -> openvino.InferRequest:
+        return core.compile_model(graph, "CPU", options).create_infer_request()
 
     def run(image: NDArray[np.float32]) -> Outputs:
-        if not hasattr(own, "request"):  # a request serves one thread at a time
-            own.request = compiled.create_infer_request()
-        outputs = own.request.infer(image)
+        try:
+            request = free.get(block=next(images) < MANY)
+        except Empty:
+            request = compiled()
+        try:
+            outputs = request.infer(image)
+        finally:
+            free.put(request)
         return {port.get_any_name(): values for port, values in outputs.items()}
 
+    free.put(compiled())
     # Two threads that call OpenVINO's binding for the first time at once may wait for each other for ever.
     run(np.zeros((1, side, side, 1), dtype=np.float32))
     return run
