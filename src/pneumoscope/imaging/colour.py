@@ -43,6 +43,8 @@ def remarks(colours: NDArray[np.floating[Any]]) -> list[str]:
     some = colours[:: max(1, height // _SIDE), :: max(1, width // _SIDE), :3].reshape(-1, 3)
     red, green, blue = some.T
     apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    if apart.max() <= TINTED:  # gray, as radiographs that are stored in colour
+        return []
     vivid = apart > VIVID
     ground = apart[~vivid & (some.max(axis=1) > LIT)]
     tinted = bool(ground.size) and float(np.median(ground)) > TINTED

@@ -49,19 +49,22 @@ def remarks(pixels: NDArray[np.floating[Any]]) -> list[str]:
     """
     image = radiograph.resize(np.asarray(pixels, dtype=np.float32), _SIDE)
     missing = 0
-    for turned in (image, image[:, ::-1], image.T, image.T[:, ::-1]):
-        missing += _edge(turned) <= EDGE
-        if missing > 1:
-            return []
+    for turned in (image, image.T):
+        middle = turned[_HALF // 2 : _HALF // 2 + _HALF].reshape(_BANDS, _HEIGHT, _SIDE).mean(axis=1)
+        for bands in (middle, middle[:, ::-1]):
+            missing += _edge(bands) <= EDGE
+            if missing > 1:
+                return []
     return ["photograph_of_screen"]
 
 
-def _edge(image: NDArray[np.float32]) -> float:
+def _edge(middle: NDArray[np.float32]) -> float:
     """Give how much brighter it is to the left of the straightest edge on the left, where it is the least so.
+
+    Looked for in the middle half of the image, (bands, width).
 
     Where some part has no such edge at all, as in most images, no line has to be followed.
     """
-    middle = image[_HALF // 2 : _HALF // 2 + _HALF].reshape(_BANDS, _HEIGHT, _SIDE).mean(axis=1)
     brighter = np.zeros_like(middle)
     brighter[:, 1:-1] = middle[:, :-2] - middle[:, 2:]
     near = brighter.copy()  # an edge may bend by a pixel, as lenses have it

@@ -12,6 +12,10 @@ SIDE, CELLS, DIRECTIONS, SPOTS = 64, 8, 12, 16
 """Pixels a side that are looked at; cells a side whose edges are counted; directions of an edge; spots of brightness a
 side."""
 
+_CELL = np.arange(SIDE) // (SIDE // CELLS)
+_FIRST = (_CELL[:, None] * CELLS + _CELL) * DIRECTIONS  # of the counts of each pixel's cell
+_SPOTS = np.kron(np.eye(SPOTS), np.full(SIDE // SPOTS, SPOTS / SIDE)).astype(np.float32)  # averages, (SPOTS, SIDE)
+
 LENGTH = CELLS**2 * (DIRECTIONS + 1) + SPOTS**2
 """How many numbers describe an image."""
 
@@ -47,17 +51,16 @@ def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         (1088,)
     """
     pixels = small(image)
-    pixels = (pixels - pixels.mean()) / (pixels.std() + np.float32(0.01))
+    pixels = pixels - pixels.mean()
+    pixels /= np.sqrt(np.square(pixels).mean()) + np.float32(0.01)
     down, across = np.gradient(pixels)
-    strength = np.hypot(across, down)
+    strength = np.sqrt(across * across + down * down)
     angle = np.arctan2(down, across) * np.float32(DIRECTIONS / (2 * np.pi))
     direction = np.where(angle < 0, angle + DIRECTIONS, angle)
     first = np.minimum(direction.astype(np.int64), DIRECTIONS - 1)
     share = direction - first  # of the next direction
-    row = np.arange(SIDE) // (SIDE // CELLS)
-    cell = (row[:, None] * CELLS + row) * DIRECTIONS
     counts = sum(
-        np.bincount((cell + way).ravel(), (strength * weight).ravel(), CELLS**2 * DIRECTIONS)
+        np.bincount((_FIRST + way).ravel(), (strength * weight).ravel(), CELLS**2 * DIRECTIONS)
         for way, weight in ((first, 1.0 - share), ((first + 1) % DIRECTIONS, share))
     )
     edges = np.reshape(counts, (CELLS, CELLS, DIRECTIONS))
@@ -66,5 +69,5 @@ def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     rows = energy[above] + energy + energy[below]
     around = (rows[:, above] + rows + rows[:, below]) / 9
     edges = np.minimum(edges / np.sqrt(around + 1.6)[..., None], 0.4)
-    spots = pixels.reshape(SPOTS, SIDE // SPOTS, SPOTS, SIDE // SPOTS).mean(axis=(1, 3))
+    spots = _SPOTS @ pixels @ _SPOTS.T
     return np.concatenate([edges.ravel(), 0.3 * spots.ravel(), 0.1 * np.log(around + 1e-3).ravel()]).astype(np.float32)
