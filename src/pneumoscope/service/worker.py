@@ -7,7 +7,8 @@ import io
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
@@ -135,7 +136,9 @@ class Worker:
             WorkerLostError: the process ended, or took longer and was ended; `start` it again.
         """
         try:
-            self._pipe.send(images)
+            self._pipe.send([replace(image, data=b"") for image in images])
+            for image in images:  # apart, so that the first is predicted while the others are on their way
+                self._pipe.send_bytes(image.data)
         except OSError as error:
             raise WorkerLostError from error
         rows: list[Row] = self._answer(seconds)
@@ -176,20 +179,30 @@ def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: 
     pipe.send(detector.card)
     with suppress(EOFError, OSError):
         while True:
-            pipe.send(predict(detector, pipe.recv()))
+            pipe.send(predict(detector, (replace(image, data=pipe.recv_bytes()) for image in pipe.recv())))
 
 
-def predict(detector: Detector, images: Sequence[Submission]) -> list[Row]:
-    """Predict on a batch, one row for each image, in their order.
+def predict(detector: Detector, images: Iterable[Submission]) -> list[Row]:
+    """Predict on a batch while it arrives, one row for each image, in their order.
 
     Example:
         >>> predict(Detector(), [Submission(b"no image")])[0]["error"]["kind"]
         'unsupported'
     """
-    predicted = [image for image in images if not image.values]
-    evidence = any(image.evidence for image in predicted)
-    findings = iter(detector.examine([image.data for image in predicted], evidence=evidence) if predicted else ())
-    return [_values_row(image) if image.values else _row(next(findings), image, detector.card) for image in images]
+    waiting: deque[Submission] = deque()
+
+    def predicted() -> Iterator[bytes]:
+        for image in images:
+            waiting.append(image)
+            if not image.values:
+                yield image.data
+
+    rows = []
+    for finding in detector.examine(predicted(), evidence=True):
+        while waiting[0].values:
+            rows.append(_values_row(waiting.popleft()))
+        rows.append(_row(finding, waiting.popleft(), detector.card))
+    return rows + [_values_row(image) for image in waiting]
 
 
 def _values_row(image: Submission) -> Row:
@@ -231,7 +244,7 @@ def _report_row(finding: Finding, image: Submission, card: Card) -> Row:
 
     reports: list[bytes] = []
     try:
-        asked = finding if image.evidence else replace(finding, evidence=None)  # another image of the batch has it
+        asked = finding if image.evidence else replace(finding, evidence=None)  # it is kept of every image
         made = structured_report.objects(asked, image.data, card, normals=image.evidence_of_normals)
         reports = [structured_report.encode(one) for one in made]
     except PneumoscopeError as error:
