@@ -74,7 +74,7 @@ def build(samples: Sequence[Sample], init: str, out: Path) -> None:
     for path, member in zip(RECIPES, members, strict=True):
         if not (member / "model.onnx").exists():
             training.fit(Job(samples, member, Recipe.from_toml(path, init=init), resume=True, progress=report))
-    run = training.soup(samples, out / "mean", members, progress=report)
+    run = training.soup(Job(samples, out / "mean", progress=report), members)
     with replacing(model_file.default()) as draft:
         shutil.copyfile(run.model, draft)
 

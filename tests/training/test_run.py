@@ -456,7 +456,7 @@ def test_the_soup_of_two_runs_has_the_mean_of_their_weights(images: Path, tmp_pa
     runs = [tmp_path / "calm", tmp_path / "noisy"]
     for run, noise in zip(runs, (0.0, 0.2), strict=True):
         fit(Job(images, run, replace(QUICK, augmentation=replace(NONE, noise=noise, share=1.0))))
-    souped = soup(images, tmp_path / "soup", runs)
+    souped = soup(Job(images, tmp_path / "soup"), runs)
     first, second, mean = (
         keras.saving.load_model(path / "model.keras").get_weights() for path in (*runs, tmp_path / "soup")
     )
@@ -469,7 +469,7 @@ def test_the_soup_of_two_runs_has_the_mean_of_their_weights(images: Path, tmp_pa
 
 def test_the_soup_of_one_run_is_that_run(images: Path, tmp_path: Path) -> None:
     run = fit(Job(images, tmp_path / "run", QUICK))
-    souped = soup(images, tmp_path / "soup", [tmp_path / "run"])
+    souped = soup(Job(images, tmp_path / "soup"), [tmp_path / "run"])
     assert Detector(souped.model).card == Detector(run.model).card
 
 
@@ -477,14 +477,14 @@ def test_runs_that_held_out_other_patients_make_no_soup(images: Path, tmp_path: 
     for seed in (0, 1):
         fit(Job(images, tmp_path / str(seed), replace(QUICK, seed=seed)))
     with pytest.raises(TrainingError, match="same patients"):
-        soup(images, tmp_path / "soup", [tmp_path / "0", tmp_path / "1"])
+        soup(Job(images, tmp_path / "soup"), [tmp_path / "0", tmp_path / "1"])
     with pytest.raises(TrainingError, match="folder of a training"):
-        soup(images, tmp_path / "soup", [tmp_path / "nowhere"])
+        soup(Job(images, tmp_path / "soup"), [tmp_path / "nowhere"])
     (tmp_path / "1" / "model.keras").unlink()
     with pytest.raises(TrainingError, match="broken-off"):
-        soup(images, tmp_path / "soup", [tmp_path / "1"])
+        soup(Job(images, tmp_path / "soup"), [tmp_path / "1"])
     with pytest.raises(TrainingError, match="got none"):
-        soup(images, tmp_path / "soup", [])
+        soup(Job(images, tmp_path / "soup"), [])
     assert not (tmp_path / "soup").exists()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.errors import MissingExtraError, ModelFileError
+from pneumoscope.errors import ModelFileError, needs_extra
 
 if TYPE_CHECKING:
     import openvino
@@ -131,12 +131,9 @@ def _openvino(graph: openvino.Model, precision: str) -> Engine:
 
 def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
     """Run in full precision, on an NVIDIA card where there is one and `onnxruntime-gpu` is installed."""
-    try:
+    with needs_extra("The engine onnxruntime", "onnxruntime"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            "ONNX Runtime is not installed: pip install '.[onnxruntime]' in the clone; for NVIDIA onnxruntime-gpu."
-        ) from error
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     # NVIDIA's TF32 would keep 10 bits of each factor.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumoscope.errors import MissingExtraError, TrainingError
+from pneumoscope.errors import TrainingError, needs_extra
 
 if TYPE_CHECKING:
     import keras
@@ -92,13 +92,8 @@ def use(number: int | None = None, hosts: Sequence[str] = (), host: int = 0) -> 
         raise TrainingError(f"Expected the number of this host in [0, {len(addresses) - 1}], got {host}.")
     if len(set(addresses)) < len(addresses):
         raise TrainingError("Expected another address for each host, got one twice: give each its own port.")
-    try:
+    with needs_extra("Training on several devices", "train,devices"):
         import jax
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Training on several devices needs what is not installed ({error.name} is missing): "
-            "pip install '.[train,devices]' in the clone, and for NVIDIA GPUs pip install 'jax[cuda13]'."
-        ) from error
     os.environ["KERAS_BACKEND"] = "jax"
     if "keras" in sys.modules and sys.modules["keras"].config.backend() != "jax":
         raise TrainingError("Expected Keras on JAX, got another backend: start again with KERAS_BACKEND=jax.")

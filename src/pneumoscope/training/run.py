@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pneumoscope.atomic import write_text
 from pneumoscope.data import disk_array
 from pneumoscope.data.disk_array import Rows
-from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
 from pneumoscope.errors import TrainingError
 from pneumoscope.networks import architectures
@@ -81,14 +80,7 @@ def assist(job: Job) -> None:
     _trained(job, Tracker())
 
 
-def soup(
-    data: str | Path | Sequence[str | Path] | Sequence[Sample],
-    out: str | Path,
-    runs: Sequence[str | Path],
-    *,
-    skip_unreadable: bool = False,
-    progress: Progress = lambda *_: None,
-) -> Run:
+def soup(job: Job, runs: Sequence[str | Path]) -> Run:
     """Average the weights of several runs into one network, and write its model files as `fit` does.
 
     The card holds the first run's recipe, and under `mean_of` the augmentation of each.
@@ -98,11 +90,9 @@ def soup(
     averaging weights of multiple fine-tuned models improves accuracy without increasing inference time").
 
     Args:
-        data: the images the runs were trained on; they are held out and calibrated on as in the first run.
-        out: the folder for the averaged network.
+        job: with the images that the runs were trained on, and the folder for the averaged network. Images are held out
+            and calibrated on as in the first run: its recipe replaces the job's.
         runs: the folders that `fit` wrote, of one architecture and size, and with the same patients held out.
-        skip_unreadable: as with `fit`.
-        progress: told of every step.
 
     Returns:
         The run.
@@ -111,9 +101,8 @@ def soup(
         TrainingError: the runs cannot be averaged.
 
     Example:
-        >>> run = soup("chest_xray", "runs/mean", ["runs/a", "runs/b"])  # doctest: +SKIP
+        >>> run = soup(Job("chest_xray", Path("runs/mean")), ["runs/a", "runs/b"])  # doctest: +SKIP
     """
-    out = Path(out)
     claims = [_claim_of(Path(run)) for run in runs]
     if not claims:
         raise TrainingError("Expected runs to average, got none.")
@@ -127,13 +116,14 @@ def soup(
     parts = claims[0]["training and validation images"]
     if any(claim["training and validation images"] != parts for claim in claims):
         raise TrainingError("Expected runs that hold out the same patients, got others: train them with one seed.")
-    images = prepare(Job(data, out, recipe, skip_unreadable=skip_unreadable, progress=progress))
+    images = prepare(replace(job, recipe=recipe))
     if [images.training.fingerprint(), images.validation.fingerprint()] != parts:
         raise TrainingError("Expected the images that the runs were trained on, got others.")
     networks = [building.copy(recipe, keras.saving.load_model(Path(run) / "model.keras").get_weights()) for run in runs]
     networks[0].set_weights([np.mean(same, axis=0) for same in zip(*(n.get_weights() for n in networks), strict=True)])
-    out.mkdir(parents=True, exist_ok=True)
-    return finish(networks[0], images, recipe, out, progress, mean_of=[asdict(r.augmentation) for r in recipes])
+    job.out.mkdir(parents=True, exist_ok=True)
+    mean_of = [asdict(r.augmentation) for r in recipes]
+    return finish(networks[0], images, recipe, job.out, job.progress, mean_of=mean_of)
 
 
 def _trained(job: Job, tracker: Tracker) -> tuple[Prepared, keras.Model, list[dict[str, Any]]]:
