@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
@@ -40,6 +41,15 @@ class Rows(Protocol):
     def __array__(self) -> NDArray[Any]: ...
 
 
+class _Nameless:
+    """A file without a name, which is closed when nothing refers to it."""
+
+    def __init__(self, folder: Path) -> None:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            self.descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.descriptor)
+
+
 class Stored:
     """Arrays of half precision in a file that is gone when the process is.
 
@@ -70,7 +80,7 @@ class Stored:
         needed = shape[0] * self._size
         try:
             free = shutil.disk_usage(folder).free
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - open as long as this lives
+            self._file = _Nameless(folder)
         except OSError as error:
             raise TrainingError(
                 f"Expected a folder for decoded images at '{folder}', got: {error.strerror}. Name another."
@@ -80,18 +90,18 @@ class Stored:
                 f"Expected {needed / 1e9:.1f} GB for decoded images in '{folder}', got {free / 1e9:.1f} GB: name "
                 "another folder."
             )
-        self._file.truncate(needed)
+        os.truncate(self._file.descriptor, needed)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __setitem__(self, i: int, values: NDArray[Any]) -> None:
-        os.pwrite(self._file.fileno(), values.astype(self.dtype).tobytes(), int(self._places[i]) * self._size)
+        os.pwrite(self._file.descriptor, values.astype(self.dtype).tobytes(), int(self._places[i]) * self._size)
 
     def __getitem__(self, chosen: int | slice | NDArray[np.int64]) -> NDArray[np.float16]:
         """Read one array, or those of a slice or of positions: (n, ...)."""
         places = self._places[chosen]
-        read = [os.pread(self._file.fileno(), self._size, int(place) * self._size) for place in np.atleast_1d(places)]
+        read = [os.pread(self._file.descriptor, self._size, int(place) * self._size) for place in np.atleast_1d(places)]
         return np.frombuffer(b"".join(read), self.dtype).reshape(*np.shape(places), *self.shape[1:])
 
     def __iter__(self) -> Iterator[NDArray[np.float16]]:

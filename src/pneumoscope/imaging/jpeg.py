@@ -134,7 +134,8 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
         ValueError: it is damaged.
 
     Example:
-        >>> whole_jpeg(open("image.jpeg", "rb").read(), (1776, 1416), 1).shape
+        >>> from pathlib import Path
+        >>> whole_jpeg(Path("image.jpeg").read_bytes(), (1776, 1416), 1).shape
         (1416, 1776)
     """
     width, height = size
@@ -170,7 +171,8 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
         up to a frame of `_JPEG_FRAMES`.
 
     Example:
-        >>> jpeg_frame(open("image.jpeg", "rb").read())
+        >>> from pathlib import Path
+        >>> jpeg_frame(Path("image.jpeg").read_bytes())
         (192, 8, 1416, 1776, 1)
     """
     at = 2 if data.startswith(b"\xff\xd8") else len(data)

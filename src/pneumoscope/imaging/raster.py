@@ -73,7 +73,8 @@ def decode(
         UnreadableError: the file is damaged.
 
     Example:
-        >>> pixels, name, bits, shape, notes = decode(open("image.png", "rb").read(), 10**8)
+        >>> from pathlib import Path
+        >>> pixels, name, bits, shape, notes = decode(Path("image.png").read_bytes(), 10**8)
     """
     try:
         # Pillow rejects an image without its end, but not where any other library has set LOAD_TRUNCATED_IMAGES.

@@ -85,7 +85,7 @@ def read(data: bytes, *, max_pixels: int = radiograph.MAX_PIXELS) -> StoredValue
         PneumoscopeError: the image cannot be read, as with `radiograph.read`.
 
     Example:
-        >>> read(open("image.dcm", "rb").read()).windows
+        >>> read(data).windows
         (Window(name='NORMAL', center=1024.0, width=4096.0),)
     """
     if radiograph.is_dicom(data):
