@@ -1,4 +1,4 @@
-"""A light box on a free port, for tests that speak to it as a client does."""
+"""A service on a free port, for tests that speak to it as a client does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HUGE = 75_000_000
 
 
 @dataclass(frozen=True)
-class Box:
+class RunningService:
     """A running service.
 
     Attributes:
@@ -71,9 +71,9 @@ def lenient() -> Path:
 
 
 @contextmanager
-def light_box(
+def running_service(
     limits: Limits | None = None, token: str | None = None, origins: Sequence[str] = (), root_path: str = ""
-) -> Iterator[Box]:
+) -> Iterator[RunningService]:
     """Serve the bundled model, made lenient, in a thread until the block ends, then stop as a signal would."""
     worker = Worker(lenient(), max_pixels=(limits or Limits()).pixels)
     worker.start()
@@ -84,7 +84,7 @@ def light_box(
         yield from _served(server, bound, worker)
 
 
-def _served(server: uvicorn.Server, bound: socket.socket, worker: Worker) -> Iterator[Box]:
+def _served(server: uvicorn.Server, bound: socket.socket, worker: Worker) -> Iterator[RunningService]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
@@ -94,7 +94,7 @@ def _served(server: uvicorn.Server, bound: socket.socket, worker: Worker) -> Ite
         port = bound.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=60.0) as client:
-            yield Box(url, port, worker, client)
+            yield RunningService(url, port, worker, client)
     finally:
         server.should_exit = True
         thread.join()

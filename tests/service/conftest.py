@@ -10,16 +10,16 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from tests.builders.serving import Box
+    from tests.builders.serving import RunningService
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
+def service() -> Iterator[RunningService]:
     """A service as it comes."""
-    from tests.builders.serving import light_box
+    from tests.builders.serving import running_service
 
-    with light_box() as box:
-        yield box
+    with running_service() as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from pneumoscope.inference.finding import WARNINGS
 from tests.builders.browsing import NEEDS_CHROMIUM, watched
 from tests.builders.dicoms import filed
-from tests.builders.serving import Box, image, light_box
+from tests.builders.serving import RunningService, image, running_service
 from tests.conftest import drawn_image
 
 pytestmark = NEEDS_CHROMIUM
@@ -34,16 +34,16 @@ LINES = 10  # of a client, at most
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    with light_box(token=TOKEN) as box:
-        yield box
+def service() -> Iterator[RunningService]:
+    with running_service(token=TOKEN) as service:
+        yield service
 
 
 @pytest.fixture
-def page(browser: Browser, box: Box) -> Iterator[Page]:
+def page(browser: Browser, service: RunningService) -> Iterator[Page]:
     """The page, opened; a fault in its scripts, a broken content policy or another host fails the test."""
-    with watched(browser, (box.url,)) as page:
-        page.goto(f"{box.url}/docs")
+    with watched(browser, (service.url,)) as page:
+        page.goto(f"{service.url}/docs")
         expect(page.get_by_role("heading", name="/v1/predict", exact=False).first).to_be_visible(timeout=60_000)
         yield page
 
@@ -75,17 +75,19 @@ def test_shapes_warnings_and_errors_are_told_with_examples(page: Page) -> None:
     assert [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")] == []
 
 
-def test_the_client_in_python_predicts(page: Page, box: Box, tmp_path: Path) -> None:
+def test_the_client_in_python_predicts(page: Page, service: RunningService, tmp_path: Path) -> None:
     client = page.locator("#python").inner_text()
     assert len(client.splitlines()) <= LINES
-    assert box.url in client
+    assert service.url in client
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for seed, path in enumerate(paths):
         path.write_bytes(image(1, seed))
     call = f"import json\nprint(json.dumps(predict({str(paths[0])!r}, {str(paths[1])!r}, token={TOKEN!r})))"
     done = subprocess.run([sys.executable, "-c", f"{client}\n{call}"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    expected = box.predict(*(path.read_bytes() for path in paths), headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    expected = service.predict(
+        *(path.read_bytes() for path in paths), headers={"Authorization": f"Bearer {TOKEN}"}
+    ).json()
     got = json.loads(done.stdout)
     assert [one["probability"] for one in got] == [one["probability"] for one in expected["findings"]]
     refused = subprocess.run(
@@ -94,21 +96,21 @@ def test_the_client_in_python_predicts(page: Page, box: Box, tmp_path: Path) -> 
     assert "Expected the service's token" in refused.stderr
 
 
-def test_the_client_in_javascript_predicts_in_a_browser(page: Page, box: Box) -> None:
+def test_the_client_in_javascript_predicts_in_a_browser(page: Page, service: RunningService) -> None:
     client = page.locator("#javascript").inner_text()
     assert len(client.splitlines()) <= LINES
-    assert box.url in client
+    assert service.url in client
     sent = list(image(1, 3))
     call = f"async ([bytes, token]) => {{ {client}\nreturn predict([new Blob([Uint8Array.from(bytes)])], token); }}"
     (finding,) = page.evaluate(call, [sent, TOKEN])
-    expected = box.predict(bytes(sent), headers={"Authorization": f"Bearer {TOKEN}"}).json()["findings"][0]
+    expected = service.predict(bytes(sent), headers={"Authorization": f"Bearer {TOKEN}"}).json()["findings"][0]
     assert finding["probability"] == expected["probability"]
     told = page.evaluate(call.replace("token);", "null).catch(String);"), [sent, TOKEN])
     assert "Expected the service's token" in told
 
 
 @pytest.mark.skipif(NODE is None, reason="there is no Node.js: apt-get install nodejs")
-def test_the_client_in_javascript_predicts_in_node(page: Page, box: Box, tmp_path: Path) -> None:
+def test_the_client_in_javascript_predicts_in_node(page: Page, service: RunningService, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(image(1, 3))
     call = 'import { openAsBlob } from "node:fs";\n' + page.locator("#javascript").inner_text()
     call += '\nconsole.log(JSON.stringify(await predict([await openAsBlob("a.png")], process.argv[2])));'
@@ -116,7 +118,7 @@ def test_the_client_in_javascript_predicts_in_node(page: Page, box: Box, tmp_pat
     assert NODE
     done = subprocess.run([NODE, "client.mjs", TOKEN], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    expected = box.predict(image(1, 3), headers={"Authorization": f"Bearer {TOKEN}"}).json()["findings"][0]
+    expected = service.predict(image(1, 3), headers={"Authorization": f"Bearer {TOKEN}"}).json()["findings"][0]
     assert json.loads(done.stdout)[0]["probability"] == expected["probability"]
 
 
@@ -137,7 +139,9 @@ def unlocked(page: Page) -> Page:
     return page
 
 
-def test_a_form_sends_images_and_options_and_tells_the_same_for_a_shell(unlocked: Page, box: Box) -> None:
+def test_a_form_sends_images_and_options_and_tells_the_same_for_a_shell(
+    unlocked: Page, service: RunningService
+) -> None:
     predict = form(unlocked, "POST /v1/predict")
     predict.locator("input[type=file]").set_input_files(
         [upload("Jane.png", image(1)), upload("notes.txt", b"no image")]
@@ -148,7 +152,7 @@ def test_a_form_sends_images_and_options_and_tells_the_same_for_a_shell(unlocked
     assert [one["error"] and one["error"]["kind"] for one in findings] == [None, "unsupported"]
     assert findings[0]["evidence"]["cells"]
     command = predict.get_by_label("The same by curl").inner_text()
-    assert f"'{box.url}/v1/predict?evidence=true'" in command
+    assert f"'{service.url}/v1/predict?evidence=true'" in command
     assert TOKEN not in command
     assert "Jane" not in predict.inner_text()
     predict.get_by_label("Answer as").select_option("application/fhir+json")

@@ -16,34 +16,34 @@ from pneumoscope.inference.finding import WARNINGS
 from pneumoscope.service import server
 from pneumoscope.service.schemas import EXAMPLES
 from pneumoscope.service.security import Limits
-from tests.builders.serving import Box, image, light_box
+from tests.builders.serving import RunningService, image, running_service
 
 TOKEN = "a token of the service"
 SHOWN = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    with light_box(Limits(body=1_000_000)) as box:
-        yield box
+def service() -> Iterator[RunningService]:
+    with running_service(Limits(body=1_000_000)) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
-def locked() -> Iterator[Box]:
+def locked() -> Iterator[RunningService]:
     """A service that asks for a token, below a path."""
-    with light_box(token=TOKEN, root_path="/below/") as box:
-        yield box
+    with running_service(token=TOKEN, root_path="/below/") as service:
+        yield service
 
 
-def description(box: Box, **headers: str) -> dict[str, Any]:
+def description(service: RunningService, **headers: str) -> dict[str, Any]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    answer = box.client.get("/openapi.json", headers=named)
+    answer = service.client.get("/openapi.json", headers=named)
     assert answer.status_code == 200
     return dict(answer.json())
 
 
-def servers(box: Box, **headers: str) -> list[str]:
-    return [server["url"] for server in description(box, **headers)["servers"]]
+def servers(service: RunningService, **headers: str) -> list[str]:
+    return [server["url"] for server in description(service, **headers)["servers"]]
 
 
 def check(document: dict[str, Any], shape: str, value: object) -> None:
@@ -52,30 +52,30 @@ def check(document: dict[str, Any], shape: str, value: object) -> None:
     jsonschema.Draft202012Validator(schema).validate(value)
 
 
-def test_every_example_is_of_its_shape_and_so_is_what_is_answered(box: Box) -> None:
-    document = description(box)
+def test_every_example_is_of_its_shape_and_so_is_what_is_answered(service: RunningService) -> None:
+    document = description(service)
     for shape in EXAMPLES:
         examples = document["components"]["schemas"][shape]["examples"]
         assert examples
         for example in examples:
             check(document, shape, example)
-    answer = box.predict(image(1), b"no image").json()
+    answer = service.predict(image(1), b"no image").json()
     check(document, "FindingsAnswer", answer)
-    check(document, "ErrorAnswer", box.client.post("/v1/predict", files=[]).json())
+    check(document, "ErrorAnswer", service.client.post("/v1/predict", files=[]).json())
     with pytest.raises(jsonschema.ValidationError):
         check(document, "FindingWarning", "of no such kind")
 
 
-def test_the_examples_are_laid_out_as_real_answers_are(box: Box) -> None:
-    seen, failed = description(box)["components"]["schemas"]["FindingAnswer"]["examples"]
-    real, really_failed = box.predict(image(1), b"no image").json()["findings"]
+def test_the_examples_are_laid_out_as_real_answers_are(service: RunningService) -> None:
+    seen, failed = description(service)["components"]["schemas"]["FindingAnswer"]["examples"]
+    real, really_failed = service.predict(image(1), b"no image").json()["findings"]
     assert list(real) == list(seen)
     assert {key: type(value) for key, value in real.items()} == {key: type(value) for key, value in seen.items()}
     assert failed == really_failed | {"path": failed["path"]}
 
 
-def test_every_warning_and_kind_of_error_is_a_word_with_a_meaning(box: Box) -> None:
-    shapes = description(box)["components"]["schemas"]
+def test_every_warning_and_kind_of_error_is_a_word_with_a_meaning(service: RunningService) -> None:
+    shapes = description(service)["components"]["schemas"]
     assert (
         dict(zip(shapes["FindingWarning"]["enum"], shapes["FindingWarning"]["x-enum-descriptions"], strict=True))
         == WARNINGS
@@ -83,8 +83,8 @@ def test_every_warning_and_kind_of_error_is_a_word_with_a_meaning(box: Box) -> N
     assert len(shapes["ErrorKind"]["enum"]) == len(shapes["ErrorKind"]["x-enum-descriptions"])
 
 
-def test_the_example_of_a_refusal_is_what_is_answered(box: Box, locked: Box) -> None:
-    client = box.client
+def test_the_example_of_a_refusal_is_what_is_answered(service: RunningService, locked: RunningService) -> None:
+    client = service.client
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     answers = {
         ("/v1/predict", 400): client.post("/v1/predict", content=b"--x damaged", headers=form),
@@ -96,7 +96,7 @@ def test_the_example_of_a_refusal_is_what_is_answered(box: Box, locked: Box) -> 
         ("/dicom-web/studies", 406): client.post("/dicom-web/studies", headers={"Accept": "text/html"}),
         ("/dicom-web/studies", 415): client.post("/dicom-web/studies", content=b"no parts"),
     }
-    document = description(box)
+    document = description(service)
     for (path, status), answer in answers.items():
         described = document["paths"][path]["post"]["responses"][str(status)]
         assert (answer.status_code, answer.json()) == (status, described["content"]["application/json"]["example"])
@@ -105,24 +105,24 @@ def test_the_example_of_a_refusal_is_what_is_answered(box: Box, locked: Box) -> 
     assert too_large["error"]["message"] == example["error"]["message"].replace("128,000,000", "1,000,000")
 
 
-def test_the_server_is_the_address_that_the_service_was_asked_under(box: Box) -> None:
-    assert servers(box) == [box.url]
-    assert servers(box, Host="localhost:99") == ["http://localhost:99"]
+def test_the_server_is_the_address_that_the_service_was_asked_under(service: RunningService) -> None:
+    assert servers(service) == [service.url]
+    assert servers(service, Host="localhost:99") == ["http://localhost:99"]
 
 
-def test_the_server_is_the_address_that_proxies_were_asked_under(box: Box) -> None:
+def test_the_server_is_the_address_that_proxies_were_asked_under(service: RunningService) -> None:
     forwarded = {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "images.example", "X_Forwarded_Prefix": "/x-ray/"}
-    assert servers(box, **forwarded) == ["https://images.example/x-ray"]
+    assert servers(service, **forwarded) == ["https://images.example/x-ray"]
     several = {name: f"{value}, inner" for name, value in forwarded.items()}
-    assert servers(box, **several) == ["https://images.example/x-ray"]
+    assert servers(service, **several) == ["https://images.example/x-ray"]
 
 
-def test_what_no_address_can_hold_is_not_taken_from_a_proxy(box: Box) -> None:
+def test_what_no_address_can_hold_is_not_taken_from_a_proxy(service: RunningService) -> None:
     nonsense = {"X_Forwarded_Proto": "javascript", "X_Forwarded_Host": "a b", "X_Forwarded_Prefix": "//<script>"}
-    assert servers(box, **nonsense) == [box.url]
+    assert servers(service, **nonsense) == [service.url]
 
 
-def test_a_service_below_a_path_answers_whether_the_proxy_leaves_it_or_takes_it_away(locked: Box) -> None:
+def test_a_service_below_a_path_answers_whether_the_proxy_leaves_it_or_takes_it_away(locked: RunningService) -> None:
     assert servers(locked) == [f"{locked.url}/below"]
     assert servers(locked, X_Forwarded_Prefix="/elsewhere") == [f"{locked.url}/elsewhere"]
     for before in ("", "/below"):
@@ -138,8 +138,10 @@ def test_a_path_that_is_none_is_refused() -> None:
         server.serve("127.0.0.1", 0, root_path="below?")
 
 
-def test_the_token_is_a_security_scheme_of_all_that_asks_for_it(box: Box, locked: Box) -> None:
-    open_to_all = description(box)
+def test_the_token_is_a_security_scheme_of_all_that_asks_for_it(
+    service: RunningService, locked: RunningService
+) -> None:
+    open_to_all = description(service)
     assert "security" not in open_to_all
     assert "securitySchemes" not in open_to_all["components"]
     document = description(locked)

@@ -29,7 +29,7 @@ from pneumoscope.service.dicomweb import wants_reports
 from pneumoscope.service.security import Limits, Refusal
 from tests.builders.dicoms import REPORT, content, filed
 from tests.builders.dicoms import image as unfiled
-from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box
+from tests.builders.serving import MODEL_SIZE, RunningService, image, lenient, running_service
 from tests.conftest import drawn_image
 
 STUDIES = "/dicom-web/studies"
@@ -38,9 +38,9 @@ STUDY = "1.2.840.99999.1"
 
 
 @pytest.fixture(scope="module")
-def strict() -> Iterator[Box]:
-    with light_box(Limits(body=2_000_000, images=3, idle_seconds=0.5)) as box:
-        yield box
+def strict() -> Iterator[RunningService]:
+    with running_service(Limits(body=2_000_000, images=3, idle_seconds=0.5)) as service:
+        yield service
 
 
 def instance(seed: int = 0, **elements: Any) -> bytes:
@@ -54,10 +54,15 @@ def related(*files: bytes, kind: str = "application/dicom") -> bytes:
 
 
 def store(
-    box: Box, *files: bytes, accept: str = "*/*", to: str = STUDIES, body: bytes | None = None, **options: Any
+    service: RunningService,
+    *files: bytes,
+    accept: str = "*/*",
+    to: str = STUDIES,
+    body: bytes | None = None,
+    **options: Any,
 ) -> httpx.Response:
     headers = {"Content-Type": f"{RELATED}; boundary=x", "Accept": accept}
-    return box.client.post(to, content=related(*files) if body is None else body, headers=headers, **options)
+    return service.client.post(to, content=related(*files) if body is None else body, headers=headers, **options)
 
 
 def parts(answer: httpx.Response) -> list[tuple[str, bytes]]:
@@ -84,10 +89,10 @@ def told(answer: httpx.Response) -> pydicom.Dataset:
 # --- answers
 
 
-def test_each_image_gets_a_report_with_the_detectors_finding(box: Box) -> None:
+def test_each_image_gets_a_report_with_the_detectors_finding(service: RunningService) -> None:
     images = [instance(seed) for seed in range(5)]
     expected = Detector(lenient()).predict_proba(images)[:, 1]
-    answer = store(box, *images)
+    answer = store(service, *images)
     assert answer.status_code == 200
     for data, report, probability in zip(images, reports(answer), expected, strict=True):
         image = pydicom.dcmread(io.BytesIO(data))
@@ -100,20 +105,22 @@ def test_each_image_gets_a_report_with_the_detectors_finding(box: Box) -> None:
     assert referenced == [pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID for data in images]
 
 
-def test_with_evidence_an_image_comes_beside_the_report_on_a_pneumonia_and_else_where_asked_for(box: Box) -> None:
+def test_with_evidence_an_image_comes_beside_the_report_on_a_pneumonia_and_else_where_asked_for(
+    service: RunningService,
+) -> None:
     samples = sorted((Path(pneumoscope.__file__).parent / "samples").rglob("*.jpeg"))
     images = [filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16) for path in samples]
-    made = reports(store(box, *images, params={"evidence": "true"}))
+    made = reports(store(service, *images, params={"evidence": "true"}))
     said = [content(one)["Finding"][0].CodeMeaning if one.Modality == "SR" else "its map" for one in made]
     found = [meaning for meaning in said if meaning != "its map"]
     assert set(found) == {"Normal", "Pneumonia"}
     assert said == [one for meaning in found for one in (meaning, "its map")[: 1 + (meaning == "Pneumonia")]]
-    answer = store(box, *images, params={"evidence": "true", "evidence_of_normals": "true"})
+    answer = store(service, *images, params={"evidence": "true", "evidence_of_normals": "true"})
     assert [report.Modality for report in reports(answer)] == ["SR", "OT"] * len(images)
 
 
-def test_a_client_that_prefers_json_gets_the_data_set_alone(box: Box) -> None:
-    answer = store(box, instance(), accept="application/dicom+json")
+def test_a_client_that_prefers_json_gets_the_data_set_alone(service: RunningService) -> None:
+    answer = store(service, instance(), accept="application/dicom+json")
     assert answer.headers["content-type"] == "application/dicom+json"
     assert len(told(answer).ReferencedSOPSequence) == 1
     assert "FailedSOPSequence" not in told(answer)
@@ -140,15 +147,15 @@ def test_the_client_says_what_it_takes(accept: str | None, reports: bool) -> Non
 @pytest.mark.parametrize(
     "accept", ["text/html", "application/dicom+xml", RELATED.replace("dicom", "dicom+xml"), ";q=x"]
 )
-def test_a_client_that_takes_neither_is_told_so(box: Box, accept: str) -> None:
+def test_a_client_that_takes_neither_is_told_so(service: RunningService, accept: str) -> None:
     with pytest.raises(Refusal):
         wants_reports(accept)
-    assert store(box, instance(), accept=accept).status_code == 406
+    assert store(service, instance(), accept=accept).status_code == 406
 
 
-def test_what_failed_is_named_beside_the_reports_on_the_others(box: Box) -> None:
+def test_what_failed_is_named_beside_the_reports_on_the_others(service: RunningService) -> None:
     ct = instance(3, Modality="CT")
-    answer = store(box, instance(1), ct, b"no image", instance(2))
+    answer = store(service, instance(1), ct, b"no image", instance(2))
     assert answer.status_code == 202
     assert len(reports(answer)) == 2
     (failed,) = told(answer).FailedSOPSequence
@@ -172,9 +179,9 @@ def test_what_failed_is_named_beside_the_reports_on_the_others(box: Box) -> None
     ids=["text", "png", "empty", "cut", "a report", "ct", "no uids"],
 )
 def test_where_no_image_can_be_predicted_the_status_and_the_reason_say_so(
-    box: Box, data: bytes, reason: int, kind: str
+    service: RunningService, data: bytes, reason: int, kind: str
 ) -> None:
-    answer = store(box, data)
+    answer = store(service, data)
     assert answer.status_code == 409
     (item,) = next(
         told(answer)[name].value for name in ("FailedSOPSequence", "OtherFailuresSequence") if name in told(answer)
@@ -182,19 +189,19 @@ def test_where_no_image_can_be_predicted_the_status_and_the_reason_say_so(
     assert (item.FailureReason, item.ErrorComment) == (reason, kind)
 
 
-def test_an_instance_of_another_study_than_the_address_names_fails(box: Box) -> None:
-    answer = store(box, instance(1, StudyInstanceUID=STUDY), instance(2), to=f"{STUDIES}/{STUDY}")
+def test_an_instance_of_another_study_than_the_address_names_fails(service: RunningService) -> None:
+    answer = store(service, instance(1, StudyInstanceUID=STUDY), instance(2), to=f"{STUDIES}/{STUDY}")
     assert answer.status_code == 202
     assert [report.StudyInstanceUID for report in reports(answer)] == [STUDY]
     assert told(answer).FailedSOPSequence[0].ErrorComment == "other_study"
-    assert store(box, instance(2), to=f"{STUDIES}/{STUDY}").status_code == 409
+    assert store(service, instance(2), to=f"{STUDIES}/{STUDY}").status_code == 409
 
 
 @pytest.mark.images
-def test_real_images_are_reported_on(box: Box, data: Path) -> None:
+def test_real_images_are_reported_on(service: RunningService, data: Path) -> None:
     paths = sorted((data / "kermany_original" / "val").glob("*/*"))[::5]
     images = [filed(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16) for path in paths]
-    made = reports(store(box, *images, params={"evidence": "true", "evidence_of_normals": "true"}))
+    made = reports(store(service, *images, params={"evidence": "true", "evidence_of_normals": "true"}))
     assert [one.Modality for one in made] == ["SR", "OT"] * len(images)
     findings = Detector(lenient()).predict(images)
     for report, finding in zip(made[::2], findings, strict=True):
@@ -205,9 +212,9 @@ def test_real_images_are_reported_on(box: Box, data: Path) -> None:
 
 
 @pytest.mark.parametrize("accept", [None, "application/dicom+json"])
-def test_dicomweb_client_stores_instances(box: Box, accept: str | None) -> None:
+def test_dicomweb_client_stores_instances(service: RunningService, accept: str | None) -> None:
     api = pytest.importorskip("dicomweb_client.api")
-    client = api.DICOMwebClient(f"{box.url}/dicom-web", headers={"Accept": accept} if accept else None)
+    client = api.DICOMwebClient(f"{service.url}/dicom-web", headers={"Accept": accept} if accept else None)
     images = [pydicom.dcmread(io.BytesIO(instance(seed, StudyInstanceUID=STUDY))) for seed in range(2)]
     answer = client.store_instances(images, study_instance_uid=STUDY)
     if accept:
@@ -244,7 +251,7 @@ def hostile() -> dict[str, tuple[bytes, str, int]]:
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_a_hostile_body_is_refused_and_the_next_is_answered(strict: Box, name: str) -> None:
+def test_a_hostile_body_is_refused_and_the_next_is_answered(strict: RunningService, name: str) -> None:
     body, kind, status = hostile()[name]
     answer = strict.client.post(STUDIES, content=body, headers={"Content-Type": kind})
     assert answer.status_code == status
@@ -252,7 +259,7 @@ def test_a_hostile_body_is_refused_and_the_next_is_answered(strict: Box, name: s
     assert store(strict, instance()).status_code == 200
 
 
-def test_a_body_that_never_ends_is_sent_away(strict: Box) -> None:
+def test_a_body_that_never_ends_is_sent_away(strict: RunningService) -> None:
     head = f"POST {STUDIES} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 100000\r\n"
     with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
         connection.sendall(f"{head}Content-Type: {RELATED}; boundary=x\r\n\r\n".encode() + related(instance())[:5000])

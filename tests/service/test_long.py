@@ -21,7 +21,7 @@ pytest.importorskip("fastapi", reason="serving is not installed")
 from pneumoscope import Detector
 from pneumoscope.service.queue import TOGETHER
 from pneumoscope.service.security import Limits
-from tests.builders.serving import Box, image, lenient, light_box
+from tests.builders.serving import RunningService, image, lenient, running_service
 
 pytestmark = pytest.mark.long
 
@@ -50,10 +50,10 @@ def test_under_load_and_faults_every_image_gets_its_own_answer(request: pytest.F
     told: Counter[str] = Counter()
     wrong: list[str] = []
 
-    with light_box(Limits(queue=96, idle_seconds=2.0)) as box:
-        assert box.predict(*images).status_code == 200
+    with running_service(Limits(queue=96, idle_seconds=2.0)) as service:
+        assert service.predict(*images).status_code == 200
         before = resident()
-        threads = [threading.Thread(target=work) for work in _clients(box, images, expected, over, told, wrong)]
+        threads = [threading.Thread(target=work) for work in _clients(service, images, expected, over, told, wrong)]
         for thread in threads:
             thread.start()
         over.wait(seconds)
@@ -62,10 +62,10 @@ def test_under_load_and_faults_every_image_gets_its_own_answer(request: pytest.F
             thread.join(120.0)
             assert not thread.is_alive()
         end = time.monotonic() + 120.0
-        while box.metric("pneumoscope_images_accepted"):
+        while service.metric("pneumoscope_images_accepted"):
             assert time.monotonic() < end
             time.sleep(0.1)
-        answer = box.predict(*images).json()["findings"]
+        answer = service.predict(*images).json()["findings"]
         grown = resident() - before
     print(f"{seconds:.0f} s: {dict(told)}, {grown / 1e6:+.0f} MB")
     assert wrong == []
@@ -76,7 +76,7 @@ def test_under_load_and_faults_every_image_gets_its_own_answer(request: pytest.F
 
 
 def _clients(
-    box: Box,
+    service: RunningService,
     images: list[bytes],
     expected: list[float],
     over: threading.Event,
@@ -88,7 +88,7 @@ def _clients(
     def steady(seed: int) -> None:
         """Ask for one image after the other, and again where there is no room."""
         rng = random.Random(seed)
-        with httpx.Client(base_url=box.url, timeout=120.0) as client:
+        with httpx.Client(base_url=service.url, timeout=120.0) as client:
             while not over.is_set():
                 number = rng.randrange(len(images))
                 answer = client.post("/v1/predict", files={"images": images[number]})
@@ -104,7 +104,7 @@ def _clients(
 
     def flood() -> None:
         """Ask for many at once, so that the queue is full."""
-        with httpx.Client(base_url=box.url, timeout=120.0) as client:
+        with httpx.Client(base_url=service.url, timeout=120.0) as client:
             while not over.wait(0.5):
                 answer = client.post("/v1/predict", files=[("images", data) for data in images * 4])
                 told["busy" if answer.status_code == 503 else "flooded"] += 1
@@ -119,18 +119,18 @@ def _clients(
         rng = random.Random(5)
         answered = 0.0
         while not over.wait(rng.uniform(4.0, 12.0)):
-            now = box.metric("pneumoscope_image_seconds_count")
-            if box.worker.pid and now > answered + 2 * TOGETHER:
+            now = service.metric("pneumoscope_image_seconds_count")
+            if service.worker.pid and now > answered + 2 * TOGETHER:
                 answered = now
                 with suppress(ProcessLookupError):
-                    os.kill(box.worker.pid, signal.SIGKILL)
+                    os.kill(service.worker.pid, signal.SIGKILL)
                     told["killed"] += 1
 
     def slow() -> None:
         """Begin to send an image, and go on so slowly that the service gives up."""
         head, body = form(images[0])
         while not over.is_set():
-            with suppress(OSError), socket.create_connection(("127.0.0.1", box.port), timeout=60.0) as connection:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", service.port), timeout=60.0) as connection:
                 connection.sendall(head + body[:1000])
                 if b"408" in connection.recv(4096):
                     told["slow"] += 1
@@ -140,7 +140,7 @@ def _clients(
         rng = random.Random(9)
         head, body = form(images[1])
         while not over.wait(0.2):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", box.port), timeout=60.0) as connection:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", service.port), timeout=60.0) as connection:
                 connection.sendall(head + body[: rng.choice((len(body), len(body) // 2))])
                 told["gone"] += 1
 

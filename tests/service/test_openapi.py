@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.builders.serving import light_box
+from tests.builders.serving import running_service
 
 PROMISES = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
@@ -33,8 +33,8 @@ def related(context: Any, value: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with light_box() as box:
-        yield box.url
+    with running_service() as service:
+        yield service.url
 
 
 POSTS = (

@@ -1,4 +1,4 @@
-"""The light box as a person meets it: in a real browser, with a mouse, with keys alone, on a desk and on a phone."""
+"""The page as a person meets it: in a real browser, with a mouse, with keys alone, on a desk and on a phone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pneumoscope.reporting.writers import COLUMNS
 from tests.builders.browsing import NEEDS_CHROMIUM, watched
 from tests.builders.dicoms import image as dicom_image
 from tests.builders.dicoms import table
-from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box, png
+from tests.builders.serving import MODEL_SIZE, RunningService, image, lenient, png, running_service
 from tests.conftest import ROOT, drawn_image
 
 pytestmark = NEEDS_CHROMIUM
@@ -64,10 +64,10 @@ _PIXEL = """() => { const c = document.querySelector("#stage .image");
 
 
 @pytest.fixture
-def page(browser: Browser, box: Box) -> Iterator[Page]:
+def page(browser: Browser, service: RunningService) -> Iterator[Page]:
     """The page, opened; a fault in its scripts or a broken content policy fails the test."""
-    with watched(browser, (box.url, "blob:"), viewport=DESK) as page:
-        page.goto(box.url)
+    with watched(browser, (service.url, "blob:"), viewport=DESK) as page:
+        page.goto(service.url)
         yield page
 
 
@@ -607,8 +607,8 @@ def test_the_sample_images_are_there_to_try(page: Page) -> None:
     screenshot(page, "samples")
 
 
-def test_a_probability_says_how_common_pneumonia_is_taken_to_be(page: Page, box: Box) -> None:
-    share = box.client.get("/v1/model").json()["card"]["calibration"]["prevalence"]
+def test_a_probability_says_how_common_pneumonia_is_taken_to_be(page: Page, service: RunningService) -> None:
+    share = service.client.get("/v1/model").json()["card"]["calibration"]["prevalence"]
     page.get_by_role("button", name="Try it with sample images").click()
     predicted(page, 6)
     page.locator("#images li[role=option]").first.click()
@@ -715,15 +715,15 @@ def test_a_phone_shows_everything_without_scrolling_sideways(several: Page) -> N
     screenshot(several, "phone")
 
 
-def test_the_services_own_page_is_there_without_another_host(page: Page, box: Box) -> None:
-    page.goto(f"{box.url}/docs")
+def test_the_services_own_page_is_there_without_another_host(page: Page, service: RunningService) -> None:
+    page.goto(f"{service.url}/docs")
     expect(page.get_by_role("heading", name="/v1/predict/stream")).to_be_visible()
     assert serious(page) == []
     screenshot(page, "docs")
 
 
 def test_a_locked_service_asks_for_the_token_or_takes_it_from_the_address(browser: Browser) -> None:
-    with light_box(token=TOKEN) as locked:
+    with running_service(token=TOKEN) as locked:
         page = browser.new_page()
         page.goto(locked.url)
         page.locator("#token-input").fill("wrong")

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving is not installed")
 
-from tests.builders.serving import Box, image, light_box, png
+from tests.builders.serving import RunningService, image, png, running_service
 from tests.conftest import ROOT
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -28,9 +28,9 @@ TOKEN = "behind a proxy"
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    with light_box(token=TOKEN) as box:
-        yield box
+def service() -> Iterator[RunningService]:
+    with running_service(token=TOKEN) as service:
+        yield service
 
 
 def blocks() -> list[str]:
@@ -41,13 +41,13 @@ def blocks() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def proxy(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def proxy(service: RunningService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Debian's own settings with the documents' block in a site; places that only root may write are moved."""
     folder = tmp_path_factory.mktemp("nginx")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    block = blocks()[0].replace("127.0.0.1:8000", f"127.0.0.1:{box.port}")
+    block = blocks()[0].replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
     (folder / "site.conf").write_text(f"server {{ listen 127.0.0.1:{port};\n{block}\n}}\n")
     settings = SETTINGS.read_text()
     settings = re.sub(r"^user .*;$", "", settings, flags=re.MULTILINE)

@@ -36,24 +36,24 @@ from pneumoscope.service.security import Limits, check_address
 from pneumoscope.service.worker import Submission, Worker
 from tests.builders.dicoms import RAMP
 from tests.builders.dicoms import image as dicom_image
-from tests.builders.serving import MODEL_SIZE, Box, image, lenient, light_box, slow_image
+from tests.builders.serving import MODEL_SIZE, RunningService, image, lenient, running_service, slow_image
 
 TOKEN = "correct horse battery staple"
 QUICK = Limits(body=3_000_000, images=3, queue=4, image_seconds=0.5, idle_seconds=0.5)
 
 
 @pytest.fixture(scope="module")
-def strict() -> Iterator[Box]:
+def strict() -> Iterator[RunningService]:
     """A service with narrow limits."""
-    with light_box(QUICK) as box:
-        yield box
+    with running_service(QUICK) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
-def locked() -> Iterator[Box]:
+def locked() -> Iterator[RunningService]:
     """A service that asks for a token and lets one other site ask."""
-    with light_box(token=TOKEN, origins=["https://images.example"]) as box:
-        yield box
+    with running_service(token=TOKEN, origins=["https://images.example"]) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,9 @@ def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def raw(box: Box, request: bytes) -> bytes:
+def raw(service: RunningService, request: bytes) -> bytes:
     """Send bytes as they are and read the answer until the service closes."""
-    with socket.create_connection(("127.0.0.1", box.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(request)
         answer = b""
         while part := connection.recv(65536):
@@ -99,58 +99,60 @@ def upload(body: bytes, length: int | None = None) -> bytes:
 # --- answers
 
 
-def test_an_image_gets_what_the_command_line_says_of_it(box: Box) -> None:
+def test_an_image_gets_what_the_command_line_says_of_it(service: RunningService) -> None:
     sent = image(1, 7)
     (finding,) = Detector(lenient()).examine([sent])
-    answer = box.predict(sent)
+    answer = service.predict(sent)
     assert answer.status_code == 200
     assert answer.json() == {"findings": [{"index": 0} | finding.as_dict() | {"path": "0"}]}
 
 
-def test_each_answer_belongs_to_its_image_however_many_ask_at_once(box: Box) -> None:
+def test_each_answer_belongs_to_its_image_however_many_ask_at_once(service: RunningService) -> None:
     images = [image(i % 2, 100 + i) for i in range(48)]
     expected = [round(float(p), 6) for p in Detector(lenient()).predict_proba(images)[:, 1]]
     assert len(set(expected)) > 40
     with ThreadPoolExecutor(16) as clients:
-        answers = list(clients.map(box.predict, images))
+        answers = list(clients.map(service.predict, images))
     got = [answer.json()["findings"][0]["probability"] for answer in answers]
     assert got == pytest.approx(expected, abs=2e-5)
 
 
-def test_concurrent_requests_share_batches(box: Box) -> None:
-    batches, images = box.metric("pneumoscope_batch_images_count"), box.metric("pneumoscope_batch_images_sum")
+def test_concurrent_requests_share_batches(service: RunningService) -> None:
+    batches, images = service.metric("pneumoscope_batch_images_count"), service.metric("pneumoscope_batch_images_sum")
     with ThreadPoolExecutor(16) as clients:
-        list(clients.map(box.predict, [image(0, i) for i in range(32)]))
-    assert box.metric("pneumoscope_batch_images_sum") - images == 32
-    assert box.metric("pneumoscope_batch_images_count") - batches < 24
+        list(clients.map(service.predict, [image(0, i) for i in range(32)]))
+    assert service.metric("pneumoscope_batch_images_sum") - images == 32
+    assert service.metric("pneumoscope_batch_images_count") - batches < 24
 
 
-def test_a_bad_image_is_a_row_with_an_error_and_the_others_are_answered(box: Box) -> None:
-    answer = box.predict(image(0), b"no image", image(1)[:2000])
+def test_a_bad_image_is_a_row_with_an_error_and_the_others_are_answered(service: RunningService) -> None:
+    answer = service.predict(image(0), b"no image", image(1)[:2000])
     assert answer.status_code == 200
     kinds = [row["error"] and row["error"]["kind"] for row in answer.json()["findings"]]
     assert kinds == [None, "unsupported", "unreadable"]
 
 
 @pytest.mark.parametrize(("data", "status", "kind"), [(b"no image", 415, "unsupported"), (b"", 422, "unreadable")])
-def test_where_no_image_can_be_predicted_the_status_says_why(box: Box, data: bytes, status: int, kind: str) -> None:
-    answer = box.predict(data)
+def test_where_no_image_can_be_predicted_the_status_says_why(
+    service: RunningService, data: bytes, status: int, kind: str
+) -> None:
+    answer = service.predict(data)
     assert answer.status_code == status
     assert answer.json()["findings"][0]["error"]["kind"] == kind
 
 
 @pytest.mark.parametrize("how", ["params", "data"])
-def test_evidence_and_preview_come_where_asked_for(box: Box, how: str) -> None:
-    (row,) = box.predict(image(1), **{how: {"evidence": "true", "preview": "true"}}).json()["findings"]
+def test_evidence_and_preview_come_where_asked_for(service: RunningService, how: str) -> None:
+    (row,) = service.predict(image(1), **{how: {"evidence": "true", "preview": "true"}}).json()["findings"]
     assert len(row["evidence"]["cells"]) == len(row["evidence"]["cells"][0]) > 1
     assert row["evidence"]["scale"] > 0
     assert (row["preview"]["width"], row["preview"]["height"]) == (MODEL_SIZE, MODEL_SIZE)
-    assert "evidence" not in box.predict(image(1)).json()["findings"][0]
+    assert "evidence" not in service.predict(image(1)).json()["findings"][0]
 
 
-def test_a_stream_gives_a_line_for_each_image(box: Box) -> None:
+def test_a_stream_gives_a_line_for_each_image(service: RunningService) -> None:
     files = [("images", (f"{i}.png", image(i % 2, i))) for i in range(20)] + [("images", ("notes.txt", b"no image"))]
-    with box.client.stream("POST", "/v1/predict/stream", files=files) as answer:
+    with service.client.stream("POST", "/v1/predict/stream", files=files) as answer:
         rows = [json.loads(line) for line in answer.iter_lines()]
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     assert sorted(row["index"] for row in rows) == list(range(21))
@@ -168,10 +170,13 @@ def form(*images: bytes, **fields: str) -> bytes:
 
 
 @contextmanager
-def streaming(box: Box) -> Iterator[tuple[Callable[[bytes], None], Callable[[], dict[str, Any]]]]:
+def streaming(service: RunningService) -> Iterator[tuple[Callable[[bytes], None], Callable[[], dict[str, Any]]]]:
     """Open a stream of findings, and give functions that send more of its form and read the next line."""
     head = "POST /v1/predict/stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
-    with socket.create_connection(("127.0.0.1", box.port), timeout=30) as connection, connection.makefile("rb") as file:
+    with (
+        socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection,
+        connection.makefile("rb") as file,
+    ):
         connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
 
         def send(data: bytes) -> None:
@@ -186,8 +191,8 @@ def streaming(box: Box) -> Iterator[tuple[Callable[[bytes], None], Callable[[], 
         yield send, line
 
 
-def test_a_stream_answers_while_later_images_still_arrive(box: Box) -> None:
-    with streaming(box) as (send, line):
+def test_a_stream_answers_while_later_images_still_arrive(service: RunningService) -> None:
+    with streaming(service) as (send, line):
         send(form(image(0)))
         for i in range(3):
             send(form(image(1, i)))  # its boundary is the end of the image before
@@ -196,14 +201,14 @@ def test_a_stream_answers_while_later_images_still_arrive(box: Box) -> None:
         assert line()["index"] == 3
 
 
-def test_what_is_asked_for_in_a_stream_counts_for_the_images_after_it(box: Box) -> None:
-    with streaming(box) as (send, line):
+def test_what_is_asked_for_in_a_stream_counts_for_the_images_after_it(service: RunningService) -> None:
+    with streaming(service) as (send, line):
         send(form(image(0)) + form(image(1), evidence="true") + b"--x--\r\n")
         rows = sorted((line(), line()), key=lambda row: row["index"])
     assert ["evidence" in row for row in rows] == [False, True]
 
 
-def test_a_refusal_amid_a_stream_is_its_last_line(strict: Box) -> None:
+def test_a_refusal_amid_a_stream_is_its_last_line(strict: RunningService) -> None:
     with streaming(strict) as (send, line):
         send(form(image(0), image(1)))
         assert line()["index"] == 0
@@ -212,30 +217,30 @@ def test_a_refusal_amid_a_stream_is_its_last_line(strict: Box) -> None:
         assert line()["error"]["kind"] == "too_large"
 
 
-def test_a_client_that_stops_amid_a_stream_gets_what_was_predicted_and_is_sent_away(strict: Box) -> None:
+def test_a_client_that_stops_amid_a_stream_gets_what_was_predicted_and_is_sent_away(strict: RunningService) -> None:
     with streaming(strict) as (send, line):
         send(form(image(0), image(1)))
         assert line()["index"] == 0
         assert line()["error"]["kind"] == "too_slow"
 
 
-def test_a_client_that_hangs_up_amid_a_stream_leaves_nothing_behind(box: Box, huge: bytes) -> None:
-    with streaming(box) as (send, line):
+def test_a_client_that_hangs_up_amid_a_stream_leaves_nothing_behind(service: RunningService, huge: bytes) -> None:
+    with streaming(service) as (send, line):
         send(form(image(0), huge, image(1)))
         assert line()["index"] == 0
-    until(lambda: box.metric("pneumoscope_images_accepted") == 0)
-    assert box.predict(image(1)).status_code == 200
+    until(lambda: service.metric("pneumoscope_images_accepted") == 0)
+    assert service.predict(image(1)).status_code == 200
 
 
-def test_the_model_tells_its_card_without_what_programs_alone_read(box: Box) -> None:
-    model = box.client.get("/v1/model").json()
+def test_the_model_tells_its_card_without_what_programs_alone_read(service: RunningService) -> None:
+    model = service.client.get("/v1/model").json()
     assert model["card"]["metrics"]["auc"]["value"] > 0.9
     assert "seen" not in model["card"]
     assert "Not a medical device" in model["notice"]
 
 
-def test_the_prevalence_asked_for_is_told_with_the_model_and_changes_no_finding(box: Box) -> None:
-    (usual,) = box.predict(image(1)).json()["findings"]
+def test_the_prevalence_asked_for_is_told_with_the_model_and_changes_no_finding(service: RunningService) -> None:
+    (usual,) = service.predict(image(1)).json()["findings"]
     worker = Worker(lenient(), prevalence=0.03)
     try:
         worker.start()
@@ -253,16 +258,16 @@ def test_what_the_shipped_model_tells_of_itself_is_short() -> None:
     assert len(json.dumps(about.description(card, Limits()))) < 20_000
 
 
-def test_it_says_that_it_lives_and_is_ready(box: Box) -> None:
+def test_it_says_that_it_lives_and_is_ready(service: RunningService) -> None:
     for path in ("/healthz", "/readyz"):
-        assert box.client.get(path).json() == {"status": "ok"}
-        head = box.client.head(path)
+        assert service.client.get(path).json() == {"status": "ok"}
+        head = service.client.head(path)
         assert (head.status_code, head.content) == (200, b"")
 
 
 @pytest.mark.parametrize("path", ["/", "/app.js", "/metrics", "/v1/model", "/openapi.json"])
-def test_whatever_can_be_got_answers_head(box: Box, path: str) -> None:
-    assert box.client.head(path).status_code == 200
+def test_whatever_can_be_got_answers_head(service: RunningService, path: str) -> None:
+    assert service.client.head(path).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -274,38 +279,38 @@ def test_whatever_can_be_got_answers_head(box: Box, path: str) -> None:
         ("filename*=UTF-8''%FF.png", "\ufffd.png"),
     ],
 )
-def test_a_name_in_extended_notation_is_a_name(box: Box, disposition: str, name: str) -> None:
+def test_a_name_in_extended_notation_is_a_name(service: RunningService, disposition: str, name: str) -> None:
     body = (
         f'--x\r\nContent-Disposition: form-data; name="images"; {disposition}\r\n\r\n'.encode()
         + image(1)
         + b"\r\n--x--"
     )
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
-    (finding,) = box.client.post("/v1/predict", content=body, headers=kind).json()["findings"]
+    (finding,) = service.client.post("/v1/predict", content=body, headers=kind).json()["findings"]
     assert (finding["path"], finding["error"]) == (name, None)
 
 
-def test_values_come_with_all_bits_and_without_a_finding(box: Box) -> None:
-    answer = box.client.post(
+def test_values_come_with_all_bits_and_without_a_finding(service: RunningService) -> None:
+    answer = service.client.post(
         "/v1/values", files={"images": dicom_image(RAMP, RescaleIntercept="-1000", RescaleSlope="1")}
     )
     values = answer.json()
     with Image.open(io.BytesIO(base64.b64decode(values["png"]))) as png:
         np.testing.assert_array_equal(np.asarray(png) * values["slope"] + values["intercept"], RAMP - 1000.0)
-    refused = box.client.post("/v1/values", files={"images": b"no image"})
+    refused = service.client.post("/v1/values", files={"images": b"no image"})
     assert (refused.status_code, refused.json()["error"]["kind"]) == (415, "unsupported")
-    assert box.client.post("/v1/values", files=[("a", image()), ("b", image())]).status_code == 422
+    assert service.client.post("/v1/values", files=[("a", image()), ("b", image())]).status_code == 422
 
 
 # --- limits
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read(strict: Box) -> None:
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read(strict: RunningService) -> None:
     answer = raw(strict, upload(b"", length=10_000_000_000))
     assert b" 413 " in answer.split(b"\r\n")[0]
 
 
-def test_a_body_that_turns_out_too_large_is_refused(strict: Box) -> None:
+def test_a_body_that_turns_out_too_large_is_refused(strict: RunningService) -> None:
     def endless() -> Iterator[bytes]:
         yield upload(b"").partition(b"\r\n\r\n")[2].partition(b"\r\n--x--")[0]
         for _ in range(40):
@@ -317,34 +322,34 @@ def test_a_body_that_turns_out_too_large_is_refused(strict: Box) -> None:
     assert answer.json()["error"]["kind"] == "too_large"
 
 
-def test_more_images_than_allowed_are_refused(strict: Box) -> None:
+def test_more_images_than_allowed_are_refused(strict: RunningService) -> None:
     answer = strict.predict(*[image()] * 4)
     assert answer.status_code == 413
     assert "at most 3 images" in answer.json()["error"]["message"]
 
 
 def test_an_image_that_takes_too_long_is_refused_and_the_others_beside_it_are_answered(
-    strict: Box, huge: bytes
+    strict: RunningService, huge: bytes
 ) -> None:
     answer = strict.predict(image(0), huge, image(1))
     kinds = [row["error"] and row["error"]["kind"] for row in answer.json()["findings"]]
     assert kinds == [None, "too_slow", None]
 
 
-def test_a_client_that_stops_sending_is_sent_away(strict: Box) -> None:
+def test_a_client_that_stops_sending_is_sent_away(strict: RunningService) -> None:
     began = time.monotonic()
     answer = raw(strict, upload(b"", length=1_000_000))
     assert b" 408 " in answer.split(b"\r\n")[0]
     assert time.monotonic() - began < 10
 
 
-def test_a_client_that_does_not_finish_the_head_of_a_request_is_sent_away(strict: Box) -> None:
+def test_a_client_that_does_not_finish_the_head_of_a_request_is_sent_away(strict: RunningService) -> None:
     with socket.create_connection(("127.0.0.1", strict.port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
         assert connection.recv(100) == b""
 
 
-def test_a_head_of_any_size_is_not_taken(strict: Box) -> None:
+def test_a_head_of_any_size_is_not_taken(strict: RunningService) -> None:
     head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + bytes(50_000_000)
     with (
         socket.create_connection(("127.0.0.1", strict.port), timeout=10) as connection,
@@ -354,11 +359,11 @@ def test_a_head_of_any_size_is_not_taken(strict: Box) -> None:
 
 
 def test_a_full_queue_says_so_at_once_and_what_was_accepted_is_answered(huge: bytes) -> None:
-    with light_box(Limits(queue=2, images=2)) as box:
-        first = in_background(lambda: box.predict(huge, image(1)))
-        until(lambda: box.metric("pneumoscope_images_accepted") == 2)
-        refused = box.predict(image(0))
-        assert box.metric("pneumoscope_images_accepted") == 2  # the others are still under way
+    with running_service(Limits(queue=2, images=2)) as service:
+        first = in_background(lambda: service.predict(huge, image(1)))
+        until(lambda: service.metric("pneumoscope_images_accepted") == 2)
+        refused = service.predict(image(0))
+        assert service.metric("pneumoscope_images_accepted") == 2  # the others are still under way
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) >= 1
         rows = first().json()["findings"]
@@ -379,8 +384,10 @@ def test_a_full_queue_says_so_at_once_and_what_was_accepted_is_answered(huge: by
         (b"--x\r\nContent-Disposition: form-data\r\n\r\nb\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
     ],
 )
-def test_what_is_no_form_with_images_is_refused(box: Box, content: bytes, kind: str, status: int) -> None:
-    answer = box.client.post("/v1/predict", content=content, headers={"Content-Type": kind})
+def test_what_is_no_form_with_images_is_refused(
+    service: RunningService, content: bytes, kind: str, status: int
+) -> None:
+    answer = service.client.post("/v1/predict", content=content, headers={"Content-Type": kind})
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"kind", "message"}
 
@@ -388,24 +395,24 @@ def test_what_is_no_form_with_images_is_refused(box: Box, content: bytes, kind: 
 # --- faults
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_images_are_answered(box: Box, huge: bytes) -> None:
-    starts = box.worker.starts
-    answer = in_background(lambda: box.predict(huge, image(1)))
-    until(lambda: box.metric("pneumoscope_images_accepted") == 2)
-    assert box.worker.pid
-    os.kill(box.worker.pid, signal.SIGKILL)
+def test_a_worker_that_is_killed_is_replaced_and_its_images_are_answered(service: RunningService, huge: bytes) -> None:
+    starts = service.worker.starts
+    answer = in_background(lambda: service.predict(huge, image(1)))
+    until(lambda: service.metric("pneumoscope_images_accepted") == 2)
+    assert service.worker.pid
+    os.kill(service.worker.pid, signal.SIGKILL)
     rows = answer().json()["findings"]
     assert rows[0]["error"]["kind"] == "not_a_chest_radiograph"
     assert rows[1]["error"] is None
-    assert box.worker.starts == starts + 1
+    assert service.worker.starts == starts + 1
 
 
-def test_a_client_that_hangs_up_takes_no_other_with_it(box: Box, huge: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", box.port)) as connection:
+def test_a_client_that_hangs_up_takes_no_other_with_it(service: RunningService, huge: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(upload(huge))
-        until(lambda: box.metric("pneumoscope_images_accepted") == 1)
-    assert box.predict(image(1)).status_code == 200
-    until(lambda: box.metric("pneumoscope_images_accepted") == 0)
+        until(lambda: service.metric("pneumoscope_images_accepted") == 1)
+    assert service.predict(image(1)).status_code == 200
+    until(lambda: service.metric("pneumoscope_images_accepted") == 0)
 
 
 def test_a_bomb_takes_no_more_memory_than_it_may_and_the_others_are_answered() -> None:
@@ -448,14 +455,14 @@ def test_a_token_that_cannot_be_sent_is_refused(token: str) -> None:
     "given", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"]
 )
 @pytest.mark.parametrize("path", ["/v1/model", "/metrics", "/v1/predict"])
-def test_without_the_token_nothing_is_told(locked: Box, path: str, given: str | None) -> None:
+def test_without_the_token_nothing_is_told(locked: RunningService, path: str, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given.encode("utf-8")}
     answer = locked.client.get(path, headers=headers)  # type: ignore[arg-type]
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_with_the_token_it_answers_and_the_page_is_there_for_all(locked: Box) -> None:
+def test_with_the_token_it_answers_and_the_page_is_there_for_all(locked: RunningService) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert locked.client.get("/v1/model", headers=headers).status_code == 200
     assert locked.predict(image(1), headers=headers).status_code == 200
@@ -463,11 +470,11 @@ def test_with_the_token_it_answers_and_the_page_is_there_for_all(locked: Box) ->
         assert locked.client.get(path).status_code == 200
 
 
-def test_no_other_site_may_ask_unless_it_is_named(box: Box, locked: Box) -> None:
+def test_no_other_site_may_ask_unless_it_is_named(service: RunningService, locked: RunningService) -> None:
     theirs = {"Origin": "https://images.example"}
-    assert box.predict(image(), headers=theirs).status_code == 403
-    assert box.predict(image(), headers={"Origin": box.url}).status_code == 200
-    assert "access-control-allow-origin" not in box.client.get("/v1/model").headers
+    assert service.predict(image(), headers=theirs).status_code == 403
+    assert service.predict(image(), headers={"Origin": service.url}).status_code == 200
+    assert "access-control-allow-origin" not in service.client.get("/v1/model").headers
     answer = locked.predict(image(), headers=theirs | {"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == theirs["Origin"]
@@ -475,16 +482,16 @@ def test_no_other_site_may_ask_unless_it_is_named(box: Box, locked: Box) -> None
     assert locked.predict(image(), headers=other).status_code == 403
 
 
-def test_a_name_that_was_made_to_lead_here_is_refused(box: Box) -> None:
+def test_a_name_that_was_made_to_lead_here_is_refused(service: RunningService) -> None:
     for host in ("images.example", "127.0.0.1.images.example", "[", ""):
-        assert box.client.get("/v1/model", headers={"Host": host}).status_code == 421
+        assert service.client.get("/v1/model", headers={"Host": host}).status_code == 421
     for host in ("localhost:99", "127.0.0.1", "[::1]:8000"):
-        assert box.client.get("/v1/model", headers={"Host": host}).status_code == 200
+        assert service.client.get("/v1/model", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/model", "/nothing", "/healthz", "/app.js"])
-def test_every_answer_has_the_security_headers(box: Box, path: str) -> None:
-    headers = box.client.get(path).headers
+def test_every_answer_has_the_security_headers(service: RunningService, path: str) -> None:
+    headers = service.client.get(path).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -510,8 +517,8 @@ def test_every_answer_has_the_security_headers(box: Box, path: str) -> None:
         "/" + "a" * 5000,
     ],
 )
-def test_no_path_leads_out_of_the_page(box: Box, path: str) -> None:
-    answer = raw(box, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+def test_no_path_leads_out_of_the_page(service: RunningService, path: str) -> None:
+    answer = raw(service, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     assert re.match(rb"HTTP/1.1 4\d\d ", answer)
     assert b"import" not in answer
     assert b"root:" not in answer
@@ -520,17 +527,17 @@ def test_no_path_leads_out_of_the_page(box: Box, path: str) -> None:
 # --- what is kept and told
 
 
-def test_no_image_touches_a_disk(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_touches_a_disk(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # the service runs in this process
-    assert box.predict(image(1) + bytes(5_000_000)).status_code == 200
+    assert service.predict(image(1) + bytes(5_000_000)).status_code == 200
 
 
-def test_counters_count(box: Box) -> None:
+def test_counters_count(service: RunningService) -> None:
     series = 'pneumoscope_images_total{outcome="unsupported"}'
-    box.predict(b"no image")
-    before = box.metric(series)
-    box.predict(b"no image", b"no image either")
-    assert box.metric(series) == before + 2
+    service.predict(b"no image")
+    before = service.metric(series)
+    service.predict(b"no image", b"no image either")
+    assert service.metric(series) == before + 2
 
 
 # --- from the command line
@@ -604,8 +611,8 @@ def test_no_name_reaches_the_log(command: tuple[subprocess.Popen[str], str]) -> 
     assert sum(rows[0]["images"].values()) == 1
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(box: Box) -> None:
-    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", str(box.port)]
+def test_a_port_that_is_taken_is_said_in_one_line(service: RunningService) -> None:
+    arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", str(service.port)]
     run = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1
     assert run.stderr.startswith("error (unsupported): Expected an address and port")
@@ -620,11 +627,11 @@ def test_serving_others_without_a_token_is_refused_on_the_command_line() -> None
     assert "--token" in run.stderr
 
 
-def test_many_slow_clients_do_not_keep_a_quick_one_waiting(box: Box) -> None:
+def test_many_slow_clients_do_not_keep_a_quick_one_waiting(service: RunningService) -> None:
     stop = threading.Event()
 
     def drip() -> None:
-        with socket.create_connection(("127.0.0.1", box.port)) as connection:
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
             connection.sendall(upload(b"", length=100_000)[:200])
             stop.wait(60)
 
@@ -632,7 +639,7 @@ def test_many_slow_clients_do_not_keep_a_quick_one_waiting(box: Box) -> None:
     for thread in slow:
         thread.start()
     try:
-        assert box.predict(image(1)).status_code == 200
+        assert service.predict(image(1)).status_code == 200
         assert all(thread.is_alive() for thread in slow)
     finally:
         stop.set()
