@@ -99,7 +99,6 @@ def main() -> None:
     decoded = splits.decode([sample for sample in samples if sample.site != ADULTS], 64)  # only to know who is one
     drawn_from, held_out = splits.folds(decoded, 5, seed=0)[0]
     pool, others = decoded.take(drawn_from), decoded.take(held_out)
-    scores: dict[str, list[Scores]] = {name: [] for name in arguments.only}
     for draw in range(arguments.draws):
         for name in arguments.only:
             side, run = SIDES[name], arguments.out / f"{name}-{draw}"
@@ -111,9 +110,16 @@ def main() -> None:
                 found = scored(side, side.recipe(start, draw), images, unseen, elsewhere, run)
                 write_text(result, json.dumps(found))
                 print(name, draw, result.read_text(encoding="utf-8"), flush=True)
-            scores[name].append(json.loads(result.read_text(encoding="utf-8")))
-            done = {name: draws for name, draws in scores.items() if draws}
-            write_text(arguments.page or arguments.out / "published-recipes.md", page(done))
+            write_text(arguments.page or arguments.out / "published-recipes.md", page(known(arguments.out)))
+
+
+def known(out: Path) -> dict[str, list[Scores]]:
+    """Find what has been trained so far: the scores of each side's draws."""
+    found = {
+        name: [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob(f"{name}-*.json"))]
+        for name in SIDES
+    }
+    return {name: draws for name, draws in found.items() if draws}
 
 
 def learnt(pool: Decoded, init: str, out: Path) -> str:
