@@ -106,8 +106,13 @@ def border(pixels: NDArray[np.float32], white: bool = False) -> Border:
         >>> border(np.pad(np.full((8, 8), 0.5, dtype=np.float32), 1))[0]
         0.36
     """
-    other = pixels < 1 - _DARK if white else pixels > _DARK
-    rows, columns = (np.flatnonzero(other.mean(axis=axis) > 0.01) for axis in (1, 0))
+
+    def shows(lines: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.asarray((lines < 1 - _DARK if white else lines > _DARK).mean(axis=1) > 0.01)
+
+    if all(shows(lines[[0, -1]]).all() for lines in (pixels, pixels.T)):  # as of most images
+        return 0.0, (slice(0, len(pixels)), slice(0, len(pixels.T)))
+    rows, columns = (np.flatnonzero(shows(lines)) for lines in (pixels, pixels.T))
     if not len(rows) or not len(columns):
         return 1.0, (slice(None), slice(None))
     inside = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
