@@ -7,8 +7,9 @@ import io
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
@@ -124,7 +125,7 @@ class Worker:
         except OSError as error:
             raise WorkerLostError from error
         theirs.close()  # so that the end of the process is the end of the pipe
-        greeting = self._answer(START_SECONDS)
+        greeting = self._within(START_SECONDS, self._pipe.recv)
         if isinstance(greeting, PneumoscopeError):
             raise greeting
         self.card = greeting
@@ -133,16 +134,17 @@ class Worker:
         """Predict on a batch, one row for each image, in their order.
 
         Raises:
-            WorkerLostError: the process ended, or took longer and was ended; `start` it again.
+            WorkerLostError: the process ended, or took longer, to take the images as well, and was ended; `start` it
+                again.
         """
-        try:
-            self._pipe.send([replace(image, data=b"") for image in images])
-            for image in images:  # apart, so that the first is predicted while the others are on their way
-                self._pipe.send_bytes(image.data)
-        except OSError as error:
-            raise WorkerLostError from error
-        rows: list[Row] = self._answer(seconds)
+        rows: list[Row] = self._within(seconds, lambda: self._asked(images))
         return rows
+
+    def _asked(self, images: Sequence[Submission]) -> Any:  # noqa: ANN401 - whatever the process says
+        self._pipe.send([replace(image, data=b"") for image in images])
+        for image in images:  # apart, so that the first is predicted while the others are on their way
+            self._pipe.send_bytes(image.data)
+        return self._pipe.recv()
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
@@ -156,14 +158,23 @@ class Worker:
         """The number of the process."""
         return self._process.pid
 
-    def _answer(self, seconds: float) -> Any:  # noqa: ANN401 - whatever the process says
+    def _within(self, seconds: float, talk: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the process says
+        """Talk with the process, and end it where that takes too long: its end of the pipe is closed then."""
+        overdue = threading.Event()
+
+        def end() -> None:
+            overdue.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
         try:
-            if self._pipe.poll(seconds):
-                return self._pipe.recv()
+            return talk()
         except (EOFError, OSError) as error:
-            raise WorkerLostError from error
-        self._process.kill()
-        raise WorkerTooSlowError
+            raise (WorkerTooSlowError if overdue.is_set() else WorkerLostError) from error
+        finally:
+            timer.cancel()
 
 
 def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: int, prevalence: float | None) -> None:
