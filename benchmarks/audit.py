@@ -36,7 +36,7 @@ def main() -> None:
 
     sides: dict[str, Callable[[], object]] = {
         "decoding alone": decoded,
-        "audit": lambda: audit.audit(samples, reject=detector.rejection),
+        "audit": lambda: audit.audit(samples, reject=detector.rejection, at_least=detector.card.input_size),
     }
     taken: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(arguments.rounds):

@@ -118,7 +118,9 @@ def audit(data: Data, model: Model = None) -> Audit:
     from pneumoscope.data import layouts
     from pneumoscope.inference.detector import Detector
 
-    return auditing.audit(layouts.load(_paths(data), complete=False), reject=Detector(model).rejection)
+    detector = Detector(model)
+    samples = layouts.load(_paths(data), complete=False)
+    return auditing.audit(samples, reject=detector.rejection, at_least=detector.card.input_size)
 
 
 def calibrate(data: Data, out: str | os.PathLike[str], model: Model = None) -> Recalibration:

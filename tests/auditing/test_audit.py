@@ -621,14 +621,36 @@ def test_what_a_detector_rejects_is_listed_and_a_fault(unspoilt: list[Sample], t
 
 
 @pytest.mark.images
+def test_large_jpegs_are_read_reduced_and_measured_whole(data: Path, tmp_path: Path) -> None:
+    paths = sorted((data / "kermany_original" / "train" / "NORMAL").iterdir())[:3]
+    again = tmp_path / "again.jpeg"
+    again.write_bytes(paths[0].read_bytes())
+    images = [Sample(path, 0, path.name) for path in [*paths, again]]
+    detector = Detector()
+    read: list[Radiograph] = []
+
+    def reject(source: Any, image: Radiograph) -> PneumoscopeError | None:
+        read.append(image)
+        return detector.rejection(source, image)
+
+    found = audit(images, reject=reject, at_least=detector.card.input_size)
+    assert all(min(image.pixels.shape) < min(image.shape) / 2 for image in read)
+    assert [group.samples for group in found.identical] == [(images[0], images[3])]
+    assert found.rejected == []
+    sizes = next(shortcut for shortcut in found.shortcuts if shortcut.name == "size").quantiles[0]
+    assert sizes is not None
+    assert sizes[-1] > 1_000_000
+
+
+@pytest.mark.images
 def test_masks_among_real_images_are_found_by_the_shipped_model(data: Path, tmp_path: Path) -> None:
     for label, name in enumerate(LABELS):
         for path in sorted((data / "kermany_original" / "train" / name).iterdir())[:4]:
             read = np.asarray(Image.open(path).convert("L").resize((256, 256)))
-            for kind, image in (("images", read), ("masks", np.where(read > 128, 255, 0).astype(np.uint8))):
+            for kind, image in (("images", read), ("shapes", np.where(read > 128, 255, 0).astype(np.uint8))):
                 (tmp_path / name / kind).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image).save(tmp_path / name / kind / f"{label}{path.stem}.png")
     found = audit(layouts.load(tmp_path, complete=False), reject=Detector().rejection)
     rejected = [sample.path.parent.name for sample, _ in found.rejected]
-    assert rejected.count("masks") >= 6
+    assert rejected.count("shapes") >= 6
     assert rejected.count("images") == 0

@@ -42,6 +42,7 @@ def audit(
     progress: Progress = lambda *_: None,
     *,
     reject: Reject = lambda source, read: None,
+    at_least: int | None = None,
 ) -> Audit:
     """Look a data set over: each image is read once, and little of it is kept.
 
@@ -50,6 +51,8 @@ def audit(
         progress: called now and then.
         reject: the gate of a model, such as `Detector().rejection`; it finds masks, drawings and other images that are
             no chest radiographs. Several threads call it. Without it they are not looked for.
+        at_least: as `radiograph.read` takes it: large JPEGs are decoded reduced, several times as fast. Give the side
+            of what the model of `reject` looks at. A JPEG that another format holds as well is then a near copy.
 
     Returns:
         What was found. Whatever is wrong with the data set is told in it and raises nothing.
@@ -59,7 +62,7 @@ def audit(
         >>> [fault.kind for fault in found.faults]
         ['small_split']
     """
-    seen, failures = _read(samples, progress, reject)
+    seen, failures = _read(samples, progress, reject, at_least)
     labels = layouts.labels(samples[one.position] for one in seen)
     unique: dict[object, list[int]] = defaultdict(list)
     for one in seen:
@@ -81,14 +84,14 @@ def audit(
 
 
 def _read(
-    samples: Sequence[Sample], progress: Progress, reject: Reject
+    samples: Sequence[Sample], progress: Progress, reject: Reject, at_least: int | None
 ) -> tuple[list[_Seen], list[tuple[Sample, PneumoscopeError]]]:
     def one(position: int) -> _Seen | PneumoscopeError:
         sample = samples[position]
         try:
             source = radiograph.read_bytes(sample.path) if sample.pixels is None else sample.pixels
-            read = radiograph.read(source)
-            key = (read.pixels.shape, splits.image_key(read.pixels))
+            read = radiograph.read(source, at_least=at_least)
+            key = (read.shape, splits.image_key(read.pixels))
             borders = duplicates.borders(read.pixels)
             small = duplicates.thumbnails(read.pixels, borders)
             return _Seen(position, key, small, shortcuts.measure(sample, read, borders), reject(source, read))

@@ -109,7 +109,7 @@ def measure(
         >>> measure(Sample(Path("set.npz#train/0"), 0, "p", pixels=image), radiograph.read(image))["aspect"]
         1.5
     """
-    height, width = read.pixels.shape
+    height, width = read.shape
     (black, inside), (white, _) = frames or duplicates.borders(read.pixels)
     features = {
         "size": float(height * width),

@@ -47,7 +47,12 @@ def audit(
     detector = Detector(model)
     with console.progress() as bars:
         step = console.steps(bars)
-        found = audits.audit(images, lambda what, done, total: step(what, done, total, {}), reject=detector.rejection)
+        found = audits.audit(
+            images,
+            lambda what, done, total: step(what, done, total, {}),
+            reject=detector.rejection,
+            at_least=detector.card.input_size,
+        )
     page = audit_page.write(found, out)
     audit_page.show(found)
     console.say(f"{audit_page.summary(found)} The whole audit, with images: {page}")

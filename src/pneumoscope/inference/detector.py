@@ -140,22 +140,19 @@ class Detector:
         """
         return self._ahead(self.rejection, _several(sources))
 
-    def rejection(self, source: Source, whole: Radiograph | None = None) -> PneumoscopeError | None:
+    def rejection(self, source: Source, read: Radiograph | None = None) -> PneumoscopeError | None:
         """Say of one image why it gets no finding, or None where it gets one.
 
         Args:
             source: what `radiograph.read` takes.
-            whole: the same image where it was read before, at its full size. It is read again only if `examine` would
-                reduce it.
+            read: the same image, where `radiograph.read(source, at_least=card.input_size)` has read it before.
 
         Example:
             >>> print(detector.rejection("image.png"))
             None
         """
         try:
-            if whole is None or (whole.format == "JPEG" and min(whole.shape) >= 2 * self.card.input_size):
-                whole = self._open(source)
-            self._checked(whole)
+            self._checked(self._open(source) if read is None else read)
         except PneumoscopeError as error:
             return error
         except MemoryError:
