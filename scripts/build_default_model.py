@@ -157,8 +157,8 @@ def card_text(measured: Evaluation, hidden: Mapping[str, Localisation | None]) -
         for name, p in sorted(table.items(), key=lambda row: row[1].figures["auc"].value)
     )
     hiding = "\n".join(
-        f"| AUC at {site} when the thorax is hidden; findings that change when all else is | {of.auc_around}; "
-        f"{of.flipped} |"
+        f"| AUC at {site} when the thorax is hidden; share of findings that change when all else "
+        f"is hidden | {of.auc_around}; {of.flipped} |"
         for site, of in hidden.items()
         if of
     )
@@ -179,15 +179,15 @@ Written by `python scripts/build_default_model.py`, with the figures of the ship
 | trained on | {kept["images"]:,} images ({kept["pneumonia"]:,} pneumonia) of {kept["patients"]:,} patients |
 | measured on | {held["images"]:,} images ({held["pneumonia"]:,} pneumonia) of {held["patients"]:,} other patients \
 of the same two hospitals |
-| rejected of those as no chest radiograph | {len(measured.failures)} |
+| of those, rejected as no chest radiograph | {len(measured.failures)} |
 | children | Kermany, Zhang, Goldbaum, doi:10.17632/rscbjbr9sj.2, CC BY 4.0: the training split, frontal radiographs \
 of children of one to five years, Guangzhou Women and Children's Medical Center |
 | adults | NIH Clinical Center, Bethesda; Wang et al., "ChestX-ray8", CVPR 2017. Labels and boxes: RSNA \
 Pneumonia Detection Challenge 2018; Shih et al., "Augmenting the NIH Chest Radiograph Dataset with Expert Annotations \
 of Possible Pneumonia", Radiology: Artificial Intelligence 2019. "Others" are sick people without pneumonia \
 ("abnormal, no opacity") |
-| threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} Each site weighed the same, and \
-others {calibration.OTHER_SHARE:.0%} of its negatives |
+| threshold | {fitted.threshold:.3f}. {fitted.threshold_reason} Each site has the same weight, and \
+others have {calibration.OTHER_SHARE:.0%} of the weight of its negatives |
 | uncertain | from {fitted.uncertain_low:.3f} to {fitted.uncertain_high:.3f}. {fitted.uncertain_reason} |
 | probability | {fitted.probability_reason} `--prevalence P` shifts it to another share by Bayes' rule |
 | offset, temperature | {fitted.offset:.3f}, {fitted.temperature:.3f} |
@@ -195,12 +195,13 @@ others {calibration.OTHER_SHARE:.0%} of its negatives |
 
 ## Least flattering first
 
-On held-out patients at the shipped threshold; in brackets the 95 % interval: DeLong for the AUC, Wilson for
-proportions, a bootstrap over patients for balanced accuracy and expected calibration error (ECE). These patients chose
-offset, temperature and threshold and are of the hospitals trained on: **expect less elsewhere,** and measure it there
-with `pneumoscope evaluate`. `benchmarks/generalisation.py` leaves a hospital out.
+These figures are for held-out patients at the shipped threshold. In brackets is the 95 % interval: DeLong's for the
+AUC, Wilson's for proportions, and a bootstrap over patients for balanced accuracy and expected calibration error
+(ECE). Offset, temperature and threshold were chosen on these patients, who are from the same hospitals as the
+training images: **expect less elsewhere,** and measure it there with `pneumoscope evaluate`.
+`benchmarks/generalisation.py` leaves a hospital out.
 
-The ECE of few images is too high. A model that is calibrated perfectly and gives the same probabilities would have
+With few images, the ECE comes out too high. A perfectly calibrated model with the same probabilities would have
 {by_chance(measured, ADULTS):.3f} on average at {ADULTS}, and {by_chance(measured, CHILDREN):.3f} at {CHILDREN}.
 
 - Of {measured.whole.others} sick adults without pneumonia, {measured.whole.others_called} are called pneumonia.
@@ -221,12 +222,13 @@ On {pointing.n} held-out images with radiologists' boxes.
 |---|---|
 | hottest place of the evidence inside a box (by chance {pointing.chance:.3f}) | {pointing.hits} |
 | share of the positive evidence inside the boxes (of the area: {pointing.area:.3f}) | {pointing.inside} |
-| share of the positive evidence inside the thorax, an ellipse that touches the edges nearly | {pointing.thorax} |
+| share of the positive evidence inside the thorax, taken as an ellipse that nearly touches the edges | \
+{pointing.thorax} |
 {hiding}
 
 ## On corrupted images
 
-The same images, others left out, as a scanner, an exporter or a technician might have given them
+The same images without the others, corrupted as a scanner, an exporter or a technician might do it
 (`pneumoscope.imaging.corruptions`).
 
 | corruption | AUC | sensitivity | specificity |
@@ -235,15 +237,16 @@ The same images, others left out, as a scanner, an exporter or a technician migh
 
 ## Limits
 
-- Two hospitals only: children of one to five years of one, adults mostly of the other. Of those between, and of
-  infants, hardly any was shown.
-- An opacity of any cause may be called pneumonia: heart failure, atelectasis or a mass cannot be told from it well.
-- At Guangzhou the way an image was acquired tells the classes of the training images; some of that is still read, as
-  the AUC with the thorax hidden shows.
-- The labels are those of the collections; NORMAL means that no pneumonia was labelled, not that the patient was well.
-- The finding is on one frontal radiograph alone. Photographs, drawings, sections and other images that are no chest
-  radiograph are rejected, though not all of them; `benchmarks/gate.py` measures it.
-- Images that are turned or inverted bring a warning and still get a finding, which is not to be trusted; some
+- The model was trained at only two hospitals: at one on children of one to five years, at the other mostly on adults.
+  It saw hardly any infants or children of other ages.
+- An opacity of any cause may be called pneumonia. The model cannot tell heart failure, atelectasis or a mass from it
+  well.
+- In the training images from Guangzhou, the way an image was acquired tells the classes apart. The model still reads
+  some of that, as the AUC with the thorax hidden shows.
+- The labels are those of the collections. NORMAL means that no pneumonia was labelled, not that the patient was well.
+- The finding is for one frontal radiograph alone. Most photographs, drawings, sections and other images that are not
+  chest radiographs are rejected, but not all of them; `benchmarks/gate.py` measures how many.
+- Images that are turned or inverted bring a warning but still get a finding, which is not to be trusted. Some
   mirrored images go unnoticed.
 """
 
