@@ -27,12 +27,12 @@ def audit(
     other: OtherOption = None,
     labels_like: LabelsLikeOption = None,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where audit.json and audit.html go.")] = Path("audit"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write audit.json and audit.html.")] = Path("audit"),
 ) -> None:
     """Find what is wrong with a data set before you train on it.
 
-    It looks for copies, leaks between splits, shortcuts and masks. What is found is no failure: the exit status is 0,
-    and 3 where some images could not be read.
+    It looks for copies, leaks between splits, shortcuts and masks. The exit status is 0 whatever it finds, or 3 if some
+    images could not be read.
 
     \b
     $ pneumoscope audit chest_xray/
@@ -62,11 +62,11 @@ def audit(
 
 def fetch(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A data set; without a name they are listed.")
+        str | None, typer.Argument(metavar="NAME", help="A data set; without a name, they are listed.")
     ] = None,
     dest: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to put it in.")] = None,
 ) -> None:
-    """Fetch a public data set, verified and resumed after a break.
+    """Download a public data set, verify it, and resume after a break.
 
     \b
     $ pneumoscope fetch

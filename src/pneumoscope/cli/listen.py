@@ -18,7 +18,7 @@ def listen(
         int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 for any that is free.")
     ] = 11112,
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="The address to listen on; any but this machine's own demands --allow.")
+        str, typer.Option(metavar="HOST", help="The address to listen on; any but this machine's own requires --allow.")
     ] = "127.0.0.1",
     aet: Annotated[str, typer.Option(metavar="AET", help="The node's own AE title.")] = "PNEUMOSCOPE",
     send_to: Annotated[
@@ -26,28 +26,29 @@ def listen(
         typer.Option(metavar="AET@HOST:PORT", help="Who gets the reports; by default the sender. May be repeated."),
     ] = None,
     reply_port: Annotated[
-        int, typer.Option(metavar="PORT", min=1, max=65535, help="Without --send-to: where senders take reports.")
+        int,
+        typer.Option(metavar="PORT", min=1, max=65535, help="Without --send-to: the port where senders take reports."),
     ] = 104,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="AET", help="Who may send: AET, AET@HOST, or * for everybody. May be repeated."),
+        typer.Option(metavar="AET", help="Who may send: AET, AET@HOST, or * for anyone. May be repeated."),
     ] = None,
     spool: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where images and reports wait, through restarts and kills.")
+        Path, typer.Option(metavar="DIR", help="Where images and reports are kept until they are done.")
     ] = Path("pneumoscope-spool"),
     evidence: Annotated[
-        bool, typer.Option(help="Send each image of a pneumonia with its evidence map along, as a Secondary Capture.")
+        bool, typer.Option(help="Also send images of pneumonia with their evidence maps, as Secondary Captures.")
     ] = True,
     evidence_of_normals: NormalsOption = False,
     tls_cert: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="This node's certificate; connections are then encrypted.")
+        Path | None, typer.Option(metavar="FILE", help="This node's certificate; with it, connections are encrypted.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The key of the certificate.")] = None,
     tls_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Who signed the certificates of the others.")
+        Path | None, typer.Option(metavar="FILE", help="The authority that signed the others' certificates.")
     ] = None,
     tls_out: Annotated[
-        bool, typer.Option("--tls-out/--no-tls-out", help="Whether reports leave encrypted, too.")
+        bool, typer.Option("--tls-out/--no-tls-out", help="Whether reports are sent encrypted, too.")
     ] = True,
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus reads counters; by default nowhere.")
@@ -55,24 +56,25 @@ def listen(
     model: ModelOption = None,
     prevalence: PrevalenceOption = None,
     max_megabytes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Size of an image; a larger one is rejected.")
+        int, typer.Option(metavar="N", min=1, help="Largest image; a larger one is not accepted.")
     ] = 128,
     max_spool_megabytes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Size of the spool; beyond it images are rejected with status A700.")
+        int, typer.Option(metavar="N", min=1, help="Largest spool; when it is full, images get status A700.")
     ] = 4000,
-    max_associations: Annotated[int, typer.Option(metavar="N", min=1, help="Associations at once.")] = 32,
+    max_associations: Annotated[int, typer.Option(metavar="N", min=1, help="Most associations at once.")] = 32,
     max_pixels: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MAX_PIXELS, help="Pixels of an image; a larger one gets no report.")
+        int,
+        typer.Option(metavar="N", min=1, max=MAX_PIXELS, help="Most pixels in an image; a larger one gets no report."),
     ] = MAX_PIXELS,
     max_seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Time to predict an image; a slower one gets no report.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Most time for an image; a slower one gets no report.")
     ] = 20.0,
 ) -> None:
-    """Take images by DICOM's C-STORE, and send reports back.
+    """Receive images by DICOM C-STORE, and send reports back.
 
-    Every frontal chest radiograph that arrives gets a Structured Report, and one with a pneumonia a Secondary Capture
-    with its evidence map, filed in its own study. What was accepted is kept on disk until its reports are where they
-    belong, whatever is killed or down meanwhile. Ctrl-C stops; the next start goes on.
+    For every frontal chest radiograph that arrives, a Structured Report goes into its study, and with a finding of
+    PNEUMONIA also a Secondary Capture with its evidence map. Accepted images are kept on disk until their reports are
+    delivered, through kills and failures of any side. Ctrl-C stops the node; the next start continues.
 
     \b
     $ pneumoscope listen --send-to ARCHIVE@127.0.0.1:4242

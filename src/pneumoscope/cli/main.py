@@ -19,8 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its boxes leave a third of 80 columns to the words
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others are "
-    "answered.",
+    epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others have "
+    "a finding.",
 )
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Find pneumonia on chest radiographs: predict, evaluate, train.
 

@@ -49,7 +49,8 @@ def evaluate(
     data: DataArgument,
     model: ModelOption = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where metrics.json, predictions.csv, report.html and the curves go.")
+        Path,
+        typer.Option(metavar="DIR", help="Where to write metrics.json, predictions.csv, report.html and the curves."),
     ] = Path("evaluation"),
     classes: ClassesOption = None,
     other: OtherOption = None,
@@ -61,7 +62,7 @@ def evaluate(
         bool,
         typer.Option(
             "--corruptions",
-            help="Also on images corrupted in 18 ways, as scanners and exporters do, and with the lungs hidden.",
+            help="Also measure on images corrupted in 18 ways, and with the thorax, or all but the thorax, hidden.",
         ),
     ] = False,
 ) -> None:
@@ -117,22 +118,22 @@ def evaluate(
 
 def calibrate(
     data: DataArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The new model file; one that is there is replaced.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The new model file; an existing file is replaced.")],
     classes: ClassesOption = None,
     other: OtherOption = None,
     labels_like: LabelsLikeOption = None,
     model: ModelOption = None,
     sensitivity: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Take the highest threshold with at least this sensitivity, such as 0.95."),
+        typer.Option(metavar="P", help="Choose the highest threshold with at least this sensitivity, such as 0.95."),
     ] = None,
     specificity: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Take the lowest threshold with at least this specificity, such as 0.95."),
+        typer.Option(metavar="P", help="Choose the lowest threshold with at least this specificity, such as 0.95."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Take this threshold. By default sensitivity and specificity are made equal."),
+        typer.Option(metavar="P", help="Use this threshold. By default sensitivity and specificity are made equal."),
     ] = None,
     output_format: Annotated[
         Sheet, typer.Option("--format", "-f", help="A table for people; a JSON object for programs.")
@@ -140,8 +141,8 @@ def calibrate(
 ) -> None:
     """Fit probabilities and threshold to your own labelled images.
 
-    It takes 40 images or more, and refits the uncertain band, too. The network stays as it is, and so does the model
-    file given. The figures after are of patients left out of the fit. Images of a split named test are not used:
+    It needs at least 40 images, and refits the uncertain band, too. Neither the network nor the given model file is
+    changed. The figures after the fit are of patients left out of it. Images of a split named test are not used:
     evaluate on them.
 
     \b
@@ -182,24 +183,24 @@ def calibrate(
 
 
 def export(
-    target: Annotated[Runtime, typer.Option("--format", "-f", help="What it is for.")],
+    target: Annotated[Runtime, typer.Option("--format", "-f", help="The runtime to write for.")],
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where to: a name in .onnx, .xml (a .bin comes beside it) or .tflite.")
+        Path, typer.Option(metavar="FILE", help="The new file: .onnx, .xml (with a .bin beside it) or .tflite.")
     ],
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A model file; by default the one that comes along.")
+        Path | None, typer.Argument(metavar="MODEL", help="A model file; by default the bundled one.")
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Images or folders to compare on; by default the six that come along."),
+        typer.Option(metavar="PATH", help="Images or folders to compare on; by default the six bundled ones."),
     ] = None,
 ) -> None:
     """Write a model for another runtime, checked on real images.
 
-    The file is written once its runtime is shown to give the same on real images. A program gives it images of
-    brightness 0 to 1, dense tissue bright, squashed to the square of the input, and gets probability, logit, evidence
-    and embedding. A finding needs the model's own threshold, which is not 0.5. Threshold, labels, card and these
-    instructions are in the file; they are printed, too.
+    The file is written only if its runtime gives the same outputs on real images. Give it images of brightness 0 to 1,
+    with dense tissue bright, squashed to the square of the input. It returns probability, logit, evidence and
+    embedding. A finding needs the model's own threshold, which is not 0.5. Threshold, labels, card and instructions are
+    printed, and stored in the file.
 
     \b
     $ pneumoscope export --format onnx --out model.onnx

@@ -16,7 +16,7 @@ SOME_FAILED = 3
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", "-m", metavar="FILE", help="A model file; by default the one that comes along."),
+    typer.Option("--model", "-m", metavar="FILE", help="A model file; by default the bundled one."),
 ]
 PrevalenceOption = Annotated[
     float | None,
@@ -24,8 +24,8 @@ PrevalenceOption = Annotated[
         min=0.001,
         max=0.999,
         metavar="P",
-        help="The share of pneumonias among such images: probabilities are shifted to it from the one the model "
-        "assumes, by Bayes' rule, and threshold and band with them, so that no finding changes.",
+        help="The share of pneumonias among your images. By Bayes' rule, probabilities are shifted to it from the "
+        "share that the model assumes, and threshold and band with them, so no finding changes.",
     ),
 ]
 NormalsOption = Annotated[
@@ -40,8 +40,8 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder with NORMAL/ and PNEUMONIA/, with or without train/ val/ test/ above; a CSV file with the "
-        "columns path and label, and as many as are known of patient, site, view, age, boxes and split; or a MedMNIST "
-        ".npz. Several are several sites.",
+        "columns path and label, and optionally patient, site, view, age, boxes and split; or a MedMNIST .npz. Each of "
+        "several is a site of its own.",
     ),
 ]
 ClassesOption = Annotated[

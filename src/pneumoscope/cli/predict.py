@@ -40,8 +40,8 @@ class Engine(StrEnum):
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="OpenVINO; the same with fewer bits where the processor has units for them: a seventh faster, the same "
-        "findings, slightly other probabilities; or ONNX Runtime, on an NVIDIA card where there is one."
+        help="OpenVINO; OpenVINO in bfloat16, which needs a processor with units for it and is faster, with the same "
+        "findings and slightly different probabilities; or ONNX Runtime, on an NVIDIA GPU where there is one."
     ),
 ]
 
@@ -56,7 +56,9 @@ class Image(StrEnum):
 def predict(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help="Images or folders of images; - reads a list from standard input."),
+        typer.Argument(
+            metavar="PATH", help="Images or folders of images; - reads a list of paths from standard input."
+        ),
     ],
     model: ModelOption = None,
     output_format: Annotated[
@@ -66,37 +68,41 @@ def predict(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write each image of a pneumonia with its evidence map there; rows of JSON and CSV then name it.",
+            help="Write each image with the finding PNEUMONIA there, with its evidence map; JSON and CSV rows "
+            "name the file.",
         ),
     ] = None,
     evidence_of_normals: NormalsOption = False,
     evidence_format: Annotated[
-        Image, typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, and is not.")
+        Image,
+        typer.Option(help="SVG opens in any browser and is quick to write; PNG opens anywhere, but is slow to write."),
     ] = Image.svg,
     dicom_out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write there, for each image that came as DICOM, a Structured Report for its study; with "
-            "--evidence also the image with its evidence map as a Secondary Capture.",
+            help="Write a Structured Report there for each DICOM image; with --evidence also the image with its "
+            "evidence map, as a Secondary Capture.",
         ),
     ] = None,
     prevalence: PrevalenceOption = None,
     engine: EngineOption = Engine.openvino,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the findings there instead of printing them."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the findings to this file instead of printing them."
+        ),
     ] = None,
 ) -> None:
     """Say whether each image shows pneumonia, and how sure that is.
 
-    Every file gets a row. One that cannot be read, or shows no chest radiograph, has an error in its row; the exit
-    status is then 3, as it is where an evidence map cannot be written. An image that is turned, inverted or mirrored,
-    or unlike those learnt from, has a warning.
+    Every file gets a row. If it cannot be read, or is not a chest radiograph, the row has an error and the exit status
+    is 3. It is also 3 if an evidence map cannot be written. An image that is turned, inverted or mirrored, or unlike
+    the training images, gets a warning.
 
-    DICOM reports hold the patient and study of the image's header, so that an archive files them with the image;
-    nothing else does, and their names are their UIDs. Where a report cannot be written, the finding stays, the row
-    says why as report_error, and the exit status is 3.
+    DICOM reports hold the patient and study of the image's header, so that an archive files them with the image. No
+    other output does, and reports are named by their UIDs. If a report cannot be written, the row still has its
+    finding and says why as report_error, and the exit status is 3.
 
     \b
     $ pneumoscope predict image.dcm
@@ -168,12 +174,15 @@ def score(
         str,
         typer.Argument(
             metavar="URI",
-            help="A folder, a glob in quotes, or a Parquet manifest with a column path; here, at s3:// or gs://.",
+            help="A folder, a glob in quotes, or a Parquet manifest with a column path; on this machine, s3:// or "
+            "gs://.",
         ),
     ],
     out: Annotated[
         str,
-        typer.Option(metavar="URI", help="Where the Parquet files go: a folder that all nodes see, s3:// or gs://."),
+        typer.Option(
+            metavar="URI", help="Where to write the Parquet files: a folder that all nodes see, s3:// or gs://."
+        ),
     ],
     model: ModelOption = None,
     engine: EngineOption = Engine.openvino,
@@ -181,22 +190,22 @@ def score(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default $RAY_ADDRESS, and without "
-            "either this machine does it alone.",
+            help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default $RAY_ADDRESS. Without "
+            "either, this machine does the work alone.",
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processes, each on a core; by default one for every core.")
+        int | None, typer.Option(min=1, metavar="N", help="Number of processes; by default one for every core.")
     ] = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Start a Ray cluster on this machine, which the work does not need.")
+        bool, typer.Option("--ray", help="Start a Ray cluster on this machine for the run, to try it.")
     ] = False,
 ) -> None:
-    """Read many images into Parquet files, here or on a Ray cluster.
+    """Predict many images into Parquet files, here or on a Ray cluster.
 
-    The files hold each image once. Stopped or killed at any moment, the same command does the rest; what was done
-    before is skipped, images that changed are done again. One JSON line on standard output says what came of it; the
-    exit status is 3 if images have errors.
+    The files hold each image once. If the command is stopped or killed, run it again: it does the rest. Images that are
+    done are skipped, and images that have changed are done again. One JSON line on standard output sums up the run;
+    the exit status is 3 if images have errors.
 
     \b
     $ pneumoscope score archive/ --out findings/
@@ -225,9 +234,11 @@ def score(
 def demo(
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Labelled images of your own; by default the six that come along."),
+        typer.Option(metavar="DATA", help="Labelled images of your own; by default the six bundled ones."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and report go.")] = Path("pneumoscope-demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write overlays and report.")] = Path(
+        "pneumoscope-demo"
+    ),
 ) -> None:
     """See findings, evidence maps and a report on six radiographs.
 

@@ -14,44 +14,42 @@ from pneumoscope.imaging.radiograph import MAX_PIXELS
 
 def serve(
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="The address to serve on; any but this machine's own demands a token.")
+        str, typer.Option(metavar="HOST", help="The address to serve on; any but this machine's own requires a token.")
     ] = ("127.0.0.1"),
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 for any that is free.")
     ] = 8000,
     token: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", envvar="PNEUMOSCOPE_TOKEN", help="What a client must show to be answered."),
+        typer.Option(metavar="TOKEN", envvar="PNEUMOSCOPE_TOKEN", help="The token that clients must send."),
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may ask; may be repeated.")
+        list[str] | None, typer.Option(metavar="URL", help="Another site whose pages may call it; may be repeated.")
     ] = None,
     root_path: Annotated[
         str,
         typer.Option(
-            metavar="PATH", help="The path below which a proxy serves it, where that sends no X-Forwarded-Prefix."
+            metavar="PATH", help="The path at which a proxy serves it, if the proxy sends no X-Forwarded-Prefix."
         ),
     ] = "",
     model: ModelOption = None,
     prevalence: PrevalenceOption = None,
     max_megabytes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Size of a request; beyond it the answer is 413.")
+        int, typer.Option(metavar="N", min=1, help="Largest request; for a larger one the answer is 413.")
     ] = 128,
-    max_images: Annotated[int, typer.Option(metavar="N", min=1, help="Images of a request; beyond them 413.")] = 64,
+    max_images: Annotated[int, typer.Option(metavar="N", min=1, help="Most images of a request; else 413.")] = 64,
     max_pixels: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=1, max=MAX_PIXELS, help="Pixels of an image; a larger one has an error in its row."
-        ),
+        typer.Option(metavar="N", min=1, max=MAX_PIXELS, help="Most pixels in an image; a larger one gets an error."),
     ] = MAX_PIXELS,
     max_seconds: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0.1, help="Time to read an image; a slower one has an error in its row."),
+        typer.Option(metavar="SECONDS", min=0.1, help="Most time for an image; a slower one gets an error."),
     ] = 20.0,
 ) -> None:
-    """Serve a page to look at images on, and HTTP for programs.
+    """Serve a page for looking at images, and HTTP for programs.
 
-    Nothing that is sent is kept after the answer. Ctrl-C stops; what was accepted is answered first.
+    Nothing that is sent is kept after the answer. Ctrl-C stops the service; what was accepted is answered first.
 
     \b
     $ pneumoscope serve

@@ -41,7 +41,7 @@ def train(
     other: OtherOption = None,
     labels_like: LabelsLikeOption = None,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A recipe in TOML; the options below overrule it.")
+        Path | None, typer.Option(metavar="FILE", help="A recipe in TOML; the options below override it.")
     ] = None,
     architecture: Annotated[
         str | None,
@@ -51,12 +51,12 @@ def train(
         str | None,
         typer.Option(
             metavar="START",
-            help="Where the weights start from: imagenet, none, default (the model that comes along), or a model "
-            "file in .onnx. By default imagenet where the architecture has such weights, else none.",
+            help="Where the weights start from: imagenet, none, default (the bundled model), or a model file in "
+            ".onnx. By default imagenet if the architecture has such weights, else none.",
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Epochs for the whole network, at most; 20 by default.")
+        int | None, typer.Option(min=1, metavar="N", help="Most epochs for the whole network; 20 by default.")
     ] = None,
     sensitivity: Annotated[
         float | None,
@@ -65,7 +65,8 @@ def train(
     specificity: Annotated[
         float | None,
         typer.Option(
-            metavar="P", help="Choose it for this specificity. By default both are made equal, on corrupted images."
+            metavar="P",
+            help="Choose it for at least this specificity. By default both are made equal, on corrupted images, too.",
         ),
     ] = None,
     seed: Annotated[
@@ -73,10 +74,10 @@ def train(
     ] = None,
     leave_out: Annotated[
         str | None,
-        typer.Option(metavar="SITE", help="Train on the other sites and measure here: what a new hospital sees."),
+        typer.Option(metavar="SITE", help="Train on the other sites and measure at this one, as a new hospital would."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last finished epoch in the folder, by its recipe.")
+        bool, typer.Option("--resume", help="Continue after the last finished epoch in the folder, with its recipe.")
     ] = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
@@ -87,17 +88,19 @@ def train(
     ] = False,
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep decoded images in a file here, not in memory; too many always are."),
+        typer.Option(metavar="DIR", help="Keep decoded images in a file in this folder instead of memory."),
     ] = None,
     devices: Annotated[
         str | None,
-        typer.Option(metavar="N|auto", help="Train on so many devices of each host, with JAX; by default on one."),
+        typer.Option(metavar="N|auto", help="Number of devices to train on at each host, with JAX; by default one."),
     ] = None,
     hosts: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT,...", help="Train on these hosts together: run this on each, with its --host."),
+        typer.Option(
+            metavar="HOST:PORT,...", help="Train on these hosts together: run the command on each, with its --host."
+        ),
     ] = None,
-    host: Annotated[int, typer.Option(min=0, metavar="N", help="Which of --hosts this is; 0 writes the run.")] = 0,
+    host: Annotated[int, typer.Option(min=0, metavar="N", help="Which of --hosts this is; host 0 writes the run.")] = 0,
     track: Annotated[
         Track | None, typer.Option(help="Log recipe, curves, figures and model there; nothing is logged by default.")
     ] = None,
@@ -108,7 +111,8 @@ def train(
 ) -> None:
     """Train a model on labelled images, and measure it on others.
 
-    A share of the patients, or a split of the data set's own, is held out; the figures printed are theirs.
+    A share of the patients, or the data set's own validation split, is held out. The figures printed are for these
+    patients.
 
     \b
     $ pneumoscope train chest_xray/ --out runs/first

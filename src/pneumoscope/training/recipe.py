@@ -52,7 +52,7 @@ class Recipe:
 
     Attributes:
         architecture: a name in `architectures.REGISTRY`.
-        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file, `default` (the model that comes along) or an
+        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file, `default` (the bundled model) or an
             `.onnx` model file; `auto` is `imagenet` where the architecture is one of Keras's, and `none` where it is
             built here.
         size: the side of the images the network looks at, in pixels.
