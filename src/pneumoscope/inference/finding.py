@@ -12,25 +12,25 @@ from pneumoscope.errors import PneumoscopeError
 from pneumoscope.imaging.preprocessing import Box
 
 WARNINGS = {
-    "adolescent_patient": "The header says that the patient is 12 to 17 years old; the model knows none such.",
-    "adult_patient": "The header says that the patient is an adult; the model knows no adults.",
-    "child_patient": "The header says that the patient is 1 to 11 years old; the model knows none so young.",
+    "adolescent_patient": "The header says that the patient is 12 to 17 years old; the model was trained on none.",
+    "adult_patient": "The header says that the patient is an adult; the model was trained on no adults.",
+    "child_patient": "The header says that the patient is 1 to 11 years old; the model was trained on none.",
     "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
     "first_frame_only": "The file holds several images; only the first was read.",
-    "framed": "A wide even frame lies around the image; only what is within was read.",
-    "infant_patient": "The header says that the patient is under a year old; the model knows none so young.",
-    "inverse_display": "The header asks for inverse display, which files mean both ways: what looks right was taken.",
+    "framed": "A wide even frame surrounds the image; only what is inside it was read.",
+    "infant_patient": "The header says that the patient is under a year old; the model was trained on none.",
+    "inverse_display": "The header asks for inverse display, which files mean in two ways; the one that looks right was used.",
     "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
-    "low_resolution": "The image is smaller than what the model looks at; fine detail is missing.",
-    "mirrored": "The heart seems to lie on the other side: the image may be mirrored.",
-    "photograph_of_screen": "The image seems to be a photograph of a screen: the finding may be off; give the file.",
-    "pseudo_coloured": "The image is coloured as heat maps are, not gray: the finding is not to be trusted.",
-    "raw": "The header says that these are raw detector data, not made for the eye: the finding is not to be trusted.",
+    "low_resolution": "The image is smaller than the model's input; fine detail is missing.",
+    "mirrored": "The heart seems to be on the wrong side: the image may be mirrored.",
+    "photograph_of_screen": "The image seems to be a photograph of a screen: the finding may be off; use the original file.",
+    "pseudo_coloured": "The image is coloured like a heat map, not gray: the finding is not to be trusted.",
+    "raw": "The header says that these are raw detector data, not for display: the finding is not to be trusted.",
     "rotated": "The image seems to be turned by 90 or 180 degrees: the finding is not to be trusted; turn it upright.",
     "saturated": "Much of the image is pure white, where nothing can be seen: probability and finding may be off.",
     "seen_in_training": "The model was trained or tuned on this very image; the finding says nothing about new images.",
     "turned_by_header": "The header says that the image is stored turned or mirrored; it was read as it is stored.",
-    "unlike_training_images": "The model has not learnt from images like this one: finding and probability may be off.",
+    "unlike_training_images": "The model was not trained on images like this one: finding and probability may be off.",
 }
 """What each warning of a finding means."""
 
