@@ -103,6 +103,8 @@ def test_an_object_of_radiography_a_capture_or_an_unknown_class_is_not_rejected(
             "骨盤",
             "腰椎",
             "颈椎",
+            "胸椎",
+            "胸腰椎",
             "膝关节",
             "右肩",
             "Череп",
@@ -315,6 +317,7 @@ def test_a_lateral_view_is_known_in_many_languages(description: str) -> None:
             "左侧胸腔积液",
             "胸部側弯",
         ),
+        *("X-thorax bij dwarslaesie", "Thorax, sivulöydös"),
         *("Erguss lateral links", "fratture costali laterali", "dolor lateral izquierdo", "épanchement latéral"),
     ],
 )
