@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,22 @@ def test_a_few_images_share_a_graph_and_many_have_at_most_one_a_thread(
         together = list(pool.map(lambda image: run(image[None])["logit"][0], images))
     assert together == alone.tolist()
     assert compiled["graphs"] <= most
+
+
+def test_once_there_are_many_images_no_thread_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "MANY", 0)
+    path, threads = model_file.default(), 3
+    run = runtimes.start("openvino", path, model_file.read(path)[0])
+    all_there, infer = Barrier(threads, timeout=60), openvino.InferRequest.infer
+
+    def met(*given: Any) -> Any:
+        all_there.wait()
+        return infer(*given)
+
+    monkeypatch.setattr(openvino.InferRequest, "infer", met)
+    with ThreadPoolExecutor(threads) as pool:
+        outputs = list(pool.map(run, [np.zeros((1, 224, 224, 1), np.float32)] * threads))
+    assert len({float(output["logit"][0]) for output in outputs}) == 1
 
 
 def test_an_engine_goes_on_after_an_image_of_another_size() -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from pneumoscope.service.worker import Submission, Worker, WorkerLostError, WorkerTooSlowError
+from pneumoscope import Detector
+from pneumoscope.service.worker import Submission, Worker, WorkerLostError, WorkerTooSlowError, predict
+from tests.builders.dicoms import RAMP
+from tests.builders.dicoms import image as dicom_image
+from tests.builders.serving import image, lenient
 
 
 @pytest.fixture
@@ -22,6 +27,17 @@ def worker() -> Iterator[Worker]:
 def pid(worker: Worker) -> int:
     assert worker.pid is not None
     return worker.pid
+
+
+def test_each_row_is_what_was_asked_of_its_image_wherever_it_stands_in_the_batch() -> None:
+    values, plain, mapped = Submission(dicom_image(RAMP), values=True), image(0), image(1)
+    batch = [values, Submission(plain), replace(values, data=b""), values, Submission(mapped, evidence=True), values]
+    rows = predict(Detector(lenient()), iter(batch))
+    assert ["values" in row for row in rows] == [True, False, False, True, False, True]
+    assert ["evidence" in row for row in rows] == [False, False, False, False, True, False]
+    findings = [finding.probability for finding in Detector(lenient()).examine([plain, mapped])]
+    assert [rows[1]["probability"], rows[4]["probability"]] == pytest.approx(findings, abs=1e-5)
+    assert rows[2]["error"]["kind"] == "unreadable"
 
 
 @pytest.mark.parametrize("size", [10, 20_000_000])

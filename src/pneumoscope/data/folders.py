@@ -68,9 +68,9 @@ def _place(folder: Path, root: Path) -> str:
 
 
 def _named(places: Iterator[str]) -> str:
-    first = list(places)
-    more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
-    return ", ".join(first[:_NAMED]) + more
+    names = list(places)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 @dataclass

@@ -177,7 +177,7 @@ class Detector:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        """The threads, kept from call to call: each has an engine's request of its own, which takes long to make."""
+        """The threads, kept from call to call."""
         return ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
 
     def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:

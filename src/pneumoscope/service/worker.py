@@ -160,11 +160,11 @@ class Worker:
 
     def _within(self, seconds: float, talk: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the process says
         """Talk with the process, and end it where that takes too long: its end of the pipe is closed then."""
-        overdue = threading.Event()
+        overdue, process = threading.Event(), self._process
 
         def end() -> None:
             overdue.set()
-            self._process.kill()
+            process.kill()
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
