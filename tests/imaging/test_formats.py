@@ -102,6 +102,19 @@ def test_a_tiff_in_deep_colour_is_read_in_every_order_and_form(dtype: str, order
     assert found.pixels == pytest.approx(UNIT, abs=0.003)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_gray_tiff_that_names_planes_is_read_as_any_other(order: str) -> None:
+    assert read(tiff(UNIT.astype(np.float64), 1, order=order, tags={284: 2})).pixels == pytest.approx(UNIT, abs=0.001)
+
+
+@pytest.mark.parametrize("samples", [3, 4])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_what_a_deep_gray_tiff_has_beside_its_gray_is_not_taken_for_colours(samples: int, photometric: int) -> None:
+    stored = np.stack([DEEP] + [DEEP * 0] * (samples - 1), axis=-1)
+    with pytest.raises((UnreadableError, UnsupportedError)):
+        read(tiff(stored, photometric, order=">"))
+
+
 @pytest.mark.parametrize(("turn", "stored"), [(3, UNIT[::-1, ::-1]), (6, np.rot90(UNIT)), (8, np.rot90(UNIT, -1))])
 @pytest.mark.parametrize(("dtype", "big"), [("float64", False), ("float32", True), ("float16", True)])
 def test_a_deep_tiff_is_turned_upright(turn: int, stored: NDArray[Any], dtype: str, big: bool) -> None:

@@ -39,7 +39,7 @@ from pydicom.uid import (
 
 from pneumoscope import Detector
 from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError
-from pneumoscope.imaging import radiograph
+from pneumoscope.imaging import radiograph, tiff
 from pneumoscope.imaging.jpeg import MAX_SCANS
 from tests.builders.dicoms import RAMP, compressed, image, table
 from tests.conftest import drawn_image
@@ -222,6 +222,47 @@ def test_a_tiff_whose_thousands_of_strips_begin_at_one_place_is_not_read_thousan
     alone = time.process_time() - start
     assert radiograph.read(data).pixels.shape == (n, width)
     assert time.process_time() - start - alone < 10 * alone
+
+
+def page(bits: int, *more: tuple[int, int, int]) -> bytes:
+    """Write a TIFF of 64 x 64 pixels whose one deflated part inflates to 2,000 x 2,000; more tags come first."""
+    part = zlib.compress(bytes(2000 * 2000 * bits // 8), 9)
+    form = 3 if bits > 8 else 1  # floats, or whole numbers
+    usual = ((256, 3, 64), (257, 3, 64), (258, 3, bits), (259, 3, 8), (262, 3, 1), (277, 3, 1), (339, 3, form))
+    tiled = 322 in [tag for tag, *_ in more]
+    places = ((324, 4, 8), (325, 4, len(part))) if tiled else ((273, 4, 8), (278, 4, 2000), (279, 4, len(part)))
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in (*more, *usual, *places))
+    count = struct.pack("<H", len(more) + len(usual) + len(places))
+    return b"II*\0" + struct.pack("<I", 8 + len(part)) + part + count + entries + bytes(4)
+
+
+@pytest.mark.parametrize("kind", [4, 8, 9])
+def test_of_a_tiff_that_says_its_size_twice_the_first_counts_whatever_form_it_has(kind: int) -> None:
+    with pytest.raises(TooLargeError, match="got 2000 x 2000"):
+        radiograph.read(page(64, (256, kind, 2000), (257, kind, 2000)), max_pixels=1_000_000)
+
+
+@pytest.mark.parametrize("bits", [8, 64])
+def test_a_small_tiff_in_a_tile_that_is_too_large_is_too_large(bits: int) -> None:
+    data = page(bits, (322, 3, 2000), (323, 3, 2000))
+    with pytest.raises(TooLargeError, match="got 2000 x 2000"):
+        radiograph.read(data, max_pixels=1_000_000)
+    assert radiograph.read(data).shape == (64, 64)
+
+
+def test_a_tiff_of_many_images_in_one_is_unreadable() -> None:
+    with pytest.raises(UnreadableError):
+        radiograph.read(page(64, (32997, 4, 900)), max_pixels=1_000_000)
+
+
+@pytest.mark.parametrize("place", [8, 16 + 8 + 12])
+def test_a_bigtiff_that_points_beyond_any_file_is_damaged(place: int) -> None:
+    entry = struct.pack("<HHQQ", 256, 16, 2, 0)
+    data = bytearray(b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1) + entry + bytes(8))
+    data[place : place + 8] = b"\xff" * 8
+    assert tiff.header(bytes(data)) is None
+    with pytest.raises(UnreadableError):
+        radiograph.read(bytes(data))
 
 
 def test_what_a_png_inflates_to_beyond_its_image_is_never_kept() -> None:

@@ -152,7 +152,7 @@ def size(data: bytes) -> tuple[str, int, int, int] | None:
     """Read name, rows, columns and samples a pixel of a file that imagecodecs is to decode.
 
     These are JPEG 2000 and JPEG XL, JPEGs that are JPEG-LS or have more than 8 bits a sample, and TIFFs that
-    Pillow does not know.
+    Pillow does not know, whose rows and columns are those of a tile where it is larger.
 
     Returns:
         None of any other file.
@@ -174,7 +174,9 @@ def size(data: bytes) -> tuple[str, int, int, int] | None:
         return "JPEG 2000", bottom - top, right - left, int.from_bytes(data[at + 40 : at + 42], "big")
     if data.startswith(_TIFF):
         header = tiff.beyond_pillow(data)
-        return ("TIFF", header.height, header.width, header.samples) if header else None
+        if header is None:
+            return None
+        return "TIFF", max(header.height, header.tile[0]), max(header.width, header.tile[1]), header.samples
     found = jpeg.jpeg_frame(data) if data.startswith(jpeg.START) else None
     if found and (found[0] == jpeg.JPEG_LS or found[1] > 8):
         return ("JPEG-LS" if found[0] == jpeg.JPEG_LS else "JPEG", *found[2:])

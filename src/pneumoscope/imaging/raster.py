@@ -142,6 +142,8 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
     image = plugin(io.BytesIO(data)) if plugin else formats.opened(data)
     check_size(*image.size, len(image.getbands()), max_pixels)
+    if isinstance(image, TiffImageFile) and (header := tiff.header(data)):
+        check_size(*header.tile[::-1], len(image.getbands()), max_pixels)
     jpegs = _jpegs(image)
     if jpegs and data.count(jpeg.START_OF_SCAN) > jpeg.MAX_SCANS * jpegs:
         raise TooLargeError(f"Expected at most {jpeg.MAX_SCANS} scans in a JPEG, got more: save the image again.")

@@ -129,7 +129,8 @@ def _samples(data: bytes, image: Radiograph) -> NDArray[Any] | None:
         return None
     if image.format == "TIFF":
         header = tiff.header(data)
-        turn = header.orientation if header else 0
+        whole = header is not None and (header.height, header.width) == image.shape
+        turn = header.orientation if header and whole else 0
     else:
         with Image.open(io.BytesIO(data)) as file:
             turn = file.getexif().get(_ORIENTATION, 1)

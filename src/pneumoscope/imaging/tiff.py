@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from PIL.TiffImagePlugin import TiffImageFile
 
 _CLASSIC, _BIG = 42, 43
-_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR, _FORMAT = 256, 257, 258, 262, 274, 277, 284, 339
-_FORMS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 256, 257, 258, 262, 274, 277, 284
+_TILE_WIDTH, _TILE_LENGTH, _DEPTH, _TILE_DEPTH = 322, 323, 32997, 32998
+_READ = {
+    *(_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR),
+    *(_TILE_WIDTH, _TILE_LENGTH, _DEPTH, _TILE_DEPTH),
+}
+_FORMS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
+"""Of whole numbers, in which libtiff takes any of these tags."""
+
 _MOST_TAGS = 1000
 
 
@@ -26,6 +33,7 @@ class Header:
         photometric: 0 where zero is white, 1 where it is black, 2 for red, green and blue.
         orientation: as with Exif, 1 to 8, 1 upright.
         planar: whether each colour has its own plane.
+        tile: (H, W) of the parts that are decoded at once, which may be larger than the image; (0, 0) without tiles.
         more: whether another image follows.
     """
 
@@ -36,11 +44,14 @@ class Header:
     photometric: int
     orientation: int
     planar: bool
+    tile: tuple[int, int]
     more: bool
 
 
 def header(data: bytes) -> Header | None:
-    r"""Read the header of a TIFF or a BigTIFF; None where it is damaged.
+    r"""Read the header of a TIFF or a BigTIFF; None where it is damaged, or of a volume.
+
+    Where a tag comes twice the first counts, as in libtiff.
 
     Args:
         data: the bytes of a file.
@@ -61,11 +72,13 @@ def header(data: bytes) -> Header | None:
         tags: dict[int, int] = {}
         for place in range(at, at + entries * step, step):
             tag, kind, values = struct.unpack_from(f"{order}HH{number}", data, place)
-            if kind in _FORMS and values:
+            if tag in _READ and tag not in tags:
                 size = struct.calcsize(f"={_FORMS[kind]}") * values
                 inside = place + 4 + room
                 where = inside if size <= room else struct.unpack_from(f"{order}{number}", data, inside)[0]
-                tags.setdefault(tag, struct.unpack_from(f"{order}{_FORMS[kind]}", data, where)[0])
+                tags[tag] = struct.unpack_from(f"{order}{_FORMS[kind]}", data, where)[0]
+        if tags.get(_DEPTH, 1) != 1 or tags.get(_TILE_DEPTH, 1) != 1:
+            return None
         return Header(
             tags[_WIDTH],
             tags[_LENGTH],
@@ -73,10 +86,11 @@ def header(data: bytes) -> Header | None:
             tags.get(_SAMPLES, 1),
             tags.get(_PHOTOMETRIC, 1),
             tags.get(_ORIENTATION, 1),
-            tags.get(_PLANAR, 1) == 2,
+            tags.get(_PLANAR, 1) == 2 and tags.get(_SAMPLES, 1) > 1,
+            (tags.get(_TILE_LENGTH, 0), tags.get(_TILE_WIDTH, 0)),
             struct.unpack_from(f"{order}{number}", data, at + entries * step)[0] != 0,
         )
-    except (KeyError, struct.error):
+    except (KeyError, OverflowError, struct.error):
         return None
 
 
@@ -94,7 +108,9 @@ def beyond_pillow(data: bytes) -> Header | None:
         True
     """
     found = header(data)
-    if found is None or found.photometric > 2 or found.planar or found.samples not in (1, 3, 4) or found.bits < 8:
+    if found is None or found.planar or found.bits < 8:
+        return None
+    if found.samples not in {0: (1,), 1: (1,), 2: (3, 4)}.get(found.photometric, ()):
         return None
     try:
         TiffImageFile(io.BytesIO(data))
