@@ -197,6 +197,7 @@ def shown(page: Page) -> Page:
     predicted(page, 1)
     expect(page.locator("#finding .probability")).to_be_visible()
     expect(page.locator("#stage .window")).to_contain_text("%")  # the image itself is there
+    page.wait_for_function(f"({_PIXEL})() > 0")  # and painted
     return page
 
 
@@ -207,18 +208,15 @@ def test_a_drag_changes_the_window_and_reset_takes_it_back(shown: Page) -> None:
     shown.mouse.move(700, 320, steps=4)  # up: brighter
     shown.mouse.up()
     expect(shown.locator("#stage .window")).not_to_contain_text("L 128")
-    shown.wait_for_timeout(50)
-    assert shown.evaluate(_PIXEL) > before
+    shown.wait_for_function(f"before => ({_PIXEL})() > before", arg=before)
     shown.locator("#reset").click()
-    shown.wait_for_timeout(50)
-    assert shown.evaluate(_PIXEL) == before
+    shown.wait_for_function(f"before => ({_PIXEL})() === before", arg=before)
 
 
 def test_sliders_do_what_a_drag_does(shown: Page) -> None:
     before = shown.evaluate(_PIXEL)
     slide(shown, "brightness", 70)
-    shown.wait_for_timeout(50)
-    assert shown.evaluate(_PIXEL) > before
+    shown.wait_for_function(f"before => ({_PIXEL})() > before", arg=before)
     slide(shown, "contrast", 80)
     expect(shown.locator("#stage .window")).to_contain_text("W 111")
 
@@ -235,15 +233,10 @@ def test_sliders_stand_where_the_window_of_another_image_is(page: Page) -> None:
 
 
 def test_inversion_turns_black_to_white(shown: Page) -> None:
-    shown.wait_for_function(f"({_PIXEL})() > 0")  # the first frame is painted
     before = shown.evaluate(_PIXEL)
     shown.locator("#invert").click()
     expect(shown.locator("#invert")).to_have_attribute("aria-pressed", "true")
-    for _ in range(40):  # until the next frame is painted
-        if shown.evaluate(_PIXEL) == 255 - before:
-            break
-        shown.wait_for_timeout(50)
-    assert shown.evaluate(_PIXEL) == 255 - before
+    shown.wait_for_function(f"before => ({_PIXEL})() === 255 - before", arg=before)
 
 
 def test_the_wheel_zooms_in_small_steps_to_the_pointer_and_a_right_drag_moves(shown: Page) -> None:

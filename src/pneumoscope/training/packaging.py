@@ -127,7 +127,7 @@ def finish(
     else:
         notes.append(
             f"Fewer than {embedding.ENOUGH} validation images: the model cannot tell images unlike its own, nor turned "
-            "or inverted ones, and of images that are no chest radiographs it rejects blank ones only."
+            "or inverted ones, and rejects only what a header, the size, one tone or two tones give away."
         )
     usual = _usual_evidence(network, training, progress)
     youngest, oldest = _ages(recipe, training.samples)
