@@ -139,7 +139,7 @@ def performance(
         "brier": lambda: resampled(lambda y, p: float(np.mean((p - y) ** 2))),
         "ece": lambda: resampled(expected_calibration_error),
     }
-    computed = {name: compute() for name, compute in figures.items() if only is None or name in only}
+    computed = {name: figures[name]() for name in (figures if only is None else only)}
     confusion = {"tp": tp, "fp": fp, "tn": tn, "fn": fn}
     return Performance(len(y), int(y.sum()), float(threshold), confusion, computed)
 
