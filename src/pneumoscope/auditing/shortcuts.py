@@ -12,7 +12,7 @@ from pneumoscope.auditing import duplicates
 from pneumoscope.data.layouts import Sample
 from pneumoscope.imaging.radiograph import Radiograph
 from pneumoscope.metrics import metrics
-from pneumoscope.metrics.metrics import Estimate
+from pneumoscope.metrics.metrics import UNDEFINED, Estimate
 
 STRONG = 0.7
 """An area under the ROC curve from here on is called acceptable discrimination for a test of its own (Hosmer &
@@ -178,7 +178,7 @@ def assess(name: str, labels: NDArray[np.int64], values: NDArray[np.float64]) ->
     classes = [values[labels == label] for label in (0, 1)]
     normal, pneumonia = (tuple(np.quantile(x, QUANTILES).tolist()) if len(x) else None for x in classes)
     constant = values.min() == values.max()
-    auc = Estimate(np.nan, np.nan, np.nan) if constant else metrics.delong(labels, values)
+    auc = UNDEFINED if constant else metrics.delong(labels, values)
     turned = auc.value < 0.5
     strength = Estimate(1 - auc.value, 1 - auc.high, 1 - auc.low) if turned else auc
     if constant:

@@ -169,7 +169,7 @@ def is_masks(word: str) -> bool:
         [True, True, False]
     """
     word = plain(word)
-    return word.endswith(("mask", "masks")) or any(word == one or word.endswith(f" {one}") for one in _MASK_WORDS)
+    return word.endswith(("mask", "masks")) or f" {word}".endswith(tuple(f" {one}" for one in _MASK_WORDS))
 
 
 def view(word: str) -> str | None:
