@@ -263,7 +263,8 @@ class _Body:
             return await self._receive()
         patience = min(self._limits.idle_seconds, self._until - time.monotonic())
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, patience))
+            async with asyncio.timeout(max(0.0, patience)):
+                message = await self._receive()
         except TimeoutError:
             raise Refusal(408, "too_slow", "Expected the rest of the request, got none in time.") from None
         n = len(message.get("body", b""))

@@ -56,7 +56,7 @@ class Service:
         request.state.facts["images"] = self.telemetry.answered(rows)
 
 
-def _of(request: Request) -> Service:
+async def _of(request: Request) -> Service:  # FastAPI calls one that is not `async` in a thread of its own
     service: Service = request.app.state.service
     return service
 
