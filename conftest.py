@@ -99,9 +99,9 @@ def _dataset() -> Any:  # noqa: ANN401
 
 
 def _header() -> Any:  # noqa: ANN401
-    from pneumoscope.imaging.dicom import reader
+    from pneumoscope.imaging.dicom import parser
 
-    return reader.header(_data(), 10**8)
+    return parser.header(_data(), 10**8)
 
 
 @cache

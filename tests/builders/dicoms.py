@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 
+from pneumoscope.imaging.dicom.decoder import decode
+
 LIMIT = 10**6
+EXACT = 1e-6
 DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
 REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -107,3 +112,25 @@ def content(report: Dataset) -> dict[str, list[Any]]:
 
     collect(report.ContentSequence)
     return said
+
+
+def shown(data: bytes) -> NDArray[np.float32]:
+    """Give the brightness of a file's image."""
+    pixels, _, _ = decode(data, LIMIT)
+    assert pixels.dtype == np.float32
+    return pixels
+
+
+def shipped(name: str) -> bytes:
+    """A file that travels inside pydicom."""
+    path = get_testdata_file(name, download=False)
+    assert isinstance(path, str)
+    return Path(path).read_bytes()
+
+
+def broken(old: bytes, new: bytes, **elements: Any) -> bytes:
+    """Write a ramp, and exchange some bytes that are there once for others of that length."""
+    data = image(RAMP, **elements)
+    assert data.count(old) == 1
+    assert len(old) == len(new)
+    return data.replace(old, new)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumoscope.imaging.dicom.reader import decode
+from pneumoscope.imaging.dicom.decoder import decode
 from pneumoscope.imaging.radiograph import read
 from tests.builders import dicoms
 from tests.conftest import drawn_image

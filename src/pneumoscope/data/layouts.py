@@ -134,12 +134,12 @@ def _with_patients(samples: list[Sample]) -> list[Sample]:
     ]
     if not any(unknown):
         return samples
-    from pneumoscope.imaging.dicom import reader  # takes longer to import than most data sets to list
+    from pneumoscope.imaging.dicom import parser  # takes longer to import than most data sets to list
 
     first: dict[tuple[str, str], str] = {}
     named = []
     for sample, look in zip(samples, unknown, strict=True):
-        patient = reader.patient(sample.path) if look else None
+        patient = parser.patient(sample.path) if look else None
         if patient:
             sample = replace(sample, patient=first.setdefault(patient, f"patient of {sample.path}"))
         named.append(sample)

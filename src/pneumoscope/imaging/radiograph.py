@@ -99,9 +99,9 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
         raise UnreadableError("Expected an image, got an empty file: copy it again from its origin.")
     data = formats.unpacked(data, MAX_BYTES)
     if is_dicom(data):
-        from pneumoscope.imaging.dicom import reader
+        from pneumoscope.imaging.dicom import decoder
 
-        pixels, bits, notes = reader.decode(data, max_pixels)
+        pixels, bits, notes = decoder.decode(data, max_pixels)
         return Radiograph(pixels, "DICOM", bits, pixels.shape, notes)
     return Radiograph(*raster.decode(data, max_pixels, at_least))
 
@@ -117,9 +117,9 @@ def is_dicom(data: bytes) -> bool:
         return False
     if data[128:132] != b"DICM" and data[:2] not in (b"\2\0", b"\0\2", b"\10\0", b"\0\10"):  # nor group 2 or 8
         return False
-    from pneumoscope.imaging.dicom import reader  # takes longer to import than to predict an image
+    from pneumoscope.imaging.dicom import parser  # takes longer to import than to predict an image
 
-    return reader.looks_like_dicom(data)
+    return parser.looks_like_dicom(data)
 
 
 def begins_as_image(head: bytes) -> bool:

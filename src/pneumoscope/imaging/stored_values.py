@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope.imaging import radiograph, tiff
-from pneumoscope.imaging.dicom import display, grayscale, reader
+from pneumoscope.imaging.dicom import decoder, display, grayscale
 from pneumoscope.imaging.radiograph import Radiograph
 
 MOST_PIXELS = 12_000_000
@@ -99,7 +99,7 @@ def read(data: bytes, *, max_pixels: int = radiograph.MAX_PIXELS) -> StoredValue
 
 
 def _of_dicom(data: bytes, max_pixels: int) -> StoredValues:
-    dataset, frame = reader.opened(data, max_pixels)
+    dataset, frame = decoder.opened(data, max_pixels)
     with np.errstate(all="ignore"):
         shown = _thinned(display.displayed(dataset, frame))
         if frame.ndim != 2 or frame.dtype.kind not in "iu" or dataset.PhotometricInterpretation == "PALETTE COLOR":

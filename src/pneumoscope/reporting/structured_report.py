@@ -19,7 +19,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from pneumoscope.errors import PneumoscopeError, UnreadableError, UnsupportedError, needs_extra
 from pneumoscope.imaging import radiograph
-from pneumoscope.imaging.dicom import reader
+from pneumoscope.imaging.dicom import parser
 from pneumoscope.inference.finding import WARNINGS, Finding
 from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import evidence_map
@@ -80,7 +80,7 @@ def objects(finding: Finding, data: bytes, card: Card, *, normals: bool = False)
     """
     if finding.error is not None:
         return []
-    header = reader.header(data, radiograph.MAX_PIXELS)
+    header = parser.header(data, radiograph.MAX_PIXELS)
     made = [structured_report(finding, header, card)]
     if finding.evidence is not None and evidence_map.is_drawn(finding, normals=normals):
         drawn = evidence_map.draw(radiograph.read(data), finding.evidence, max_side=CAPTURE_SIDE)
@@ -97,7 +97,7 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
 
     Args:
         finding: the finding on the image.
-        header: of the image, as `reader.header` gives it.
+        header: of the image, as `parser.header` gives it.
         card: of the model that found it.
 
     Returns:
@@ -109,7 +109,7 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
         MissingExtraError: highdicom is not installed.
 
     Example:
-        >>> report = structured_report(finding, reader.header(data, 10**8), detector.card)
+        >>> report = structured_report(finding, parser.header(data, 10**8), detector.card)
         >>> report.save_as(f"{report.SOPInstanceUID}.dcm")
     """
     check_installed()
@@ -139,7 +139,7 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
 
     Args:
         image: uint8 (H, W, 3).
-        header: of the image, as `reader.header` gives it.
+        header: of the image, as `parser.header` gives it.
         card: of the model whose evidence it shows.
 
     Returns:
@@ -238,7 +238,7 @@ def instance(data: bytes) -> dict[str, str]:
         {}
     """
     try:
-        header = reader.header(data, radiograph.MAX_PIXELS)
+        header = parser.header(data, radiograph.MAX_PIXELS)
         given = {name: UID(str(header.get(name) or "")) for name in _UIDS}
     except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
         return {}

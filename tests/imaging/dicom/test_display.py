@@ -11,23 +11,21 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.sequence import Sequence
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless
 
 from pneumoscope import Detector
 from pneumoscope.errors import UnreadableError
-from pneumoscope.imaging.dicom.reader import decode
-from tests.builders.dicoms import LIMIT, compressed, image, table
+from pneumoscope.imaging.dicom.decoder import decode
+from tests.builders.dicoms import EXACT, LIMIT, RAMP, compressed, image, shown, table
 from tests.conftest import drawn_image
 
-EXACT = 1e-6
+pytestmark = pytest.mark.filterwarnings("error", "ignore:.*:UserWarning:pydicom")
+
 CHEST = drawn_image(1, seed=3, size=128)
 CHEST[:2, :8] = 255
 UNIT = CHEST / np.float32(255)
 DEEP = np.round(UNIT * 4095).astype(np.uint16)
-
-
-def shown(data: bytes) -> NDArray[np.float32]:
-    return decode(data, LIMIT)[0]
 
 
 # As pydicom shows it
@@ -214,3 +212,108 @@ def sample(data: Any) -> NDArray[np.uint8]:
 def test_an_orientation_that_is_not_upright_is_named(orientation: Any, turned: bool) -> None:
     elements = {} if orientation is None else {"PatientOrientation": orientation}
     assert ("turned_by_header" in decode(image(DEEP, **elements), LIMIT)[2]) is turned
+
+
+# Without a window, and with the widest
+
+
+@pytest.mark.parametrize("elements", [{}, {"WindowCenter": None, "WindowWidth": None}, {"VOILUTSequence": Sequence()}])
+def test_without_a_window_all_but_the_most_extreme_values_fill_the_range(elements: dict[str, Any]) -> None:
+    values = np.full((64, 64), 1000, dtype=np.uint16) + RAMP // 8
+    values[0, :10] = 0, 1, 2, 3, 4, 4095, 4094, 4093, 4092, 4091
+    pixels = shown(image(values, **elements))
+    low, high = np.percentile(values, (0.5, 99.5))
+    assert pixels == pytest.approx(np.clip((values - low) / (high - low), 0, 1), abs=EXACT)
+    assert (pixels == 0).mean() < 0.02
+    assert (pixels == 1).mean() < 0.02
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (12, np.uint16), (12, np.int16), (16, np.uint16)])
+def test_without_a_window_values_that_fill_their_bits_are_shown_as_in_a_png(bits: int, kind: type) -> None:
+    most = 2**bits - 1
+    brightness = np.linspace(0.1, 0.9, 4096).reshape(64, 64)
+    values = np.round(brightness * most - (2 ** (bits - 1) if kind is np.int16 else 0)).astype(kind)
+    assert shown(image(values, BitsStored=bits)) == pytest.approx(brightness, abs=1 / most)
+
+
+def test_an_image_of_one_level_is_black() -> None:
+    assert shown(image(np.full((4, 4), 700, dtype=np.uint16))).tolist() == np.zeros((4, 4)).tolist()
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("uint8", 8), ("uint16", 10), ("uint16", 12), ("uint16", 16)])
+def test_every_depth_is_kept(dtype: str, bits: int) -> None:
+    values = np.linspace(0, 2**bits - 1, 4096).astype(dtype).reshape(64, 64)
+    data = image(values, BitsStored=bits, WindowCenter=2 ** (bits - 1), WindowWidth=2**bits)
+    pixels, stored, _ = decode(data, LIMIT)
+    assert stored == bits
+    assert pixels == pytest.approx(values / (2**bits - 1), abs=EXACT)
+
+
+@pytest.mark.parametrize("level", [0, 255, 256, 32767, 65534])
+def test_two_neighbouring_16_bit_levels_stay_two(level: int) -> None:
+    values = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
+    values[0, :2] = level, level + 1
+    dark, light = shown(image(values, BitsStored=16, WindowCenter=32768, WindowWidth=65536))[0, :2]
+    assert (light - dark) * 65535 == pytest.approx(1, abs=0.01)
+
+
+# Bits, signs and padding
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("stored", "high"), [(12, 11), (10, 9), (12, 15), (8, 11)])
+def test_bits_beyond_those_stored_are_no_part_of_the_image(stored: int, high: int, signed: bool) -> None:
+    """Old scanners keep overlays there, others whatever was in memory."""
+    levels = RAMP.astype(np.int64) % 2**stored
+    rubbish = np.random.default_rng(0).integers(0, 2**16, RAMP.shape)
+    mask = (2**stored - 1) << (high + 1 - stored)
+    packed = ((levels << (high + 1 - stored)) & mask | rubbish & ~mask).astype(np.uint16)
+    data = image(
+        packed.view(np.int16) if signed else packed,
+        BitsStored=stored,
+        HighBit=high,
+        WindowCenter=0 if signed else 2 ** (stored - 1),
+        WindowWidth=2**stored,
+    )
+    expected = (levels + 2 ** (stored - 1)) % 2**stored if signed else levels
+    assert shown(data) == pytest.approx(expected / (2**stored - 1), abs=EXACT)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("windowed", [False, True])
+def test_padding_is_black_and_counts_for_nothing(photometric: str, windowed: bool) -> None:
+    values = np.clip(RAMP, 1000, 2000).astype(np.int16)
+    voi: dict[str, Any] = {"WindowCenter": 1500, "WindowWidth": 1000} if windowed else {}
+    bare = shown(image(values, PhotometricInterpretation=photometric, **voi))
+    padded = np.concatenate([np.full((64, 64), -2048, dtype=np.int16), values], axis=1)
+    pixels = shown(image(padded, PhotometricInterpretation=photometric, PixelPaddingValue=-2048, **voi))
+    assert np.all(pixels[:, :64] == 0)
+    assert np.array_equal(pixels[:, 64:], bare)
+
+
+def test_a_range_of_padding_is_black_whichever_end_is_named_first() -> None:
+    for value, limit in ((0, 500), (500, 0)):
+        data = image(RAMP, PixelPaddingValue=value, PixelPaddingRangeLimit=limit, WindowCenter=2048, WindowWidth=4096)
+        expected = np.where(RAMP <= 500, 0, RAMP / 4095)
+        assert shown(data) == pytest.approx(expected, abs=EXACT)
+
+
+def test_padding_that_covers_the_whole_image_is_no_padding() -> None:
+    data = image(RAMP, PixelPaddingValue=0, PixelPaddingRangeLimit=4095)
+    assert np.array_equal(shown(data), shown(image(RAMP)))
+
+
+def test_padding_with_the_wrong_sign_is_still_known() -> None:
+    values = RAMP.astype(np.int16) - 2048
+    for padding in (-2048, 63488):
+        dataset = dcmread(io.BytesIO(image(values)))
+        dataset.add_new("PixelPaddingValue", "US" if padding > 0 else "SS", padding)
+        file = io.BytesIO()
+        dataset.save_as(file)
+        assert shown(file.getvalue())[0, 0] == 0
+
+
+def test_a_deep_image_is_displayed_level_by_level() -> None:
+    values = (RAMP.astype(np.uint32) << 12) + 7
+    data = image(values, BitsStored=24, WindowCenter=2**23, WindowWidth=2**24)
+    assert shown(data) == pytest.approx(values / (2**24 - 1), abs=EXACT)

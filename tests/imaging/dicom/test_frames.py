@@ -29,7 +29,7 @@ from pydicom.uid import (
 
 from pneumoscope.errors import UnreadableError, UnsupportedError
 from pneumoscope.imaging.dicom import frames as dicom_frames
-from pneumoscope.imaging.dicom.reader import decode
+from pneumoscope.imaging.dicom.decoder import decode
 from tests.builders.dicoms import LIMIT, RAMP, compressed, image
 from tests.conftest import drawn_image
 

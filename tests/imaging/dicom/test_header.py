@@ -10,9 +10,11 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
+from pneumoscope.imaging.dicom.decoder import decode
 from pneumoscope.imaging.dicom.header import check
-from pneumoscope.imaging.dicom.reader import decode
-from tests.builders.dicoms import LIMIT, RAMP, image
+from tests.builders.dicoms import DIGITAL_XRAY, LIMIT, RAMP, image
+
+pytestmark = pytest.mark.filterwarnings("error", "ignore:.*:UserWarning:pydicom")
 
 CT, ULTRASOUND, PDF = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "6.1", "104.1"))
 COMPUTED_RADIOGRAPHY, SECONDARY_CAPTURE = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("1", "7"))
@@ -330,3 +332,60 @@ def test_words_are_read_from_a_file_in_its_own_letters(words: str) -> None:
     data = image(RAMP, SpecificCharacterSet="ISO_IR 192", SeriesDescription=words)
     with pytest.raises(NotAChestRadiographError, match="a lateral view"):
         decode(data, LIMIT)
+
+
+def test_raw_detector_data_bring_a_remark() -> None:
+    for data in (
+        image(RAMP, PresentationIntentType="FOR PROCESSING"),
+        image(RAMP, SOPClassUID=f"{DIGITAL_XRAY}.1"),
+    ):
+        assert decode(data, LIMIT)[2] == ("raw",)
+    assert decode(image(RAMP, PresentationIntentType="FOR PRESENTATION"), LIMIT)[2] == ()
+
+
+@pytest.mark.parametrize(
+    ("elements", "adult"),
+    [
+        ({"PatientAge": "045Y"}, True),
+        ({"PatientAge": "018Y"}, True),
+        ({"PatientAge": "017Y"}, False),
+        ({"PatientAge": "030M"}, False),
+        ({"PatientAge": "003Y", "PatientBirthDate": "19500101", "StudyDate": "20200101"}, False),
+        ({"PatientBirthDate": "19500630", "StudyDate": "19680630"}, True),
+        ({"PatientBirthDate": "19500630", "StudyDate": "19680629"}, False),
+        ({"PatientBirthDate": "19500630"}, False),
+        ({"PatientBirthDate": "about 1950", "StudyDate": "20200101"}, False),
+        ({"PatientAge": "old"}, False),
+        ({"PatientAge": "45"}, True),
+        ({"PatientAge": "45Y"}, True),
+        ({"PatientAge": "5"}, False),
+        ({"PatientAge": "000Y", "PatientBirthDate": "19500630", "StudyDate": "20200101"}, True),
+        ({"PatientBirthDate": None}, False),
+    ],
+    ids=str,
+)
+def test_an_adult_is_known_by_the_age_or_else_by_the_dates(elements: dict[str, Any], adult: bool) -> None:
+    _, _, notes = decode(image(RAMP, **elements), LIMIT)
+    assert ("adult_patient" in notes) is adult
+
+
+@pytest.mark.parametrize(
+    ("elements", "group"),
+    [
+        ({"PatientAge": "045Y"}, "adult_patient"),
+        ({"PatientAge": "017Y"}, "adolescent_patient"),
+        ({"PatientAge": "012Y"}, "adolescent_patient"),
+        ({"PatientAge": "018M"}, "child_patient"),
+        ({"PatientAge": "011M"}, "infant_patient"),
+        ({"PatientAge": "051W"}, "infant_patient"),
+        ({"PatientAge": "020D"}, "infant_patient"),
+        ({"PatientBirthDate": "20200630", "StudyDate": "20210629"}, "infant_patient"),
+        ({"PatientBirthDate": "20200630", "StudyDate": "20210630"}, "child_patient"),
+        ({"PatientBirthDate": "20200630", "StudyDate": "20190630"}, None),
+        ({"PatientAge": "000D"}, None),
+    ],
+    ids=str,
+)
+def test_the_age_group_is_known_by_the_age_or_else_by_the_dates(elements: dict[str, Any], group: str | None) -> None:
+    _, _, notes = decode(image(RAMP, **elements), LIMIT)
+    assert [note for note in notes if note.endswith("_patient")] == [group] * bool(group)

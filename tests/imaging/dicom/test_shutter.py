@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumoscope.imaging.dicom.reader import decode
+from pneumoscope.imaging.dicom.decoder import decode
 from tests.builders.dicoms import LIMIT, RAMP, image
 
 WINDOW: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
