@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import pydicom.config
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -193,6 +194,7 @@ def test_dicom_validator_finds_no_fault(written: list[Path], monkeypatch: pytest
     from tests.builders.dicom_standard import definitions
 
     # The validator sets this for the whole process: it is put back after the test.
+    settings = pydicom.config.settings
     monkeypatch.setattr(settings, "reading_validation_mode", settings.reading_validation_mode)
     validator = DicomFileValidator(definitions(ComprehensiveSRStorage, SecondaryCaptureImageStorage))
     for path in written:
