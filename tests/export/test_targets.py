@@ -284,11 +284,9 @@ def test_the_program_in_the_documentation_gives_the_finding_that_predict_gives(
     [
         ("cnn", "max"),
         ("mobilenet_v2", "max"),
-        ("mobilenet_v2", "average"),
-        ("mobilenet_v2_short", "max"),
-        ("densenet121", "average"),
         ("mobilenet_v3_small", "max"),
-        ("resnet50", "average"),
+        ("densenet121", "average"),
+        pytest.param("resnet50", "average", marks=pytest.mark.long),  # takes 10 GB
     ],
 )
 def test_litert_runs_the_networks_of_the_registry(architecture: str, pooling: str, target: str, tmp_path: Path) -> None:
