@@ -83,13 +83,13 @@ def fetch(
 
 def _fetched(name: str, dest: Path | None) -> Path:
     """Fetch a public data set with a progress bar; where that fails, say how it is done by hand."""
-    from pneumoscope.data import sources
+    from pneumoscope.data import fetching, sources
 
     source = sources.find(name)
     with console.progress() as bars:
         bar = bars.add_task(f"fetching {name}", total=source.bytes, figures="")
         try:
-            return sources.fetch(
+            return fetching.fetch(
                 name,
                 dest,
                 progress=lambda done, total: bars.update(bar, completed=done, total=total or source.bytes),

@@ -1,24 +1,13 @@
-"""Public data sets: where they are, under which licence, and how to get them whole or not at all."""
+"""Public data sets, a row each: where they are, under which licence, and how they are verified."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import shutil
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from pneumoscope.data import download
-from pneumoscope.data.download import Progress
-from pneumoscope.errors import NotFoundError, SourceError
-
-_IMAGE_NAME = re.compile(r"\w[\w.-]*\.jpeg", re.ASCII)
+from pneumoscope.errors import NotFoundError
 
 BUNDLED = Path(__file__).parents[1] / "samples"
 """Six of Kermany's radiographs, in `NORMAL/` and `PNEUMONIA/`, which come with the package."""
@@ -77,7 +66,7 @@ class DataSource:
         """Say how to get the data set by hand; the last step verifies it.
 
         Args:
-            dest: the folder that will hold the data set; None for `cache_folder()`.
+            dest: the folder that will hold the data set; None for `folder()`.
 
         Example:
             >>> SOURCES["kermany"].steps("data")[1]
@@ -86,11 +75,10 @@ class DataSource:
         how = f"open {self.page} and download {self.archive} ({self.licence})."
         if self.package:
             how = f"run: python -m pip download --no-deps --only-binary :all: {self.package}"
-        folder = _folder(dest)
         return (
             f"On a machine with a connection, {how}",
-            f'Put {self.archive}, as it is, into "{folder}".',
-            f'Run: pneumoscope fetch {self.name} --dest "{folder}"',
+            f'Put {self.archive}, as it is, into "{folder(dest)}".',
+            f'Run: pneumoscope fetch {self.name} --dest "{folder(dest)}"',
         )
 
 
@@ -199,171 +187,15 @@ def find(name: str) -> DataSource:
     return SOURCES[name]
 
 
-def cache_folder() -> Path:
-    """Say where data sets go by default: `PNEUMOSCOPE_CACHE`, else `pneumoscope` in the user's cache folder.
+def folder(dest: str | Path | None = None) -> Path:
+    """Say where data sets go: `dest`, else `PNEUMOSCOPE_CACHE`, else `pneumoscope` in the user's cache folder.
 
     Example:
-        >>> cache_folder()
+        >>> folder()
         PosixPath('/.../pneumoscope')
     """
+    if dest is not None:
+        return Path(dest)
     if chosen := os.environ.get("PNEUMOSCOPE_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pneumoscope")
-
-
-def present(name: str, dest: str | Path | None = None) -> Path | None:
-    """Find a data set that was fetched before.
-
-    Args:
-        name: a name in `SOURCES`.
-        dest: the folder that holds the data set; None for `cache_folder()`.
-
-    Returns:
-        Its path if it is there and whole, else None.
-
-    Raises:
-        NotFoundError: there is no such name.
-
-    Example:
-        >>> present("samples", "an-empty-folder") is None
-        True
-    """
-    source = find(name)
-    ready = _folder(dest) / source.target
-    try:
-        _check(source, ready)
-    except (SourceError, OSError):
-        return None
-    return ready
-
-
-def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda done, total: None) -> Path:
-    """Bring a public data set, whole and verified, or leave nothing in its place.
-
-    A download that was cut is continued, in this call or in the next one. An archive that a person put into
-    `dest` by hand (see `DataSource.steps`) is used instead of a download, and is never deleted.
-
-    Args:
-        name: a name in `SOURCES`.
-        dest: the folder that will hold the data set; None for `cache_folder()`.
-        progress: called now and then with the bytes that are here and the bytes in all, None where unknown.
-
-    Returns:
-        The folder or `.npz` that `layouts.load` takes; at once where it is there and whole.
-
-    Raises:
-        NotFoundError: there is no such name.
-        SourceError: there is no connection, what came does not verify, or `dest` cannot be written.
-
-    Example:
-        >>> fetch("samples", "data")  # doctest: +SKIP
-        PosixPath('data/samples')
-    """
-    source = find(name)
-    folder = _folder(dest)
-    ready = folder / source.target
-    if present(name, folder):
-        return ready
-    if os.path.lexists(ready):
-        raise SourceError(f"Expected '{name}' whole at '{ready}', got it damaged: delete it and fetch again.")
-    partial = folder / f".{name}.partial"
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=partial) as work:
-            whole = _bring(source, folder, partial, Path(work), progress)
-            whole.replace(ready)
-        shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        if present(name, folder):  # another process was faster
-            return ready
-        raise SourceError(
-            f"Expected to write '{name}' into '{folder}', got: {error.strerror or error}. "
-            "Make room there or choose another folder."
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.rmdir()  # goes only where it is empty: the part of a cut download stays
-    return ready
-
-
-def _folder(dest: str | Path | None) -> Path:
-    return cache_folder() if dest is None else Path(dest)
-
-
-def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress: Progress) -> Path:
-    """Get the archive and make the verified data set of it, beside its place."""
-    placed = folder / source.archive
-    if placed.is_file():
-        archive = placed
-    elif source.package:
-        archive = work / source.archive
-        download.from_package(source.package, archive, source.bytes, progress)
-    else:
-        archive = partial / source.archive
-        download.from_url(source.url, archive, progress)
-    try:
-        if source.checksum:
-            _check_sum(archive, source.checksum)
-        if source.target == source.archive:
-            return archive
-        _unpack(source, archive, work / "images")
-        _check(source, work / "images")
-    except SourceError as error:
-        if archive == placed:
-            raise SourceError(f"{error} Delete '{placed}' and get it again.") from error
-        download.discard(archive)
-        raise SourceError(f"{error} The bad download was deleted: fetch it again.") from error
-    return work / "images"
-
-
-def _check(source: DataSource, ready: Path) -> None:
-    if source.target == source.archive and source.checksum:
-        _check_sum(ready, source.checksum)
-    elif source.sums:
-        whole = sum(
-            (ready / place).is_file() and _sum(ready / place, "sha256") == sha256
-            for place, sha256 in source.sums.items()
-        )
-        if whole != len(source.sums):
-            raise SourceError(f"Expected {len(source.sums)} images of '{source.name}', got {whole} whole.")
-    else:
-        counts = {place: len(list((ready / place).glob("*.jpeg"))) for place in source.counts}
-        if counts != source.counts:
-            raise SourceError(f"Expected {source.counts} images of '{source.name}', got {counts}.")
-
-
-def _check_sum(file: Path, checksum: str) -> None:
-    algorithm = checksum.partition(":")[0]
-    got = f"{algorithm}:{_sum(file, algorithm)}"
-    if got != checksum:
-        raise SourceError(f"Expected {file.name} with {checksum}, got {got}.")
-
-
-def _sum(file: Path, algorithm: str) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-
-
-def _unpack(source: DataSource, archive: Path, images: Path) -> None:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            found = ((_place(source, member.filename), member) for member in opened.infolist())
-            members = {place: member for place, member in found if place}
-            size = sum(member.file_size for member in members.values())
-            if size > 2 * archive.stat().st_size:  # a JPEG hardly shrinks in a zip: this is a bomb
-                raise SourceError(f"Expected JPEG images in {archive.name}, got {size:,} bytes of others.")
-            for place, member in members.items():
-                (images / place).parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(member) as packed, (images / place).open("wb") as image:
-                    shutil.copyfileobj(packed, image)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise SourceError(f"Expected a whole zip archive, got {archive.name} damaged ({error}).") from error
-
-
-def _place(source: DataSource, member: str) -> str | None:
-    """Say where a member of the archive goes: to a place of the table, so that none leaves the folder."""
-    path = PurePosixPath(member)
-    if source.sums:
-        return next((place for place in source.sums if PurePosixPath(place).name == path.name), None)
-    place = "/".join(path.parts[-3:-1])
-    return f"{place}/{path.name}" if place in source.counts and _IMAGE_NAME.fullmatch(path.name) else None
