@@ -9,7 +9,7 @@ import pytest
 
 from pneumoscope.data.layouts import load
 from pneumoscope.errors import DatasetError
-from tests.data.test_layouts import touch
+from tests.builders.datasets import touch
 
 pytestmark = pytest.mark.filterwarnings("error")
 
