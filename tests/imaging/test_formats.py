@@ -16,8 +16,8 @@ from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
 from pneumoscope.imaging.formats import unpacked
 from pneumoscope.imaging.radiograph import read
 from tests.builders import dicoms
+from tests.builders.images import tiff
 from tests.conftest import drawn_image
-from tests.imaging.test_radiograph import tiff
 
 GRAY = drawn_image(1, seed=3, size=96)
 GRAY[:2, :8] = 255

@@ -42,8 +42,8 @@ from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError
 from pneumoscope.imaging import radiograph, tiff
 from pneumoscope.imaging.jpeg import MAX_SCANS
 from tests.builders.dicoms import RAMP, compressed, image, table
+from tests.builders.images import png
 from tests.conftest import drawn_image
-from tests.imaging.test_radiograph import png
 
 EXAMPLES = int(os.environ.get("PNEUMOSCOPE_FUZZ", "150"))
 """Set it to thousands for a long run; then they are other examples each time."""
