@@ -20,7 +20,7 @@ from pneumoscope.export.targets import TARGETS, Outputs
 from pneumoscope.imaging import radiograph
 from pneumoscope.inference import model_file
 from pneumoscope.inference.detector import Detector
-from tests.cli.test_main import run
+from tests.builders.commands import run
 from tests.conftest import ROOT, SIZE, drawn_image
 
 IMAGES = [drawn_image(i % 2, 90_000 + i) for i in range(5)]
