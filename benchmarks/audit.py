@@ -1,9 +1,9 @@
-"""How much longer an audit takes than decoding its images, which it cannot do without; in one run.
+"""Measures how much longer an audit takes than only decoding its images, side by side.
 
     python benchmarks/audit.py chest_xray/train
 
-Both read each image once, whole, in as many threads. They take turns, several rounds, and the median round counts, so
-that whatever else the machine does falls on both alike.
+Both read each image once, completely, in the same number of threads. They alternate for several rounds, and the median
+round counts, so that other load on the machine affects both equally.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pneumoscope.imaging import radiograph
 def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a labelled data set, as `audit` takes it")
+    parser.add_argument("data", type=Path, help="a labelled data set, as for `audit`")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     samples, detector = layouts.load(arguments.data, complete=False), Detector()

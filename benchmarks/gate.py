@@ -1,13 +1,13 @@
-"""How many images that are no chest radiographs a model rejects, by kind, and how many chest radiographs it takes.
+"""Measures how many images of other kinds a model rejects, and how many chest radiographs it accepts.
 
     python benchmarks/gate.py --images chest_xray/val --images more/images --adults nih/images.csv
 
-The images are those that pydicom and, where it is installed, scikit-image ship, diagrams that Matplotlib draws, and
-every kind of `pneumoscope.ood.negatives`. The model has learnt from such negatives, though not from these draws;
-pydicom's and scikit-image's images and these diagrams it has not seen. Chest radiographs are shown as they are, under
-each shift of `pneumoscope.imaging.corruptions`, turned, inverted and mirrored; name ones that the model was not trained
-on. Of adults a second table says how many are accepted, by view, and collimated, with burnt-in text and slightly
-turned. Prints tables in Markdown; in brackets the 95 % interval.
+The other images are those shipped with pydicom and, if installed, scikit-image, charts drawn with Matplotlib, and every
+kind of `pneumoscope.ood.negatives`. The model was trained on such negatives, but not on these draws, nor on the images
+and charts. Chest radiographs are measured unchanged, with each of `pneumoscope.imaging.corruptions`, rotated, inverted
+and mirrored; give some that the model was not trained on. A second table says how many radiographs of adults are
+accepted, by view, and collimated, with burnt-in text and slightly rotated. The tables are in Markdown, with 95 %
+intervals in brackets.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 Images = list[NDArray[Any]]
 
 ADULT = 18
-"""Years from which a patient counts as an adult."""
+"""The age in years from which on a patient is an adult."""
 
 DRAWN = 100
-"""Images of each drawn kind."""
+"""The number of images of each drawn kind."""
 
 SMALLEST = 60
-"""Pixels a side; pydicom ships many images that are mere colour bars and stamps."""
+"""The smallest side in pixels; pydicom ships many smaller images that are only colour bars and stamps."""
 
 STYLES = ("default", "dark_background", "ggplot", "grayscale", "bmh", "seaborn-v0_8", "Solarize_Light2")
 DOCUMENTS = ("page", "text")
 DRAWINGS = ("chessboard_GRAY", "clock_motion", "color", "horse", "logo", "phantom")
-"""Which of scikit-image's images are no photographs."""
+"""The images of scikit-image that are not photographs."""
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def row(name: str, images: Images, detector: Detector, *, accepted: bool = False) -> str:
-    """Predict images of one kind and lay the figures out: how many are rejected, or how many are accepted."""
+    """Predict images of one kind, and return a row with the number rejected, or accepted."""
     findings = list(detector.examine(images))
     rejected = np.array([isinstance(finding.error, NotAChestRadiographError) for finding in findings], dtype=bool)
     unlike = np.array(["unlike_training_images" in finding.warnings for finding in findings], dtype=bool)
@@ -99,7 +99,7 @@ def readable(files: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
 
 
 def of_packages() -> dict[str, Images]:
-    """Collect the images that pydicom and scikit-image ship; copies of one image count once."""
+    """Collect the images shipped with pydicom and scikit-image, without duplicates."""
     kinds: dict[str, Images] = {}
     kinds |= {f"pydicom: {modality}": images for modality, images in sorted(of_pydicom().items())}
     if spec := find_spec("skimage"):
@@ -111,7 +111,7 @@ def of_packages() -> dict[str, Images]:
 
 
 def of_pydicom() -> dict[str, Images]:
-    """Collect pydicom's images by modality, without their headers, in the brightness an export would have."""
+    """Collect pydicom's images by modality, rendered as in an export, without their headers."""
     import pydicom
     from pydicom.data import get_testdata_files
 
@@ -123,7 +123,7 @@ def of_pydicom() -> dict[str, Images]:
                 warnings.simplefilter("ignore")
                 header = pydicom.dcmread(file, force=True)
                 pixels = header.pixel_array
-        except Exception:  # noqa: BLE001 - broken on purpose, a folder, or in need of a decoder
+        except Exception:  # noqa: BLE001 - a damaged test file, a folder, or a missing decoder
             continue
         while pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[-1] != 3):
             pixels = pixels[0]
@@ -138,7 +138,7 @@ def of_pydicom() -> dict[str, Images]:
 
 
 def plotted() -> dict[str, Images]:
-    """Draw diagrams with Matplotlib, in its styles."""
+    """Draw charts with Matplotlib, in several styles."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
@@ -173,7 +173,7 @@ def plot(axes: Axes, kind: int, rng: np.random.Generator) -> None:
 
 
 def drawn(images: Images) -> dict[str, Images]:
-    """Draw images of every kind; those made of images need images."""
+    """Draw negatives of every kind; some kinds are made from these images."""
     size = 256
     squashed = np.stack([radiograph.resize(image, size) for image in images]) if images else np.zeros((0, size, size))
     kinds = [kind for kind in negatives.KINDS if images or kind not in negatives.OF_IMAGES]
@@ -186,7 +186,7 @@ def drawn(images: Images) -> dict[str, Images]:
 
 
 def shown(images: Images) -> dict[str, Images]:
-    """Show chest radiographs as they are, under corruption, and the wrong way round."""
+    """Return chest radiographs unchanged, with corruptions, and in wrong orientations."""
     if not images:
         return {}
     shifts = [name for name in corruptions.CORRUPTIONS if name not in corruptions.APART]
@@ -203,7 +203,7 @@ def shown(images: Images) -> dict[str, Images]:
 
 
 def of_adults(table: Path) -> dict[str, Images]:
-    """Read radiographs of adults by view; show them also collimated, with burnt-in text and slightly turned."""
+    """Read radiographs of adults by view, and add versions that are collimated, have text, or are slightly rotated."""
     by_view: dict[str, Images] = {}
     for sample in layouts.load(table, complete=False, other="negative"):
         if sample.age is None or sample.age >= ADULT:

@@ -1,15 +1,15 @@
-"""How well a recipe's models do at a hospital, and on patients, that they were not trained on.
+"""Measures how well a recipe's models do at hospitals and on patients that they were not trained on.
 
     python benchmarks/generalisation.py chest_xray/train nih/images.csv --recipe recipes/default.toml --init imagenet
 
-The measure that decides between recipes comes first: train at one site, measure at the other, both ways. Then folds of
-both sites together, patients kept whole. In each, the patients that choose temperature and threshold are held out of
-those trained on, so that those measured on have chosen nothing. Beside each stands what in-house validation says of the
-same model, and the acquisition probe: how well the ring at the image's edge, its histogram and its spectrum alone
+The measure for choosing a recipe comes first: training at one site and measuring at the other, in both directions. Then
+follow folds of both sites together, split by patient. In each, temperature and threshold are chosen on patients held
+out from training, so that nothing is chosen on those measured on. For comparison, each row has the in-house validation
+of the same model, and the acquisition probe: how well the edges of the image, its histogram and its spectrum alone
 predict the model's logits on normals.
 
-Takes ten minutes a training on two cores; broken off, the same command goes on where it was. The page is written anew
-after each.
+It takes ten minutes per training on two cores. If it is interrupted, the same command continues where it stopped. The
+page is updated after each training.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from build_default_model import report, two_sites
 ROOT = Path(__file__).parents[1]
 FOLDS = 4
 PROBED = 600
-"""Normal images of a site, at most, that the acquisition probe looks at."""
+"""The most normal images of a site for the acquisition probe."""
 
 
 def main() -> None:
-    """Train and measure what is not there yet, and write the page."""
+    """Train and measure what is missing, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("children", type=Path, help="Kermany's training split: NORMAL/ and PNEUMONIA/")
     parser.add_argument("adults", type=Path, help="a CSV of NIH images with the columns path,label,readers,boxes,...")
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--init", default="imagenet", help="imagenet, or a file with MobileNetV2's ImageNet weights")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "generalisation", help="the runs' folder")
     parser.add_argument("--only", nargs="*", help="the splits to run, by the names of their folders")
-    parser.add_argument("--images", type=int, help="images an epoch; by default the recipe's")
+    parser.add_argument("--images", type=int, help="images per epoch; by default the recipe's")
     parser.add_argument("--page", type=Path, help="where the page goes; by default beside the runs")
     arguments = parser.parse_args()
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def parts(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[list[Sample], list[Sample]]]:
-    """Name the splits: the images to learn from, and those to measure on."""
+    """Return the splits by name: the images to train on, and those to measure on."""
     sites = sorted({sample.site for sample in samples}, reverse=True)
     named = {
         f"learnt-at-{site}": (
@@ -91,7 +91,7 @@ def parts(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[list[Sam
 
 
 def measured(run: Run, held_out: Sequence[Sample]) -> dict[str, Any]:
-    """Predict the images held out, and measure each site, each view within it, and what in-house validation said."""
+    """Measure the held-out images by site and view, and add the in-house validation."""
     detector = Detector(run.model)
     in_house = detector.card.metrics
     sites: dict[str, Any] = {}
@@ -116,7 +116,7 @@ def measured(run: Run, held_out: Sequence[Sample]) -> dict[str, Any]:
 
 
 def probe(result: evaluation.Evaluation, detector: Detector) -> metrics.Estimate:
-    """Probe some of the normals of an evaluation."""
+    """Run the acquisition probe on some normals of an evaluation."""
     normal = np.flatnonzero(result.labels == 0)
     chosen = normal[:: -(-len(normal) // PROBED)]
     images = [replace(result.samples[i], split=None) for i in chosen]
@@ -126,7 +126,7 @@ def probe(result: evaluation.Evaluation, detector: Detector) -> metrics.Estimate
 
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lay the figures out in Markdown."""
+    """Format the figures as Markdown."""
     rows = []
     for split, recipes in found.items():
         for recipe, result in recipes.items():
@@ -159,7 +159,7 @@ on held-out patients of the sites trained on: what would have chosen the recipe 
 
 
 def interval(figure: Mapping[str, float]) -> str:
-    """Write a figure with its interval."""
+    """Format a figure with its interval."""
     return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
 
 

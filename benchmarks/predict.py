@@ -1,14 +1,14 @@
-"""How fast images are predicted, beside the two ways that everybody would write first; all in one run.
+"""Compares the speed of prediction with two naive implementations, side by side.
 
     python benchmarks/predict.py chest_xray/train
 
 The sides predict the same images with the same network: (a) the ordinary Keras way, `load_img`, array and
 `model.predict` in batches of 32; (b) ONNX Runtime and Pillow in a plain loop; and this project, on each of its engines.
-Keras's network gets its weights from the model file, one trained from MobileNetV2. Every side is a process of its own.
-They take turns, several rounds of all the images, and the median round counts, so that whatever else the machine does
-falls on all of them alike. Cold start is a fresh process with one image, from start to end.
+Keras's network gets its weights from the model file, which must be a MobileNetV2. Every side is a process of its own.
+They alternate for several rounds over all images, and the median round counts, so that other load on the machine
+affects all of them equally. Cold start is a fresh process with one image, from start to end.
 
-The machine's bound is what each stage reaches alone on all cores: reading and squashing images, and running the
+The machine's limit is the throughput of each stage alone on all cores: reading and squashing images, and running the
 network. Both need the same cores, so that even a perfect program reaches only 1 / (1 / reading + 1 / network).
 
 `--memory N` predicts N images instead and prints the memory in use on the way.
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     import keras
 
 Predict = Callable[[list[Path]], list[float]]
-"""From images to the probability of pneumonia of each."""
+"""Maps images to their probabilities of pneumonia."""
 
 BATCH = 32
-"""Images a call of `model.predict`."""
+"""The number of images per call of `model.predict`."""
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the comparison, or one side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, help="a folder of images")
     parser.add_argument(
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def keras_way(arguments: argparse.Namespace) -> Predict:
-    """Predict as a Keras notebook does."""
+    """Predict like a typical Keras notebook."""
     import keras
 
     network, calibration = keras_network(arguments.model), model_file.read(arguments.model)[1].calibration
@@ -92,7 +92,7 @@ def keras_way(arguments: argparse.Namespace) -> Predict:
 
 
 def keras_network(path: Path) -> keras.Model:
-    """Build the network of a model file in Keras, with batch normalisation of its own again."""
+    """Build the network of a model file in Keras, with its batch normalisation restored."""
     from pneumoscope.networks import architectures, restoring
 
     card = model_file.read(path)[1]
@@ -141,7 +141,7 @@ def with_overlays(arguments: argparse.Namespace) -> Predict:
 
 
 def reading_alone(arguments: argparse.Namespace) -> Predict:
-    """Read and squash images on all cores, and predict none."""
+    """Read and squash images on all cores, without predicting."""
     size = model_file.read(arguments.model)[1].input_size
 
     def predict(images: list[Path]) -> list[float]:
@@ -155,7 +155,7 @@ def reading_alone(arguments: argparse.Namespace) -> Predict:
 
 
 def network_alone(arguments: argparse.Namespace) -> Predict:
-    """Run the network on all cores, each on noise again and again."""
+    """Run the network on all cores, repeatedly on noise."""
     import openvino
 
     graph, card = model_file.read(arguments.model)
@@ -192,7 +192,7 @@ READING, NETWORK = list(SIDES)[-2:]
 
 
 def work(predict: Predict, images: list[Path]) -> None:
-    """Be one side: predict as many images as each line of standard input says, and answer with one line."""
+    """Run one side: predict as many images as each line of standard input says, and answer with one line."""
     for line in sys.stdin:
         taken = list(islice(cycle(images), int(line)))
         start = time.perf_counter()
@@ -202,12 +202,12 @@ def work(predict: Predict, images: list[Path]) -> None:
 
 
 def peak() -> float:
-    """Give the most memory this process has used, in MB."""
+    """Return the most memory this process has used, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def measured(images: list[Path], arguments: argparse.Namespace) -> tuple[dict[str, Any], int, model_file.Card]:
-    """Let all sides take turns."""
+    """Run all sides alternately."""
     card = model_file.read(arguments.model)[1]
     there = {KERAS: card.architecture.startswith("mobilenet_v2"), REDUCED: runtimes.has_bfloat16()}
     sides = [side for side in SIDES if there.get(side, True)]
@@ -222,7 +222,7 @@ def measured(images: list[Path], arguments: argparse.Namespace) -> tuple[dict[st
     try:
         n = arguments.repeat * len(images)
         for side in sides:
-            ask(workers[side], len(images))  # whatever is made ready only once
+            ask(workers[side], len(images))  # warm up
         for _ in range(arguments.rounds):
             for side in sides:
                 answer = ask(workers[side], n)
@@ -242,7 +242,7 @@ def process(side: str) -> subprocess.Popen[str]:
 
 
 def ask(worker: subprocess.Popen[str], n: int) -> dict[str, Any]:
-    """Have a side predict some images."""
+    """Let a side predict some images."""
     assert worker.stdin
     assert worker.stdout
     worker.stdin.write(f"{n}\n")
@@ -255,7 +255,7 @@ def ask(worker: subprocess.Popen[str], n: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
-    """Lay the figures out in Markdown."""
+    """Format the figures as Markdown."""
     speed = {side: float(np.median(figures["rounds"])) for side, figures in result.items()}
     reference = np.array(result.get(KERAS, result[PLAIN])["probabilities"])
     fitted = card.calibration
@@ -286,7 +286,7 @@ def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
 
 
 def memory(detector: Detector, images: list[Path], n: int) -> Iterator[str]:
-    """Predict many images, and say on the way how much memory is in use."""
+    """Predict many images, and yield lines with the memory in use."""
     marks = sorted({min(n, mark) for mark in (100, 1_000, 5_000, 10_000, 20_000, 50_000, n)})
     for done, _ in enumerate(detector.examine(islice(cycle(images), n)), start=1):
         if done in marks:

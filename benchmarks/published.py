@@ -1,24 +1,23 @@
-"""Two published recipes beside this project's, on the same patients, and at another hospital.
+"""Compares two published recipes with this project's, on the same patients and at another hospital.
 
     python benchmarks/published.py chest_xray/train nih/images.csv --init imagenet
 
 `recipes/published-mobilenet.toml` is MobileNetV2 on 176 images, 136 to train on and 40 to validate on, for 20 epochs
 (published: 99.3 % training and 95.0 % validation accuracy). `recipes/published-cnn.toml` is a plain CNN on Kermany's
-data (published: 74 % accuracy, calling nearly everybody sick). Each draw takes other patients: 176 images, one a
-patient and half of them normal, for the first; for the second 1,500 images with as many pneumonias as there are. Every
-network then predicts the same images of a fifth of the patients whom no draw takes, and the NIH's adults whom
+data (published: 74 % accuracy, calling nearly everyone sick). Each draw uses different patients: for the first, 176
+images, one per patient and half of them normal; for the second, 1,500 images with the natural share of pneumonias.
+Every network then predicts the same images of a fifth of the patients, who are in no draw, and the NIH's adults whom
 radiologists have read as normal or with an opacity.
 
-With 136 images ImageNet's features decide how good a network can get. So there is a third way to train the first
-recipe, `mobilenet-from-images`: it starts from a network that has learnt from chest radiographs of four fifths of the
-patients (`recipes/default.toml`, 4 epochs), takes its 176 images from the last fifth, and is predicted on the rest of
-that fifth.
+With 136 images, ImageNet's features limit how good a network can get. So there is a third way to train the first
+recipe, `mobilenet-from-images`: it starts from a network trained on chest radiographs of four fifths of the patients
+(`recipes/default.toml`, 4 epochs), takes its 176 images from the last fifth, and is measured on the rest of that fifth.
 
-What the publications leave open is assumed, as the files say. As published, there is no calibration: the threshold is
-0.5.
+Whatever the publications leave open is assumed, as stated in the files. As published, there is no calibration: the
+threshold is 0.5.
 
-Takes a few minutes a draw on two cores, and ten for the network to start from; broken off, the same command goes on
-where it was.
+It takes a few minutes per draw on two cores, and ten for the network to start from. If it is interrupted, the same
+command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -52,19 +51,19 @@ sys.path.append(str(ROOT / "scripts"))
 from build_default_model import ADULTS, two_sites  # noqa: E402
 
 TRAINED, VALIDATED = 68, 20
-"""Images of each class in the first recipe."""
+"""The number of images of each class in the first recipe."""
 
 LARGER = 1500
-"""Images in the second."""
+"""The number of images in the second recipe."""
 
 RECIPES = ROOT / "recipes"
 START, START_EPOCHS = RECIPES / "default.toml", 4
-"""How the network is trained that `mobilenet-from-images` starts from."""
+"""The recipe of the network that `mobilenet-from-images` starts from."""
 
 Scores = dict[str, float]
 
 Drawn = tuple[list[Sample], list[Sample]]
-"""What a network learns from and is validated on, and images of other patients."""
+"""The images to train and validate on, and images of other patients to measure on."""
 
 
 class Side(NamedTuple):
@@ -82,7 +81,7 @@ class Side(NamedTuple):
 
 
 def main() -> None:
-    """Train what is not there yet, and write the page."""
+    """Train what is missing, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("children", type=Path, help="Kermany's training split: NORMAL/ and PNEUMONIA/")
     parser.add_argument("adults", type=Path, help="a CSV of NIH images with the columns path,label,readers,...")
@@ -96,7 +95,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     samples = [sample for sample in two_sites(arguments.children, arguments.adults) if not sample.other]
     elsewhere = [sample for sample in samples if sample.site == ADULTS]
-    decoded = splits.decode([sample for sample in samples if sample.site != ADULTS], 64)  # only to know who is one
+    decoded = splits.decode(
+        [sample for sample in samples if sample.site != ADULTS], 64
+    )  # only to find identical images
     drawn_from, held_out = splits.folds(decoded, 5, seed=0)[0]
     pool, others = decoded.take(drawn_from), decoded.take(held_out)
     for draw in range(arguments.draws):
@@ -114,7 +115,7 @@ def main() -> None:
 
 
 def known(out: Path) -> dict[str, list[Scores]]:
-    """Find what has been trained so far: the scores of each side's draws."""
+    """Read the scores of all draws that are already trained."""
     found = {
         name: [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob(f"{name}-*.json"))]
         for name in SIDES
@@ -123,7 +124,7 @@ def known(out: Path) -> dict[str, list[Scores]]:
 
 
 def learnt(pool: Decoded, init: str, out: Path) -> str:
-    """Train the network that `mobilenet-from-images` starts from, or find it."""
+    """Return the network that `mobilenet-from-images` starts from, training it if it is missing."""
     path = out / "start" / "model.keras"
     if not path.exists():
         fit(Job(pool.samples, path.parent, Recipe.from_toml(START, init=init, epochs=START_EPOCHS), resume=True))
@@ -131,7 +132,7 @@ def learnt(pool: Decoded, init: str, out: Path) -> str:
 
 
 def drawn_elsewhere(pool: Decoded, others: Decoded, draw: int) -> Drawn:
-    """Draw the first recipe's images from patients whom the network to start from has not seen."""
+    """Draw the first recipe's images from patients that the initial network was not trained on."""
     samples = few(others, draw)
     paths = {sample.path for sample in samples}
     taken = {group for sample, group in zip(others.samples, others.groups, strict=True) if sample.path in paths}
@@ -152,7 +153,7 @@ def drawn_many(pool: Decoded, others: Decoded, draw: int) -> Drawn:
 
 
 def few(pool: Decoded, draw: int) -> list[Sample]:
-    """Draw images, one a patient, as many normals as pneumonias, in two splits."""
+    """Draw images, one per patient and equally many of each class, in two splits."""
     order = np.random.default_rng([0, draw]).permutation(len(pool.samples))
     _, first = np.unique(pool.groups[order], return_index=True)
     samples = [pool.samples[i] for i in order[np.sort(first)]]
@@ -164,12 +165,12 @@ def few(pool: Decoded, draw: int) -> list[Sample]:
 
 
 def published_mobilenet(init: str, draw: int) -> Recipe:
-    """Give the first recipe as it was published."""
+    """Return the first recipe as it was published."""
     return Recipe.from_toml(RECIPES / "published-mobilenet.toml", init=init, seed=draw)
 
 
 def our_mobilenet(init: str, draw: int) -> Recipe:
-    """Give what this project does with so few images."""
+    """Return this project's recipe for a few images."""
     return Recipe(
         architecture="mobilenet_v2_short",
         init=init,
@@ -182,18 +183,18 @@ def our_mobilenet(init: str, draw: int) -> Recipe:
 
 
 def our_mobilenet_from_images(init: str, draw: int) -> Recipe:
-    """Give what this project does with so few images and a network that knows chest radiographs."""
+    """Return this project's recipe for a few images and a network pretrained on chest radiographs."""
     few = {"epochs": 2, "epoch_images": 8 * 2 * TRAINED, "learning_rate": 1e-5}
     return Recipe.from_toml(START, init=init, head="epochs", head_epochs=0, seed=draw, **few)
 
 
 def published_cnn(init: str, draw: int) -> Recipe:
-    """Give the second recipe as it was published."""
+    """Return the second recipe as it was published."""
     return Recipe.from_toml(RECIPES / "published-cnn.toml", seed=draw)
 
 
 def our_cnn(init: str, draw: int) -> Recipe:
-    """Give how this project trains the plain CNN."""
+    """Return this project's recipe for the plain CNN."""
     return Recipe(architecture="cnn", size=160, epochs=10, seed=draw)
 
 
@@ -255,7 +256,7 @@ def mean(values: Sequence[float]) -> Estimate:
 
 
 def page(scores: dict[str, list[Scores]]) -> str:
-    """Lay the scores out in Markdown."""
+    """Format the scores as Markdown."""
     names = list(dict.fromkeys(name for draws in scores.values() for draw in draws for name in draw))
 
     def cell(draws: list[Scores], name: str) -> Any:  # noqa: ANN401

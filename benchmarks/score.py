@@ -1,16 +1,15 @@
-"""What an output that can be gone on with costs, and how far more workers carry; all in one run.
+"""Measures the overhead of `score` over `predict`, and how it scales with the number of workers, side by side.
 
     python benchmarks/score.py chest_xray/train --images 5000
 
-`predict` and `score` with 1, 2, ... workers predict the same images, made many by links, each in a process of its own.
-They take turns, several rounds, and the median counts, so that whatever else the machine does falls on all of them
-alike. Each also predicts a few images: what that takes is its start, and the rest of its time is for images. Efficiency
-is the images a second of n workers over n times those of one; the overhead is that of as many workers as `predict` has
-threads. `--ray` measures the same on a Ray cluster, too, which each run starts on this machine.
+`predict` and `score` with 1, 2, ... workers predict the same images, multiplied by links, each in a process of its own.
+They alternate for several rounds, and the median counts, so that other load on the machine affects all of them equally.
+Each also predicts a few images, whose time is taken as the startup time; the rest is the time for the images.
+Efficiency is the throughput of n workers over n times that of one; the overhead is that of as many workers as `predict`
+has threads. `--ray` also measures a Ray cluster, which each run starts on this machine.
 
-`--stages` prints the processor time of an image instead, which tells the cost on a machine that is busy with other
-things too: of `Detector.examine` on one thread, of a worker's work with its shards read, hashed and written, and of the
-stages alone.
+`--stages` prints the processor time per image instead, which is meaningful even on a busy machine: for
+`Detector.examine` on one thread, for a worker that also reads, hashes and writes its shards, and for each stage alone.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from pneumoscope.inference.detector import BATCH_SIZE
 
 FEW = 16
 STAGED = 1000
-"""Images whose processor time is taken."""
+"""The number of images whose processor time is measured."""
 PREDICT = "predict"
 
 
@@ -51,9 +50,9 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="a folder of images")
     parser.add_argument("--images", type=int, default=5000, help="how many are predicted")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--stages", action="store_true", help="print the processor time of an image")
+    parser.add_argument("--stages", action="store_true", help="print the processor time per image")
     parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, runtimes.WORKERS}))
-    parser.add_argument("--ray", action="store_true", help="measure `score --ray`, too")
+    parser.add_argument("--ray", action="store_true", help="measure `score --ray` too")
     arguments = parser.parse_args()
     images = sorted(radiograph.files(arguments.source))
     if not images:
@@ -71,7 +70,7 @@ def main() -> None:
 
 
 def stages(images: list[Path], rounds: int) -> str:
-    """Take the processor time of an image, in ms, stage by stage; the median of several rounds counts."""
+    """Measure the processor time per image in ms for each stage, as the median of several rounds."""
     detector = Detector(workers=1)
     size = detector.card.input_size
     blank = np.zeros((BATCH_SIZE, size, size, 1), dtype=np.float32)
@@ -120,7 +119,7 @@ def _read(image: Path, size: int) -> NDArray[np.float32]:
 
 
 def linked(images: list[Path], n: int, folder: Path) -> Path:
-    """Make a folder of n images: links, or copies where the file system has none."""
+    """Create a folder of n images as links, or copies if the file system has no links."""
     folder.mkdir()
     for i, image in enumerate(islice(cycle(images), n)):
         target = folder / f"{i:07d}{image.suffix}"
@@ -148,7 +147,7 @@ def seconds(side: str, images: Path) -> float:
 
 
 def table(sides: list[str], arguments: argparse.Namespace, starts: list[float], totals: list[float]) -> str:
-    """Lay the figures out in Markdown."""
+    """Format the figures as Markdown."""
     n = arguments.images
     rates = [(n - FEW) / (total - start) for start, total in zip(starts, totals, strict=True)]
     rows = [

@@ -1,13 +1,13 @@
-"""The service under load: is every image answered, with its own answer, how fast, and at what cost of memory?
+"""Measures the service under load: whether every image gets its own answer, the throughput, and the memory.
 
     python benchmarks/serve.py IMAGES [--clients 32] [--seconds 60]
 
-Three throughputs on the same images, one after the other in one run: the detector alone (as `pneumoscope predict` runs
-it), the service, and a naive endpoint: FastAPI that reads an image with Pillow and calls a Keras MobileNetV2 on it, one
-image at a time, as tutorials have it. Before that how long one image takes alone, by the detector and for a single
-client of the service. The clients share the cores of the machine, so they are kept cheap: requests are written
-beforehand and go straight to the socket, because a client library would take as much time as the service itself. Exit
-status 1 where an answer was lost, wrong or swapped.
+It measures three throughputs on the same images in one run: of the detector alone (as in `pneumoscope predict`), of the
+service, and of a naive endpoint as in tutorials: FastAPI that reads an image with Pillow and calls a Keras MobileNetV2,
+one image at a time. Before that it measures the latency of a single image, for the detector and for a single client of
+the service. The clients share the cores of the machine, so they are kept cheap: requests are prepared in advance and
+written directly to the socket, because a client library would take as much time as the service itself. The exit status
+is 1 if an answer was lost, wrong or swapped.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from pneumoscope.imaging import radiograph
 
 ALONE_SECONDS = 20.0
 TOLERANCE = 2e-5
-"""Batches of other sizes add in another order: probabilities differ in the sixth place."""
+"""The tolerance for probabilities, which depend on the batch size in the sixth decimal place."""
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def detector_alone(paths: Sequence[Path]) -> tuple[float, float, list[float | None]]:
-    """Give images a second, the median of the seconds that one image alone takes, and the probability of each."""
+    """Return the images per second, the median seconds for a single image, and the probability of each image."""
     detector = Detector()
     expected = [finding.probability for finding in detector.examine(paths)]
     began, n = time.perf_counter(), 0
@@ -106,7 +106,7 @@ def check(answers: Sequence[tuple[int, float | None]], expected: Sequence[float 
 
 
 async def load(url: str, images: Sequence[bytes], clients: int, seconds: float, pid: int | None) -> dict[str, Any]:
-    """Let clients ask as fast as they are answered; what a full queue rejects is asked again, as it says."""
+    """Let clients send requests as fast as they are answered, retrying after the given time if the queue is full."""
     answers: list[tuple[int, float | None]] = []
     waited: list[float] = []
     memory: list[float] = []
@@ -154,7 +154,7 @@ class Answer(NamedTuple):
 
 
 def as_sent(url: str, image: bytes) -> bytes:
-    """Write the request for an image, as it goes over the wire."""
+    """Return the bytes of the request for an image."""
     headers = {"Content-Type": "multipart/form-data; boundary=image"}
     request = httpx.Request("POST", url, headers=headers, files={"images": image})
     body = request.read()
@@ -172,12 +172,12 @@ async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requ
 
 
 def print_row(name: str, figures: dict[str, Any]) -> None:
-    """Print a throughput with its latencies."""
+    """Print a throughput and its latencies."""
     print(f"{name:17} {figures['rate']:7.1f} images/s   p50 {figures['p50']:.2f} s   p99 {figures['p99']:.2f} s")
 
 
 def megabytes(pid: int) -> float:
-    """Give the memory of a process and its children, in MB."""
+    """Return the memory of a process and its children, in MB."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     total = 0
     for one in (str(pid), *children):
@@ -219,7 +219,7 @@ def naive() -> Iterator[str]:
 
 
 def wait_for(url: str) -> None:
-    """Wait until something answers."""
+    """Wait until a URL responds."""
     for _ in range(600):
         try:
             httpx.get(url)
@@ -230,7 +230,7 @@ def wait_for(url: str) -> None:
 
 
 def serve_naively(port: int) -> None:
-    """Serve a Keras model as tutorials do: one image, one `predict`."""
+    """Serve a Keras model as in tutorials, with one `predict` per image."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import io
 

@@ -1,13 +1,13 @@
-"""How fast a network is trained, a backend beside the other; all in one run.
+"""Compares the training speed of the backends side by side.
 
     python benchmarks/train.py chest_xray/train --init mobilenet_v2.weights.h5
 
-Every side trains the same network by the same recipe on the same batches, augmented alike: PyTorch with
-`networks.torch_layers`, which is what a training uses where PyTorch is installed; Keras on PyTorch as it comes;
-TensorFlow; JAX if asked for. Each is a process of its own; they take turns, so that whatever else the machine does
-falls on all of them alike, and the median round counts. A round's first steps, in which memory is first asked for and
-graphs are compiled, do not count. The last columns are the training loss and the AUC on the same validation images
-after the last step: what is quicker must not learn otherwise.
+Every side trains the same network with the same recipe on the same augmented batches: PyTorch with
+`networks.torch_layers`, which training uses if PyTorch is installed; plain Keras on PyTorch; TensorFlow; and JAX on
+request. Each is a process of its own; they alternate, so that other load on the machine affects all of them equally,
+and the median round counts. The first steps of a round, which allocate memory and compile graphs, do not count. The
+last columns are the training loss and the AUC on the same validation images after the last step, to show that all
+sides learn the same.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SIDES = {
     "tensorflow": ("tensorflow", False),
     "jax": ("jax", False),
 }
-"""Backend, and whether `torch_layers` takes the place of Keras's layers, by what the side is called."""
+"""The backend of each side, and whether `torch_layers` replaces Keras's layers."""
 WARMING = 4
-"""Steps that do not count."""
+"""The number of warm-up steps, which do not count."""
 VALIDATED = 200
-"""Images held out."""
+"""The number of held-out images."""
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="a data set: NORMAL/ and PNEUMONIA/")
     parser.add_argument("--init", default="imagenet", help="imagenet, none, or a .weights.h5 file")
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "default.toml")
-    parser.add_argument("--steps", type=int, default=24, help=f"steps a round, more than {WARMING}")
+    parser.add_argument("--steps", type=int, default=24, help=f"steps per round, more than {WARMING}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES)[:3])
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -74,7 +74,7 @@ def round_of(side: str) -> dict[str, Any]:
 
 
 def trained(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train for a round on this process's backend: images a second, loss and validation AUC."""
+    """Train for a round on this process's backend; return images per second, loss and validation AUC."""
     from pneumoscope.data import layouts, splits
     from pneumoscope.networks import architectures, torch_layers
     from pneumoscope.networks.backend import keras
@@ -126,7 +126,7 @@ def trained(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(rounds: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Lay the medians out, the ratio to the slowest side beside them."""
+    """Format the medians, with their ratio to the slowest side."""
     median = {side: statistics.median(of["images_per_second"] for of in each) for side, each in rounds.items()}
     slowest = min(median.values())
     lines = ["| side | images/s (rounds) | times the slowest | loss | validation AUC |", "|---|---|---|---|---|"]

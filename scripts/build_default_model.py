@@ -1,12 +1,12 @@
-"""Train the model that comes with Pneumoscope, from images to model file and model card.
+"""Trains the model that comes with Pneumoscope, and writes its model file and model card.
 
     python scripts/build_default_model.py chest_xray/train nih/images.csv --init imagenet
 
 The children of Kermany's training split and the adults of the NIH's images that radiologists have read are two sites.
-Two networks learn from them, as `recipes/default.toml` and `recipes/default-exchanged.toml` say, and the mean of their
-weights is the model. Takes an hour on two cores with PyTorch; broken off, the same command goes on where it was. The
-card holds the figures of the very file that is shipped, on patients it was not trained on; `--card` measures that file
-again and writes the card alone.
+Two networks are trained on them with `recipes/default.toml` and `recipes/default-exchanged.toml`, and the mean of their
+weights is the model. It takes an hour on two cores with PyTorch; if it is interrupted, the same command continues where
+it stopped. The card holds the figures of the shipped file itself, on patients it was not trained on; `--card` only
+measures that file again and writes the card.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ import readme_figures
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "docs" / "model-card.md"
 RECIPES = [ROOT / "recipes" / name for name in ("default.toml", "default-exchanged.toml")]
-"""Those of the networks whose mean the model is."""
+"""The recipes of the networks that are averaged."""
 CHILDREN, ADULTS = "Guangzhou", "Bethesda"
 READ_AS = {"normal": (0, False), "opacity": (1, False), "abnormal, no opacity": (0, True)}
-"""Label, and whether it is another finding, by what the radiologists of the RSNA's challenge saw."""
+"""The label, and whether it is another finding, for each reading by the radiologists of the RSNA's challenge."""
 
 
 def main() -> None:
-    """Train, measure, and put model and card in their places."""
+    """Train, measure, and install model and card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("children", type=Path, help="Kermany's training split: NORMAL/ and PNEUMONIA/")
     parser.add_argument("adults", type=Path, help="a CSV of NIH images with the columns path,label,readers,boxes,...")
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def build(samples: Sequence[Sample], init: str, out: Path) -> None:
-    """Train both networks, average them, and put the model file in its place."""
+    """Train both networks, average them, and install the model file."""
     members = [out / path.stem for path in RECIPES]
     for path, member in zip(RECIPES, members, strict=True):
         if not (member / "model.onnx").exists():
@@ -80,7 +80,7 @@ def build(samples: Sequence[Sample], init: str, out: Path) -> None:
 
 
 def held_out(samples: Sequence[Sample], card: Card) -> list[Sample]:
-    """Hold out the patients that the training held out."""
+    """Hold out the same patients as the training."""
     recipe = Recipe.from_toml(RECIPES[0])
     validation = data.partition(splits.decode(samples, recipe.size), recipe)[1]
     expected = card.data["validation"]
@@ -95,13 +95,13 @@ def held_out(samples: Sequence[Sample], card: Card) -> list[Sample]:
 
 
 def rows(table: Path) -> list[dict[str, str]]:
-    """Read a table with a header."""
+    """Read a CSV file with a header."""
     with table.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def measure(held_out: Sequence[Sample], detector: Detector) -> tuple[Evaluation, dict[str, Localisation | None]]:
-    """Predict the images held out, corrupted ones too, and measure at each site what hiding the thorax does."""
+    """Measure the held-out images with and without corruptions, and the effect of hiding the thorax at each site."""
     result = evaluate.evaluate(held_out, detector, evidence=True)
     told = splits.decode([sample for sample in result.samples if not sample.other], detector.card.input_size)
     result = replace(result, corrupted=evaluate.under_corruptions(told, detector))
@@ -112,7 +112,7 @@ def measure(held_out: Sequence[Sample], detector: Detector) -> tuple[Evaluation,
 
 
 def two_sites(children: Path, adults: Path) -> list[Sample]:
-    """List the images of both hospitals; of the NIH's those that radiologists have read, as they read them."""
+    """List the images of both hospitals; the NIH's with the labels of the radiologists who read them."""
     readers = {Path(row["path"]).name: row["readers"] for row in rows(adults)}
     read = []
     for sample in layouts.load(adults, other="negative"):
@@ -123,20 +123,20 @@ def two_sites(children: Path, adults: Path) -> list[Sample]:
 
 
 def report(what: str, done: int, total: int, figures: object) -> None:
-    """Say when each stretch is over."""
+    """Print a line when each step is done."""
     if done == total:
         print(what, figures, flush=True)
 
 
 def by_chance(measured: Evaluation, site: str) -> float:
-    """Average the expected calibration error at a site over draws of labels that come true as often as predicted."""
+    """Return the mean calibration error at a site over draws of labels for which the probabilities are exact."""
     p = measured.probabilities[[sample.site == site and not sample.other for sample in measured.samples]]
     rng = np.random.default_rng(0)
     return float(np.mean([expected_calibration_error(rng.binomial(1, p), p) for _ in range(1000)]))
 
 
 def card_text(measured: Evaluation, hidden: Mapping[str, Localisation | None]) -> str:
-    """Write the model card, after Mitchell et al. 2019, "Model Cards for Model Reporting"; the worst figure first."""
+    """Return the model card (Mitchell et al. 2019, "Model Cards for Model Reporting"), the worst figures first."""
     card, table, pointing = measured.card, measured.corrupted, measured.pointing
     fitted, kept, held = card.calibration, card.data["training"], card.data["validation"]
     parts = sorted(

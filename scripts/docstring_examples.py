@@ -1,4 +1,4 @@
-"""Lets the reference show examples as code: an extension of Griffe, which reads the docstrings for the site.
+"""An extension of Griffe, which reads the docstrings for the site, to show examples in the reference as code.
 
 Griffe takes `Examples:` for code, and `Example:` for a remark.
 """
@@ -11,7 +11,7 @@ import griffe
 
 
 class Examples(griffe.Extension):
-    """Reads `Example:` as `Examples:`."""
+    """Treats `Example:` as `Examples:`."""
 
     def on_object(self, *, obj: griffe.Object, **_: object) -> None:
         """Rename the section of an object's docstring."""

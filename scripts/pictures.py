@@ -1,8 +1,8 @@
-"""Draw the pictures of the documents, in docs/pictures/, from the six sample radiographs and the bundled model.
+"""Draws the pictures of the documentation, in docs/pictures/, from the six sample radiographs and the bundled model.
 
     python scripts/pictures.py [evidence|demo|page]...
 
-Without a name all are drawn. `page` needs the extras `serve` and `dev`, and Chromium.
+Without names, all are drawn. `page` needs the extras `serve` and `dev`, and Chromium.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SAMPLES = Path(pneumoscope.__file__).parent / "samples"
 SHOWN = SAMPLES / "PNEUMONIA" / "person1946_bacteria_4874.jpeg"
 SIDE, GAP = 620, 16
 COLUMNS = 100
-"""Of the terminal that the demo's table is drawn for."""
+"""The width of the terminal for the demo's table."""
 
 WORDS = {"NORMAL": "No pneumonia seen", "PNEUMONIA": "Pneumonia suspected"}
-"""As the page says it."""
+"""The words for the findings, as on the page."""
 
 
 def probable(probability: float | None) -> str:
-    """Write a probability as the page does: never as certainty."""
+    """Format a probability as on the page, where it is never a certainty."""
     assert probability is not None
     if probability > 0.99:
         return "> 0.99"
@@ -50,7 +50,7 @@ def probable(probability: float | None) -> str:
 
 
 def evidence() -> None:
-    """Draw a radiograph beside itself with its evidence map, and the finding below."""
+    """Draw a radiograph without and with its evidence map, and the finding below."""
     (finding,) = Detector().examine([SHOWN], evidence=True)
     assert finding.evidence is not None
     image = radiograph.read(SHOWN)
@@ -77,7 +77,7 @@ def evidence() -> None:
 
 
 def demo() -> None:
-    """Keep the table that `pneumoscope demo` prints, as it prints it."""
+    """Save the table that `pneumoscope demo` prints as an image."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pneumoscope", "demo", "--out", folder, "--data", str(SAMPLES)]
         coloured = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
@@ -86,13 +86,13 @@ def demo() -> None:
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text.from_ansi("\n".join(lines)))
     drawn = console.export_svg(title="pneumoscope demo")
-    # The reader's own fixed-width font will do: an image need not ask another host for one.
+    # Use the reader's own fixed-width font, so that the image loads none from another host.
     text = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     (PICTURES / "demo.svg").write_text(text, encoding="utf-8")
 
 
 def page() -> None:
-    """Look at the samples on the page that `pneumoscope serve` gives, and keep what it shows."""
+    """Open the samples on the page of `pneumoscope serve`, and save a screenshot."""
     from playwright.sync_api import expect, sync_playwright
 
     with served() as url, sync_playwright() as playwright:
@@ -109,7 +109,7 @@ def page() -> None:
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Start the service on a free port, and end it."""
+    """Run the service on a free port until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,8 +1,8 @@
-"""Write the model card's main figures into README.md and the front page of the site.
+"""Writes the model card's main figures into README.md and the front page of the site.
 
     python scripts/readme_figures.py
 
-`build_default_model.py` calls it when it has written the card. The figures are the card's own text, copied.
+`build_default_model.py` calls it after writing the card. The figures are copied from the text of the card.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ BEGIN, END = "<!-- figures: python scripts/readme_figures.py -->", "<!-- end of 
 
 
 def main() -> None:
-    """Write the table anew where it stands."""
+    """Update the table in each page."""
     table = figures(CARD.read_text(encoding="utf-8"))
     for page in PAGES:
         write_text(page, filled(page.read_text(encoding="utf-8"), table))
 
 
 def filled(page: str, table: str) -> str:
-    r"""Put a table between the two marks of a page.
+    r"""Replace the table between the two marks of a page.
 
     Raises:
         ValueError: the page has no marks.
@@ -43,7 +43,7 @@ def filled(page: str, table: str) -> str:
 
 
 def figures(card: str) -> str:
-    """Make the table that a stranger needs of a model card; the least flattering figure comes first.
+    """Return the table of the most important figures of a model card, the least favourable first.
 
     Raises:
         ValueError: the card lacks one of the figures.
@@ -77,7 +77,7 @@ def figures(card: str) -> str:
 
 
 def row(card: str, name: str) -> list[str]:
-    r"""Find a row of the card's tables by how its first cell begins; a whole cell goes before a beginning.
+    r"""Find a row in the card's tables by its first cell, or else by the beginning of it.
 
     Example:
         >>> row("| Bethesda PA | 53 (11) |\n| Bethesda | 94 (45) |", "Bethesda")
@@ -91,7 +91,7 @@ def row(card: str, name: str) -> list[str]:
 
 
 def number(cell: str) -> str:
-    """Take the number of images from a cell that also says how many of them show pneumonia.
+    """Return the number of images from a cell that also has the number of pneumonias.
 
     Example:
         >>> number("94 (45)")

@@ -1,8 +1,8 @@
-"""What MkDocs does beyond its own: pages that are made from the code, and notebooks that are run.
+"""Hooks for MkDocs: generates pages from the code, and runs notebooks.
 
-MkDocs calls the functions whose names begin with `on_` (`hooks` in mkdocs.yml). The command line's page is made of the
-program's own commands, the pages of the Python reference are made of the packages in src/, and each notebook in docs/
-is run from top to bottom: where a cell fails, so does the build.
+MkDocs calls the functions whose names begin with `on_` (`hooks` in mkdocs.yml). The page of the command line is
+generated from the commands, the pages of the Python reference from the packages in src/, and each notebook in docs/ is
+run from top to bottom: if a cell fails, so does the build.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "pneumoscope"
 
 NO_REFERENCE = ("cli", "__main__")
-"""What of the package is no library: its reference is the page of the command line."""
+"""The parts of the package without a page in the reference; the command line has its own page."""
 
 COLUMNS = 76
-"""Of the terminal that the commands' help is written for."""
+"""The width of the terminal for the commands' help."""
 
 COPIED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
-"""Documents that stand in the root of the repository, where people and platforms look for them, and their pages."""
+"""Documents in the root of the repository, and their pages."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages of a folder where the navigation names only the folder."""
+    """Replace folders in the navigation by their pages."""
     folders = {
         "reference/api/": sorted(api_pages()),
         "decisions/": [page.relative_to(DOCS).as_posix() for page in sorted(DOCS.glob("decisions/*.md"))],
     }
-    # `index.md` stands first: it is what the folder itself opens.
+    # `index.md` comes first, because it opens for the folder itself.
     pages = {name: sorted(found, key=lambda page: not page.endswith("index.md")) for name, found in folders.items()}
     config.nav = filled(config.nav, pages)
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made: commands, packages, documents of the root, notebooks."""
+    """Add the generated pages: commands, packages, documents of the root, notebooks."""
     made: dict[str, str | bytes] = {"reference/command-line.md": command_line(), **api_pages()}
     for name, page in COPIED.items():
         text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
@@ -60,7 +60,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def filled(nav: Any, folders: dict[str, list[str]]) -> Any:  # noqa: ANN401 - what YAML holds
-    """Replace the name of a folder by the list of its pages, wherever it stands in a navigation.
+    """Replace the name of a folder by the list of its pages, anywhere in a navigation.
 
     Example:
         >>> filled(["index.md", {"Decisions": "decisions/"}], {"decisions/": ["decisions/0001.md"]})
@@ -74,7 +74,7 @@ def filled(nav: Any, folders: dict[str, list[str]]) -> Any:  # noqa: ANN401 - wh
 
 
 def api_pages() -> dict[str, str]:
-    """Make a page for each package, on which mkdocstrings writes what the docstrings of its modules say.
+    """Return a page for each package, on which mkdocstrings renders the docstrings of its modules.
 
     Returns:
         The Markdown of each page, by its place below docs/.
@@ -96,7 +96,7 @@ def api_pages() -> dict[str, str]:
 
 
 def summary(package: Path) -> str:
-    """Give the docstring of a package.
+    """Return the docstring of a package.
 
     Example:
         >>> summary(PACKAGE / "metrics").endswith(".")
@@ -107,7 +107,7 @@ def summary(package: Path) -> str:
 
 
 def command_line() -> str:
-    """Write the page of the command line: what each command's own `--help` says.
+    """Return the page of the command line with each command's `--help`.
 
     Example:
         >>> "## pneumoscope predict" in command_line()
@@ -121,7 +121,7 @@ def command_line() -> str:
 
 
 def helped(*command: str) -> str:
-    """Ask a command for its help, as wide as a page of the site."""
+    """Return the help of a command, as wide as a page of the site."""
     plain = {"COLUMNS": str(COLUMNS), "TERMINAL_WIDTH": str(COLUMNS), "NO_COLOR": "1", "TERM": "dumb"}
     asked = CliRunner().invoke(app, [*command, "--help"], env=plain, prog_name="pneumoscope", catch_exceptions=False)
     lines = [line.rstrip() for line in asked.stdout.strip("\n").splitlines()]
@@ -129,7 +129,7 @@ def helped(*command: str) -> str:
 
 
 def run(notebook: Path) -> dict[str, str | bytes]:
-    """Run a notebook in its folder, and make a page of it with everything that it printed and drew.
+    """Run a notebook in its folder, and return a page with all its output.
 
     Returns:
         The page and its pictures, by their places below docs/.

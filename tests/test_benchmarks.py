@@ -154,5 +154,5 @@ def test_a_network_that_keras_would_predict_otherwise_with_is_rejected(predict: 
     offset = next(node for node in graph.graph.node if last.output[0] in node.input)
     offset.op_type = "Sub"
     onnx.save(graph, tmp_path / "model.onnx")
-    with pytest.raises(TrainingError, match="Expected the logits"):
+    with pytest.raises(TrainingError, match="give the logits"):
         predict.keras_network(tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""Pneumoscope in a notebook: what each command does, as a function."""
+"""The commands as Python functions, for use in a notebook."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pneumoscope.training.recipe import Recipe
 
 Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""A data set: a folder with `NORMAL/` and `PNEUMONIA/` in it, a CSV with `path,label`; or several, a site each."""
+"""A folder with `NORMAL/` and `PNEUMONIA/` in it, or a CSV file with `path,label`; or a list of these, one per site."""
 
 Model = str | os.PathLike[str] | None
-"""A model file; None is the one that comes with Pneumoscope."""
+"""A model file; None for the one that comes with Pneumoscope."""
 
 
 def train(
@@ -35,18 +35,18 @@ def train(
 
     Args:
         data: the images; those of a `test` split are never read.
-        out: the run's folder, which receives `model.onnx` and everything else that tells of the run.
-        recipe: how to train: a `Recipe`, or a TOML file of one; by default `Recipe()`.
-        resume: go on after the last finished epoch in `out`.
-        **changes: attributes of the recipe that are to differ, such as `epochs=5`.
+        out: the folder for `model.onnx` and every other file of the run.
+        recipe: how to train: a `Recipe`, or a TOML file that holds one; by default `Recipe()`.
+        resume: continue after the last finished epoch in `out`.
+        **changes: attributes of the recipe to override, such as `epochs=5`.
 
     Returns:
-        The run: `run.model` is the model file, `run.validation` its figures on patients held out.
+        The run: `run.model` is the model file, `run.validation` its figures on held-out patients.
 
     Raises:
-        MissingExtraError: what trains is not installed: `pip install 'pneumoscope[train]'`.
+        MissingExtraError: the training libraries are not installed: `pip install 'pneumoscope[train]'`.
         DatasetError: the images cannot be trained on.
-        TrainingError: the recipe cannot be, or the folder holds another run.
+        TrainingError: the recipe is invalid, or the folder holds another run.
 
     Example:
         >>> run = train("chest_xray", "runs/first", epochs=5)  # doctest: +SKIP
@@ -68,19 +68,19 @@ def train(
 
 
 def evaluate(data: Data, model: Model = None, *, split: str | None = None) -> Evaluation:
-    """Measure a model on labelled images; `pneumoscope evaluate` does the same and writes a page of it.
+    """Measure a model on labelled images; `pneumoscope evaluate` does the same and writes a report.
 
     Args:
-        data: the images, not those that the model was trained on.
+        data: the images, which the model must not have been trained on.
         model: the model file.
-        split: `train`, `val` or `test`, to measure on that part alone; by default `test` where the data set has one.
+        split: `train`, `val` or `test`, to measure on that split alone; by default `test` if the data set has one.
 
     Returns:
-        The evaluation: `evaluation.performance.figures` by name, each with its interval; `evaluation.findings`, one an
-        image; `evaluation.failures`, the images that could not be read or are rejected, which are in no figure.
+        The evaluation: `evaluation.performance.figures` by name, each with its interval; `evaluation.findings`, one for
+        each image; `evaluation.failures`, the images that could not be read or were rejected, which no figure counts.
 
     Raises:
-        DatasetError: there are no such images, or not one could be read.
+        DatasetError: there are no such images, or none of them could be read.
         NotFoundError: there is no such model file.
 
     Example:
@@ -95,17 +95,17 @@ def evaluate(data: Data, model: Model = None, *, split: str | None = None) -> Ev
 
 
 def audit(data: Data, model: Model = None) -> Audit:
-    """Look for what would spoil a training or an evaluation; `pneumoscope audit` does the same.
+    """Look for faults in a data set that would invalidate training or evaluation; `pneumoscope audit` does the same.
 
-    Copies, patients in two splits, masks and other images that are no chest radiographs, shortcuts that tell the class
-    without the lungs, images that cannot be read.
+    It finds duplicates, patients in two splits, masks and other images that are not chest radiographs, shortcuts that
+    predict the class without the lungs, and images that cannot be read.
 
     Args:
         data: the images.
-        model: the model file whose gate finds images that are no chest radiographs.
+        model: the model file whose gate finds images that are not chest radiographs.
 
     Returns:
-        What was found: `audit.faults`, the gravest first.
+        The audit: `audit.faults` lists what was found, the most serious first.
 
     Raises:
         DatasetError: there are no such images.
@@ -124,18 +124,18 @@ def audit(data: Data, model: Model = None) -> Audit:
 
 
 def calibrate(data: Data, out: str | os.PathLike[str], model: Model = None) -> Recalibration:
-    """Fit probabilities, threshold and band of a model to one site; `pneumoscope calibrate` does the same.
+    """Fit a model's probabilities, threshold and uncertain band to one site; `pneumoscope calibrate` does the same.
 
     Args:
         data: labelled images of the site.
-        out: the new model file.
+        out: the model file to write.
         model: the model file to start from.
 
     Returns:
         The new model file, and its figures on the site's images before and after.
 
     Raises:
-        DatasetError: too few images, or labels that seem to be swapped.
+        DatasetError: there are too few images, or the labels seem to be swapped.
 
     Example:
         >>> done = calibrate("our_clinic", "our_clinic.onnx")  # doctest: +SKIP

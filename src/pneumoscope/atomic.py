@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pneumoscope.errors import UnsupportedError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a draft beside a file; it takes the file's place when the block ends well, and goes when it does not.
+    """Write a file through a temporary one beside it, which replaces it if the block succeeds and is deleted otherwise.
 
     Args:
-        path: the file; its folder exists.
+        path: the file to write; its folder must exist.
 
     Yields:
-        Where to write.
+        The path of the temporary file.
 
     Example:
         >>> with replacing(Path("report.html")) as draft:
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, replacing the file in one step; names of other bytes come out as they were.
+    """Write text as UTF-8, replacing the file in one step; bytes of file names that are not UTF-8 are kept as they are.
 
     Example:
         >>> write_text(Path("notes.txt"), "seen")
@@ -44,17 +44,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder can be written to, or made, before the work whose results go there; nothing is made.
+    """Check, before the work starts, that results can be written to a folder or that it can be created.
+
+    Nothing is created.
 
     Raises:
-        UnsupportedError: it is no folder, lies in what is none, or may not be written to.
+        UnsupportedError: the path or one of its parents is not a folder, or there is no permission to write.
 
     Example:
         >>> check_folder(Path())
     """
     there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        reason = "may not be written to" if there.is_dir() else "is no folder"
+        reason = "is not writable" if there.is_dir() else "is not a folder"
         raise UnsupportedError(
-            f"Expected a folder to write to at '{folder}', but '{there}' {reason}: name another place."
+            f"Expected a writable folder at '{folder}', but '{there}' {reason}: choose another folder."
         )

@@ -1,4 +1,4 @@
-"""The few ways in which Pneumoscope fails; every message says what was expected, what was got and what to do."""
+"""Every error that Pneumoscope raises; each message says what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 class PneumoscopeError(Exception):
     """Base of every error that Pneumoscope raises on purpose.
 
-    `kind` is the stable word that programs read: it stands in `error.kind` of a JSON row.
+    `kind` is a stable identifier for programs to read, reported as `error.kind` in a JSON row.
     """
 
     kind = "failed"
@@ -22,13 +22,13 @@ class NotFoundError(PneumoscopeError):
 
 
 class UnreadableError(PneumoscopeError):
-    """The file is an image, or claims to be one, and cannot be decoded: truncated, corrupt, empty, no permission."""
+    """The file should be an image but cannot be decoded: it is truncated, corrupt, empty or not readable."""
 
     kind = "unreadable"
 
 
 class UnsupportedError(PneumoscopeError):
-    """The file is of a kind that Pneumoscope does not read: text, video, a DICOM object without pixels."""
+    """Pneumoscope does not read this kind of file: text, video, a DICOM object without pixels."""
 
     kind = "unsupported"
 
@@ -46,7 +46,7 @@ class TooSlowError(PneumoscopeError):
 
 
 class NotAChestRadiographError(PneumoscopeError):
-    """The image can be read and cannot be a chest radiograph."""
+    """The image can be read but is not a chest radiograph."""
 
     kind = "not_a_chest_radiograph"
 
@@ -58,19 +58,19 @@ class DatasetError(PneumoscopeError):
 
 
 class ModelFileError(PneumoscopeError):
-    """A model file is not one that Pneumoscope wrote, or is damaged."""
+    """A model file was not written by Pneumoscope, or is damaged."""
 
     kind = "model_file"
 
 
 class TrainingError(PneumoscopeError):
-    """A training cannot start or continue: a contradictory recipe, or a run folder of another recipe."""
+    """Training cannot start or continue: the recipe contradicts itself, or the run folder belongs to another recipe."""
 
     kind = "training"
 
 
 class SourceError(PneumoscopeError):
-    """A public data set could not be fetched or did not verify."""
+    """A public data set could not be fetched, or failed verification."""
 
     kind = "source"
 
@@ -82,7 +82,12 @@ class MissingExtraError(PneumoscopeError):
 
     @classmethod
     def of(cls, what: str, missing: str | None, extra: str) -> MissingExtraError:
-        """Say what to install for something that needs an extra.
+        """Build the error that says what to install.
+
+        Args:
+            what: what needs the extra; the subject of the message.
+            missing: the module that could not be imported.
+            extra: the name of the extra in `pyproject.toml`.
 
         Example:
             >>> str(MissingExtraError.of("Scoring", "ray", "cluster"))
@@ -93,10 +98,10 @@ class MissingExtraError(PneumoscopeError):
 
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
-    """Say what to install where an import within the block fails.
+    """Turn a failed import within the block into an error that says what to install.
 
     Raises:
-        MissingExtraError: it fails.
+        MissingExtraError: an import fails.
 
     Example:
         >>> with needs_extra("Scoring", "cluster"):
@@ -111,12 +116,12 @@ def needs_extra(what: str, extra: str) -> Iterator[None]:
 
 
 class StorageError(PneumoscopeError):
-    """An object store or a folder cannot be used: no credentials, no answer, or it holds another model's findings."""
+    """An object store or folder cannot be used: no credentials, no response, or it holds another model's findings."""
 
     kind = "storage"
 
 
 class ClusterError(PneumoscopeError):
-    """There is no such cluster, or it, or the processes of this machine, could not do the work."""
+    """The cluster does not exist, or the cluster or the local worker processes could not do the work."""
 
     kind = "cluster"

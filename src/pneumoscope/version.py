@@ -1,3 +1,3 @@
-"""Which version of Pneumoscope this is."""
+"""The version of Pneumoscope."""
 
 __version__ = "0.2.0"

@@ -176,14 +176,14 @@ def test_an_image_that_was_altered_makes_the_data_set_damaged(packaged: str, tmp
     ready = fetch(packaged, tmp_path)
     (ready / "NORMAL" / "IM-0001-0001.jpeg").write_bytes(b"another image")
     assert present(packaged, tmp_path) is None
-    with pytest.raises(SourceError, match="got it damaged: delete it and fetch again"):
+    with pytest.raises(SourceError, match="it is damaged: delete it and fetch again"):
         fetch(packaged, tmp_path)
 
 
 def test_a_wheel_with_other_images_is_rejected(packaged: str, tmp_path: Path) -> None:
     sums = dict.fromkeys(SOURCES[packaged].sums, "0" * 64)
     SOURCES[packaged] = replace(SOURCES[packaged], sums=sums)
-    with pytest.raises(SourceError, match="Expected 2 images of 'wheel', got 0 whole"):
+    with pytest.raises(SourceError, match="Expected 2 images of 'wheel', got 0 that are intact"):
         fetch(packaged, tmp_path / "data")
     assert tree(tmp_path / "data") == set()
 

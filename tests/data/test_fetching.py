@@ -92,7 +92,7 @@ def test_a_full_disk_is_an_error_that_says_so(archive: str, tmp_path: Path) -> N
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(SourceError, match=r"Expected to write 'tiny' into .*Make room there"):
+        with pytest.raises(SourceError, match=r"Expected to write 'tiny' into .*Free some space"):
             fetch(archive, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -101,7 +101,7 @@ def test_a_full_disk_is_an_error_that_says_so(archive: str, tmp_path: Path) -> N
 
 def test_a_damaged_data_set_is_named_and_never_overwritten(host: Host, archive: str, tmp_path: Path) -> None:
     (tmp_path / "tiny.npz").write_bytes(b"half")
-    with pytest.raises(SourceError, match=r"got it damaged: delete it and fetch again"):
+    with pytest.raises(SourceError, match=r"it is damaged: delete it and fetch again"):
         fetch(archive, tmp_path)
     assert (tmp_path / "tiny.npz").read_bytes() == b"half"
     assert host.asked == []
@@ -161,7 +161,7 @@ def test_a_damaged_zip_is_deleted_and_named(
     host: Host, collection: str, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     host.content = damage(host.content)
-    with pytest.raises(SourceError, match=r"Expected a whole zip archive, got images\.zip damaged"):
+    with pytest.raises(SourceError, match=r"Expected a complete zip archive, but images\.zip is damaged"):
         fetch(collection, tmp_path / "data")
     assert tree(tmp_path / "data") == set()
 
@@ -177,6 +177,6 @@ def test_an_archive_put_there_by_hand_is_used_without_a_connection_and_kept(
 
 def test_a_damaged_archive_put_there_by_hand_is_named_and_kept(host: Host, collection: str, tmp_path: Path) -> None:
     (tmp_path / "images.zip").write_bytes(host.content[:-200])
-    with pytest.raises(SourceError, match=r"damaged .*Delete '.*images\.zip' and get it again"):
+    with pytest.raises(SourceError, match=r"damaged .*Delete '.*images\.zip' and download it again"):
         fetch(collection, tmp_path)
     assert tree(tmp_path) == {"images.zip", "served.zip"}

@@ -68,12 +68,12 @@ def test_chexperts_label_files_are_read_as_they_are(tmp_path: Path) -> None:
     assert (sick.label, sick.view, sick.other) == (1, "PA", False)
     assert (other.label, other.split, other.other) == (0, "val", True)
     assert len(told) == 2
-    assert any("of lateral views (1)" in text for text in told)
-    assert any("whose label is uncertain (1)" in text for text in told)
+    assert any("of lateral views in" in text for text in told)
+    assert any("whose label is uncertain in" in text and "(1)" in text for text in told)
 
 
 def test_without_a_listener_what_is_left_out_is_a_warning(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="Left out of") as caught:
+    with pytest.warns(UserWarning, match="Left out images") as caught:
         load(chexpert(tmp_path) / "train.csv", like="chexpert", other="skip")
     assert len(caught) == 2
 
@@ -101,4 +101,4 @@ def test_lateral_views_of_a_users_own_table_are_left_out_and_told(tmp_path: Path
     told: list[str] = []
     (tmp_path / "a.csv").write_text("path,label,view\na.png,1,LL\nb.png,0,PA\nc.png,1,", encoding="utf-8")
     assert [sample.path.name for sample in load(tmp_path / "a.csv", tell=told.append)] == ["b.png", "c.png"]
-    assert told == [f"Left out of '{tmp_path / 'a.csv'}': images of lateral views (1)."]
+    assert told == [f"Left out images of lateral views in '{tmp_path / 'a.csv'}' (1)."]

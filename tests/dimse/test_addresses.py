@@ -42,5 +42,5 @@ def test_senders_are_admitted_by_title_and_by_address_where_one_is_given() -> No
 
 
 def test_a_host_that_cannot_be_found_is_told_at_the_start() -> None:
-    with pytest.raises(UnsupportedError, match="can be found"):
+    with pytest.raises(UnsupportedError, match="can be resolved"):
         check_hosts([Allowed("MODALITY", "no.such.host.invalid")])

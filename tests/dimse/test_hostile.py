@@ -129,7 +129,7 @@ def test_an_object_without_end_takes_no_memory_and_is_told_why(tmp_path: Path) -
         answer = peer.recv(65536)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # kB
     assert answer[0] == 4
-    assert b"The object has over 1 MB." in answer
+    assert b"The object is over 1 MB." in answer
 
 
 # --- encrypted

@@ -146,12 +146,12 @@ def test_the_figures_after_are_not_those_of_the_images_fitted_on_and_no_better_t
     done = recalibration.recalibrate(images, tmp_path / "new.onnx", lenient_model)
     fitted_on = evaluate(images, Detector(done.model)).performance.figures
     assert done.after.figures["brier"].value > fitted_on["brier"].value
-    assert any("may not tell pneumonias from normals" in note for note in done.notes)
+    assert any("unable to distinguish pneumonias from normals" in note for note in done.notes)
 
 
 def test_where_nothing_got_better_the_user_is_told_to_keep_the_model(done: Recalibration) -> None:
     worse = recalibration._notes([], before=done.after, after=done.before)
-    assert any("keep the model as it is" in note for note in worse)
+    assert any("keep the original model" in note for note in worse)
     assert recalibration._notes([], before=done.before, after=done.after) == []
 
 
@@ -214,7 +214,7 @@ def test_images_that_cannot_be_read_or_show_nothing_are_left_out_and_listed(
         (broken, "unreadable"),
         (blank, "not_a_chest_radiograph"),
     ]
-    with pytest.raises(DatasetError, match=r"got 38 \(2 more could not be read or show no chest\)"):
+    with pytest.raises(DatasetError, match=r"got 38 \(2 more could not be read or are not chest radiographs\)"):
         recalibration.recalibrate([broken, *site(38), blank], tmp_path / "other.onnx", lenient_model)
 
 
@@ -235,7 +235,7 @@ def test_images_of_a_test_split_are_not_used_and_patients_who_have_some_are_told
     for held_out, told in ((apart, False), (shared, True)):
         again = recalibration.recalibrate([*site(100), *held_out], tmp_path / "new.onnx", lenient_model)
         assert again.card.data == done.card.data
-        assert any("have images in the test split, too" in note for note in again.notes) is told
+        assert any("also have images in the test split" in note for note in again.notes) is told
 
 
 def test_the_model_to_start_from_is_never_replaced(lenient_model: Path, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_model_file_of_another_site_may_be_replaced(done: Recalibration, lenie
 
 def test_a_model_that_is_none_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    with pytest.raises(ModelFileError, match="is none or is damaged"):
+    with pytest.raises(ModelFileError, match="another or a damaged file"):
         recalibration.recalibrate(site(60), tmp_path / "new.onnx", tmp_path / "model.onnx")
     with pytest.raises(NotFoundError, match=r"missing\.onnx"):
         recalibration.recalibrate(site(60), tmp_path / "new.onnx", tmp_path / "missing.onnx")

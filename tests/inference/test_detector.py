@@ -112,14 +112,14 @@ def test_a_strip_and_a_stamp_are_no_chest_radiographs(detector: Detector, shape:
     image = np.asarray(Image.fromarray(drawn_image(0, 1, size=SIZE)).resize(shape[::-1]))
     (finding,) = detector.examine([image])
     assert isinstance(finding.error, NotAChestRadiographError)
-    assert f"got {shape[1]} x {shape[0]} pixels: give the whole image" in str(finding.error)
+    assert f"got {shape[1]} x {shape[0]} pixels: give the whole original image" in str(finding.error)
 
 
 @pytest.mark.parametrize("shape", [(SIZE // 4, SIZE // 4), (SIZE, 4 * SIZE)])
 def test_a_small_image_and_a_long_one_are_predicted(detector: Detector, shape: tuple[int, int]) -> None:
     image = np.asarray(Image.fromarray(drawn_image(0, 1, size=SIZE)).resize(shape[::-1]))
     (finding,) = detector.examine([image])
-    assert "pixels: give the whole image" not in str(finding.error)
+    assert "pixels: give the whole original image" not in str(finding.error)
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])

@@ -140,7 +140,7 @@ def test_an_engine_that_is_not_there_is_named(tiny_model: Path, monkeypatch: pyt
 
 def test_onnx_runtime_rejects_what_is_no_onnx_model(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "model.xml").write_text("<net/>")
-    with pytest.raises(ModelFileError, match="in ONNX"):
+    with pytest.raises(ModelFileError, match="an ONNX model"):
         runtimes.start("onnxruntime", tmp_path / "model.xml", model_file.read(tiny_model)[0])
 
 

@@ -481,7 +481,7 @@ def test_runs_that_held_out_other_patients_make_no_soup(images: Path, tmp_path: 
     with pytest.raises(TrainingError, match="folder of a training"):
         soup(Job(images, tmp_path / "soup"), [tmp_path / "nowhere"])
     (tmp_path / "1" / "model.keras").unlink()
-    with pytest.raises(TrainingError, match="broken-off"):
+    with pytest.raises(TrainingError, match="unfinished"):
         soup(Job(images, tmp_path / "soup"), [tmp_path / "1"])
     with pytest.raises(TrainingError, match="got none"):
         soup(Job(images, tmp_path / "soup"), [])
@@ -531,7 +531,7 @@ def test_a_head_is_fitted_in_one_step_to_what_scikit_learn_finds(
     logits = loop.predict_logits(network, held_out.pixels)
     np.testing.assert_allclose(logits, expected.decision_function(pooled(held_out.pixels)), atol=2e-2)
     assert Detector(run.model).card.architecture == "mobilenet_v2_short"
-    assert "without any epoch" in run.kept
+    assert "the recipe has no epochs" in run.kept
 
 
 def test_a_run_without_epochs_keeps_what_it_starts_from_and_needs_no_curves(images: Path, tmp_path: Path) -> None:
@@ -543,7 +543,7 @@ def test_a_run_without_epochs_keeps_what_it_starts_from_and_needs_no_curves(imag
     pytest.importorskip("tensorboard", reason="tracking is not installed")
     with tracking.tracked("tensorboard", str(out / "tensorboard"), out) as tracker:
         run = fit(Job(images, out, again), tracker)
-    assert "without any epoch" in run.kept
+    assert "the recipe has no epochs" in run.kept
     image = drawn_image(1, 5)
     assert Detector(run.model).predict_proba(image) == pytest.approx(
         Detector(first.model).predict_proba(image), abs=1e-3

@@ -45,8 +45,8 @@ def test_a_view_of_one_class_only_is_left_out_and_told_of() -> None:
     found = samples("A", 0, 50, "PA") + samples("A", 1, 30, "PA") + samples("A", 1, 20, "AP")
     assert {sample.view for sample in shown(found)} == {"PA"}
     assert sampling.warnings(found) == [
-        "20 training images of site 'A' are left out: they are of a view that it has of one class only, so the view "
-        "would tell the class."
+        "20 training images of site 'A' are left out: it has their view for one class only, so the "
+        "view would predict the class."
     ]
 
 

@@ -1,1 +1,1 @@
-"""What is wrong with a data set, before anybody trains on it."""
+"""Audits of data sets: duplicates, leaks between splits, shortcuts and other faults."""

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, before anybody trains on it."""
+"""Audits a data set for faults before anyone trains on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.radiograph import Radiograph, Source
 
 Progress = Callable[[str, int, int], object]
-"""Is called with what is done, the steps done and all of them."""
+"""Called with a description, the steps done and the total."""
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of an image: its place, a name of its pixels, thumbnails, features, why it is rejected."""
+    """What is kept of an image: its position, a key of its pixels, thumbnails, features, and why it is rejected."""
 
     position: int
     key: tuple[tuple[int, ...], bytes]
@@ -34,7 +34,7 @@ class _Seen:
 
 
 Reject = Callable[[Source, Radiograph], PneumoscopeError | None]
-"""Says why `predict` would reject an image, or None; it is given the image as it came, and as it was read from that."""
+"""Returns why `predict` would reject an image, or None; called with the source and the image read from it."""
 
 
 def audit(
@@ -44,18 +44,19 @@ def audit(
     reject: Reject = lambda source, read: None,
     at_least: int | None = None,
 ) -> Audit:
-    """Look a data set over: each image is read once, and little of it is kept.
+    """Audit a data set. Each image is read once, and little of it is kept in memory.
 
     Args:
-        samples: what `layouts.load(data, complete=False)` gave.
+        samples: the output of `layouts.load(data, complete=False)`.
         progress: called now and then.
-        reject: the gate of a model, such as `Detector().rejection`; it finds masks, drawings and other images that are
-            no chest radiographs. Several threads call it. Without it they are not looked for.
-        at_least: as `radiograph.read` takes it: large JPEGs are decoded reduced, several times as fast. Give the side
-            of what the model of `reject` looks at. A JPEG that another format holds as well is then a near copy.
+        reject: the gate of a model, such as `Detector().rejection`, which finds masks, drawings and other images that
+            are not chest radiographs. Several threads call it. By default there is no such check.
+        at_least: as in `radiograph.read`: large JPEGs are decoded at reduced size, several times as fast. Pass the
+            input size of the model of `reject`. An image stored both as JPEG and in another format is then a near
+            duplicate.
 
     Returns:
-        What was found. Whatever is wrong with the data set is told in it and raises nothing.
+        The audit. Faults of the data set are reported in it; none of them raises an error.
 
     Example:
         >>> found = audit(layouts.load("chest_xray", complete=False))
@@ -97,7 +98,7 @@ def _read(
             return _Seen(position, key, small, shortcuts.measure(sample, read, borders), reject(source, read))
         except PneumoscopeError as error:
             return error
-        except OSError as error:  # the file has gone since
+        except OSError as error:  # the file has disappeared since it was read
             return UnreadableError(f"The file cannot be read ({error.strerror}): check its disk and permissions.")
 
     seen: list[_Seen] = []
@@ -127,7 +128,7 @@ def _parts(samples: Iterable[Sample], unreadable: Iterable[Sample]) -> list[Part
 def _near(
     samples: Sequence[Sample], seen: Sequence[_Seen], identical: dict[int, list[int]], progress: Progress
 ) -> list[Group]:
-    """Group the images that are copies; `seen` holds one of each set of identical ones, and the others join it."""
+    """Group the images that are copies; `seen` holds one image of each identical set, and the others join its group."""
     owners = np.array([i for i, one in enumerate(seen) for _ in one.thumbnails], dtype=np.int64)
     thumbnails = [thumbnail for one in seen for thumbnail in one.thumbnails]
     pairs = duplicates.near(np.array(thumbnails, dtype=np.uint8), owners, progress)
@@ -151,7 +152,7 @@ def _near(
 
 
 def _patients(samples: Iterable[Sample], what: Callable[[Sample], object]) -> list[list[Sample]]:
-    """Give the images of each patient whose images differ in something."""
+    """Return the images of each patient whose images differ in `what`."""
     theirs: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         theirs[sample.patient].append(sample)

@@ -1,4 +1,4 @@
-"""Images that are there twice: re-encoded, resized, cropped, turned, brightened, padded or mirrored."""
+"""Finds near-duplicate images: re-encoded, resized, cropped, rotated, brightened, padded or mirrored copies."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from PIL import Image
 from pneumoscope.imaging import radiograph
 
 SIDE = 64
-"""Side of the thumbnails that are compared, in pixels; smaller images are not compared at all.
+"""The side of the thumbnails that are compared, in pixels; smaller images are not compared.
 
-Of 5,190 images squashed to 28 x 28, as in the smallest MedMNIST archives, 8 pairs of different ones exceed `LIMIT`.
+At 28 x 28, as in the smallest MedMNIST archives, 8 pairs of different images among 5,190 would exceed `LIMIT`.
 """
 
 LIMIT = 0.93
-"""From this correlation on two images are copies.
+"""Two images with at least this correlation are copies.
 
-Measured on 5,190 images of children at 64 x 64 to 224 x 224: the most alike different images, two exposures of one
-child, reach 0.91, and those of two children 0.89. Of copies cropped by 3 % at each side 99 % lie above 0.95, of ones
-turned by 2 degrees above 0.97, of re-encoded, resized or brightened ones above 0.98; of those cropped by 5 % some 93 %
-are found.
+Measured on 5,190 images of children at 64 x 64 to 224 x 224: the most similar different images, two exposures of one
+child, reach 0.91, and images of two children 0.89. 99 % of copies lie above 0.95 if cropped by 3 % on each side, above
+0.97 if rotated by 2 degrees, and above 0.98 if re-encoded, resized or brightened; 93 % of those cropped by 5 % are
+found.
 """
 
 _COARSE = 16
@@ -32,7 +32,7 @@ _CANDIDATE = 0.91
 _NEIGHBOURS = 4
 _CROPS = (0, 2)
 _BLOCK = 2048
-_PAIRS_AT_ONCE = 32  # what fits a processor's cache
+_PAIRS_AT_ONCE = 32  # fits into the processor's cache
 _DARK = 0.04
 
 
@@ -41,10 +41,10 @@ class Pair:
     """Two images that are copies of one.
 
     Attributes:
-        first: position of the one image.
-        second: position of the other, larger than `first`.
-        similarity: their correlation once aligned, from `LIMIT` to 1.
-        mirrored: whether left and right are exchanged in one of them.
+        first: the position of one image.
+        second: the position of the other, larger than `first`.
+        similarity: their correlation after alignment, from `LIMIT` to 1.
+        mirrored: whether left and right are swapped in one of them.
     """
 
     first: int
@@ -54,19 +54,19 @@ class Pair:
 
 
 Border = tuple[float, tuple[slice, slice]]
-"""The share of an image that an even frame around it takes, in [0, 1], and the rows and columns inside."""
+"""The share of an image that is covered by an even frame, in [0, 1], and the rows and columns inside."""
 
 
 def thumbnails(pixels: NDArray[np.float32], frames: tuple[Border, Border] | None = None) -> list[NDArray[np.uint8]]:
-    """Squash an image to what is compared; an image in a border is given with it and without, for the copies it has.
+    """Make the thumbnails that are compared; an image with a border has one with and one without it.
 
     Args:
         pixels: float32 (H, W) in [0, 1].
-        frames: what `borders` gave, where it was asked before.
+        frames: the output of `borders`, if the caller already has it.
 
     Returns:
-        One or two arrays uint8 (SIDE, SIDE), stretched to the image's own range of brightness; none for an image that
-        is smaller than that, or blank.
+        Arrays uint8 (SIDE, SIDE), stretched to the image's own range of brightness; none for an image that is smaller
+        than that, or blank.
 
     Example:
         >>> len(thumbnails(np.random.default_rng(0).random((80, 100), dtype=np.float32)))
@@ -83,7 +83,7 @@ def thumbnails(pixels: NDArray[np.float32], frames: tuple[Border, Border] | None
 
 
 def borders(pixels: NDArray[np.float32]) -> tuple[Border, Border]:
-    """Find the black and the white frame around an image, as `border` does.
+    """Find the black and the white frame around an image with `border`.
 
     Example:
         >>> [round(share, 2) for share, _ in borders(np.pad(np.full((8, 8), 0.5, dtype=np.float32), 1))]
@@ -93,14 +93,14 @@ def borders(pixels: NDArray[np.float32]) -> tuple[Border, Border]:
 
 
 def border(pixels: NDArray[np.float32], white: bool = False) -> Border:
-    """Find the even frame around an image, black or white: outer rows and columns with hardly a pixel of another tone.
+    """Find the black or white frame around an image: outer rows and columns with hardly any pixels of another tone.
 
     Args:
         pixels: float32 (H, W) in [0, 1].
-        white: look for white instead of black.
+        white: whether to look for white instead of black.
 
     Returns:
-        The frame; the rows and columns inside are all of them where the image is blank.
+        The frame; for a blank image, the rows and columns inside are all of them.
 
     Example:
         >>> border(np.pad(np.full((8, 8), 0.5, dtype=np.float32), 1))[0]
@@ -110,7 +110,7 @@ def border(pixels: NDArray[np.float32], white: bool = False) -> Border:
     def shows(lines: NDArray[np.float32]) -> NDArray[np.bool_]:
         return np.asarray((lines < 1 - _DARK if white else lines > _DARK).mean(axis=1) > 0.01)
 
-    if all(shows(lines[[0, -1]]).all() for lines in (pixels, pixels.T)):  # as of most images
+    if all(shows(lines[[0, -1]]).all() for lines in (pixels, pixels.T)):  # true of most images
         return 0.0, (slice(0, len(pixels)), slice(0, len(pixels.T)))
     rows, columns = (np.flatnonzero(shows(lines)) for lines in (pixels, pixels.T))
     if not len(rows) or not len(columns):
@@ -126,19 +126,19 @@ def near(
 ) -> list[Pair]:
     """Find the pairs of images that are copies of one another.
 
-    Chest radiographs resemble each other so much that no hash or thumbnail tells a cropped copy from another child. So
-    it takes two steps: small descriptors name each image's nearest neighbours, also mirrored and cropped; each of these
-    is then laid over the image and their locally normalised thumbnails are correlated. Memory grows with the number of
-    images, not with that of their pairs.
+    Chest radiographs are so similar that no hash or thumbnail distinguishes a cropped copy from another child. So there
+    are two steps: small descriptors find each image's nearest neighbours, also mirrored and cropped; each neighbour is
+    then aligned with the image, and their locally normalised thumbnails are correlated. Memory grows with the number of
+    images, not of pairs.
 
     Args:
-        images: (M, SIDE, SIDE), what `thumbnails` gave.
-        owners: (M,), the image that each of them shows.
-        progress: called with what is done, the steps done and all of them.
+        images: (M, SIDE, SIDE), the output of `thumbnails` for all images.
+        owners: (M,), the image that each thumbnail shows.
+        progress: called with a description, the steps done and the total.
 
     Returns:
-        The pairs, each once, the most alike first. Of an image with many copies not every pair is named, but enough to
-        connect them all.
+        The pairs, each once, the most similar first. For an image with many copies not every pair is listed, but enough
+        to connect them all.
 
     Example:
         >>> images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE), dtype=np.uint8)
@@ -165,7 +165,7 @@ def near(
 def _candidates(
     images: NDArray[np.uint8], owners: NDArray[np.int64], progress: Callable[[str, int, int], object]
 ) -> NDArray[np.int64]:
-    """Give the pairs that are worth a closer look: (K, 3), two positions in `images` and whether one is mirrored."""
+    """Return candidate pairs: (K, 3), two positions in `images` and whether one is mirrored."""
     from sklearn.neighbors import NearestNeighbors
 
     n = len(images)
@@ -176,7 +176,7 @@ def _candidates(
     passes = [(block, crop, mirrored) for block in blocks for crop in _CROPS for mirrored in (False, True)]
     for step, (block, crop, mirrored) in enumerate(passes, start=1):
         distances, neighbours = index.kneighbors(_descriptors(images[block], crop, mirrored))
-        rows, ranks = np.nonzero(distances**2 < 2 - 2 * _CANDIDATE)  # of unit vectors
+        rows, ranks = np.nonzero(distances**2 < 2 - 2 * _CANDIDATE)  # for unit vectors, a correlation above the limit
         a, b = rows + (block.start or 0), neighbours[rows, ranks]
         pairs = np.stack([np.minimum(a, b), np.maximum(a, b), np.full(len(a), mirrored)], axis=1)
         found.append(np.unique(pairs[owners[a] != owners[b]], axis=0))
@@ -185,7 +185,7 @@ def _candidates(
 
 
 def _descriptors(images: NDArray[np.uint8], crop: int = 0, mirrored: bool = False) -> NDArray[np.float32]:
-    """Describe images (N, SIDE, SIDE), less `crop` pixels at each side, by unit vectors (N, 256)."""
+    """Describe images (N, SIDE, SIDE), without `crop` rows at top and bottom, by unit vectors (N, 256)."""
     eye = Image.fromarray(np.eye(SIDE, dtype=np.float32))
     average = np.asarray(eye.resize((SIDE, _COARSE), Image.Resampling.BOX, (0, crop, SIDE, SIDE - crop)))
     turned = images[:, :, ::-1] if mirrored else images
@@ -195,11 +195,11 @@ def _descriptors(images: NDArray[np.uint8], crop: int = 0, mirrored: bool = Fals
 
 
 def _detail(images: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Level brightness and contrast over each neighbourhood, so that what is left is the anatomy's fine detail.
+    """Normalise brightness and contrast locally, which leaves the fine detail of the anatomy.
 
     Args:
         images: (N, H, W), from 0 to 255.
-        sigma: the size of a neighbourhood, in pixels.
+        sigma: the standard deviation of the neighbourhood, in pixels.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -210,10 +210,10 @@ def _detail(images: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> ND
 
 
 def _aligned_correlation(moving: NDArray[np.float32], fixed: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Lay each image over its partner by an affine map, and correlate what they share; 0 where that is too little.
+    """Align each image with its partner by an affine map and correlate their overlap; 0 if the overlap is too small.
 
     The map is found by the inverse compositional algorithm (Baker & Matthews 2004, Int J Comput Vis 56:221, section
-    3.2), on halved images first. Places are in [-1, 1], whatever the size.
+    3.2), first on images of half the size. Coordinates are in [-1, 1], whatever the size.
 
     Args:
         moving: (B, SIDE, SIDE), from `_detail`.
@@ -247,7 +247,7 @@ def _aligned_correlation(moving: NDArray[np.float32], fixed: NDArray[np.float32]
 
 
 def _sampled(images: NDArray[np.float32], places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Read images (B, n, n) between their pixels, at places (B, 3, P); also say which places lie inside."""
+    """Interpolate images (B, n, n) at coordinates (B, 3, P), and return which of these lie inside the image."""
     n = images.shape[-1]
     x, y = ((places[:, axis] + 1) * n / 2 - 0.5 for axis in (0, 1))
     left, top = (np.clip(np.floor(at), 0, n - 2).astype(np.int64) for at in (x, y))

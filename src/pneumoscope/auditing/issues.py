@@ -1,4 +1,4 @@
-"""What an audit's findings mean: how bad each is, and what to do about it."""
+"""Derives the faults from an audit: how serious each is, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pneumoscope.data.layouts import LABELS, Sample
 from pneumoscope.metrics import metrics
 
 WIDEST = 0.2
-"""A split is too small where 0.9, measured on its smaller class, has a wider 95 % interval: below 37 images."""
+"""A split is too small if a value of 0.9 measured on its smaller class has a wider 95 % interval: below 37 images."""
 
 GATE_ERRS = 0.01
-"""The share of chest radiographs that the gate may reject by mistake; more of a data set are no mistakes."""
+"""The share of chest radiographs that the gate may wrongly reject; a larger share means that the data are at fault."""
 
 LOPSIDED = 10
-"""A class that many times as large as the other is warned about."""
+"""The ratio between the classes above which there is a warning."""
 
 
 def find(audit: Audit) -> list[Fault]:
-    """Sum up an audit, the worst first; a data set without fault gives none.
+    """List the faults in an audit, the most serious first.
 
     Example:
         >>> find(audited)[0].kind
@@ -42,7 +42,7 @@ def find(audit: Audit) -> list[Fault]:
 
 
 def patient_known(sample: Sample) -> bool:
-    """Tell whether the data set says whose image it is, or `layouts.load` made it a patient of its own.
+    """Return whether the data set identifies the patient; otherwise `layouts.load` made the image its own patient.
 
     Example:
         >>> from pathlib import Path
@@ -62,7 +62,7 @@ def _copies(groups: Sequence[Group], kind: str, words: str) -> Iterator[Fault]:
             f"{kind}_across_labels",
             len(across_labels),
             f"{words} and with both labels: {_groups(across_labels)}.",
-            "One label of each is wrong: have them read again, or leave the whole group out.",
+            "One label in each group is wrong: have the images read again, or leave the whole group out.",
         )
     if across_splits:
         yield Fault(
@@ -70,7 +70,7 @@ def _copies(groups: Sequence[Group], kind: str, words: str) -> Iterator[Fault]:
             f"{kind}_across_splits",
             len(across_splits),
             f"{words} and in several splits: {_groups(across_splits)}.",
-            "What is measured on one split was seen in the other: keep each group in one split.",
+            "A model is measured on images that it was trained on: keep each group in one split.",
         )
     if others:
         apart = sum("patients" in group.across for group in others)
@@ -93,7 +93,7 @@ def _patients(audit: Audit) -> Iterator[Fault]:
             "patient_across_splits",
             n,
             f"{_n(n, 'patient')} with images in several splits, {_n(images, 'image')} in all.",
-            "A model knows them again: move all images of a patient into one split.",
+            "A model recognises them: move all images of a patient into one split.",
         )
     if audit.patients_across_labels:
         n = len(audit.patients_across_labels)
@@ -102,7 +102,7 @@ def _patients(audit: Audit) -> Iterator[Fault]:
             "patient_across_labels",
             n,
             f"{_n(n, 'patient')} with images of both labels.",
-            "Right where a patient fell ill or recovered; otherwise a wrong label. Look at them.",
+            "This is correct if a patient fell ill or recovered; otherwise a label is wrong. Look at them.",
         )
 
 
@@ -125,7 +125,7 @@ def _classes(audit: Audit) -> Iterator[Fault]:
                 "class_missing_in_split",
                 len(without),
                 f"No image is {name} in {', '.join(split or 'the images of no split' for split in without)}.",
-                "Split anew, patients whole and classes in proportion.",
+                "Split again by patient, with the classes in proportion.",
             )
     smaller, larger = sorted((0, 1), key=lambda label: counts[label])
     ratio = counts[larger] / counts[smaller]
@@ -136,8 +136,8 @@ def _classes(audit: Audit) -> Iterator[Fault]:
             1,
             f"{ratio:.1f} {LABELS[larger]} for each {LABELS[smaller]}: always saying {LABELS[larger]} is right in "
             f"{metrics.wilson(counts[larger], sum(counts))} of the images.",
-            "Weigh the classes in training (the default recipe does) and compare by balanced accuracy, sensitivity and "
-            "specificity.",
+            "Balance the classes in training (the default recipe does), and compare by balanced accuracy, sensitivity "
+            "and specificity.",
         )
 
 
@@ -153,11 +153,11 @@ def _small_splits(audit: Audit) -> Iterator[Fault]:
                 "critical" if width > 2 * WIDEST else "warning",
                 "small_split",
                 fewest,
-                f"{split} has {normal} {LABELS[0]} and {pneumonia} {LABELS[1]}: where a {figure} of 0.9 is measured on "
-                f"it, the truth may lie between {interval.low:.2f} and {interval.high:.2f} (95 % interval), and each "
-                f"image moves it by {1 / fewest:.3f}.",
-                "Choose no epoch and no threshold by it and report no figure from it: hold out a tenth to a fifth of "
-                "the patients instead (pneumoscope train does so where val is too small).",
+                f"{split} has {normal} {LABELS[0]} and {pneumonia} {LABELS[1]}: if a {figure} of 0.9 is measured on "
+                f"it, the true value may be between {interval.low:.2f} and {interval.high:.2f} (95 % interval), and "
+                f"each image changes it by {1 / fewest:.3f}.",
+                "Do not choose an epoch or a threshold on it, nor report figures from it: hold out a tenth to a fifth "
+                "of the patients instead (pneumoscope train does so if val is too small).",
             )
 
 
@@ -187,7 +187,7 @@ def _unreadable(audit: Audit) -> Iterator[Fault]:
             "unreadable",
             n,
             f"{_n(n, 'image')} cannot be read, a share of {metrics.wilson(n, len(audit.samples))}: {where}.",
-            "Copy them again from their origin, or have them skipped in training.",
+            "Copy them again from their source, or skip them in training.",
         )
 
 
@@ -200,9 +200,9 @@ def _rejected(audit: Audit) -> Iterator[Fault]:
             "critical" if n > GATE_ERRS * len(audit.samples) else "warning",
             "no_chest_radiograph",
             n,
-            f"Images that `predict` rejects, since they do not look like frontal chest radiographs: {where}.",
-            "Look at them: masks, drawings, lateral views and photographs are to be moved away, or left out "
-            "in training.",
+            f"Images that `predict` rejects because they do not look like frontal chest radiographs: {where}.",
+            "Look at them: move masks, drawings, lateral views and photographs elsewhere, or leave them out in "
+            "training.",
         )
 
 
@@ -213,9 +213,9 @@ def _unknown(audit: Audit) -> Iterator[Fault]:
             "note",
             "patients_unknown",
             unknown,
-            f"The patient is not known of {_n(unknown, 'image')}; each counts as a patient of its own.",
-            "Name the patients in a CSV (path,label,patient,split): images of one patient in two splits cannot be "
-            "found otherwise.",
+            f"The patient is unknown for {_n(unknown, 'image')}; each counts as a patient of its own.",
+            "Name the patients in a CSV (path,label,patient,split): otherwise images of one patient in two splits "
+            "cannot be found.",
         )
     small = len(audit.samples) - len(audit.failures) - audit.compared
     if small:
@@ -223,8 +223,8 @@ def _unknown(audit: Audit) -> Iterator[Fault]:
             "note",
             "not_compared",
             small,
-            f"{_n(small, 'image')} smaller than {duplicates.SIDE} × {duplicates.SIDE}, or blank: copies among them, "
-            "unless identical, cannot be told from images that are merely alike.",
+            f"{_n(small, 'image')} smaller than {duplicates.SIDE} × {duplicates.SIDE}, or blank: copies among them "
+            "that are not identical cannot be distinguished from images that are merely similar.",
             "Audit the images at a larger size.",
         )
 

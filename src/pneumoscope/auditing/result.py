@@ -1,4 +1,4 @@
-"""What an audit gives: what is there, what was found, and what of it is wrong."""
+"""The result of an audit: the images, the findings about them, and the faults."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
 
 SEVERITIES = ("critical", "warning", "note")
-"""`critical`: figures measured on this data set would mislead. `warning`: they may. `note`: good to know."""
+"""`critical`: figures measured on this data set would be misleading. `warning`: they may be. `note`: good to know."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong.
+    """A fault of the data set.
 
     Attributes:
         severity: one of `SEVERITIES`.
-        kind: a stable word for programs, such as `identical_across_splits`.
-        count: how many images, groups, patients or splits it concerns; 1 for a shortcut.
+        kind: a stable identifier for programs, such as `identical_across_splits`.
+        count: the number of images, groups, patients or splits concerned; 1 for a shortcut.
         text: what was found.
         advice: what to do about it.
     """
@@ -43,12 +43,12 @@ class Part:
     """The images of one class in one split.
 
     Attributes:
-        split: `train`, `val`, `test`, or None where the layout names none.
+        split: `train`, `val`, `test`, or None if the layout names none.
         label: 0 for `NORMAL`, 1 for `PNEUMONIA`.
-        images: how many are listed.
-        unreadable: how many of them cannot be read.
-        patients: how many they show; an image whose patient is not known counts as one.
-        most: the images of the patient with most of them.
+        images: the number of images.
+        unreadable: the number of images that cannot be read.
+        patients: the number of patients; an image of an unknown patient counts as a patient of its own.
+        most: the largest number of images of one patient.
     """
 
     split: str | None
@@ -65,7 +65,7 @@ class Group:
 
     Attributes:
         samples: two or more, in the order of the data set.
-        links: the pairs that were found to be copies, by their positions in `samples`; none where all are identical.
+        links: the pairs that were found to be copies, by their positions in `samples`; empty for identical images.
     """
 
     samples: tuple[Sample, ...]
@@ -73,17 +73,17 @@ class Group:
 
     @property
     def pairs(self) -> int:
-        """How many pairs were found; of identical images, all that there are."""
+        """The number of pairs that were found; for identical images, of all possible pairs."""
         return len(self.links) or len(self.samples) * (len(self.samples) - 1) // 2
 
     @property
     def alike(self) -> float:
-        """The smallest correlation by which it hangs together; 1 for identical images."""
+        """The smallest correlation of its pairs; 1 for identical images."""
         return min((link.similarity for link in self.links), default=1.0)
 
     @property
     def across(self) -> tuple[str, ...]:
-        """In what the images differ: `labels`, `splits`, `patients`."""
+        """What the images differ in: `labels`, `splits`, `patients`."""
         seen: dict[str, set[str | int | None]] = {
             "labels": {sample.label for sample in self.samples},
             "splits": {sample.split for sample in self.samples},
@@ -94,20 +94,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that was found.
+    """The result of an audit.
 
     Attributes:
-        samples: all that are listed.
-        failures: those that cannot be read, with the reason.
-        rejected: those that can be read and that `predict` rejects: they show no frontal chest.
-        parts: the images by split and class.
-        identical: groups of images that are equal to the pixel.
-        near: groups of images that are copies of one another without being equal.
-        compared: how many images were large enough to look for such copies among them.
-        patients_across_splits: the images of each patient who has some in several splits.
-        patients_across_labels: the images of each patient who has some of both labels.
-        shortcuts: what may tell the classes apart without a look at the lungs, the strongest first.
-        faults: what is wrong, the worst first.
+        samples: all images.
+        failures: the images that cannot be read, with the reason.
+        rejected: the images that can be read but that `predict` rejects as not being frontal chest radiographs.
+        parts: the counts by split and class.
+        identical: groups of images with identical pixels.
+        near: groups of images that are copies of one another, but not identical.
+        compared: the number of images that were large enough to be compared for such copies.
+        patients_across_splits: the images of each patient with images in several splits.
+        patients_across_labels: the images of each patient with images of both labels.
+        shortcuts: features that may predict the class without the lungs, the strongest first.
+        faults: the faults, the most serious first.
     """
 
     samples: list[Sample]
@@ -124,11 +124,11 @@ class Audit:
 
     @property
     def splits(self) -> list[str | None]:
-        """The splits that there are, None for images that the layout puts into none."""
+        """The splits that occur; None for images without a split."""
         return list(dict.fromkeys(part.split for part in self.parts))
 
     def part(self, split: str | None, label: int) -> Part:
-        """Give the images of one class in one split; an empty part where there are none."""
+        """Return the counts of one class in one split; zeros if there are no images."""
         found = (part for part in self.parts if (part.split, part.label) == (split, label))
         return next(found, Part(split, label, 0, 0, 0, 0))
 
@@ -138,7 +138,7 @@ class Audit:
         return metrics.wilson(pneumonia, normal + pneumonia)
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as `audit.json`; an undefined figure is null. Patients are named by their images alone."""
+        """Return the content of `audit.json`; undefined figures are null, and only their images identify patients."""
         return {
             "images": len(self.samples),
             "unreadable": [_failed(*failure) for failure in self.failures],

@@ -1,4 +1,4 @@
-"""What gives a label away without a look at the lungs: size, shape, brightness, border, file."""
+"""Finds shortcuts: features such as size, brightness, border or format that predict the label without the lungs."""
 
 from __future__ import annotations
 
@@ -15,59 +15,59 @@ from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import UNDEFINED, Estimate
 
 STRONG = 0.7
-"""An area under the ROC curve from here on is called acceptable discrimination for a test of its own (Hosmer &
-Lemeshow 2000, Applied Logistic Regression, section 5.2.4): nothing beside the lungs should reach it."""
+"""An AUC above this is considered acceptable discrimination for a diagnostic test (Hosmer & Lemeshow 2000, Applied
+Logistic Regression, section 5.2.4); nothing but the lungs should reach it."""
 
 WEAK = 0.6
 
 FEW = 10
-"""With fewer images in a class DeLong's interval is too narrow to say anything."""
+"""With fewer images in a class, DeLong's interval is too narrow to be meaningful."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-_UNSEEN = "Pneumoscope squashes every image to one square and cannot see it; a method that keeps it would learn it."
+_UNSEEN = "Pneumoscope squashes every image to a square and cannot see it; a method that preserves it would learn it."
 _EXPOSURE = (
     "Disease changes it a little, devices and exposures much more: compare images of one device, and train with strong "
     "changes of brightness and contrast (the default recipe does)."
 )
-_BORDER = "Cut borders off all images alike, or train with augmentation that brings in black (the default recipe does)."
+_BORDER = "Crop borders off all images, or train with augmentation that adds black borders (the default recipe does)."
 _FILE = (
-    "The classes were exported differently, or the images of one are sharper: export all anew in one way, from the "
-    "original DICOM files, and train with blur and noise (the default recipe does)."
+    "The classes were exported differently, or the images of one are sharper: export all images again in the same way, "
+    "from the original DICOM files, and train with blur and noise (the default recipe does)."
 )
 
 _BYTES = (
-    "No network sees a number of bytes. But of images of one size and format it measures detail, noise and "
-    "compression, which a network does see, and disease a little: export all anew in one way where they were not, and "
-    "train with blur and noise (the default recipe does)."
+    "Networks do not see the size of a file. But for images of the same size and format it measures detail, noise and "
+    "compression, which a network does see, and disease a little: export all images in the same way, and train with "
+    "blur and noise (the default recipe does)."
 )
-_TURNED = "The images of one class may be inverted, framed or cut otherwise: look at some, and mend them beforehand."
+_TURNED = "The images of one class may be inverted, framed or cropped differently: look at some and correct them."
 
 FEATURES = {
     "size": ("image size (width × height)", "are larger", _UNSEEN),
-    "aspect": ("aspect (width / height)", "are wider", _UNSEEN),
+    "aspect": ("aspect ratio (width / height)", "are wider", _UNSEEN),
     "brightness": ("mean brightness", "are brighter", _EXPOSURE),
-    "contrast": ("contrast (deviation of brightness)", "have more contrast", _EXPOSURE),
+    "contrast": ("contrast (standard deviation of brightness)", "have more contrast", _EXPOSURE),
     "corners": ("brightness of the corners", "have brighter corners", _TURNED),
     "black border": ("black border (share of the image)", "have more black border", _BORDER),
     "white border": ("white border (share of the image)", "have more white border", _BORDER),
     "file size": ("file size (bytes)", "have larger files", _BYTES),
-    "depth": ("depth (bits a sample)", "have more bits", _FILE),
+    "depth": ("depth (bits per sample)", "have more bits", _FILE),
 }
-"""Each feature's title, what is true of images with much of it, and what to do where it is a shortcut."""
+"""Each feature's title, a phrase for images with high values, and what to do if it is a shortcut."""
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """How well one feature alone tells the classes apart.
+    """How well one feature alone predicts the class.
 
     Attributes:
         name: a key of `FEATURES`, or `format NAME`.
         title: what it measures.
-        n: images it is known of.
-        quantiles: those of `QUANTILES` for each label; None for a class without images.
-        auc: how often a pneumonia has more of it than a normal image; NaN where it is constant or a class is missing.
-        strength: the same without regard to direction, from about 0.5; below 0.5 `auc` predicts equally well.
+        n: the number of images for which it is known.
+        quantiles: the `QUANTILES` for each label; None for a class without images.
+        auc: how often a pneumonia has a higher value than a normal image; NaN if it is constant or a class is missing.
+        strength: `auc`, or 1 - `auc` if that is larger, because a feature may predict in either direction.
         grade: `strong shortcut`, `shortcut`, `none shown`, `too few images to tell`, `constant` or `one class only`.
         direction: in words, such as `pneumonias are larger`.
         advice: what to do about it.
@@ -85,7 +85,7 @@ class Shortcut:
 
     @property
     def critical(self) -> bool:
-        """Whether a network would learn it instead of the lungs: the bytes of a file, for one, reach no network."""
+        """Whether a network could learn it instead of the lungs, which is not the case for the size of the file."""
         return self.grade == "strong shortcut" and self.name != "file size"
 
 
@@ -95,9 +95,9 @@ def measure(
     """Measure every feature of an image.
 
     Args:
-        sample: where it is; inside an archive it has no file size.
-        read: the image itself.
-        frames: what `duplicates.borders` gave, where it was asked before.
+        sample: the sample; inside an archive it has no file size.
+        read: its image.
+        frames: the output of `duplicates.borders`, if the caller already has it.
 
     Returns:
         The features of `FEATURES` that it has, and `format NAME`, which is 1.
@@ -128,7 +128,7 @@ def measure(
 
 
 def _corners(pixels: NDArray[np.float32]) -> float:
-    """Average the brightness of four corners of a twelfth of each side: black on an image, white on its negative."""
+    """Average the brightness of the four corners (a twelfth of each side): black, or white on an inverted image."""
     height, width = (max(1, side // 12) for side in pixels.shape)
     corners = [pixels[rows, columns] for rows in _ends(height) for columns in _ends(width)]
     return float(np.mean([corner.mean(dtype=np.float64) for corner in corners]))
@@ -143,10 +143,10 @@ def find(labels: NDArray[np.int64], measured: Sequence[Mapping[str, float]]) -> 
 
     Args:
         labels: (N,), 0 or 1.
-        measured: what `measure` gave of each image.
+        measured: the output of `measure` for each image.
 
     Returns:
-        The features that any image has, the strongest first.
+        The features that at least one image has, the strongest first.
 
     Example:
         >>> found = find(np.arange(40) // 20, [{"size": 100.0 + i} for i in range(40)])
@@ -154,7 +154,7 @@ def find(labels: NDArray[np.int64], measured: Sequence[Mapping[str, float]]) -> 
         ('strong shortcut', 'pneumonias are larger')
     """
     formats = sorted({name for features in measured for name in features if name not in FEATURES})
-    if len(formats) == 2:  # the second says what the first does
+    if len(formats) == 2:  # the second is redundant
         formats.pop()
     found = []
     for name in [*FEATURES, *formats]:

@@ -1,1 +1,1 @@
-"""Many radiographs, on one machine or a Ray cluster."""
+"""Prediction of many radiographs, on one machine or a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Which images there are to score, on disk and not in memory, cut into shards that do not depend on their order."""
+"""Lists the images to score, on disk instead of in memory, in shards that do not depend on their order."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ from pneumoscope.errors import DatasetError, NotFoundError
 from pneumoscope.imaging import radiograph
 
 Listed = tuple[bytes, str]
-"""An image's name, as `storage.Reader.read` takes it, and its version: what the listing says of its size and its last
-change; empty where it says nothing."""
+"""An image's name for `storage.Reader.read`, and its version: size and time of modification according to the listing;
+empty if unknown."""
 
 IMAGES_A_SHARD = 128
-"""At most so many on average, some seconds of work: what a worker that is lost has to do again."""
+"""The most images per shard on average: a few seconds of work, which have to be repeated if a worker is lost."""
 
 MOST_SHARDS = 4096
-"""From half a million images on, shards grow instead: more and smaller files would be slow to list and to open."""
+"""The most shards: beyond half a million images shards grow instead, because more files would be slow to list."""
 
 KEY_BITS = 32
 
 
 class Listing:
-    """Images to score, each once, in a file of its own.
+    """The images to score, each once, in a database file.
 
-    An image's shard follows from its name alone: whoever lists the same images, in whatever order, and with whatever
-    others, finds each in the same shard.
+    The name of an image alone determines its shard, whatever the order of the listing and the other images in it.
 
     Args:
-        folder: where the file goes.
+        folder: the folder for the file.
 
     Example:
         >>> listing = Listing(Path())
@@ -56,7 +55,7 @@ class Listing:
         )
 
     def add(self, images: Iterable[Listed]) -> None:
-        """Take images in; one that is named twice counts once."""
+        """Add images; one that is listed twice counts once."""
         rows = ((key(text(name)), name, version) for name, version in images)
         self._table.execute("BEGIN")
         self._table.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", rows)
@@ -64,15 +63,15 @@ class Listing:
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return int(self._table.execute("SELECT count(*) FROM images").fetchone()[0])
 
     def shard(self, number: int, shards: int) -> list[Listed]:
-        """Give the images of a shard, sorted by key.
+        """Return the images of a shard, sorted by key.
 
         Args:
-            number: of the shard, from 0.
-            shards: how many there are, a power of two.
+            number: the number of the shard, from 0.
+            shards: the number of shards, a power of two.
         """
         width = 2**KEY_BITS // shards
         bounds = (number * width, (number + 1) * width)
@@ -84,7 +83,7 @@ class Listing:
 
 
 def text(name: bytes) -> str:
-    r"""Give an image's name as it stands in the output; bytes that are no UTF-8 are escaped.
+    r"""Return an image's name as it is written in the output; bytes that are not UTF-8 are escaped.
 
     Example:
         >>> text(b"/images/\xff.png")
@@ -94,7 +93,7 @@ def text(name: bytes) -> str:
 
 
 def key(path: str) -> int:
-    """Give the number by which an image is assigned to a shard, spread evenly over `KEY_BITS` bits.
+    """Return the hash by which an image is assigned to a shard, `KEY_BITS` bits.
 
     Example:
         >>> key("/images/a.png")
@@ -104,7 +103,7 @@ def key(path: str) -> int:
 
 
 def shard_of(path: str, shards: int) -> int:
-    """Say which of so many shards, a power of two, an image belongs to.
+    """Return the shard of an image, given the number of shards, a power of two.
 
     Example:
         >>> shard_of("/images/a.png", 128)
@@ -114,7 +113,7 @@ def shard_of(path: str, shards: int) -> int:
 
 
 def shards_for(images: int) -> int:
-    """Say into how many shards so many images are best cut: a power of two.
+    """Return the best number of shards for a number of images, a power of two.
 
     Example:
         >>> shards_for(100), shards_for(12_000), shards_for(10_000_000)
@@ -124,17 +123,17 @@ def shards_for(images: int) -> int:
 
 
 def images(place: Place) -> Iterator[Listed]:
-    """List images, one after another.
+    """List the images at a place, one after another.
 
-    A folder of this machine, a manifest and a glob are streamed. The names below a prefix of a store are in memory
-    together while they are listed, a few hundred bytes each: for tens of millions give a manifest.
+    A local folder, a manifest and a glob are streamed. The names below a prefix of a store are held in memory while
+    they are listed, a few hundred bytes each: for tens of millions of images give a manifest.
 
     Args:
-        place: a folder, with everything below it; an image; a glob, `**` for folders in between; or a Parquet file with
-            a column `path` and perhaps `version`, by which a changed image is told.
+        place: a folder, with everything below it; an image; a glob, with `**` for any folders; or a Parquet file with a
+            column `path` and optionally `version`, which tells whether an image has changed.
 
     Raises:
-        NotFoundError: there is nothing of that name.
+        NotFoundError: there is nothing at the place.
         DatasetError: the Parquet file has no column `path`.
         StorageError: the store cannot be read.
 
@@ -155,7 +154,7 @@ def _local(place: Place) -> Iterator[Listed]:
         yield from map(_on_disk, radiograph.files(path))
     elif glob.has_magic(path):
         for match in glob.iglob(path, recursive=True):  # noqa: PTH207 - an absolute pattern
-            if "**" not in path or not Path(match).is_dir():  # what lies in it is matched too
+            if "**" not in path or not Path(match).is_dir():  # its files are matched as well
                 yield from map(_on_disk, radiograph.files(match))
     else:
         raise NotFoundError(f"Expected a folder, an image, a glob or a Parquet manifest, got nothing at '{path}'.")
@@ -163,7 +162,7 @@ def _local(place: Place) -> Iterator[Listed]:
 
 def _on_disk(path: Path) -> Listed:
     version = ""
-    with suppress(OSError, ValueError):  # reading it will tell why
+    with suppress(OSError, ValueError):  # reading the file will raise the reason
         status = path.stat()
         version = f"{status.st_size}-{status.st_mtime_ns}"
     return os.fsencode(path), version
@@ -195,14 +194,14 @@ def _stored(place: Place) -> Iterator[Listed]:
 
 
 def _manifest(place: Place) -> Iterator[Listed]:
-    """Read a manifest some thousand rows at a time; paths in it are relative to it."""
+    """Read a manifest in batches of rows; paths in it are relative to its folder."""
     folder = os.path.dirname(place.path)  # noqa: PTH120 - the path may be one of a store
     reader, known = Reader(place), set[tuple[str, str]]()
     with place.telling(), place.filesystem().open_input_file(place.path) as file:
         try:
             table = parquet.ParquetFile(file)
         except pa.ArrowInvalid as error:
-            raise DatasetError("Expected a Parquet manifest, got a file that is none, or is damaged.") from error
+            raise DatasetError("Expected a Parquet manifest, got another or a damaged file.") from error
         if "path" not in table.schema_arrow.names:
             raise DatasetError(
                 f"Expected a manifest with a column 'path', got one with {', '.join(table.schema_arrow.names)}."

@@ -1,4 +1,4 @@
-"""The findings on many images as Parquet files that hold each image once, whatever was killed meanwhile."""
+"""Parquet files with the findings on many images, each image exactly once, even if runs are killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pneumoscope.errors import StorageError
 
 FORMAT = 1
 SETTINGS = "_pneumoscope.json"
-"""What an output was made with; readers of Parquet folders pass over names that begin with an underscore."""
+"""The file with the settings of an output; readers of Parquet folders ignore names with a leading underscore."""
 
 _COLUMNS: dict[str, pa.DataType] = {
     "path": pa.string(),
@@ -39,28 +39,28 @@ _COLUMNS: dict[str, pa.DataType] = {
 }
 
 SCHEMA = pa.schema(_COLUMNS)
-"""One row an image: `sha256` of its bytes, null where they could not be read; `model`, the sha256 of the model file;
-`version`, what the listing said of the image's size and last change."""
+"""One row per image: `sha256` of its bytes, null if they could not be read; `model`, the sha256 of the model file;
+`version`, the image's size and time of modification according to the listing."""
 
 _PART = re.compile(r"part-[0-9a-f]{4}-of-[0-9a-f]{4}\.parquet")
 
 LOST = "failed"
-"""The kind of error of an image that ended the process."""
+"""The kind of error of an image that crashed the process."""
 
 Row = dict[str, Any]
 
 
 class Archive:
-    """An output: one Parquet file a shard, replaced in one step or not at all.
+    """An output: one Parquet file per shard, which is replaced atomically.
 
-    An image belongs to the shard that its name says, a shard is one file, and in it each image has one row: so each
-    image is there once, at every moment, however often a shard is done again and by whom.
+    The name of an image determines its shard, a shard is one file, and each image has one row in it. So each image is
+    there once at any time, however often a shard is processed, and by whom.
 
     Args:
-        place: a folder, made when the first file is written; or a prefix of a bucket.
+        place: a folder, which is created when the first file is written, or a prefix in a bucket.
 
     Attributes:
-        shards: how many there are, a power of two; the output's settings say it.
+        shards: the number of shards, a power of two, from the output's settings.
     """
 
     def __init__(self, place: Place) -> None:
@@ -68,10 +68,10 @@ class Archive:
         self.shards = 1
 
     def check(self) -> dict[str, Any] | None:
-        """See that findings can be written there, and what the output was made with; None where there is none yet.
+        """Check that findings can be written, and return the settings of the output; None if there is none yet.
 
         Raises:
-            NotFoundError, StorageError, UnsupportedError: it cannot be used, or holds something else.
+            NotFoundError, StorageError, UnsupportedError: the place cannot be used, or holds something else.
         """
         self.place.check()
         if self.place.scheme == "file":
@@ -83,12 +83,12 @@ class Archive:
         if others := sum(not info.base_name.startswith(".") for info in there):
             raise StorageError(
                 f"Expected an empty place or earlier findings at '{self.place.address(self.place.path)}', got "
-                f"{others} other files: name another place."
+                f"{others} other files: choose another place."
             )
         return None
 
     def settings(self) -> dict[str, Any] | None:
-        """Read what the output was made with; None where there is none."""
+        """Read the settings of the output; None if there is none."""
         with self.place.telling():
             try:
                 with self.place.filesystem().open_input_file(self._path(SETTINGS)) as file:
@@ -97,15 +97,15 @@ class Archive:
             except FileNotFoundError:
                 return None
             except ValueError as error:
-                raise StorageError(f"Expected what an output was made with in '{SETTINGS}', got no JSON.") from error
+                raise StorageError(f"Expected the settings of an output in '{SETTINGS}', got invalid JSON.") from error
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Write down what the output is made with, `shards` among it, before its first shard."""
+        """Write the settings of the output, including `shards`, before its first shard."""
         self._write(SETTINGS, json.dumps(settings, indent=2).encode())
         self.shards = int(settings["shards"])
 
     def tidy(self) -> None:
-        """Remove shards of another number of shards, which were cut anew, or would have been."""
+        """Remove files of another number of shards, left by a finished or interrupted `recut`."""
         with self.place.telling():
             store = self.place.filesystem()
             for info in store.get_file_info(fs.FileSelector(self.place.path, allow_not_found=True)):
@@ -113,10 +113,10 @@ class Archive:
                     store.delete_file(info.path)
 
     def recut(self, settings: Mapping[str, Any]) -> None:
-        """Cut the rows into more shards, as `settings` says.
+        """Divide the rows into more shards, as given in `settings`.
 
-        The settings decide which files count: those of the new cut from the moment they are replaced. Broken off before
-        or after, `tidy` removes the others.
+        The settings determine which files are valid, and are replaced last. If this is interrupted, `tidy` removes the
+        files that are not valid.
         """
         finer = Archive(self.place)
         finer.shards = int(settings["shards"])
@@ -128,7 +128,7 @@ class Archive:
         self.tidy()
 
     def rows(self, shard: int, columns: list[str] | None = None) -> dict[str, Row]:
-        """Read the rows of a shard by path; none where it was never written, or was damaged by a power cut."""
+        """Read the rows of a shard by path; none if it was never written, or is damaged."""
         with self.place.telling():
             try:
                 with self.place.filesystem().open_input_file(self._path(name(shard, self.shards))) as file:
@@ -138,14 +138,14 @@ class Archive:
         return {row["path"]: row for row in table.to_pylist()}
 
     def write(self, shard: int, rows: Iterable[Row]) -> None:
-        """Put a shard's rows in place of the earlier ones, in one step."""
+        """Replace the rows of a shard atomically."""
         table = pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["path"])), SCHEMA)
         file = io.BytesIO()
         parquet.write_table(table, file, compression="zstd")
         self._write(name(shard, self.shards), file.getvalue())
 
     def _write(self, base: str, data: bytes) -> None:
-        """Write a whole file: an object appears when its upload is complete, a file when it is renamed."""
+        """Write a file atomically: an object appears when its upload is complete, a file when it is renamed."""
         if self.place.scheme != "file":
             with self.place.telling(), self.place.filesystem().open_output_stream(self._path(base)) as stream:
                 stream.write(data)
@@ -155,14 +155,14 @@ class Archive:
         with replacing(path) as draft, draft.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())  # a rename may reach the disk before what was written
+            os.fsync(file.fileno())  # the rename may reach the disk before the content
 
     def _path(self, base: str) -> str:
         return f"{self.place.path}/{base}"
 
 
 def name(shard: int, shards: int) -> str:
-    """Give the name of a shard's file.
+    """Return the name of a shard's file.
 
     Example:
         >>> name(10, 128)
@@ -172,13 +172,13 @@ def name(shard: int, shards: int) -> str:
 
 
 def unscored(images: Iterable[Listed], rows: Mapping[str, Row]) -> list[Listed]:
-    """List the images that are still to predict: without a row, changed since, or failed for an outer reason.
+    """List the images that still have to be predicted: without a row, changed since, or failed for an external reason.
 
-    An image counts as changed where listing and row both say something of its size and last change, and not the same.
+    An image counts as changed if listing and row both have a version, and these differ.
 
     Args:
-        images: those of a shard.
-        rows: what `Archive.rows` gives, at least `path`, `version`, `sha256` and `error_kind`.
+        images: the images of a shard.
+        rows: the output of `Archive.rows`, at least `path`, `version`, `sha256` and `error_kind`.
 
     Example:
         >>> row = {"path": "a.png", "version": "9-1", "sha256": "f0", "error_kind": None}
@@ -198,12 +198,12 @@ def _is_settled(row: Row | None, version: str) -> bool:
 def surveyed(
     archive: Archive, listing: Listing, numbers: Iterable[int]
 ) -> Iterator[tuple[int, dict[str, Row], list[Listed]]]:
-    """Give the number, the rows and the images of each of some shards that has images.
+    """Yield number, rows and images of each of these shards that has images.
 
     Args:
         archive: the output.
         listing: the images.
-        numbers: of the shards.
+        numbers: the numbers of the shards.
     """
     columns = ["path", "version", "sha256", "error_kind"]
     rest = iter(numbers)

@@ -1,4 +1,4 @@
-"""Shards done in passes, whoever does them: what is lost with a worker is done again, and no image is given up on."""
+"""Processes shards in passes on any runner: what is lost with a worker is repeated, so that no image is left out."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pneumoscope.batch.output import Archive
 from pneumoscope.errors import ClusterError
 
 WAVE = 1_000_000
-"""Images whose names a runner is given at a time: some 150 MB where it keeps them in memory, as Ray does."""
+"""The number of images passed to a runner at a time; Ray keeps their names in memory, some 150 MB."""
 
 CAREFUL = 2
-"""How often a shard may be lost before its images are tried one by one, to find the one that ends the process."""
+"""How often a shard may be lost before its images are tried one by one, to find the one that crashes the process."""
 
 Progress = Callable[[int, int], None]
-"""Told how many of the images that had no finding are done, and how many there are."""
+"""Called with the number of images done and the total, of those that had no finding."""
 
 
 class Shard(NamedTuple):
-    """Some images, which one worker predicts.
+    """A part of the images, which is predicted by one worker.
 
     Attributes:
-        number: of the shard.
-        images: all that are listed in it, those that were predicted before among them.
+        number: the number of the shard.
+        images: all its images, including those predicted earlier.
     """
 
     number: int
@@ -34,12 +34,12 @@ class Shard(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of a shard.
+    """The result of a shard.
 
     Attributes:
-        shard: its number.
-        kind: that of the error for which a worker could not go on; empty where there was none.
-        reason: in words, why the shard was not done; empty where it was.
+        shard: the number of the shard.
+        kind: the kind of error that stopped a worker; empty if there was none.
+        reason: why the shard was not finished; empty if it was.
     """
 
     shard: int
@@ -48,36 +48,36 @@ class Result(NamedTuple):
 
 
 class WorkersLostError(Exception):
-    """A pass ended before its end; the message says why."""
+    """A pass ended early; the message says why."""
 
 
 class Runner(Protocol):
-    """Does shards on workers, in any order."""
+    """Processes shards on workers, in any order."""
 
     def __call__(self, shards: Iterable[Shard], careful: bool) -> Iterator[Result]:
-        """Do shards, and give what came of each; of those that were lost with a worker there is nothing.
+        """Process shards, and yield the result of each, except those that were lost with a worker.
 
         Args:
-            shards: those to do.
-            careful: as `Scorer.do` takes it.
+            shards: the shards to process.
+            careful: as in `Scorer.do`.
 
         Raises:
-            WorkersLostError: nobody is left to do the rest.
+            WorkersLostError: there are no workers left for the rest.
         """
 
 
 def run_all(listing: Listing, pending: Mapping[int, int], archive: Archive, run: Runner, progress: Progress) -> None:
-    """Have all shards done, a wave at a time.
+    """Process all shards, in waves of at most `WAVE` images.
 
     Args:
         listing: the images.
-        pending: how many images without a finding each shard has.
-        archive: where the findings go.
-        run: does them.
-        progress: told of each shard.
+        pending: the number of images without a finding, by shard.
+        archive: the output.
+        run: the runner.
+        progress: called after each shard.
 
     Raises:
-        ClusterError: images are left that no worker could read.
+        ClusterError: some images could not be read by any worker.
     """
     total, done = sum(pending.values()), 0
     numbers = iter(pending)
@@ -94,7 +94,7 @@ def run_all(listing: Listing, pending: Mapping[int, int], archive: Archive, run:
 def _run_wave(
     listing: Listing, left: dict[int, int], archive: Archive, run: Runner, progress: Callable[[int], None]
 ) -> None:
-    """Do shards until none is left; those that are lost with a node or a worker are done again."""
+    """Process shards until none is left; those that are lost with a node or a worker are repeated."""
     total = sum(left.values())
     reason = "the workers were lost"
     attempt = 0
@@ -106,7 +106,7 @@ def _run_wave(
         try:
             for result in run(shards, careful):
                 if result.kind:
-                    raise ClusterError(f"A worker could not go on ({result.kind}): {result.reason}")
+                    raise ClusterError(f"A worker could not continue ({result.kind}): {result.reason}")
                 if result.reason:
                     reason = result.reason
                     continue
@@ -116,14 +116,14 @@ def _run_wave(
             reason = str(error)
         if careful and left and _unpredicted(listing, left, archive) >= before:
             raise ClusterError(
-                f"{sum(left.values())} images could not be read ({reason}): the others are in the output. Start it "
-                "again, with fewer workers where memory is short."
+                f"{sum(left.values())} images could not be read ({reason}): the others are in the output. Start again, "
+                "with fewer workers if memory is short."
             )
         attempt += 1
 
 
 def _unpredicted(listing: Listing, numbers: Iterable[int], archive: Archive) -> int:
-    """Count the images without a row that holds."""
+    """Count the images without a final row."""
     surveyed = output.surveyed(archive, listing, numbers)
     return sum(
         rows.get(text(name), {}).get("error_kind") != output.LOST

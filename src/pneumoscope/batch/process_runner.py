@@ -1,4 +1,4 @@
-"""The processes of one machine at work, each with a detector of its own, when there is no cluster to ask."""
+"""Runs shards in processes on this machine, each with its own detector, when there is no cluster."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pneumoscope.batch.scorer import Scorer
 
 
 class ProcessRunner:
-    """Does shards in processes of this machine, as `passes.Runner` says.
+    """A `passes.Runner` that processes shards in processes on this machine.
 
-    Each process has one shard in hand. One that ends costs that shard alone, and another takes its place.
+    Each process has one shard at a time. If a process ends, only that shard is lost, and a new process replaces it.
 
     Args:
-        scorer: what each of them does.
-        workers: how many there are.
+        scorer: the scorer that each process runs.
+        workers: the number of processes.
 
     Example:
         >>> run = ProcessRunner(scorer, workers=2)  # doctest: +SKIP
@@ -34,10 +34,10 @@ class ProcessRunner:
         self._scorer, self._workers = scorer, workers
 
     def __call__(self, shards: Iterable[Shard], careful: bool) -> Iterator[Result]:
-        """Do shards, and give what came of each.
+        """Process shards, and yield the result of each.
 
         Raises:
-            WorkersLostError: a process ended before it did anything.
+            WorkersLostError: a process ended before it had loaded the model.
         """
         rest = iter(shards)
         working: dict[Connection, BaseProcess] = {}
@@ -62,14 +62,14 @@ class ProcessRunner:
                     if following is None:
                         _end(working.pop(pipe), pipe)
                         continue
-                    with suppress(OSError):  # the process has ended meanwhile, which is seen when it is listened to
+                    with suppress(OSError):  # the process may have ended, which `wait` will reveal
                         pipe.send((following, careful))
         finally:
             for pipe, process in working.items():
                 _end(process, pipe)
 
     def _started(self, working: dict[Connection, BaseProcess]) -> Connection:
-        context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
         pipe, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, self._scorer), daemon=True)
         try:
@@ -78,7 +78,7 @@ class ProcessRunner:
             pipe.close()
             raise WorkersLostError("no process could be started") from error
         finally:
-            theirs.close()  # so that the end of the process is the end of the pipe
+            theirs.close()  # so that the pipe closes when the process ends
         working[pipe] = process
         return pipe
 
@@ -90,9 +90,9 @@ def _end(process: BaseProcess, pipe: Connection) -> None:
 
 
 def _work(pipe: Connection, scorer: Scorer) -> None:
-    """Load the model, say so, then do shards until the other end is closed.
+    """Load the model, signal that, then process shards until the other end is closed.
 
-    An interrupt of the whole group is for the parent, which ends this process.
+    An interrupt of the process group is left to the parent, which ends this process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(Exception):  # the first shard's result says why

@@ -1,4 +1,4 @@
-"""Ray at work: a cluster joined or started, and shards streamed through its actors."""
+"""Runs shards on a Ray cluster: joins or starts it, and streams the shards through its actors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is told by the command
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning about a future change
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the command reports what matters
 
 import pyarrow as pa
 import ray
@@ -27,21 +27,21 @@ from pneumoscope.errors import ClusterError, UnsupportedError
 from pneumoscope.inference.runtimes import CORES
 
 OBJECT_STORE = 256 * 2**20
-"""Bytes of shared memory that a local cluster takes for the names of images; what is more goes to disk."""
+"""Bytes of shared memory of a local cluster for the names of images; the rest is spilled to disk."""
 
 CONNECT_SECONDS = 5.0
 
 
 @contextmanager
 def joined(address: str | None, workers: int | None) -> Iterator[None]:
-    """Join a cluster, or start one on this machine, and leave it or end it afterwards.
+    """Connect to a cluster, or start one on this machine, and disconnect or stop it afterwards.
 
     Args:
         address: `auto`, `HOST:PORT` or `ray://HOST:PORT`; None to start one.
-        workers: cores that a cluster started here has at least.
+        workers: the least number of cores of a cluster that is started here.
 
     Raises:
-        UnsupportedError: it is no address.
+        UnsupportedError: the address is invalid.
         ClusterError: there is no cluster.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -56,13 +56,13 @@ def joined(address: str | None, workers: int | None) -> Iterator[None]:
                 ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         raise ClusterError(
-            f"Expected a Ray cluster at '{address}', got no connection: see `ray status` there, and give its "
-            "HOST:PORT. One that asks for a token, as Ray's own commands start it, needs RAY_AUTH_MODE=token here."
+            f"Expected a Ray cluster at '{address}', got no connection: check `ray status` there, and give its "
+            "HOST:PORT. A cluster with a token, as Ray's own commands start it, needs RAY_AUTH_MODE=token here."
             if address
             else f"Ray does not start on this machine ({type(error).__name__})."
         ) from error
     for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it is told by the command
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the command reports what matters
     try:
         yield
     finally:
@@ -71,7 +71,7 @@ def joined(address: str | None, workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep what Ray's C++ writes to standard error while it starts from the user; it cannot be told not to."""
+    """Discard what Ray's C++ code writes to standard error at startup, which no setting prevents."""
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -85,7 +85,7 @@ def _silent() -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """See that somebody listens there: Ray would try for a minute."""
+    """Check that something listens at an address, because Ray would keep trying for a minute."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
     if address == "auto":
@@ -97,17 +97,17 @@ def _check_address(address: str) -> None:
 
 
 class RayRunner:
-    """Does shards on the actors of a cluster that was `joined`, as `passes.Runner` says.
+    """A `passes.Runner` that processes shards on the actors of a cluster that was `joined`.
 
-    Ray Data streams the shards through the actors. An actor writes the file of a shard itself: Ray Data's own Parquet
-    sink names files anew in each run and writes them in place, so that a run which is killed leaves halves, and one
-    that follows writes images twice. A task that is lost with its actor is not tried again on that actor, which may
-    never find another node.
+    Ray Data streams the shards through the actors. An actor writes a shard's file itself: Ray Data's Parquet sink uses
+    new file names in each run and does not write atomically, so that a killed run leaves partial files, and the next
+    one writes images twice. A task that is lost with its actor is not retried on that actor, which may never find
+    another node.
 
     Args:
         model: the bytes of the model file.
         scorer: the other arguments of `Scorer`.
-        workers: actors; by default as many as the cluster has cores.
+        workers: the number of actors; by default one for each core of the cluster.
     """
 
     def __init__(self, model: bytes, scorer: Mapping[str, Any], workers: int | None) -> None:
@@ -116,7 +116,7 @@ class RayRunner:
         self._scorer = {"model": ray.put(model), **scorer}
 
     def __call__(self, shards: Iterable[Shard], careful: bool) -> Iterator[Result]:
-        """Do shards, and give what came of each.
+        """Process shards, and yield the result of each.
 
         Raises:
             WorkersLostError: Ray gave up.
@@ -129,7 +129,7 @@ class RayRunner:
         try:
             if (
                 ray.util.client.ray.is_connected()
-            ):  # by ray://, which Ray Data cannot stream through: it runs over there
+            ):  # connected by ray://, through which Ray Data cannot stream: it runs on the cluster
                 gathered = ray.remote(num_cpus=0)(_gathered).remote(blocks, self._scorer, self._workers)
                 yield from (Result(**row) for row in ray.get(gathered))
             else:
@@ -139,16 +139,16 @@ class RayRunner:
 
 
 class Actor:
-    """A `Scorer` as Ray Data calls it: shards come as tables, one a row, and so do the results.
+    """A `Scorer` for Ray Data, which passes shards as tables with one per row, and expects results likewise.
 
-    Nothing is raised: Ray Data would log it on this node and carry on without the shard.
+    It raises no errors, because Ray Data would log them on this node and continue without the shard.
     """
 
     def __init__(self, model: ray.ObjectRef[bytes], **rest: Any) -> None:  # noqa: ANN401 - the arguments of `Scorer`
         self._scorer = Scorer(ray.get(model), **rest)
 
     def __call__(self, shards: pa.Table) -> pa.Table:
-        """Do shards."""
+        """Process shards."""
         results = []
         for row in shards.to_pylist():
             shard = Shard(row["shard"], list(zip(row["names"], row["versions"], strict=True)))
@@ -163,9 +163,9 @@ def _gathered(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -
 def _streamed(blocks: list[pa.Table], scorer: Mapping[str, Any], workers: int) -> Iterator[Row]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # a shard that is lost with its actor is done again by another
+    context.max_errored_blocks = -1  # a shard that is lost with its actor is processed again by another
     actors = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2)
-    with warnings.catch_warnings(action="ignore"):  # Ray 2.64 is to rename the last two arguments
+    with warnings.catch_warnings(action="ignore"):  # Ray 2.64 will rename the last two arguments
         done = ray.data.from_arrow([*blocks]).map_batches(
             Actor,
             fn_constructor_kwargs=dict(scorer),

@@ -1,4 +1,4 @@
-"""Many images on one machine or many: workers, each with a detector of its own, do shard after shard."""
+"""Scores many images on one machine or a cluster: workers, each with its own detector, process shard after shard."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from pneumoscope.inference.detector import Detector
 from pneumoscope.version import __version__
 
 RECUT = 4
-"""How many times as many shards must be right for an output to be cut anew."""
+"""An output is divided into more shards if it should have at least this many times as many."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        images: how many there are; each has one row in the output.
-        scored: how many of them were read in this run.
-        skipped: how many had been read before.
-        errors: how many have an error in their row.
+        images: the number of images, each of which has one row in the output.
+        scored: the number of images predicted in this run.
+        skipped: the number of images predicted earlier.
+        errors: the number of images with an error in their row.
         model: the sha256 of the model file.
-        out: where the rows are.
-        seconds: from start to end.
+        out: the address of the output.
+        seconds: the duration of the run.
     """
 
     images: int
@@ -62,28 +62,28 @@ def score(
     ray: bool = False,
     progress: passes.Progress = lambda done, total: None,
 ) -> Summary:
-    """Read many images, and write the findings into a folder of Parquet files that holds each of them once.
+    """Predict many images, and write the findings to a folder of Parquet files that holds each image once.
 
-    Killed at any moment and started again, it does the rest: see `Archive` for why nothing is lost or there twice.
+    If a run is killed, start it again and it does the rest; `Archive` explains why nothing is lost or duplicated.
 
     Args:
-        source: what `manifest.images` lists.
-        out: a folder that every node sees, or `s3://bucket/prefix` and the like.
-        model: a model file; by default the one that comes with Pneumoscope. The nodes need not have it.
-        engine: what runs it, one of `runtimes.NAMES`.
-        address: of a running Ray cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default the one that the
-            environment names as `RAY_ADDRESS`. Where there is none, processes of this machine do the work: a program
-            that calls this then does so under `if __name__ == "__main__"`, as for everything that starts processes.
-        workers: each on one core; by default as many as the cluster has cores, or this process may use.
-        ray: whether to start a Ray cluster on this machine for this run, where there is no address.
-        progress: told of each shard.
+        source: an address for `manifest.images`.
+        out: a folder that all nodes see, or `s3://bucket/prefix` and the like.
+        model: a model file; by default the one that comes with Pneumoscope. The nodes need no copy of it.
+        engine: the engine, one of `runtimes.NAMES`.
+        address: the address of a running Ray cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default that in the
+            environment variable `RAY_ADDRESS`. If there is none, processes on this machine do the work; the calling
+            program then needs `if __name__ == "__main__"`, as with all multiprocessing.
+        workers: the number of workers, each on one core; by default as many as the cluster, or this process, has cores.
+        ray: whether to start a Ray cluster on this machine for this run, if there is no address.
+        progress: called after each shard.
 
     Raises:
-        NotFoundError, StorageError, UnsupportedError: images or output are not there, or may not be used.
-        ModelFileError: the model is none, or the engine.
+        NotFoundError, StorageError, UnsupportedError: the images or the output do not exist or cannot be used.
+        ModelFileError: the model file or the engine is invalid.
         DatasetError: there are no images.
         ClusterError: there is no cluster at the address, or the workers could not do the work.
-        MissingExtraError: Ray is needed and not installed.
+        MissingExtraError: Ray is needed but not installed.
 
     Example:
         >>> score("s3://archive/images", "s3://archive/findings", address="auto").scored  # doctest: +SKIP
@@ -94,7 +94,7 @@ def score(
     ray_runner = _ray_runner() if address is not None or ray else None
     place, archive = Place.of(source), Archive(Place.of(out))
     path = Path(model or model_file.default())
-    # Fails here rather than in every actor; other machines may have engines that this one lacks.
+    # So that errors are raised here rather than in every actor. Other machines may have engines that this one lacks.
     Detector(path, engine=engine if address is None else "openvino", workers=1)
     data = path.read_bytes()
     fingerprint = hashlib.sha256(data).hexdigest()
@@ -139,14 +139,14 @@ def score(
 
 
 def _ray_runner() -> ModuleType:
-    """Import what only a cluster needs, and what takes seconds to import."""
+    """Import Ray, which takes seconds, only if it is needed."""
     with needs_extra("Scoring on Ray", "cluster"):
         from pneumoscope.batch import ray_runner
     return ray_runner
 
 
 def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] | None:
-    """See whether an output is there and made with the same model; None where there is none yet."""
+    """Check that an existing output was made with the same model, and return its settings; None if there is none."""
     settings = archive.check()
     if settings is None:
         return None
@@ -155,13 +155,13 @@ def _checked(archive: Archive, fingerprint: str, engine: str) -> dict[str, Any] 
         if settings.get(what) != mine:
             raise StorageError(
                 f"Expected findings of the same {what} in '{archive.place.address(archive.place.path)}', got those of "
-                f"another ({settings.get(what)!s:.16}, not {mine!s:.16}): name another place for these."
+                f"another ({settings.get(what)!s:.16}, not {mine!s:.16}): choose another place."
             )
     return settings
 
 
 def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str, Any], best: int) -> None:
-    """Begin an output, or go on with one; one that was begun with far fewer images is cut into more shards."""
+    """Start or continue an output; one that was started with far fewer images is divided into more shards."""
     fresh = {"format": output.FORMAT, "pneumoscope": __version__, **made, "shards": best}
     if settings is None:
         archive.begin(fresh)
@@ -173,9 +173,9 @@ def _cut(archive: Archive, settings: Mapping[str, Any] | None, made: Mapping[str
 
 
 def _check_apart(source: Place, out: Place) -> None:
-    """See that the output does not lie among the images, of which it would become one."""
+    """Check that the output is not inside the folder of the images, where it would be listed as images."""
     if source.scheme == out.scheme and f"{out.path}/".startswith(f"{source.path}/"):
-        raise UnsupportedError("Expected an output outside of the images, got a place among them: name another one.")
+        raise UnsupportedError("Expected an output outside the folder of images, got one inside: choose another place.")
 
 
 def _errors(rows: Mapping[str, Row], listed: Iterable[Listed]) -> int:
@@ -185,6 +185,6 @@ def _errors(rows: Mapping[str, Row], listed: Iterable[Listed]) -> int:
 def _check_complete(rows: Mapping[str, Row], listed: Iterable[Listed], archive: Archive) -> None:
     if missing := sum(text(name) not in rows for name, _ in listed):
         raise StorageError(
-            f"Expected a row for each image in '{archive.place.path}', got none for {missing}: is it one place for all "
-            "nodes, and did nobody else write to it?"
+            f"Expected a row for each image in '{archive.place.path}', got none for {missing}: check that all nodes "
+            "see the same place, and that nothing else writes to it."
         )

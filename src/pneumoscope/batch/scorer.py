@@ -1,4 +1,4 @@
-"""One worker: a detector, and one shard after another."""
+"""A worker, which predicts shard after shard with its own detector."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pneumoscope.inference.detector import Detector
 from pneumoscope.inference.finding import Finding
 
 READERS = 8
-"""Threads in which a worker reads images: an object store answers late, but many requests at once."""
+"""Threads in which a worker reads images: object stores have a high latency, but serve many requests in parallel."""
 
 
 class Scorer:
-    """A worker: predicts what is not yet predicted of a shard, and replaces the shard's file.
+    """A worker that predicts the images of a shard that have no finding yet, and replaces the shard's file.
 
-    Until the model is loaded it pickles.
+    It is picklable until the model is loaded.
 
     Args:
         model: the bytes of the model file.
         fingerprint: their sha256.
-        engine: what runs it.
-        archive: where the rows go.
+        engine: the engine, one of `runtimes.NAMES`.
+        archive: the output.
         reader: reads the images.
     """
 
@@ -42,31 +42,31 @@ class Scorer:
         self._archive, self._reader = archive, reader
 
     def load(self) -> None:
-        """Load the model, which is otherwise done before the first image.
+        """Load the model now instead of before the first image.
 
         Raises:
-            PneumoscopeError: it cannot be loaded.
+            PneumoscopeError: the model cannot be loaded.
         """
         _ = self._detector
 
     def result(self, shard: Shard, careful: bool) -> Result:
-        """Do a shard, and say what came of it; an error is told, never raised."""
+        """Process a shard and return the result, which includes any error; nothing is raised."""
         try:
             self.do(shard.number, shard.images, careful)
         except PneumoscopeError as error:
             return Result(shard.number, error.kind, str(error))
-        except Exception as error:  # noqa: BLE001 - tried again, and told in the end
+        except Exception as error:  # noqa: BLE001 - the shard is tried again, and the error reported in the end
             return Result(shard.number, "", type(error).__name__)
         return Result(shard.number)
 
     def do(self, shard: int, listed: Sequence[Listed], careful: bool) -> int:
-        """Predict the images that have no finding yet, and say how many they were.
+        """Predict the images of a shard that have no finding yet, and return their number.
 
         Args:
-            shard: its number.
+            shard: the number of the shard.
             listed: its images.
-            careful: an earlier try ended the process. Each image is then written down as lost before it is read, and
-                the next try passes over it.
+            careful: whether an earlier attempt crashed the process. Each image is then recorded as lost before it is
+                read, so that the next attempt skips it.
         """
         self._check_output()
         rows = self._archive.rows(shard)
@@ -75,14 +75,14 @@ class Scorer:
             lost = {path for path, row in rows.items() if row["error_kind"] == output.LOST}
             todo = [(name, version) for name, version in todo if text(name) not in lost]
             for image in todo:
-                error = PneumoscopeError("The image ended the process that read it, or failed for no known reason.")
+                error = PneumoscopeError("The image crashed the process that read it, or failed for an unknown reason.")
                 on_trial = self._row(image, None, Finding("", error=error))
                 self._archive.write(shard, (rows | {on_trial["path"]: on_trial}).values())
                 try:
                     (predicted,) = self.predict([image])
                 except PneumoscopeError:
                     raise
-                except Exception:  # noqa: BLE001 - an image that the detector cannot take
+                except Exception:  # noqa: BLE001 - an unexpected error of the detector
                     predicted = on_trial
                 rows[predicted["path"]] = predicted
         else:
@@ -91,7 +91,7 @@ class Scorer:
         return len(todo)
 
     def predict(self, listed: Iterable[Listed]) -> Iterator[Row]:
-        """Read images and predict; those that cannot be read come last."""
+        """Read and predict images; those that cannot be read come last."""
         waiting: deque[tuple[Listed, str]] = deque()
         unread: list[Row] = []
 
@@ -142,6 +142,6 @@ class Scorer:
     def _check_output(self) -> None:
         if self._archive.settings() is None:
             raise StorageError(
-                "Expected an output that every worker sees, got a folder that one of them does not, or that has gone: "
-                "name a folder that all nodes share, or a bucket."
+                "Expected an output that all workers see, but it is missing or not visible to one of them: choose a "
+                "folder that all nodes share, or a bucket."
             )

@@ -1,4 +1,4 @@
-"""Where many images lie and the findings on them go: a folder or a bucket, by one address."""
+"""Folders and buckets for images and findings, each identified by an address."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS = {
     "s3": ("endpoint_override", "region", "scheme", "anonymous"),
     "gs": ("endpoint_override", "scheme", "anonymous"),
 }
-"""What may stand behind the `?` of an address, by its scheme."""
+"""The options allowed after the `?` of an address, by scheme."""
 
 _S3_CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -35,17 +35,17 @@ _S3_CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 _INSTANCE_METADATA = ("169.254.169.254", 80)
-"""Where a machine in Amazon's cloud asks for the credentials it was given."""
+"""The metadata service of machines in Amazon's cloud, which provides credentials."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """An address taken apart.
+    """A parsed address.
 
     Attributes:
         scheme: `file`, `s3` or `gs`.
-        path: on this machine an absolute path; in a store `bucket/key`.
-        options: how to reach the store, keys of `OPTIONS`; a mapping that pickles.
+        path: an absolute path on this machine, or `bucket/key` in a store.
+        options: how to reach the store, with keys from `OPTIONS`; must be picklable.
     """
 
     scheme: str
@@ -54,13 +54,13 @@ class Place:
 
     @classmethod
     def of(cls, address: str) -> Place:
-        """Take an address apart.
+        """Parse an address.
 
         Args:
-            address: a path, or `s3://bucket/prefix` and the like, `?endpoint_override=URL&region=NAME` behind it.
+            address: a path, or `s3://bucket/prefix` and the like, optionally with `?endpoint_override=URL&region=NAME`.
 
         Raises:
-            UnsupportedError: another scheme or option, or no bucket.
+            UnsupportedError: the scheme or an option is unknown, or there is no bucket.
 
         Example:
             >>> Place.of("s3://images/2024?region=eu-central-1").path
@@ -68,7 +68,7 @@ class Place:
         """
         scheme, mark, rest = address.partition("://")
         if not mark:
-            return cls("file", os.path.abspath(address))  # noqa: PTH100 - bytes that are no UTF-8 stay as they are
+            return cls("file", os.path.abspath(address))  # noqa: PTH100 - keeps bytes that are not UTF-8
         if scheme not in SCHEMES:
             raise UnsupportedError(f"Expected a path, s3:// or gs://, got an address that begins with '{scheme}://'.")
         if scheme == "file":
@@ -77,7 +77,7 @@ class Place:
         options = dict(parse_qsl(query, keep_blank_values=True))
         if unknown := set(options) - set(OPTIONS[scheme]):
             known = ", ".join(OPTIONS[scheme])
-            raise UnsupportedError(f"Expected {known} behind the '?' of an address, got {', '.join(sorted(unknown))}.")
+            raise UnsupportedError(f"Expected {known} after the '?' of an address, got {', '.join(sorted(unknown))}.")
         if not path.strip("/"):
             raise UnsupportedError(f"Expected {scheme}://BUCKET/PREFIX, got an address without a bucket.")
         if scheme == "s3":
@@ -90,7 +90,7 @@ class Place:
         return self.path.partition("/")[0]
 
     def address(self, path: str) -> str:
-        """Give the address of another path in the same store, as it stands in the output."""
+        """Return the address of another path in the same store, as it is written in the output."""
         return path if self.scheme == "file" else f"{self.scheme}://{path}"
 
     def filesystem(self) -> fs.FileSystem:
@@ -104,11 +104,11 @@ class Place:
             return _opened(self.scheme, self.bucket, tuple(sorted(self.options.items())))
 
     def check(self) -> None:
-        """See that the store can be used, before any work.
+        """Check, before the work starts, that the store can be used.
 
         Raises:
             NotFoundError: there is no such bucket.
-            StorageError: credentials are missing, do not suffice, or the store does not answer.
+            StorageError: credentials are missing or insufficient, or the store does not respond.
         """
         if self.scheme == "file":
             return
@@ -120,11 +120,11 @@ class Place:
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Turn what a store answers into errors of the few kinds; its own words may hold anything and are left out.
+        """Translate a store's errors, without quoting their text, which may contain anything.
 
         Raises:
             NotFoundError: there is no such bucket.
-            StorageError: credentials do not suffice, or the store does not answer.
+            StorageError: credentials are insufficient, or the store does not respond.
         """
         try:
             yield
@@ -135,19 +135,19 @@ class Place:
                 raise NotFoundError(f"Expected a bucket '{self.bucket}', got none: check the address.") from error
             if _is_denied(error):
                 raise StorageError(
-                    f"The store does not let you into '{self.bucket}': check the credentials in the environment and "
-                    "what they allow; for a public bucket add ?anonymous=true to the address."
+                    f"The store denies access to '{self.bucket}': check the credentials in the environment and their "
+                    "permissions; for a public bucket add ?anonymous=true to the address."
                 ) from error
             raise StorageError(
-                f"The store of '{self.bucket}' does not answer as expected: check endpoint, region and network."
+                f"The store of '{self.bucket}' does not respond as expected: check endpoint, region and network."
             ) from error
 
 
 class Reader:
-    """Reads images by their names, each from the store it lies in; what it knows of the stores pickles.
+    """Reads images by their names, each from its own store; it is picklable.
 
     Args:
-        source: where the images are listed; the same options are good for all stores of its scheme.
+        source: where the images are listed; its options apply to all stores of its scheme.
 
     Example:
         >>> Reader(Place.of("s3://archive")).read(b"s3://archive/a.png")  # doctest: +SKIP
@@ -157,13 +157,14 @@ class Reader:
         self._options = {"s3": _with_s3_environment({}), source.scheme: dict(source.options)}
 
     def place(self, name: bytes) -> Place:
-        """Say where an image lies.
+        """Return the place of an image.
 
         Args:
-            name: a path, as the file system has its bytes; or `s3://bucket/key` and the like, `?` a part of the key.
+            name: a path, as the bytes of the file system; or `s3://bucket/key` and the like, where `?` belongs to the
+                key.
 
         Raises:
-            UnsupportedError: another scheme.
+            UnsupportedError: the scheme is unknown.
         """
         scheme, mark, path = os.fsdecode(name).partition("://")
         if not mark:
@@ -173,13 +174,13 @@ class Reader:
         return Place(scheme, path, self._options.get(scheme, {}))
 
     def read(self, name: bytes) -> bytes:
-        """Read an image's file whole.
+        """Read all bytes of an image file.
 
         Args:
-            name: as `place` takes it.
+            name: as in `place`.
 
         Raises:
-            PneumoscopeError: as `radiograph.read_bytes` does.
+            PneumoscopeError: as in `radiograph.read_bytes`.
         """
         place = self.place(name)
         if place.scheme == "file":
@@ -194,12 +195,12 @@ class Reader:
         except NotFoundError:
             raise NotFoundError("Expected a file, got a name in a bucket that does not exist.") from None
         except (OSError, StorageError) as error:
-            reason = "the credentials do not allow it" if _is_denied(error) else "the store did not answer"
+            reason = "the credentials do not allow it" if _is_denied(error) else "the store did not respond"
             raise UnreadableError(f"The file cannot be read: {reason}.") from error
 
 
 _GOOGLE_RETRIES = timedelta(seconds=20)
-"""Without a limit, Google's client asks for credentials that are nowhere for a quarter of an hour."""
+"""Without a limit, Google's client looks for missing credentials for a quarter of an hour."""
 
 
 @cache
@@ -212,12 +213,12 @@ def _opened(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> f
         return fs.GcsFileSystem(anonymous=anonymous, retry_time_limit=_GOOGLE_RETRIES, **given)
     if "region" not in given:
         given["region"] = "us-east-1" if "endpoint_override" in given else fs.resolve_s3_region(bucket)
-    # An image that stalls is given up after the third try, some two minutes on the slowest of links.
+    # A stalled request is given up after the third attempt, at most some two minutes.
     return fs.S3FileSystem(anonymous=anonymous, request_timeout=30, connect_timeout=10, **given)
 
 
 def _with_s3_environment(options: Mapping[str, str]) -> dict[str, str]:
-    """Add what the usual variables say, so that it travels to machines where they are not set."""
+    """Add the values of the usual environment variables, which may not be set on other machines."""
     variables = {
         "endpoint_override": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
         "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -235,7 +236,7 @@ def _with_s3_environment(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_s3_credentials(options: Mapping[str, str]) -> None:
-    """See that there are credentials somewhere: without any, requests go out unsigned, and fail late or not at all."""
+    """Check that there are credentials: without any, requests would be unsigned, and fail late or not at all."""
     home = Path.home() / ".aws"
     files = [
         os.environ.get("AWS_SHARED_CREDENTIALS_FILE", home / "credentials"),
@@ -248,7 +249,7 @@ def _check_s3_credentials(options: Mapping[str, str]) -> None:
             socket.create_connection(_INSTANCE_METADATA, timeout=1.0).close()
             return
         except OSError:
-            pass  # this is no machine in Amazon's cloud
+            pass  # not a machine in Amazon's cloud
     raise StorageError(
         "Expected credentials for S3, got none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for a "
         "public bucket add ?anonymous=true to the address."

@@ -1,4 +1,4 @@
-"""What the command line says on standard error while it works, and the tables it prints."""
+"""Messages and progress on standard error, and tables on standard output."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SHOWN = ("auc", "loss", "val_auc", "val_loss")
 
 
 def say(text: str) -> None:
-    """Print a line on standard error, as it is: names of images may look like markup."""
+    """Print a line on standard error without interpreting markup, because names of images may look like it."""
     _print(text)
 
 
 def note(text: str) -> None:
-    """Print on standard error what the user should know."""
+    """Print a note for the user on standard error."""
     _print(text, "note:", "yellow")
 
 
@@ -36,7 +36,7 @@ def error(kind: str, text: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show progress bars with the time left on standard error, where that is a terminal."""
+    """Show progress bars with the remaining time on standard error, if it is a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -47,7 +47,7 @@ def progress() -> Iterator[Progress]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),  # what the words leave of the line
+        BarColumn(bar_width=None),  # the rest of the line
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[figures]}", style="dim"),
@@ -58,19 +58,19 @@ def progress() -> Iterator[Progress]:
 
 
 def task(bars: Progress, what: str, total: int) -> Callable[[], None]:
-    """Add a bar; the answer is called after each step."""
+    """Add a bar, and return a function to call after each step."""
     bar = bars.add_task(what, total=total, figures="")
     return lambda: bars.advance(bar)
 
 
 def growing_task(bars: Progress, what: str) -> Callable[[int | None], None]:
-    """Add a bar; the answer is called after each step, with how many there are or None while that is being counted."""
+    """Add a bar, and return a function to call after each step with the total, or None while that is unknown."""
     bar = bars.add_task(what, total=None, figures="", visible=False)
     return lambda total: bars.update(bar, advance=1, total=total, visible=total != 1)
 
 
 def counter(bars: Progress, what: str) -> Callable[[int, int], None]:
-    """Show how much of a whole is done; where there is no terminal, as a line every `LINE_SECONDS` and at the end."""
+    """Show how much is done as a bar, or without a terminal as a line every `LINE_SECONDS` and at the end."""
     bar: TaskID | None = None
     told = time.monotonic()
 
@@ -87,9 +87,9 @@ def counter(bars: Progress, what: str) -> Callable[[int, int], None]:
 
 
 def steps(bars: Progress) -> Callable[[str, int, int, Mapping[str, float]], None]:
-    """Show each named stretch of a training as a bar; where there is no terminal, a line for each that is done.
+    """Show each named step as a bar, or without a terminal as a line when it is done.
 
-    A line has all figures; beside a bar there is room for `SHOWN` alone, and the history has the others.
+    A line has all figures; a bar has room only for those in `SHOWN`.
     """
     tasks: dict[str, TaskID] = {}
 
@@ -122,7 +122,7 @@ def print_before_after(before: Mapping[str, Any], after: Mapping[str, Any], what
 
 
 def _print(text: str, head: str = "", style: str = "") -> None:
-    """Print on standard error: on a terminal broken between words and never within one, so that paths can be copied."""
+    """Print on standard error, wrapping lines only between words on a terminal, so that paths can be copied."""
     from rich.text import Text
 
     stderr = _stderr()

@@ -82,7 +82,7 @@ def fetch(
 
 
 def _fetched(name: str, dest: Path | None) -> Path:
-    """Fetch a public data set with a progress bar; where that fails, say how it is done by hand."""
+    """Fetch a public data set with a progress bar; if that fails, print the manual steps."""
     from pneumoscope.data import fetching, sources
 
     source = sources.find(name)

@@ -1,4 +1,4 @@
-"""The command that speaks DICOM's own network protocol."""
+"""The command `listen`, a DICOM node."""
 
 from __future__ import annotations
 

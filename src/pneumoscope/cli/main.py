@@ -1,4 +1,4 @@
-"""The command line: what a person types, and the exit status a program reads."""
+"""The command line: its commands, errors and exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     name="pneumoscope",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its boxes leave a third of 80 columns to the words
+    rich_markup_mode=None,  # its boxes would leave a third of 80 columns for text
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Not a medical device. Exit status: 0 done; 1 failed; 2 wrong usage; 3 some files failed, the others have "
     "a finding.",
@@ -25,11 +25,11 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; every failure is one line on standard error."""
+    """Run the command line; every failure is reported in one line on standard error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of images may hold any bytes
     try:
-        app(prog_name="pneumoscope")  # by `python -m pneumoscope`, too: completion goes by this name
+        app(prog_name="pneumoscope")  # completion needs this name, also with `python -m pneumoscope`
     except PneumoscopeError as error:
         console.error(error.kind, str(error))
         sys.exit(1)

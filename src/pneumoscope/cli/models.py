@@ -22,14 +22,14 @@ from pneumoscope.cli.options import (
 
 
 class Sheet(StrEnum):
-    """How figures are printed."""
+    """The output formats for figures."""
 
     table = "table"
     json = "json"
 
 
 class Runtime(StrEnum):
-    """What a model is exported for."""
+    """The runtimes that a model can be exported for."""
 
     onnx = "onnx"
     openvino = "openvino"
@@ -37,7 +37,7 @@ class Runtime(StrEnum):
 
 
 class Split(StrEnum):
-    """Which images of a data set are evaluated."""
+    """The splits that can be evaluated."""
 
     train = "train"
     val = "val"
@@ -106,11 +106,11 @@ def evaluate(
         if worst := evaluation.worst_corruption(result.corrupted, figure):
             console.say(f"Worst {figure} on corrupted images: {result.corrupted[worst].figures[figure]} ({worst}).")
     if result.seen:
-        console.note(f"{result.seen} of these images were used to train or tune the model: the figures flatter it.")
+        console.note(f"{result.seen} of these images were used to train or tune the model: its figures are too good.")
     if result.shift:
         console.note(result.shift)
     if result.failures:
-        console.note(f"{len(result.failures)} images could not be read or show no chest; the report lists them.")
+        console.note(f"{len(result.failures)} images could not be read or are not chest radiographs: see the report.")
     console.say(f"The whole report: {page}")
     if result.failures:
         raise typer.Exit(SOME_FAILED)

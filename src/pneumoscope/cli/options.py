@@ -1,4 +1,4 @@
-"""What several commands have in common: options, arguments, an exit status."""
+"""Options, arguments and an exit status that several commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from pneumoscope.cli import console
 
 SOME_FAILED = 3
-"""Exit status where some files failed and the others are answered."""
+"""The exit status if some files failed and the others have a finding."""
 
 
 ModelOption = Annotated[
@@ -55,7 +55,7 @@ ClassesOption = Annotated[
 
 
 class OtherClasses(StrEnum):
-    """What becomes of images of neither class."""
+    """How to treat images of neither class."""
 
     negative = "negative"
     skip = "skip"
@@ -68,7 +68,7 @@ OtherOption = Annotated[
 
 
 class LabelsLike(StrEnum):
-    """Whose label files are read as they are."""
+    """The collections whose own label files can be read."""
 
     nih = "nih"
     chexpert = "chexpert"
@@ -83,7 +83,7 @@ LabelsLikeOption = Annotated[
 
 
 def labelled(classes: str | None, other: OtherClasses | None, labels_like: LabelsLike | None) -> dict[str, Any]:
-    """Give the options of `layouts.load` that the command line has; what is left out becomes a note."""
+    """Return the options of `layouts.load` for these command-line options; messages become notes."""
     return {
         "classes": _classes(classes),
         "other": other and other.value,
@@ -93,7 +93,7 @@ def labelled(classes: str | None, other: OtherClasses | None, labels_like: Label
 
 
 def _classes(text: str | None) -> dict[str, str]:
-    """Read `normal=Healthy,pneumonia=Lung_Opacity` into the class of each name.
+    """Parse `normal=Healthy,pneumonia=Lung_Opacity` into the class of each name.
 
     Example:
         >>> _classes("normal=Healthy,pneumonia=Lung_Opacity")

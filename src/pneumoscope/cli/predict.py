@@ -22,7 +22,7 @@ from pneumoscope.errors import DatasetError, PneumoscopeError, needs_extra
 
 
 class Format(StrEnum):
-    """How findings are printed."""
+    """The output formats for findings."""
 
     table = "table"
     json = "json"
@@ -30,7 +30,7 @@ class Format(StrEnum):
 
 
 class Engine(StrEnum):
-    """What runs the model."""
+    """The engines that run a model."""
 
     openvino = "openvino"
     openvino_bf16 = "openvino-bf16"
@@ -47,7 +47,7 @@ EngineOption = Annotated[
 
 
 class Image(StrEnum):
-    """How evidence maps are written."""
+    """The file formats of evidence maps."""
 
     svg = "svg"
     png = "png"
@@ -131,7 +131,7 @@ def predict(
     reports = attachments.Reports(dicom_out, detector.card, evidence_of_normals) if dicom_out else None
     failed = 0
     unusual = []
-    missing: dict[tuple[str, str], list[str]] = {}  # the images without what was asked for, by what it is and why
+    missing: dict[tuple[str, str], list[str]] = {}  # images without a requested file, by kind and reason
     with (
         writers.writer(
             output_format.value, output, with_maps=overlays is not None, with_reports=reports is not None
@@ -147,7 +147,7 @@ def predict(
             if overlays:
                 try:
                     place = overlays.write(finding)
-                except (PneumoscopeError, OSError) as error:  # the image has gone meanwhile, or its name is too long
+                except (PneumoscopeError, OSError) as error:  # the image may have been deleted, or its name is too long
                     missing.setdefault(("overlay of", str(error)), []).append(finding.path)
                     failed += 1
             write(finding, place, report)
@@ -270,16 +270,16 @@ def demo(
 
 
 class _Listing:
-    """The images at some paths, listed by a thread of its own while the first are predicted already.
+    """The images at some paths, listed by a separate thread while the first are already being predicted.
 
     Args:
         paths: files and folders.
-        output: where the findings go, which none of the images may be.
+        output: the file for the findings, which must not be one of the images.
 
     Attributes:
-        any: whether there are images; to be asked for first.
-        empty: the folders in which there are none, complete when all images were given.
-        total: how many images there are; None until all are listed.
+        any: whether there are any images.
+        empty: the folders without images; complete once all images are listed.
+        total: the number of images; None until all are listed.
     """
 
     def __init__(self, paths: Iterable[str], output: Path | None) -> None:
@@ -315,13 +315,13 @@ class _Listing:
                     self.empty.append(path)
             self.total = total
             self._found.put(None)
-        except Exception as error:  # noqa: BLE001 - raised where the images are taken
+        except Exception as error:  # noqa: BLE001 - raised again in `__iter__`
             self._found.put(error)
 
 
 def _check_other(image: Path, output: Path | None) -> None:
     if output and image.exists() and image.samefile(output):
-        raise DatasetError(f"Expected another file for the findings than '{output}', which is one of the images.")
+        raise DatasetError(f"Expected a file for the findings other than '{output}', which is one of the images.")
 
 
 def _listed(paths: list[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The command that serves a page, and programs over HTTP."""
+"""The command `serve`, the HTTP service."""
 
 from __future__ import annotations
 

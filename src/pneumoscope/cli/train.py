@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Track(StrEnum):
-    """What a training is logged by."""
+    """The tools that a training run can be logged to."""
 
     mlflow = "mlflow"
     tensorboard = "tensorboard"
@@ -124,7 +124,7 @@ def train(
     $ pneumoscope train images.csv --out runs/gpus --devices auto
     """
     if track_to is not None and track is None:
-        raise typer.BadParameter("Expected --track with what keeps it, got --track-to alone.", param_hint="--track-to")
+        raise typer.BadParameter("Expected --track as well, got only --track-to.", param_hint="--track-to")
     check_folder(out)
     from pneumoscope.data import layouts
 
@@ -138,7 +138,7 @@ def train(
         "seed": seed,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    if specificity is not None or sensitivity is not None:  # one overrules the other of a recipe
+    if specificity is not None or sensitivity is not None:  # either one overrides both of a recipe
         given = {"sensitivity": 0.0, "specificity": 0.0} | given
     if resume and not recipe and not given and (out / "recipe.json").is_file():
         chosen = training.recipe_of(out)
@@ -169,12 +169,12 @@ def train(
     for note in run.notes:
         console.note(note)
     if tracker.lost:
-        console.note(f"The tracker was lost on the way and does not have all of this run: {tracker.lost}")
+        console.note(f"Tracking failed and does not have all of this run: {tracker.lost}")
     console.print_figures(run.validation.figures, f"{run.validation.n} images of held-out patients")
     console.say(run.kept)
     console.say(
-        "These patients chose the threshold and are of the hospitals trained on, so the figures flatter the model: "
-        "evaluate it on others, best of another hospital."
+        "The threshold was chosen on these patients, who come from the hospitals trained on, so the figures are too "
+        "good: evaluate the model on other patients, preferably of another hospital."
     )
     if left:
         _measured_at(leave_out or "", left, run.model, out)
@@ -182,7 +182,7 @@ def train(
 
 
 def _measured_at(site: str, images: list[Any], model: Path, out: Path) -> None:
-    """Measure a model at the site that was left out, and write and print the figures."""
+    """Measure a model on the site that was left out, and write and print the figures."""
     from dataclasses import asdict
     from json import dumps
 
@@ -205,10 +205,10 @@ def _measured_at(site: str, images: list[Any], model: Path, out: Path) -> None:
 
 
 def _without_rejected(samples: Sequence[Sample], *, skip: bool) -> list[Sample]:
-    """Say how many images `predict` would reject, and leave them out on request; the test split is not looked at.
+    """Report how many images `predict` would reject, and leave them out on request; the test split is not examined.
 
-    They spoil a model if they are masks and the like. If they are chest radiographs unlike those that the bundled model
-    knows, the new one has to learn from them: only the user can tell.
+    Masks and the like spoil a model. But chest radiographs unlike those that the bundled model was trained on have to
+    be learnt, and only the user can tell which they are.
     """
     from pneumoscope.inference.detector import Detector
 
@@ -225,7 +225,7 @@ def _without_rejected(samples: Sequence[Sample], *, skip: bool) -> list[Sample]:
     becomes = (
         "They are left out"
         if skip
-        else "They are trained on all the same: move masks and the like away, or add --skip-rejected"
+        else "They are trained on anyway: move masks and the like elsewhere, or add --skip-rejected"
     )
     console.note(
         f"{len(rejected):,} of {len(looked_at):,} images do not look like frontal chest radiographs, the first is "
@@ -235,11 +235,13 @@ def _without_rejected(samples: Sequence[Sample], *, skip: bool) -> list[Sample]:
 
 
 def _training(number: str | None, hosts: str | None, host: int) -> Any:  # noqa: ANN401 - a module
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a page about its build
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no greeting by TensorFlow
     if number not in (None, "auto") and not (number.isdecimal() and int(number)):
         raise typer.BadParameter(f"Expected a number of devices, or auto, got '{number}'.", param_hint="--devices")
     if host and not hosts:
-        raise typer.BadParameter("Expected --hosts with the addresses of all, got --host alone.", param_hint="--host")
+        raise typer.BadParameter(
+            "Expected --hosts with the addresses of all hosts, got only --host.", param_hint="--host"
+        )
     with needs_extra("Training", "train"):
         if number or hosts:
             from pneumoscope.training import distributed

@@ -1,1 +1,1 @@
-"""Data sets: where they come from, how they lie on disk, how they are split."""
+"""Data sets: downloading, loading and splitting them."""

@@ -1,4 +1,4 @@
-"""Arrays too many for memory: in a file without a name, from which only those asked for are read."""
+"""Arrays that do not fit into memory, kept in an unnamed temporary file and read on demand."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from numpy.typing import NDArray
 from pneumoscope.errors import TrainingError
 
 SHARE = 0.4
-"""Of the memory: images that take more are kept in a file."""
+"""The share of the memory that images may take before they are kept in a file."""
 
 
 class Rows(Protocol):
-    """Equal arrays, N of them: in memory, or `Stored`."""
+    """N arrays of the same shape, in memory or `Stored`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """N, and the shape of each."""
+        """N, followed by the shape of each array."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of each."""
+        """The type of each array."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Any]: ...
 
-    def __getitem__(self, chosen: Any, /) -> Any: ...  # noqa: ANN401 - what `Stored` takes, and for arrays in memory more
+    def __getitem__(self, chosen: Any, /) -> Any: ...  # noqa: ANN401 - whatever `Stored` or NumPy accepts
 
     def __array__(self) -> NDArray[Any]: ...
 
 
 class _Nameless:
-    """A file without a name, which is closed when nothing refers to it."""
+    """An unnamed file, which is closed when nothing refers to it."""
 
     def __init__(self, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
@@ -51,18 +51,18 @@ class _Nameless:
 
 
 class Stored:
-    """Arrays of half precision in a file that is gone when the process is.
+    """Arrays of half precision in a file that disappears with the process.
 
     Args:
-        folder: in which the file lies; of a file system with room for it.
-        shape: N, and the shape of each.
+        folder: the folder for the file, on a file system with enough space.
+        shape: N, followed by the shape of each array.
 
     Attributes:
-        shape, folder: likewise.
+        shape, folder: as above.
         dtype: float16.
 
     Raises:
-        TrainingError: there is no room, or no such folder.
+        TrainingError: there is not enough space, or no such folder.
 
     Example:
         >>> stored = Stored(Path("/tmp"), (3, 2, 2))
@@ -83,11 +83,11 @@ class Stored:
             self._file = _Nameless(folder)
         except OSError as error:
             raise TrainingError(
-                f"Expected a folder for decoded images at '{folder}', got: {error.strerror}. Name another."
+                f"Expected a folder for decoded images at '{folder}', got: {error.strerror}. Choose another folder."
             ) from error
         if free < needed:
             raise TrainingError(
-                f"Expected {needed / 1e9:.1f} GB for decoded images in '{folder}', got {free / 1e9:.1f} GB: name "
+                f"Expected {needed / 1e9:.1f} GB for decoded images in '{folder}', got {free / 1e9:.1f} GB: choose "
                 "another folder."
             )
         os.truncate(self._file.descriptor, needed)
@@ -99,7 +99,7 @@ class Stored:
         os.pwrite(self._file.descriptor, values.astype(self.dtype).tobytes(), int(self._places[i]) * self._size)
 
     def __getitem__(self, chosen: int | slice | NDArray[np.int64]) -> NDArray[np.float16]:
-        """Read one array, or those of a slice or of positions: (n, ...)."""
+        """Read one array, or those at a slice or at positions: (n, ...)."""
         places = self._places[chosen]
         read = [os.pread(self._file.descriptor, self._size, int(place) * self._size) for place in np.atleast_1d(places)]
         return np.frombuffer(b"".join(read), self.dtype).reshape(*np.shape(places), *self.shape[1:])
@@ -111,7 +111,7 @@ class Stored:
         return self[:].astype(dtype or self.dtype)
 
     def take(self, chosen: slice | NDArray[np.int64]) -> Stored:
-        """Give those at these positions, in this order, without reading them."""
+        """Select the arrays at these positions, in this order, without reading them."""
         some = copy(self)
         some._places = self._places[chosen]
         some.shape = (len(some._places), *self.shape[1:])
@@ -119,23 +119,23 @@ class Stored:
 
 
 def zeros(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.float16] | Stored:
-    """Make room for arrays: in memory, or in a file in `folder`."""
+    """Allocate arrays in memory, or in a file in `folder`."""
     return np.zeros(shape, dtype=np.float16) if folder is None else Stored(folder, shape)
 
 
 def like(rows: Rows, shape: tuple[int, ...]) -> NDArray[np.float16] | Stored:
-    """Make room for arrays where `rows` are: in memory, or in another file beside theirs."""
+    """Allocate arrays where `rows` are: in memory, or in another file in the same folder."""
     return zeros(shape, rows.folder if isinstance(rows, Stored) else None)
 
 
 def taken(rows: Rows, chosen: slice | NDArray[np.int64]) -> Rows:
-    """Give the arrays at these positions, in this order; those in a file stay there."""
+    """Select the arrays at these positions, in this order; those in a file stay there."""
     kept: Rows = rows.take(chosen) if isinstance(rows, Stored) else rows[chosen]
     return kept
 
 
 def too_many(shape: tuple[int, ...]) -> bool:
-    """Say whether arrays of half precision would take more than `SHARE` of the memory this process may have."""
+    """Return whether arrays of half precision would take more than `SHARE` of the memory available to this process."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     group = Path("/sys/fs/cgroup/memory.max")  # a container's own limit, where it has one
     if group.is_file() and (text := group.read_text(encoding="ascii").strip()).isdecimal():

@@ -1,4 +1,4 @@
-"""Bringing files from elsewhere: continued after a break, never mistaken for whole."""
+"""Downloads files, continuing interrupted downloads and never taking a partial file for a complete one."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _BLOCK = 1 << 20
 
 
 def from_package(requirement: str, wheel: Path, total: int, progress: Progress) -> None:
-    """Let the user's own package client, with the user's settings, bring a wheel; nothing is installed.
+    """Download a wheel with the user's own pip and its settings, without installing anything.
 
     Args:
         requirement: the package and its exact version.
-        wheel: where the wheel goes, by its own name; its folder holds nothing else.
-        total: the size of the wheel, about.
-        progress: called with the bytes that are here and `total`.
+        wheel: the path to download to, with the wheel's own name; its folder must hold nothing else.
+        total: the approximate size of the wheel.
+        progress: called with the bytes downloaded and `total`.
 
     Raises:
         SourceError: there is no pip or no connection, or no such wheel.
@@ -43,7 +43,7 @@ def from_package(requirement: str, wheel: Path, total: int, progress: Progress) 
     pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip") or ""]
     if not pip[0]:
         raise SourceError("Expected pip beside this Python or on PATH, got none: run `python -m ensurepip`.")
-    # Nothing in the wheel is run, so which Python its code asks for does not matter.
+    # Nothing in the wheel is run, so the Python version that it requires does not matter.
     options = "--no-deps --only-binary :all: --ignore-requires-python --no-cache-dir --quiet --retries 1"
     folder, log = wheel.parent, wheel.with_suffix(".log")
     command = [*pip, "download", *options.split(), "--dest", str(folder), requirement]
@@ -64,25 +64,25 @@ def from_package(requirement: str, wheel: Path, total: int, progress: Progress) 
         if "connection" in said.lower():
             raise _no_connection("the package index", "pip could not reach it")
         errors = [line for line in said.splitlines() if line.startswith("ERROR: ")] or ["no such wheel"]
-        raise SourceError(f"Expected {requirement} from pip, got '{errors[-1]}': take the manual steps.")
+        raise SourceError(f"Expected {requirement} from pip, got '{errors[-1]}': follow the manual steps.")
 
 
 def _largest_file(folder: Path) -> int:
     largest = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):  # pip has moved it meanwhile
+            with suppress(OSError):  # pip may have moved the file in the meantime
                 largest = max(largest, Path(root, name).stat().st_size)
     return largest
 
 
 def from_url(url: str, part: Path, progress: Progress) -> None:
-    """Bring a file over HTTP, trying on as long as each attempt gets further than all before.
+    """Download a file over HTTP, retrying as long as each attempt gets further than the last.
 
     Args:
         url: the file.
-        part: where it goes; what an earlier call left there is continued.
-        progress: called with the bytes that are here and the bytes in all, None where unknown.
+        part: where it goes; a partial file from an earlier call is continued.
+        progress: called with the bytes downloaded and the total, which is None if unknown.
 
     Raises:
         SourceError: there is no connection, or the server has no such file.
@@ -99,13 +99,13 @@ def from_url(url: str, part: Path, progress: Progress) -> None:
 
 
 def discard(part: Path) -> None:
-    """Remove a download and what is known of its version."""
+    """Remove a download and its stored validator."""
     part.unlink()
     _validator(part).unlink(missing_ok=True)
 
 
 def _continue(url: str, part: Path, progress: Progress) -> bool:
-    """Ask for what `part` lacks (RFC 9110, sections 13.1.5 and 14) and say whether it is complete."""
+    """Request the missing bytes of `part` (RFC 9110, sections 13.1.5 and 14); return whether it is now complete."""
     host = urlsplit(url).netloc
     validator = _validator(part)
     here = part.stat().st_size if part.is_file() else 0
@@ -120,14 +120,14 @@ def _continue(url: str, part: Path, progress: Progress) -> bool:
         if error.code == 416 and here:
             if error.headers["Content-Range"] == f"bytes */{here}":
                 return True
-            part.unlink()  # it is of another file
+            part.unlink()  # it belongs to another version of the file
             return _continue(url, part, progress)
-        raise SourceError(f"Expected a file from {host}, got '{error}': take the manual steps.") from error
+        raise SourceError(f"Expected a file from {host}, got '{error}': follow the manual steps.") from error
     except (OSError, HTTPException) as error:
         raise _no_connection(host, str(getattr(error, "reason", error))) from error
     with reply:
         if url.startswith("https:") and not reply.url.startswith("https:"):
-            raise SourceError(f"Expected a safe connection, got sent to {reply.url}: take the manual steps.")
+            raise SourceError(f"Expected HTTPS, but was redirected to {reply.url}: follow the manual steps.")
         if reply.status != 206:
             here = 0
         total = None if reply.length is None else here + reply.length
@@ -148,9 +148,9 @@ def _continue(url: str, part: Path, progress: Progress) -> bool:
 
 
 def _validator(part: Path) -> Path:
-    """Say where the server's word for the version of a part is kept."""
+    """Return where the server's validator (ETag or date) of a partial file is kept."""
     return part.with_suffix(".validator")
 
 
 def _no_connection(host: str, reason: str) -> SourceError:
-    return SourceError(f"No connection to {host} ({reason}): fetch again later, or take the manual steps.")
+    return SourceError(f"No connection to {host} ({reason}): fetch again later, or follow the manual steps.")

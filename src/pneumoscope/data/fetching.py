@@ -1,4 +1,4 @@
-"""Bringing a public data set whole and verified, or not at all: from where it is published, or as put there by hand."""
+"""Fetches a public data set completely or not at all, by download or from an archive put there by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def present(name: str, dest: str | Path | None = None) -> Path | None:
         dest: the folder that holds the data set; None for `sources.folder()`.
 
     Returns:
-        Its path if it is there and whole, else None.
+        Its path if it is there and complete, else None.
 
     Raises:
         NotFoundError: there is no such name.
@@ -47,22 +47,22 @@ def present(name: str, dest: str | Path | None = None) -> Path | None:
 
 
 def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda done, total: None) -> Path:
-    """Bring a public data set, whole and verified, or leave nothing in its place.
+    """Fetch a public data set, complete and verified, or leave nothing in its place.
 
-    A download that was cut is continued, in this call or in the next one. An archive that a person put into
-    `dest` by hand (see `DataSource.steps`) is used instead of a download, and is never deleted.
+    An interrupted download is continued, in this call or in the next one. An archive that was put into `dest` by hand
+    (see `DataSource.steps`) is used instead of downloading, and is never deleted.
 
     Args:
         name: a name in `sources.SOURCES`.
         dest: the folder that will hold the data set; None for `sources.folder()`.
-        progress: called now and then with the bytes that are here and the bytes in all, None where unknown.
+        progress: called now and then with the bytes downloaded and the total, which is None if unknown.
 
     Returns:
-        The folder or `.npz` that `layouts.load` takes; at once where it is there and whole.
+        The folder or `.npz` that `layouts.load` takes; immediately if it is already there and complete.
 
     Raises:
         NotFoundError: there is no such name.
-        SourceError: there is no connection, what came does not verify, or `dest` cannot be written.
+        SourceError: there is no connection, the download fails verification, or `dest` cannot be written.
 
     Example:
         >>> fetch("samples", "data")  # doctest: +SKIP
@@ -74,7 +74,7 @@ def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda
     if present(name, folder):
         return ready
     if os.path.lexists(ready):
-        raise SourceError(f"Expected '{name}' whole at '{ready}', got it damaged: delete it and fetch again.")
+        raise SourceError(f"Expected '{name}' complete at '{ready}', but it is damaged: delete it and fetch again.")
     partial = folder / f".{name}.partial"
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -87,16 +87,16 @@ def fetch(name: str, dest: str | Path | None = None, progress: Progress = lambda
             return ready
         raise SourceError(
             f"Expected to write '{name}' into '{folder}', got: {error.strerror or error}. "
-            "Make room there or choose another folder."
+            "Free some space there or choose another folder."
         ) from error
     finally:
         with suppress(OSError):
-            partial.rmdir()  # goes only where it is empty: the part of a cut download stays
+            partial.rmdir()  # only if it is empty: an interrupted download stays
     return ready
 
 
 def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress: Progress) -> Path:
-    """Get the archive and make the verified data set of it, beside its place."""
+    """Get the archive, and unpack and verify the data set in `work`."""
     placed = folder / source.archive
     if placed.is_file():
         archive = placed
@@ -115,7 +115,7 @@ def _bring(source: DataSource, folder: Path, partial: Path, work: Path, progress
         _check(source, work / "images")
     except SourceError as error:
         if archive == placed:
-            raise SourceError(f"{error} Delete '{placed}' and get it again.") from error
+            raise SourceError(f"{error} Delete '{placed}' and download it again.") from error
         download.discard(archive)
         raise SourceError(f"{error} The bad download was deleted: fetch it again.") from error
     return work / "images"
@@ -130,7 +130,7 @@ def _check(source: DataSource, ready: Path) -> None:
             for place, sha256 in source.sums.items()
         )
         if whole != len(source.sums):
-            raise SourceError(f"Expected {len(source.sums)} images of '{source.name}', got {whole} whole.")
+            raise SourceError(f"Expected {len(source.sums)} images of '{source.name}', got {whole} that are intact.")
     else:
         counts = {place: len(list((ready / place).glob("*.jpeg"))) for place in source.counts}
         if counts != source.counts:
@@ -155,18 +155,18 @@ def _unpack(source: DataSource, archive: Path, images: Path) -> None:
             found = ((_place(source, member.filename), member) for member in opened.infolist())
             members = {place: member for place, member in found if place}
             size = sum(member.file_size for member in members.values())
-            if size > 2 * archive.stat().st_size:  # a JPEG hardly shrinks in a zip: this is a bomb
-                raise SourceError(f"Expected JPEG images in {archive.name}, got {size:,} bytes of others.")
+            if size > 2 * archive.stat().st_size:  # zip hardly shrinks a JPEG: this is a decompression bomb
+                raise SourceError(f"Expected JPEG images in {archive.name}, got {size:,} bytes of something else.")
             for place, member in members.items():
                 (images / place).parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(member) as packed, (images / place).open("wb") as image:
                     shutil.copyfileobj(packed, image)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise SourceError(f"Expected a whole zip archive, got {archive.name} damaged ({error}).") from error
+        raise SourceError(f"Expected a complete zip archive, but {archive.name} is damaged ({error}).") from error
 
 
 def _place(source: DataSource, member: str) -> str | None:
-    """Say where a member of the archive goes: to a place of the table, so that none leaves the folder."""
+    """Return where a member of the archive is unpacked: only places in the table, so that none escapes the folder."""
     path = PurePosixPath(member)
     if source.sums:
         return next((place for place in source.sums if PurePosixPath(place).name == path.name), None)

@@ -1,4 +1,4 @@
-"""A data set that is a folder: class folders, with or without the folders of splits above or below them."""
+"""Data sets that are folders: class folders, with or without split folders above or below them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".gif", ".avif", ".jp2", ".j2k"),
     *(".jxl", ".pgm", ".heic", ".heif", ".nii", ".nrrd", ".mha", ".mhd", ".npy", ".npz"),
 }
-"""Of images, whether they can be read or not; other files are known by how they begin."""
+"""Suffixes of images, whether or not they can be read; other files are recognised by their first bytes."""
 
 _NAMED = 8
-"""Folders, at most, that a message names."""
+"""The most folders that a message names."""
 
 
 def load(
     root: Path, classes: Classes, *, complete: bool = True, tell: Callable[[str], object] = warnings.warn
 ) -> list[Sample]:
-    """List the samples of a folder, those of a split together.
+    """List the samples of a folder, ordered by split.
 
     Args:
-        root: holds class folders, or folders of splits that do, or one folder with them.
-        classes: what the names of folders mean.
-        complete: an empty class folder is an error.
-        tell: is told which folders of masks are left out.
+        root: the folder. It holds class folders, or split folders with class folders, or one folder with either.
+        classes: what the folder names mean.
+        complete: whether an empty class folder is an error.
+        tell: called with a message about the mask folders that are left out.
 
     Raises:
         DatasetError: the layout is unknown, a folder holds images and is neither a known split nor a known class, or a
@@ -55,11 +55,11 @@ def load(
         places = _named("the folder itself" if folder == root else _place(folder, root) for folder in search.unknown)
         raise DatasetError(
             f"Expected NORMAL and PNEUMONIA, or train, val and test above them, in '{root}', got images in {places} as "
-            "well: move them away, say which class each name is, or take other classes as negatives, or skip them."
+            "well: move them, say which class each name means, or treat other classes as negatives, or skip them."
         )
     if search.masks:
         places = _named(f"{_place(folder, root)} ({n:,})" for folder, n in sorted(search.masks.items()))
-        tell(f"Left out of '{root}': masks in {places}.")
+        tell(f"Left out masks in '{root}': {places}.")
     return sorted(samples, key=lambda sample: SPLITS.index(sample.split) if sample.split else -1)
 
 
@@ -78,10 +78,10 @@ class _Search:
     """Walks through a folder for samples.
 
     Attributes:
-        classes: what the names of folders mean.
-        complete: an empty class folder is an error.
-        unknown: folders that hold images and are neither a split nor a class.
-        masks: folders of masks, and how many images each holds.
+        classes: what the folder names mean.
+        complete: whether an empty class folder is an error.
+        unknown: folders that hold images but are neither a split nor a class.
+        masks: folders of masks, with the number of images in each.
     """
 
     classes: Classes
@@ -90,7 +90,7 @@ class _Search:
     masks: Counter[Path] = field(default_factory=Counter)
 
     def below(self, folder: Path, split: str | None) -> Iterator[Sample]:
-        """Give the samples in the splits and classes below a folder, and note what is neither and holds images."""
+        """Yield the samples in the splits and classes below a folder, and note other folders that hold images."""
         if _loose(folder):
             self.unknown.append(folder)
         inner = _folders(folder)
@@ -112,7 +112,7 @@ class _Search:
                     self.unknown.append(entry)
 
     def _in_class(self, folder: Path, label: int, split: str | None) -> Iterator[Sample]:
-        """Give the samples at any depth below a class folder; a split may have its folder there, another class none."""
+        """Yield the samples at any depth below a class folder, which may contain split folders but no other class."""
         kind = words.subtype(folder.name)
         empty = True
         for path in radiograph.files(folder):
@@ -147,7 +147,7 @@ def _loose(folder: Path) -> bool:
 
 
 def _is_image(path: Path) -> bool:
-    """Say whether a file is an image by its name, or else by how it begins."""
+    """Return whether a file is an image, by its suffix or else its first bytes."""
     if radiograph.is_passed_over(path.name):
         return False
     suffixes = [suffix.lower() for suffix in path.suffixes]

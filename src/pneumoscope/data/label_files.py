@@ -1,4 +1,4 @@
-"""The label files of public collections, read by their own names and columns."""
+"""Reads the label files of public collections, with their own file names and columns."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pneumoscope.errors import DatasetError
 from pneumoscope.imaging import radiograph
 
 Like = Literal["nih", "chexpert"]
-"""Whose label files they are."""
+"""The collection that label files come from."""
 
 Row = Mapping[str, str]
 
 UNCERTAIN = "uncertain"
-"""The label of an image on which a report leaves open whether it shows pneumonia."""
+"""The label of an image whose report leaves open whether it shows pneumonia."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class LabelFile:
     """How a collection writes its labels.
 
     Attributes:
-        names: patterns of its files' names, in lower case, each with the split that the file holds.
-        columns: those by which it is known, in lower case.
-        row: gives the columns of `tables.load` for a row of its own.
-        lists: files beside it that list the images of a split, each with that split.
-        by_name: whether images are named without the folder that they lie in.
+        names: patterns of its file names, in lower case, each with the split that the file holds.
+        columns: the columns that it must have, in lower case.
+        row: translates one of its rows to the columns of `tables.load`.
+        lists: files in the same folder that list the images of a split, each with that split.
+        by_name: whether it names images without their folder.
     """
 
     names: Mapping[str, str]
@@ -84,13 +84,13 @@ LABEL_FILES: Mapping[str, LabelFile] = {
 
 
 def find(data: Path, like: Like) -> list[tuple[Path, str]]:
-    """Find the label files of a collection: the file given, or those of its names in the folder given.
+    """Find the label files of a collection: the given file, or those in the given folder.
 
     Returns:
-        Each with the split that its name tells, or an empty word.
+        Each file with the split that its name implies, or an empty string.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there are none, or the collection is unknown.
 
     Example:
         >>> find(Path("CheXpert-v1.0-small"), "chexpert")  # doctest: +SKIP
@@ -112,12 +112,12 @@ def find(data: Path, like: Like) -> list[tuple[Path, str]]:
 
 
 class Reader:
-    """Gives the columns of `tables.load` for the rows of one label file.
+    """Translates the rows of a label file to the columns of `tables.load`.
 
     Args:
         table: the label file.
-        split: what its name tells of the split.
-        like: whose it is.
+        split: the split that its name implies, or an empty string.
+        like: the collection it comes from.
     """
 
     def __init__(self, table: Path, split: str, like: Like) -> None:

@@ -1,4 +1,4 @@
-"""Labelled radiographs: the layouts they come in and the patients they show."""
+"""Loads labelled radiographs from every supported layout, and finds their patients."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ def load(
     like: Like | None = None,
     tell: Callable[[str], object] = warnings.warn,
 ) -> list[Sample]:
-    """List the samples of a data set, or of several, in a stable order.
+    """List the samples of one or several data sets in a stable order.
 
     Args:
         data: a folder of class folders, with or without `train/ val/ test/` above, in any letter case; a CSV file
-            with the columns of `tables.load`; or a MedMNIST `.npz`. Several are several sites, each named after its
-            folder or file where it has no column `site`.
-        complete: reject a data set in which a class is missing or its folder empty.
-        classes: `normal` or `pneumonia` by the data set's own word for it, such as
-            `{"Healthy": "normal", "Lung_Opacity": "pneumonia"}`; they take the place of the usual words for the class.
-        other: what becomes of images of neither class: `negative` lists them with the label 0 and marks them as
-            `other`, `skip` leaves them out. Without it they are an error.
-        like: the data set is a label file of this public collection, `nih` or `chexpert`, or a folder with them.
-        tell: is told what is left out, which is no error: folders of masks; of a table lateral views, and labels that
-            are left open.
+            with the columns of `tables.load`; or a MedMNIST `.npz`. Each of several data sets is a site, named after
+            its folder or file unless it has a column `site`.
+        complete: whether to reject a data set in which a class is missing or its folder empty.
+        classes: `normal` or `pneumonia` for each of the data set's own words, such as
+            `{"Healthy": "normal", "Lung_Opacity": "pneumonia"}`; they replace the usual words for that class.
+        other: what to do with images of neither class: `negative` lists them with the label 0 and marks them as
+            `other`, `skip` leaves them out. By default they are an error.
+        like: the public collection, `nih` or `chexpert`, whose label file or folder of label files `data` is.
+        tell: called with a message about whatever is left out: mask folders, and the lateral views and uncertain
+            labels of a table.
 
     Returns:
-        The samples. The files are listed, not opened: `splits.decode` opens them. Only where neither name nor CSV says
-        whose image a DICOM file is, its header is read; samples of one patient then bear the name of the first.
+        The samples. Files are listed, not opened; `splits.decode` opens them. A DICOM header is read only if neither
+        the file name nor a CSV identifies the patient; the samples of a patient are then named after the first.
 
     Raises:
-        DatasetError: the layout is unknown, no image is there, a folder holds images and is neither a known split nor a
-            known class, a class is missing or empty, or a value in a table is not a known one.
+        DatasetError: the layout is unknown, there are no images, a folder holds images but is neither a known split nor
+            a known class, a class is missing or empty, or a value in a table is unknown.
 
     Example:
         >>> samples = load("chest_xray")
@@ -71,9 +71,9 @@ def load(
 
 
 def _sites(places: Sequence[Path]) -> list[str]:
-    """Name each data set after its folder or file, with as many of the folders above as tell them apart.
+    """Name each data set after its folder or file, with as many parent folders as are needed to make the names unique.
 
-    Of `clinic/train` and `clinic/test.csv` the name is `clinic`, unless both are there.
+    `clinic/train` and `clinic/test.csv` are each named `clinic`, unless both are given.
     """
     whole = [place.resolve() for place in places]
     if len(set(whole)) < len(whole):
@@ -122,12 +122,12 @@ def _load(
     elif path.suffix.lower() == ".npz":
         found = _from_npz(path)
     else:
-        raise DatasetError(f"Got the file '{path}', which is no data set. {LAYOUTS}")
+        raise DatasetError(f"Got the file '{path}', which is not a data set. {LAYOUTS}")
     return [replace(sample, site=site) for sample in found]
 
 
 def _with_patients(samples: list[Sample]) -> list[Sample]:
-    """Find whose images are whose by the headers of DICOM files, without keeping what stands there."""
+    """Identify patients by their DICOM headers, without keeping the identity itself."""
     unknown = [
         sample.pixels is None and sample.patient == str(sample.path) and sample.path.suffix.lower() not in _NO_DICOM
         for sample in samples
@@ -160,7 +160,7 @@ def _from_npz(path: Path) -> list[Sample]:
                 )
             ]
     except Exception as error:  # a damaged archive fails in NumPy, zipfile or zlib
-        reason = str(error).partition(". ")[0]  # what follows is advice to programmers
+        reason = str(error).partition(". ")[0]  # the rest is advice for programmers
         raise DatasetError(
             f"Expected a MedMNIST archive at '{path}', got one that cannot be read ({reason})."
         ) from error

@@ -1,4 +1,4 @@
-"""One labelled radiograph, and what is known of it."""
+"""A labelled radiograph and everything known about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Expected one of:
   a CSV file                  with columns path,label and, if known, patient,site,view,age,boxes,split
   a MedMNIST archive          pneumoniamnist_224.npz"""
 
-# The names of Kermany's second and third edition; the number after the patient's counts that patient's images.
+# File names of Kermany's second and third edition; the number after the patient's counts that patient's images.
 _PATIENT = re.compile(
     r"(?P<pneumonia>person\d+_(?P<word>bacteria|virus))_\d+"
     r"|(?P<normal>(?:NORMAL\d*-)?IM-\d+)-\d+"
@@ -31,14 +31,14 @@ _PATIENT = re.compile(
 
 @dataclass(frozen=True)
 class Box:
-    """Where a radiologist saw something.
+    """A box that a radiologist drew around a finding.
 
     Attributes:
-        name: what was seen, as the data set says it: `opacity`, `effusion`.
-        left: of the image's width, in [0, 1], as are the others; top and bottom of its height.
-        top: the upper edge.
-        right: the right edge, as the image is shown.
-        bottom: the lower edge.
+        name: the finding in the words of the data set: `opacity`, `effusion`.
+        left: the left edge of the displayed image, in [0, 1] of its width.
+        top: the upper edge, in [0, 1] of its height.
+        right: the right edge, in [0, 1] of its width.
+        bottom: the lower edge, in [0, 1] of its height.
     """
 
     name: str
@@ -53,17 +53,17 @@ class Sample:
     """One labelled radiograph.
 
     Attributes:
-        path: where it is; for an image inside an archive, the archive and the place in it.
+        path: the file; for an image inside an archive, the archive and the place in it.
         label: 0 for `NORMAL`, 1 for `PNEUMONIA`.
-        patient: whose it is; images of one patient are never split.
-        split: `train`, `val` or `test` where the layout says so.
-        subtype: `bacteria` or `virus` where the name says so.
-        pixels: the image itself, where it is inside an archive.
-        site: the hospital or source: what the data set says, else the data set's own name.
-        view: `AP`, `PA` or `lateral`; empty where the data set does not say.
-        boxes: where radiologists saw something.
-        other: whether the data set names it something else than `NORMAL` and `PNEUMONIA`; its `label` is then 0.
-        age: of the patient, in years, where the data set says so.
+        patient: identifies the patient; images of one patient are never divided between splits.
+        split: `train`, `val` or `test`, if the layout says so.
+        subtype: `bacteria` or `virus`, if the name says so.
+        pixels: the image itself, if it is inside an archive.
+        site: the hospital or source: what the data set says, or else the data set's own name.
+        view: `AP`, `PA` or `lateral`; empty if the data set does not say.
+        boxes: what radiologists marked.
+        other: whether the data set's label is neither `NORMAL` nor `PNEUMONIA`; `label` is then 0.
+        age: the patient's age in years, if the data set says so.
     """
 
     path: Path
@@ -80,17 +80,17 @@ class Sample:
 
     @property
     def source(self) -> Path | NDArray[Any]:
-        """What `radiograph.read` takes."""
+        """The path or pixels, whichever `radiograph.read` should be given."""
         return self.path if self.pixels is None else self.pixels
 
 
 def labels(samples: Iterable[Sample]) -> NDArray[np.int64]:
-    """Give the labels of samples: (N,), 0 for `NORMAL`, 1 for `PNEUMONIA`."""
+    """Return the labels of samples: (N,), 0 for `NORMAL`, 1 for `PNEUMONIA`."""
     return np.array([sample.label for sample in samples], dtype=np.int64)
 
 
 def patient_of(name: str) -> tuple[str | None, str | None]:
-    """Read the patient and the subtype out of a file name of Kermany's collection; None where it says nothing.
+    """Read the patient and the subtype from a file name of Kermany's collection; None for what it does not say.
 
     Example:
         >>> patient_of("person12_bacteria_48.jpeg")

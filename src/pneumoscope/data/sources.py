@@ -1,4 +1,4 @@
-"""Public data sets, a row each: where they are, under which licence, and how they are verified."""
+"""A table of public data sets: where they are, their licences, and how they are verified."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class DataSource:
     Attributes:
         name: what `fetch` takes.
         title: what it holds.
-        citation: what its licence asks to be named.
-        page: where a person reads about it and downloads it.
-        archive: the file that is downloaded.
+        citation: the attribution that its licence requires.
+        page: the web page that describes it and offers the download.
+        archive: the name of the file that is downloaded.
         counts: the number of images in each split or folder.
-        url: where `archive` is; empty where a package carries it.
-        package: the requirement of the Python package whose wheel `archive` is.
-        checksum: `md5:...` or `sha256:...` of `archive`; None where none is published: `counts` stand in.
-        sums: sha256 of each image to keep, by its place; empty where `counts` say what to keep.
-        bytes: the size of `archive`, about.
+        url: the address of `archive`; empty if it comes in a package.
+        package: the requirement of the Python package whose wheel is `archive`.
+        checksum: `md5:...` or `sha256:...` of `archive`; None if none is published, in which case `counts` are checked.
+        sums: sha256 of each image to keep, by its place; empty if `counts` say what to keep.
+        bytes: the approximate size of `archive`.
         note: what a user of the images should know.
-        licence: under which its images may be used.
+        licence: the licence of its images.
     """
 
     name: str
@@ -49,7 +49,7 @@ class DataSource:
 
     @property
     def target(self) -> str:
-        """Name of the ready data set: a MedMNIST archive stays packed, others become a folder."""
+        """The name of the fetched data set: a MedMNIST archive stays packed, others become a folder."""
         return self.archive if self.archive.endswith(".npz") else self.name
 
     @property
@@ -59,11 +59,11 @@ class DataSource:
 
     @property
     def credit(self) -> str:
-        """Two lines that the licence asks to be shown: what it is, and whose."""
+        """Two lines of attribution that the licence requires."""
         return f"{self.title}. {self.note}\n{self.citation}. Licence: {self.licence}."
 
     def steps(self, dest: str | Path | None = None) -> tuple[str, ...]:
-        """Say how to get the data set by hand; the last step verifies it.
+        """Return the steps for downloading the data set by hand; the last step verifies it.
 
         Args:
             dest: the folder that will hold the data set; None for `folder()`.
@@ -91,7 +91,7 @@ _MEDMNIST = (
     "image classification. Scientific Data 10, 41, 2023. doi:10.1038/s41597-022-01721-8"
 )
 
-# As `sha256sum` prints them.
+# In the format of `sha256sum`.
 _SAMPLES = """\
 95fe6dd24fc010ee526e40457ff34ef057d257c71b22ac9fd312094d4d7b2a37 NORMAL/NORMAL2-IM-1427-0001.jpeg
 ba2d0ff79c2758dc75331c3242dfc05b0108df3affc5402b55b6d9b81f44c2a0 NORMAL/NORMAL2-IM-1430-0001.jpeg
@@ -111,7 +111,7 @@ e1d5161b6a6d82ccbee47fd8dfb1a6d44eded1d7e4f164121dd2a229bdc43f5d PNEUMONIA/perso
 9904f0fec6adc349c35452fa9909721b9dfcb02a254c76b9d329f3432151ed39 PNEUMONIA/person1954_bacteria_4886.jpeg
 """
 
-# By the side of the square: md5 as the `medmnist` package 3.0.2 gives it, and about how many bytes.
+# By image side: the md5 in the `medmnist` package 3.0.2, and the approximate size in bytes.
 _PNEUMONIAMNIST = {
     28: ("28209eda62fecd6e6a2d98b1501bb15f", 4_200_000),
     64: ("8f4eceb4ccffa70c672198ea285246c6", 20_600_000),
@@ -173,10 +173,10 @@ SOURCES: dict[str, DataSource] = {row.name: row for row in _ROWS}
 
 
 def find(name: str) -> DataSource:
-    """Look a data set up in the table.
+    """Look up a data set by name.
 
     Raises:
-        NotFoundError: there is no such name; the message lists those there are.
+        NotFoundError: there is no such name; the message lists the known ones.
 
     Example:
         >>> find("samples").images
@@ -188,7 +188,7 @@ def find(name: str) -> DataSource:
 
 
 def folder(dest: str | Path | None = None) -> Path:
-    """Say where data sets go: `dest`, else `PNEUMOSCOPE_CACHE`, else `pneumoscope` in the user's cache folder.
+    """Return the folder for data sets: `dest`, `PNEUMOSCOPE_CACHE`, or `pneumoscope` in the user's cache folder.
 
     Example:
         >>> folder()

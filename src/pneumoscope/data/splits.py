@@ -1,4 +1,4 @@
-"""Labelled images decoded, and splits of them that keep patients whole."""
+"""Decodes labelled images, and splits them by patient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pneumoscope.errors import DatasetError, PneumoscopeError
 from pneumoscope.imaging import preprocessing, radiograph
 
 WAITING = 512
-"""Images, at most, that wait to be decoded or to be kept."""
+"""The most images that wait to be decoded or stored."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Decoded:
     Attributes:
         samples: the images that could be read, in order.
         pixels: float16 (N, size, size) in [0, 1]; half precision keeps twice the depth of 8 bits near white.
-        groups: (N,), the number of each image's group; a group is split only as a whole.
-        parts: the part of each image that its pixels show: all of it, or what lies within an even frame.
+        groups: (N,), the number of each image's group; a group is never divided by a split.
         failures: the images that could not be read, with the reason.
+        parts: the part of each image that its pixels show: all of it, or the inside of an even frame.
     """
 
     samples: list[Sample]
@@ -52,7 +52,7 @@ class Decoded:
         return Decoded(images, pixels, self.groups[chosen], [], parts)
 
     def fingerprint(self) -> str:
-        """Name this data set by its content: sha256 over each image's pixels and label, whatever the order."""
+        """Return a sha256 that identifies the data set by its pixels and labels, whatever their order."""
         rows = sorted(image_key(p) + bytes([sample.label]) for sample, p in zip(self.samples, self.pixels, strict=True))
         return hashlib.sha256(b"".join(rows)).hexdigest()
 
@@ -60,15 +60,15 @@ class Decoded:
 def decode(
     samples: Sequence[Sample], size: int, progress: Callable[[], object] = lambda: None, folder: Path | None = None
 ) -> Decoded:
-    """Read images once and keep them small.
+    """Read images and squash them to one size.
 
-    Images of one patient form a group; so do images that are identical to the pixel, and through them their patients.
+    Images of the same patient form a group, and so do images with identical pixels, which joins their patients' groups.
 
     Args:
-        samples: what `layouts.load` gave.
+        samples: the output of `layouts.load`.
         size: the side of the square each image is squashed to, in pixels.
         progress: called after each image.
-        folder: for a file to keep them in; without one they are kept in memory.
+        folder: a folder for a file that keeps the pixels; by default they are kept in memory.
 
     Returns:
         The images with their pixels and groups; unreadable ones are listed in `failures`.
@@ -107,12 +107,12 @@ def grouped(
     parts: list[preprocessing.Box],
     failures: list[tuple[Sample, PneumoscopeError]] | None = None,
 ) -> Decoded:
-    """Put images together that were read and squashed before, as `decode` does it, and find their groups.
+    """Build a `Decoded` from images that are already read and squashed as `decode` does it, and find their groups.
 
     Args:
         samples: the images.
-        pixels: float16 (N, size, size) in [0, 1], of each.
-        parts: of each image, the part that its pixels show.
+        pixels: float16 (N, size, size) in [0, 1], their pixels.
+        parts: the part of each image that its pixels show.
         failures: images that could not be read.
 
     Example:
@@ -125,18 +125,18 @@ def grouped(
 
 
 def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split images into a larger and a held-out part: groups whole, classes in proportion.
+    """Split images into a larger and a held-out part, keeping groups together and classes in proportion.
 
     Args:
         decoded: the images.
-        fraction: the share to hold out, in (0, 0.5], rounded to one over a whole number.
+        fraction: the share to hold out, in (0, 0.5], rounded to the reciprocal of a whole number.
         seed: equal seeds give equal splits.
 
     Returns:
-        The positions of the larger part and those of the held-out part, each sorted.
+        The positions of the larger part and of the held-out part, each sorted.
 
     Raises:
-        DatasetError: too few groups of one class.
+        DatasetError: there are too few groups of one class.
 
     Example:
         >>> training, validation = hold_out(decoded, 0.5, seed=0)
@@ -147,12 +147,12 @@ def hold_out(decoded: Decoded, fraction: float, seed: int) -> tuple[NDArray[np.i
 
 
 def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split images `n` times into training and held-out parts; every image is held out once.
+    """Split images `n` times into training and held-out parts, so that every image is held out once.
 
-    Groups stay whole; sites, and the classes within them, stay in proportion (scikit-learn's `StratifiedGroupKFold`).
+    Groups stay together; sites, and the classes within them, stay in proportion (`StratifiedGroupKFold`).
 
     Raises:
-        DatasetError: fewer than `n` groups of one class.
+        DatasetError: there are fewer than `n` groups of one class.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -171,7 +171,7 @@ def folds(decoded: Decoded, n: int, seed: int) -> list[tuple[NDArray[np.int64], 
 
 
 def image_key(pixels: NDArray[np.floating[Any]]) -> bytes:
-    """Name a squashed image by its content: 32 bytes, equal for images that are equal to the pixel.
+    """Return 32 bytes that identify a squashed image by its content; images with identical pixels have the same key.
 
     Args:
         pixels: (size, size) in [0, 1]; rounded to half precision, as `decode` keeps images.
@@ -184,14 +184,14 @@ def image_key(pixels: NDArray[np.floating[Any]]) -> bytes:
 
 
 def connected(pairs: Sequence[tuple[int, int]], n: int) -> NDArray[np.int64]:
-    """Number the sets of things that hang together by pairs.
+    """Number the connected components of a graph.
 
     Args:
-        pairs: positions of two things each.
-        n: how many things there are.
+        pairs: the edges, each a pair of node positions.
+        n: the number of nodes.
 
     Returns:
-        (N,), the number of each thing's set.
+        (n,), the number of each node's component.
 
     Example:
         >>> connected([(0, 2), (2, 3)], 4).tolist()
@@ -206,7 +206,7 @@ def connected(pairs: Sequence[tuple[int, int]], n: int) -> NDArray[np.int64]:
 
 
 def _groups(samples: Sequence[Sample], pixels: Rows) -> NDArray[np.int64]:
-    """Number the connected sets of images that share a patient or every pixel."""
+    """Number the connected sets of images that share a patient or have identical pixels."""
     first: dict[object, int] = {}
     partners = [
         (i, first.setdefault(key, i))

@@ -1,4 +1,4 @@
-"""A data set that is a table: one row for each radiograph."""
+"""Data sets that are tables with one row for each radiograph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pneumoscope.errors import DatasetError
 COLUMNS = "path,label[,patient,site,view,age,boxes,split]"
 
 OLDEST = 130
-"""Years; what says more is a slip of the pen (NIH has patients of 411 years) and says nothing."""
+"""The oldest credible age in years; higher ages (NIH has one of 411) are typing errors and count as unknown."""
 
 _AGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*([YMWD]?)", re.IGNORECASE)
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -38,20 +38,20 @@ def load(
 ) -> list[Sample]:
     """List the samples of a CSV file with the columns `path,label[,patient,site,view,age,boxes,split]`, in any order.
 
-    Values are separated by commas, semicolons or tabs; the text is UTF-8 or UTF-16. Paths are relative
-    to the table, or to the folder above it, or to the working directory, whichever is there; backslashes are taken
-    for slashes where that leads to a file. Several labels have a `|` between them. Other columns are passed over.
+    Values are separated by commas, semicolons or tabs; the text is UTF-8 or UTF-16. Paths are relative to the folder of
+    the table, the folder above it, or the working directory, whichever has the file; backslashes are read as slashes if
+    that leads to a file. Several labels are separated by `|`. Other columns are ignored.
 
     Args:
         path: the table.
         classes: what the words in the column `label` mean.
-        site: whose images they are where there is no column `site`.
-        own_patients: the names in the column `patient` are this table's own; another's may be the same by chance.
+        site: the site of the images if there is no column `site`.
+        own_patients: whether names in the column `patient` are unique only within this table.
         reader: translates the rows of a public collection's label file.
-        tell: is told what is left out: lateral views, and images whose label the collection leaves open.
+        tell: called with a message about what is left out: lateral views, and images with an uncertain label.
 
     Raises:
-        DatasetError: a column is missing or a value is none of the known ones; the message names the line.
+        DatasetError: a column is missing or a value is unknown; the message names the line.
 
     Example:
         >>> load(Path("images.csv"))[0].patient
@@ -76,17 +76,17 @@ def load(
         elif sample:
             found.append(sample)
     for reason, n in left_out.items():
-        tell(f"Left out of '{path}': images {reason} ({n:,}).")
+        tell(f"Left out images {reason} in '{path}' ({n:,}).")
     return found
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the lines of a CSV file by their columns, names in lower case, values stripped.
+    """Yield the line number and the columns of each row of a CSV file, names in lower case, values stripped.
 
-    The first is the heading, line 1; empty lines are passed over.
+    The first is the heading, line 1, with empty values. Empty lines are skipped.
 
     Raises:
-        DatasetError: it cannot be read as one.
+        DatasetError: the file cannot be read as CSV.
     """
     try:
         text = _decoded(path.read_bytes())
@@ -110,7 +110,7 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _decoded(data: bytes) -> str:
-    """Decode a text; in UTF-16 without its mark every second byte of a heading is 0."""
+    """Decode UTF-8 or UTF-16. Without a byte order mark, UTF-16 is recognised by the zero bytes in the heading."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     zero = data[:2].find(0)
@@ -118,7 +118,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _above_heading(text: str) -> tuple[str, str]:
-    """Give what stands above the heading, empty lines and Excel's `sep=;`, and the separator that the latter names."""
+    """Return the text above the heading (empty lines, Excel's `sep=;`), and the separator that Excel's line names."""
     above = re.match(r'[\s]*(?:"?sep=(.)"?[ \t]*[\r\n]+)?', text)
     return (above[0], above[1] or "") if above else ("", "")
 
@@ -133,7 +133,7 @@ def _sample(
     if other and (classes.other is None or not row["label"]):
         raise DatasetError(
             f"Expected NORMAL or PNEUMONIA (or 0 or 1) as label {where}, got '{row['label']}': say which class "
-            "that name is, or take other labels as negatives, or skip them."
+            "that name means, or treat other labels as negatives, or skip them."
         )
     split = words.split(row.get("split", ""))
     if split is None and row.get("split"):
@@ -165,7 +165,7 @@ def _sample(
 
 
 def place(name: str, table: Path) -> Path:
-    """Find the file that a table names; where there is none, say where it was expected."""
+    """Find the file that a table names; if there is none, return where it was expected."""
     names = [name, name.replace("\\", "/")] if "\\" in name else [name]
     folders = (table.parent, table.absolute().parent.parent, Path())
     for candidate in (folder / one for one in names for folder in folders):

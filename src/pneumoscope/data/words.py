@@ -1,4 +1,4 @@
-"""The words that data sets have for classes, splits and views, and what they mean here."""
+"""The words that data sets use for classes, splits, masks and views, and what they mean here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pneumoscope.errors import DatasetError
 from pneumoscope.imaging import letters
 
 Other = Literal["negative", "skip"]
-"""What becomes of images of neither class: they count as `NORMAL` and are marked as other, or are left out."""
+"""How to treat images of neither class: count them as `NORMAL` and mark them as other, or leave them out."""
 
 _NORMAL = """
     0, normal, normals, no finding, no findings, nofinding, no pneumonia, non pneumonia, not pneumonia, without
@@ -62,7 +62,7 @@ _NO_VIEW = {"", "unknown", "none", "nan", "na", "frontal"}
 
 
 def plain(word: str) -> str:
-    """Reduce a name to what counts: no case, no accents, single spaces for `_`, `-` and the like.
+    """Normalise a name: lower case, no accents, single spaces instead of `_`, `-` and the like.
 
     Example:
         >>> plain(" Viral_Pneumonía")
@@ -86,9 +86,8 @@ class Classes:
     """What the names of a data set's classes mean.
 
     Attributes:
-        named: the words given for a class, by `NORMAL` or `PNEUMONIA`; they take the place of the usual ones of that
-            class.
-        other: what becomes of images of neither class; without it they are an error.
+        named: the user's words for `NORMAL` or `PNEUMONIA`; they replace the usual words for that class.
+        other: how to treat images of neither class; by default they are an error.
     """
 
     named: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -96,14 +95,14 @@ class Classes:
 
     @classmethod
     def of(cls, classes: Mapping[str, str] | None = None, other: Other | None = None) -> Classes:
-        """Take them as a user gives them.
+        """Create `Classes` from what a user gives, and check it.
 
         Args:
-            classes: `NORMAL` or `PNEUMONIA`, in any letter case, by the data set's word for it.
+            classes: `NORMAL` or `PNEUMONIA`, in any letter case, for each of the data set's own words.
             other: as above.
 
         Raises:
-            DatasetError: a class or a choice that there is not.
+            DatasetError: an unknown class or choice, or a word that is in both classes.
 
         Example:
             >>> Classes.of({"Healthy": "normal", "Lung_Opacity": "pneumonia"}).label("LUNG OPACITY")
@@ -121,7 +120,9 @@ class Classes:
         return cls(named, other)
 
     def label(self, word: str) -> int | None:
-        """Give 0 for `NORMAL`, 1 for `PNEUMONIA`, None for another word; of several with `|` between them, one decides.
+        """Return 0 for `NORMAL`, 1 for `PNEUMONIA`, None for another word.
+
+        Several words may be separated by `|`: `PNEUMONIA` among them decides, and `NORMAL` counts only by itself.
 
         Example:
             >>> [Classes().label(word) for word in ("Normal", "PNEUMONIE", "1", "COVID", "Effusion|Pneumonia")]
@@ -130,19 +131,19 @@ class Classes:
         if "|" in word:
             each = {self.label(part) for part in word.split("|")}
             return 1 if 1 in each else 0 if each == {0} else None
-        if word.strip().startswith("-"):  # CheXpert's -1 is an open label, not the class 1
+        if word.strip().startswith("-"):  # CheXpert's -1 is an uncertain label, not class 1
             return None
         meant = re.fullmatch(r"([01])\.0*|(true)|(false)", word := plain(word))
-        if meant:  # what pandas makes of a column of 0 and 1
+        if meant:  # what pandas writes for a column of 0 and 1
             word = meant[1] or ("1" if meant[2] else "0")
-        word = re.sub(r"^\d+ (?=\D)", "", word)  # as folders are numbered: 0_normal, 1_pneumonia
+        word = re.sub(r"^\d+ (?=\D)", "", word)  # numbered folders: 0_normal, 1_pneumonia
         named = [label for label, name in enumerate(LABELS) if word in self.named.get(name, ())]
         usual = [label for label, name in enumerate(LABELS) if name not in self.named and word in _CLASS_WORDS[label]]
         return next(iter(named + usual), None)
 
 
 def subtype(word: str) -> str | None:
-    """Give `bacteria` or `virus` where the name of a class says so.
+    """Return `bacteria` or `virus` if the name of a class says so.
 
     Example:
         >>> subtype("Viral Pneumonia"), subtype("PNEUMONIA")
@@ -152,7 +153,7 @@ def subtype(word: str) -> str | None:
 
 
 def split(word: str) -> str | None:
-    """Give `train`, `val` or `test`; None for another word.
+    """Return `train`, `val` or `test`; None for another word.
 
     Example:
         >>> [split(word) for word in ("Testing", "dev", "eval", "fold1")]
@@ -162,7 +163,7 @@ def split(word: str) -> str | None:
 
 
 def is_masks(word: str) -> bool:
-    """Say whether a folder of this name holds masks or other drawings of what radiographs show: by its last word.
+    """Return whether the last word of a folder's name means that it holds masks or other annotations, not radiographs.
 
     Example:
         >>> [is_masks(word) for word in ("lung masks", "ManualMask", "images")]
@@ -173,7 +174,7 @@ def is_masks(word: str) -> bool:
 
 
 def view(word: str) -> str | None:
-    """Give `AP`, `PA` or `lateral`; nothing where the word leaves it open, None where it is none.
+    """Return `AP`, `PA` or `lateral`; an empty string if the word does not say, None if it is not a known view.
 
     Example:
         >>> [view(word) for word in ("pa", "AP SUPINE", "LL", "", "Waters")]

@@ -1,1 +1,1 @@
-"""DICOM's own network protocol: radiographs arrive by C-STORE, and reports on them leave by it."""
+"""DICOM's network protocol: a node that receives radiographs and sends reports by C-STORE."""

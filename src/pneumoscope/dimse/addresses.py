@@ -1,4 +1,4 @@
-"""Who speaks DICOM where: application entity titles, hosts and ports."""
+"""Addresses of DICOM nodes: application entity titles, hosts and ports."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from functools import cache
 from pneumoscope.errors import UnsupportedError
 
 LONGEST_TITLE = 16
-"""Characters (PS3.5, section 6.2)."""
+"""The most characters of an AE title (PS3.5, section 6.2)."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """An application entity that takes reports.
+    """An application entity that receives reports.
 
     Attributes:
         title: its AE title.
@@ -53,11 +53,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Sender:
-    """Who sent an image.
+    """The sender of an image.
 
     Attributes:
-        title: the AE title by which it called itself.
-        address: where it called from.
+        title: its AE title.
+        address: its IP address.
     """
 
     title: str
@@ -66,11 +66,11 @@ class Sender:
 
 @dataclass(frozen=True)
 class Allowed:
-    """Who may associate.
+    """A peer that may associate.
 
     Attributes:
-        title: an AE title; `*` for any.
-        host: the name or address that has to go with it; None for any.
+        title: its AE title; `*` for any.
+        host: its host name or address; None for any.
     """
 
     title: str
@@ -78,10 +78,10 @@ class Allowed:
 
     @classmethod
     def parse(cls, text: str) -> Allowed:
-        """Read `AET`, `AET@HOST` or `*`.
+        """Parse `AET`, `AET@HOST` or `*`.
 
         Raises:
-            UnsupportedError: it is none.
+            UnsupportedError: the text is none of these.
 
         Example:
             >>> Allowed.parse("MODALITY@10.0.0.7")
@@ -93,12 +93,12 @@ class Allowed:
         return cls(check_title(title), host or None)
 
     def admits(self, sender: Sender) -> bool:
-        """Say whether this is the sender's title, and where it has a host, the sender's address."""
+        """Return whether the title matches the sender's, and the host, if given, its address."""
         return self.title in ("*", sender.title) and (self.host is None or sender.address in _addresses(self.host))
 
 
 def admits(allowed: Sequence[Allowed], sender: Sender) -> bool:
-    """Say whether a sender is among those that may associate; where nobody is named, everybody may.
+    """Return whether a sender may associate; everyone may if the list is empty.
 
     Example:
         >>> admits([Allowed("MODALITY")], Sender("OTHER", "10.0.0.7"))
@@ -108,10 +108,10 @@ def admits(allowed: Sequence[Allowed], sender: Sender) -> bool:
 
 
 def check_title(title: str) -> str:
-    """Give an AE title without the blanks around it, which mean nothing.
+    """Check an AE title, and return it without leading and trailing spaces, which are not significant.
 
     Raises:
-        UnsupportedError: it is empty, too long, or holds what no title may hold.
+        UnsupportedError: it is empty, too long, or has characters that are not allowed.
 
     Example:
         >>> check_title(" ARCHIVE ")
@@ -131,14 +131,14 @@ def _addresses(host: str) -> frozenset[str]:
     try:
         return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None))
     except OSError as error:
-        raise UnsupportedError(f"Expected a host that can be found, got '{host}' ({error.strerror}).") from error
+        raise UnsupportedError(f"Expected a host that can be resolved, got '{host}' ({error.strerror}).") from error
 
 
 def check_hosts(allowed: Sequence[Allowed]) -> None:
-    """Check that each host of an allow-list can be found.
+    """Check that each host of an allow-list can be resolved.
 
     Raises:
-        UnsupportedError: one cannot.
+        UnsupportedError: a host cannot be resolved.
 
     Example:
         >>> check_hosts([Allowed("MODALITY", "127.0.0.1")])

@@ -1,4 +1,4 @@
-"""From the outbox to its receivers: a report is sent until its destination has it."""
+"""Sends the reports in the outbox until their destinations have accepted them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from pneumoscope.dimse.spool import Outgoing, Spool
 from pneumoscope.dimse.telemetry import LOG, Telemetry
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before a destination that did not answer is tried again; doubled each time."""
+"""Seconds before retrying a destination that did not respond; doubled each time, up to the second value."""
 
 LONGEST_REJECTION = 3600.0
-"""Seconds, at most, before a report that its destination rejected is sent again."""
+"""The most seconds before retrying a report that its destination rejected."""
 
 LINGER = 1.0
 """Seconds that an association stays open for further reports."""
@@ -35,25 +35,25 @@ TIMEOUT = 30.0
 """Seconds to wait for a destination's answer."""
 
 DUPLICATE = 0x0111
-"""It has the object already (PS3.7, annex C)."""
+"""The status if the destination already has the object (PS3.7, annex C)."""
 
 
 class _UnavailableError(Exception):
-    """The destination takes nothing now."""
+    """The destination does not accept anything at present."""
 
 
 class Courier:
-    """Sends reports to one destination, in a thread of its own, in the order they were made.
+    """Sends reports to one destination, in a thread of its own, in the order of their creation.
 
-    Where it does not answer, or says that it is out of resources, all reports wait, longer each time. Where it rejects
-    one report, that one waits and the others go on.
+    If the destination does not respond or is out of resources, all reports wait, longer each time. If it rejects a
+    report, only that report waits.
 
     Args:
-        title: the AE title by which it calls itself.
-        destination: who is to have the reports.
-        spool: holds them.
-        telemetry: where attempts are counted.
-        tls: how the connection is encrypted, if it is.
+        title: the AE title of this node.
+        destination: the destination of the reports.
+        spool: the spool that holds them.
+        telemetry: counts the attempts.
+        tls: the encryption of the connection; None for none.
         first_pause: seconds before the second attempt.
     """
 
@@ -79,7 +79,7 @@ class Courier:
         ):
             entity.add_requested_context(sop_class, syntaxes)
         self._reports: deque[Outgoing] = deque()
-        self._rejected: dict[Outgoing, float] = {}  # when each is tried again
+        self._rejected: dict[Outgoing, float] = {}  # with the time of the next attempt
         self._pauses: dict[Outgoing, float] = {}
         self._arrived = threading.Condition()
         self._stopping = False
@@ -88,17 +88,17 @@ class Courier:
 
     @property
     def waiting(self) -> int:
-        """How many reports the destination has not got yet."""
+        """The number of reports that are not delivered yet."""
         return len(self._reports) + len(self._rejected)
 
     def put(self, report: Outgoing) -> None:
-        """Have a report of the outbox sent."""
+        """Queue a report of the outbox for sending."""
         with self._arrived:
             self._reports.append(report)
             self._arrived.notify_all()
 
     def stop(self) -> None:
-        """Leave what waits in the outbox."""
+        """Stop sending; reports that are not delivered stay in the outbox."""
         with self._arrived:
             self._stopping = True
             self._arrived.notify_all()
@@ -118,10 +118,10 @@ class Courier:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _visit(self) -> None:
-        """Associate, and send what there is.
+        """Associate, and send the waiting reports.
 
         Raises:
-            _UnavailableError: the destination takes nothing now.
+            _UnavailableError: the destination does not accept anything at present.
         """
         tls = (self._tls, self._destination.host) if self._tls else None
         node = self._destination
@@ -142,7 +142,7 @@ class Courier:
         node = str(self._destination)
         try:
             made = fitting(association, pydicom.dcmread(report.path))
-        except FileNotFoundError:  # somebody has emptied the outbox
+        except FileNotFoundError:  # someone has deleted it from the outbox
             self._telemetry.sent("gone", node)
             return
         if made is None:
@@ -152,7 +152,7 @@ class Courier:
         if status is None:
             self._telemetry.sent("no_answer", node)
             raise _UnavailableError
-        if status == 0x0000 or status == DUPLICATE or status >> 12 == 0xB:  # a warning: stored all the same
+        if status == 0x0000 or status == DUPLICATE or status >> 12 == 0xB:  # a warning means that it was stored
             self._spool.delivered(report)
             self._telemetry.sent("delivered", node)
         elif status >> 8 == 0xA7:
@@ -167,7 +167,7 @@ class Courier:
         self._rejected[report] = time.monotonic() + pause
 
     def _wait(self, seconds: float | None) -> bool:
-        """Wait until there is a report to send; say whether there is one, in time and before it is time to stop."""
+        """Wait for a report to send; return False if there is none within `seconds`, or when stopping."""
         until = None if seconds is None else time.monotonic() + seconds
         with self._arrived:
             while not self._stopping:
@@ -185,14 +185,14 @@ class Courier:
 
 
 def fitting(association: Association, made: pydicom.Dataset) -> pydicom.Dataset | None:
-    """Give an object in a transfer syntax that was agreed upon, decompressed where the destination takes no JPEG.
+    """Return an object in an accepted transfer syntax, decompressed if the destination does not accept JPEG.
 
     Args:
-        association: with the destination.
-        made: a report or a capture, as it lies in the outbox.
+        association: the association with the destination.
+        made: a report or a capture from the outbox.
 
     Returns:
-        The object; None where the destination takes none of its kind.
+        The object; None if the destination does not accept its SOP class.
 
     Example:
         >>> fitting(association, pydicom.dcmread("report.dcm"))  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""How much a peer may ask for, and how long it may take."""
+"""Limits on what peers may send, and how long they may take."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pneumoscope.imaging.radiograph import MAX_PIXELS
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a peer may ask for.
+    """Limits on what peers may send.
 
     Attributes:
-        object_bytes: of an object; a larger one is thrown away as it comes, and its sender told so.
+        object_bytes: bytes per object; a larger object is discarded as it arrives, and its sender gets an error.
         held: bytes of all objects together that are being received.
-        associations: at once.
-        spool: bytes on disk before further images are rejected.
-        pixels: of an image.
-        image_seconds: time to predict an image.
-        idle_seconds: time without a byte from a peer whose turn it is.
-        pdu_seconds: time to send a protocol data unit.
+        associations: simultaneous associations.
+        spool: bytes on disk above which further images are rejected.
+        pixels: pixels per image.
+        image_seconds: seconds to predict an image.
+        idle_seconds: seconds without receiving a byte from a peer that should send.
+        pdu_seconds: seconds to send a protocol data unit.
     """
 
     object_bytes: int = 128_000_000

@@ -1,4 +1,4 @@
-"""The whole node: images in, predictions, reports out, until a signal to stop."""
+"""The DICOM node: receives images, predicts them and sends reports, until a signal to stop."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from pneumoscope.service.addresses import is_loopback
 from pneumoscope.service.telemetry import log_to_stderr
 from pneumoscope.service.worker import Worker
 
-# Its texts quote what peers send and where from.
+# Its messages quote what peers send, and their addresses.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a node is and whom it knows.
+    """The settings of a node.
 
     Attributes:
         title: its AE title.
-        host: the address that it listens on; any other than this machine's own demands `allowed`.
-        port: the port; 0 for any that is free.
-        destinations: who gets the reports; where nobody is named, the sender of the image.
-        reply_port: where senders take reports, on the host that they send from.
-        allowed: who may associate.
-        incoming: how connections from others are encrypted, if they are.
-        outgoing: how connections to others are.
-        evidence: whether the image with its evidence map goes with the report on a pneumonia.
-        evidence_of_normals: whether also with that on an image without.
+        host: the address to listen on; any other than the loopback address requires `allowed`.
+        port: the port; 0 for any free port.
+        destinations: where reports are sent; by default to the sender of the image.
+        reply_port: the port where senders receive reports, on the host that they send from.
+        allowed: the peers that may associate.
+        incoming: the encryption of incoming connections; None for none.
+        outgoing: the encryption of outgoing connections; None for none.
+        evidence: whether to send the evidence map of a pneumonia with its report.
+        evidence_of_normals: whether to send that of an image without pneumonia too.
         metrics: address and port of the counters; None for none.
-        first_pause: seconds before a destination that did not answer is tried again.
+        first_pause: seconds before retrying a destination that did not respond.
     """
 
     title: str = "PNEUMOSCOPE"
@@ -64,16 +64,16 @@ class Settings:
 
 
 class Listener:
-    """A node of the hospital's network that predicts what is sent to it.
+    """A node in the hospital's network that predicts the images sent to it.
 
     Args:
-        settings: what it is and whom it knows.
-        spool: where images and reports wait.
+        settings: its settings.
+        spool: the spool for images and reports.
         worker: a started worker.
-        limits: how much a peer may ask for.
+        limits: limits on what peers may send.
 
     Attributes:
-        port: what it listens on, once started.
+        port: the port that it listens on, once started.
         telemetry: its counters.
 
     Example:
@@ -101,17 +101,17 @@ class Listener:
         self._receiver = Receiver(settings.title, spool, self._predictor.put, self.telemetry, limits, settings.allowed)
         self.telemetry.watch(
             (
-                ("open_associations", "Associations.", lambda: self._receiver.associations),
+                ("open_associations", "Open associations.", lambda: self._receiver.associations),
                 ("waiting_images", "Images accepted and not yet predicted.", lambda: self._predictor.waiting),
-                ("waiting_reports", "Reports not yet taken by their destinations.", self._outgoing),
-                ("spool_bytes", "Images and reports on disk.", lambda: spool.held),
-                ("spool_capacity_bytes", "Beyond which images are rejected.", lambda: spool.capacity),
+                ("waiting_reports", "Reports not yet delivered.", self._outgoing),
+                ("spool_bytes", "Size of the images and reports on disk.", lambda: spool.held),
+                ("spool_capacity_bytes", "Size above which images are rejected.", lambda: spool.capacity),
                 ("worker_starts", "Starts of the detector's process.", lambda: worker.starts),
             )
         )
 
     def start(self) -> None:
-        """Take up what an earlier run has left, then listen.
+        """Start listening, and continue with the images and reports of an earlier run.
 
         Raises:
             UnsupportedError: the address cannot be bound to.
@@ -125,7 +125,7 @@ class Listener:
         self._predictor.start()
 
     def stop(self) -> None:
-        """Take nothing in any more; what is not done stays in the spool."""
+        """Stop; unfinished images and reports stay in the spool."""
         self._receiver.stop()
         self._predictor.stop()
         with self._lock:
@@ -170,15 +170,15 @@ def listen(
     """Listen until a signal to stop.
 
     Args:
-        settings: what the node is and whom it knows.
-        spool: a folder, where images and reports wait.
+        settings: the settings of the node.
+        spool: a folder for images and reports.
         model: a model file; by default the one that comes with Pneumoscope.
-        prevalence: as `Detector` takes it.
-        limits: how much a peer may ask for.
-        tell: called with title and address once images are taken.
+        prevalence: as in `Detector`.
+        limits: limits on what peers may send.
+        tell: called with title and address once the node is listening.
 
     Raises:
-        UnsupportedError: the address demands an allow-list, or cannot be bound to.
+        UnsupportedError: the address requires an allow-list, or cannot be bound to.
         StorageError: the spool cannot be used.
         PneumoscopeError: the model cannot be loaded.
 
@@ -187,8 +187,8 @@ def listen(
     """
     if not settings.allowed and not is_loopback(settings.host):
         raise UnsupportedError(
-            f"Expected to be told who may associate on an address that others can reach, got nobody for "
-            f"{settings.host}: give --allow AET for each, or --allow '*', or listen on 127.0.0.1."
+            f"Expected --allow for an address that others can reach, got none for {settings.host}: give --allow AET "
+            "for each peer, or --allow '*', or listen on 127.0.0.1."
         )
     structured_report.check_installed()
     check_hosts(settings.allowed)
@@ -222,7 +222,7 @@ def _counters(address: tuple[str, int], telemetry: Telemetry) -> Callable[[], No
         server, _ = start_http_server(port, host, telemetry.registry)
     except OSError as error:
         raise UnsupportedError(
-            f"Expected an address and port for the counters, got {host}:{port} ({error.strerror}): name others."
+            f"Expected an address and port for the counters, got {host}:{port} ({error.strerror}): choose others."
         ) from error
 
     def close() -> None:

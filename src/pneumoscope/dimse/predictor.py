@@ -1,4 +1,4 @@
-"""From the spool to the outbox: images are predicted in another process, and go only when their reports are safe."""
+"""Predicts the images of the spool in another process, and puts their reports into the outbox."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pneumoscope.service.queue import TOGETHER
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
 
 BATCH_BYTES = 256_000_000
-"""Of images that are predicted together; one larger image goes alone."""
+"""The most bytes of images that are predicted together; a larger image is predicted alone."""
 
 MOST_LOSSES = 3
-"""How often an image may be alone with a process that ends, or is too slow, before it is taken for the cause."""
+"""How often the process may end or be too slow on a single image before the image is taken for the cause."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds between attempts while nothing can be predicted or written."""
+"""The most seconds between attempts while nothing can be predicted or written."""
 
 FINAL = {
     error.kind for error in (NotAChestRadiographError, TooLargeError, TooSlowError, UnreadableError, UnsupportedError)
 }
-"""Kinds of errors that lie in the image itself; upon any other it waits, and is tried again."""
+"""Kinds of errors that are caused by the image itself; after any other error it waits and is tried again."""
 
 
 class Predictor:
@@ -41,13 +41,13 @@ class Predictor:
 
     Args:
         worker: a started worker.
-        spool: where the images are, and where their reports go.
-        destinations: says who is to have the reports on an image, by its sender.
+        spool: holds the images and their reports.
+        destinations: returns the destinations of the reports on an image from this sender.
         hand_over: called with the reports of an image once they are in the outbox.
-        telemetry: where images are counted.
-        seconds: the time that one image may take.
-        evidence: whether the image with its evidence map is to go with the report on a pneumonia.
-        evidence_of_normals: whether also with that on an image without.
+        telemetry: counts the images.
+        seconds: the time limit for one image.
+        evidence: whether to send the evidence map of a pneumonia with its report.
+        evidence_of_normals: whether to send that of an image without pneumonia too.
     """
 
     def __init__(
@@ -73,22 +73,22 @@ class Predictor:
 
     @property
     def waiting(self) -> int:
-        """How many images wait."""
+        """The number of waiting images."""
         return len(self._waiting)
 
     def start(self) -> None:
-        """Begin to predict."""
+        """Start predicting."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave what waits in the spool; the batch that is being predicted is finished."""
+        """Finish the current batch and stop; waiting images stay in the spool."""
         self._stopping.set()
         with self._arrived:
             self._arrived.notify_all()
         self._thread.join(timeout=2 * self._seconds)
 
     def put(self, image: Waiting) -> None:
-        """Have an image of the spool predicted."""
+        """Queue an image of the spool for prediction."""
         with self._arrived:
             self._waiting.append((time.monotonic(), image))
             self._arrived.notify_all()
@@ -108,7 +108,7 @@ class Predictor:
                 return
 
     def _batch(self) -> list[tuple[float, Waiting]]:
-        """Wait for images; give those that are predicted next, or none when it is time to stop."""
+        """Wait for images; return the next batch, or none when stopping."""
         with self._arrived:
             while not self._waiting:
                 if self._stopping.is_set():
@@ -123,7 +123,7 @@ class Predictor:
         return [] if self._stopping.is_set() else batch
 
     def _predict(self, batch: Sequence[tuple[float, Waiting]]) -> list[tuple[float, Waiting]]:
-        """Predict images and put their reports into the outbox; give those that have to wait."""
+        """Predict images and put their reports into the outbox; return those that have to wait."""
         there = [(since, image, data) for since, image in batch if (data := _read(image)) is not None]
         rows = self._rows([(image, data) for _, image, data in there])
         again = []
@@ -140,9 +140,9 @@ class Predictor:
         return again
 
     def _rows(self, images: Sequence[tuple[Waiting, bytes]]) -> list[Row | None]:
-        """Give a row for each image; None for one that has to be tried again.
+        """Return a row for each image, or None if it has to be tried again.
 
-        Where the process ends, each image is tried alone, so that only the culprit goes without a report.
+        If the process ends, each image is tried alone, so that only the faulty one gets no report.
         """
         if not images:
             return []
@@ -150,7 +150,7 @@ class Predictor:
             Submission(data, self._evidence, reports=True, evidence_of_normals=self._normals) for _, data in images
         ]
         try:
-            # Each attempt has twice the time of the one before: a busy machine must not cost an image its report.
+            # Each attempt has twice the time of the last, so that an image gets its report even on a busy machine.
             patience = 2 ** max(self._losses[image.key] for image, _ in images)
             seconds = patience * self._seconds * (1 + (len(images) - 1) / TOGETHER)
             return list(self._worker.predict(submissions, seconds))
@@ -170,7 +170,7 @@ class Predictor:
         return [{"error": {"kind": final.kind}, "finding": None, "reports": []}]
 
     def _restart(self) -> None:
-        """Start the process anew, however long that takes."""
+        """Restart the process, however long that takes."""
         pause = 0.5
         while not self._stopping.is_set():
             try:
@@ -186,7 +186,7 @@ class Predictor:
 def _read(image: Waiting) -> bytes | None:
     try:
         return image.path.read_bytes()
-    except FileNotFoundError:  # somebody has emptied the spool
+    except FileNotFoundError:  # someone has deleted it from the spool
         LOG.warning("image gone")
         return None
 

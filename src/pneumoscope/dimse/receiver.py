@@ -1,4 +1,4 @@
-"""The node's side that is spoken to: C-ECHO and C-STORE, by those that may, within limits."""
+"""The receiving side of the node: answers C-ECHO and C-STORE of allowed peers, within limits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SYNTAXES = [
     JPEG2000,
     RLELossless,
 ]
-"""Transfer syntaxes of images that can be read."""
+"""The transfer syntaxes of images that can be read."""
 
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 """Status of C-STORE (PS3.4, section B.2.3)."""
@@ -67,12 +67,12 @@ class Receiver:
     """Listens for associations.
 
     Args:
-        title: the AE title by which it is called.
-        spool: where accepted images go.
-        accepted: called with each of them, from a thread of its association.
-        telemetry: where everything is counted.
-        limits: how much a peer may ask for.
-        allowed: who may associate; everybody where nobody is named.
+        title: the AE title of this node.
+        spool: stores accepted images.
+        accepted: called with each accepted image, from the thread of its association.
+        telemetry: counts associations and images.
+        limits: limits on what peers may send.
+        allowed: the peers that may associate; everyone if it is empty.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Receiver:
         self._entity = entity = AE(title)
         entity.maximum_pdu_size = PDU_BYTES
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = limits.idle_seconds
-        entity.maximum_associations = 10**6  # counted below, where silent connections take nobody's place
+        entity.maximum_associations = 10**6  # limited in `_requested`, where idle connections do not count
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             if (kind := context.abstract_syntax) and is_radiography(kind):
@@ -97,7 +97,7 @@ class Receiver:
         self._server: Server | None = None
 
     def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listen, and give the port.
+        """Start listening, and return the port.
 
         Raises:
             UnsupportedError: the address cannot be bound to.
@@ -113,15 +113,14 @@ class Receiver:
             self._server = Server(self._entity, (host, port), handlers, self._limits, tls)
         except OSError as error:
             raise UnsupportedError(
-                f"Expected an address and port that can be listened on, got {host}:{port} ({error.strerror}): name "
-                "others."
+                f"Expected an address and port to listen on, got {host}:{port} ({error.strerror}): choose others."
             ) from error
         self._entity._servers.append(self._server)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Take no connections any more, and abort those that are left: what was not answered they send again."""
+        """Stop accepting connections, and abort the open ones, whose peers will resend unanswered images."""
         if self._server:
             left = self._server.active_associations
             self._server.shutdown()
@@ -131,7 +130,7 @@ class Receiver:
 
     @property
     def associations(self) -> int:
-        """How many there are."""
+        """The number of established associations."""
         return sum(one.is_established for one in self._server.active_associations) if self._server else 0
 
     def _requested(self, event: evt.Event) -> None:
@@ -156,7 +155,7 @@ class Receiver:
             status, comment = self._taken(event, messages.excess)
         except Exception as error:  # noqa: BLE001 - the peer gets an answer, whatever it has sent
             LOG.error("fault", exc_info=error)
-            status, comment = CANNOT_UNDERSTAND, "The object could not be taken in."
+            status, comment = CANNOT_UNDERSTAND, "The object could not be accepted."
             self._telemetry.stored("fault")
         messages.held = 0
         answer = Dataset()
@@ -168,10 +167,10 @@ class Receiver:
     def _taken(self, event: evt.Event, excess: str | None) -> tuple[int, str]:
         if excess == "too_large":
             self._telemetry.stored(excess)
-            return CANNOT_UNDERSTAND, f"The object has over {self._limits.object_bytes // 10**6} MB."
+            return CANNOT_UNDERSTAND, f"The object is over {self._limits.object_bytes // 10**6} MB."
         if excess == "no_room":
             self._telemetry.stored(excess)
-            return OUT_OF_RESOURCES, "Too much at once: send it again later."
+            return OUT_OF_RESOURCES, "Too much data at once: send it again later."
         try:
             image = self._spool.accept(event.encoded_dataset(), _sender(event))
         except SpoolFullError:

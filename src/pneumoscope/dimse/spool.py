@@ -1,4 +1,4 @@
-"""Images that wait for a prediction and reports that wait for their receiver, on disk: no kill loses one."""
+"""A folder that keeps images until they are predicted and reports until they are delivered, even if killed."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _SUFFIX = ".dcm"
 
 
 class SpoolFullError(Exception):
-    """There is no room for this image now."""
+    """There is no room for this image at present."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """An image that waits for its prediction.
+    """An image that is waiting to be predicted.
 
     Attributes:
         path: its DICOM file.
-        sender: who sent it.
+        sender: its sender.
     """
 
     path: Path
@@ -37,17 +37,17 @@ class Waiting:
 
     @property
     def key(self) -> str:
-        """What names the image in the spool; the names of its reports begin with it."""
+        """The image's key in the spool; the names of its reports begin with it."""
         return self.path.name.partition(" ")[0]
 
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A report that waits for its receiver.
+    """A report that is waiting to be delivered.
 
     Attributes:
         path: its DICOM file.
-        destination: who is to have it.
+        destination: its destination.
     """
 
     path: Path
@@ -55,19 +55,19 @@ class Outgoing:
 
 
 class Spool:
-    """A folder that holds what was accepted until its results are where they belong.
+    """A folder that holds accepted images until their reports are delivered.
 
-    `images/` holds each accepted image, from before its sender is told until its reports lie in `outbox/`, where each
-    destination has a folder and each report stays until the destination has taken it. The one moment at which an image
-    counts as answered is the removal of its file from `images/`: reports of an image that is still there after a crash
-    were never sent, and go. Files appear whole, and are on the disk itself before anybody relies on them.
+    `images/` holds each image from before its acceptance is confirmed until its reports are in `outbox/`, which has a
+    folder for each destination and holds each report until it is delivered. An image counts as answered when its file
+    is removed from `images/`: reports of an image that is still there after a crash were never sent, and are deleted.
+    Files are written atomically, and synced to disk before anything depends on them.
 
     Args:
-        folder: made where it is missing, for the owner alone: it holds patients' images.
-        capacity: bytes that it may hold before images are rejected; results of what was accepted always have room.
+        folder: the folder, created if needed, with access for the owner only, because it holds patients' images.
+        capacity: bytes above which images are rejected; reports on accepted images are always kept.
 
     Raises:
-        StorageError: the folder cannot be used, or another process uses it.
+        StorageError: the folder cannot be used, or another process is using it.
 
     Example:
         >>> spool = Spool(Path("spool"), 4 * 10**9)
@@ -88,11 +88,11 @@ class Spool:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(
-                f"Expected a spool of its own, but another process uses '{folder}': name another with --spool."
+                f"Expected an unused spool, but another process uses '{folder}': choose another with --spool."
             ) from error
         except OSError as error:
             raise StorageError(
-                f"Expected a folder to keep images and reports in, got '{folder}' ({error.strerror}): name another "
+                f"Expected a folder to keep images and reports in, got '{folder}' ({error.strerror}): choose another "
                 "with --spool."
             ) from error
         self._clean()
@@ -100,11 +100,11 @@ class Spool:
 
     @property
     def held(self) -> int:
-        """Bytes of all images and reports."""
+        """The size of all images and reports in bytes."""
         return self._held
 
     def accept(self, data: bytes, sender: Sender) -> Waiting:
-        """Take an image in; it is safe on disk when this returns.
+        """Accept an image, which is safely on disk when this returns.
 
         Raises:
             SpoolFullError: there is no room, in the spool or on the disk.
@@ -125,7 +125,7 @@ class Spool:
         return Waiting(self._images / name, sender)
 
     def waiting(self) -> list[Waiting]:
-        """Give the images that wait, the oldest first."""
+        """Return the waiting images, the oldest first."""
         found = []
         for path in sorted(self._images.glob(f"*{_SUFFIX}")):
             title, _, address = path.name.removesuffix(_SUFFIX).partition(" ")[2].rpartition("@")
@@ -133,10 +133,10 @@ class Spool:
         return found
 
     def answer(self, image: Waiting, reports: Sequence[bytes], destinations: Iterable[Node]) -> list[Outgoing]:
-        """Put an image's reports into the outbox for each destination, then let go of the image.
+        """Put an image's reports into the outbox for each destination, then remove the image.
 
         Raises:
-            OSError: there is no room on the disk; the image still waits.
+            OSError: the disk is full; the image stays in the spool.
         """
         made = []
         for destination in destinations:
@@ -154,7 +154,7 @@ class Spool:
         return made
 
     def outbox(self) -> list[Outgoing]:
-        """Give the reports that wait, the oldest first."""
+        """Return the waiting reports, the oldest first."""
         found = [
             Outgoing(path, Node.parse(unquote(folder.name)))
             for folder in self._outbox.iterdir()
@@ -163,15 +163,15 @@ class Spool:
         return sorted(found, key=lambda report: report.path.name)
 
     def delivered(self, report: Outgoing) -> None:
-        """Let go of a report that its destination has."""
+        """Remove a report that was delivered."""
         self._remove(report.path)
 
     def close(self) -> None:
-        """Leave the folder to another process."""
+        """Release the folder for other processes."""
         self._file.close()
 
     def _clean(self) -> None:
-        """Remove drafts, and reports of images that still wait: those will be made again, and were never sent."""
+        """Remove drafts, and reports of images that are still waiting, which were never sent and will be made again."""
         waiting = {image.key for image in self.waiting()}
         for path in [*self._images.iterdir(), *self._outbox.glob("*/*")]:
             in_outbox = path.parent.parent == self._outbox
@@ -190,7 +190,7 @@ class Spool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that is whole and on the disk itself, or not there."""
+    """Write a file atomically and sync it to disk."""
     draft = path.with_name(f".{path.name}")
     try:
         with draft.open("wb") as file:
@@ -204,7 +204,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder on the disk itself."""
+    """Sync a folder's directory entries to disk."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)

@@ -1,4 +1,4 @@
-"""What the node tells about itself: log lines and counters, in neither a patient or an address."""
+"""Logging and metrics of the node, without patients' data or addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Telemetry:
     """Prometheus counters of one node.
 
     Attributes:
-        registry: of the counters.
+        registry: the registry of the counters.
 
     Example:
         >>> telemetry = Telemetry()
@@ -28,10 +28,10 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._associations = Counter(
-            "pneumoscope_listen_associations", "Associations asked for.", ("outcome",), registry=registry
+            "pneumoscope_listen_associations", "Associations requested.", ("outcome",), registry=registry
         )
         self._stored = Counter(
-            "pneumoscope_listen_stored", "C-STORE requests, by how they were answered.", ("outcome",), registry=registry
+            "pneumoscope_listen_stored", "C-STORE requests, by outcome.", ("outcome",), registry=registry
         )
         self._predicted = Counter(
             "pneumoscope_listen_images",
@@ -47,36 +47,36 @@ class Telemetry:
         )
         self._sent = Counter(
             "pneumoscope_listen_reports",
-            "Attempts to send a report, by what came of them.",
+            "Attempts to send a report, by outcome.",
             ("outcome",),
             registry=registry,
         )
 
     def watch(self, gauges: Iterable[tuple[str, str, Callable[[], float]]]) -> None:
-        """Have gauges read when they are asked for: name, meaning, and what gives the value."""
+        """Register gauges, each with its name, its meaning and a function that returns its value."""
         for name, meaning, value in gauges:
             Gauge(f"pneumoscope_listen_{name}", meaning, registry=self.registry).set_function(value)
 
     def association(self, outcome: str) -> None:
-        """Count an association that was asked for, and tell of it."""
+        """Count a requested association, and log it if it was rejected."""
         self._associations.labels(outcome).inc()
         if outcome != "accepted":
             LOG.warning("association rejected", extra={"facts": {"reason": outcome}})
 
     def stored(self, outcome: str) -> None:
-        """Count an image that was sent here, and tell of it where it was not accepted."""
+        """Count a received image, and log it if it was not accepted."""
         self._stored.labels(outcome).inc()
         if outcome != "accepted":
             LOG.warning("image not accepted", extra={"facts": {"reason": outcome}})
 
     def predicted(self, outcome: str, seconds: float) -> None:
-        """Count an image that is done with, and tell of it."""
+        """Count and log a predicted image."""
         self._predicted.labels(outcome).inc()
         self._seconds.observe(seconds)
         LOG.info("image", extra={"facts": {"outcome": outcome, "seconds": round(seconds, 3)}})
 
     def sent(self, outcome: str, destination: str, status: int | None = None) -> None:
-        """Count an attempt to send a report, and tell of it; the destination is one that the operator named."""
+        """Count and log an attempt to send a report to a destination."""
         self._sent.labels(outcome).inc()
         facts: dict[str, object] = {"destination": destination, "outcome": outcome}
         if status is not None:

@@ -1,4 +1,4 @@
-"""Certificates: what this node shows, and whose it believes."""
+"""TLS: this node's certificate, and the authorities it trusts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pneumoscope.errors import UnsupportedError
 
 
 def contexts(certificate: Path, key: Path, authority: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make what encrypts connections: both sides show a certificate, and each demands the other's.
+    """Create the TLS contexts; both sides must present a certificate.
 
     Args:
-        certificate: this node's, with those between it and the authority (PEM).
+        certificate: this node's certificate, with any intermediate ones (PEM).
         key: its private key (PEM).
-        authority: the certificates of those whose signatures count (PEM).
+        authority: the certificates of the trusted authorities (PEM).
 
     Returns:
-        For connections from others, and for those to others, whose certificates have to name their hosts.
+        The contexts for incoming and for outgoing connections; the latter also check the peer's host name.
 
     Raises:
-        UnsupportedError: a file cannot be read, or is no certificate or key.
+        UnsupportedError: a file cannot be read, or is not a certificate or key.
 
     Example:
         >>> incoming, outgoing = contexts(Path("node.pem"), Path("node.key"), Path("ca.pem"))  # doctest: +SKIP
@@ -30,7 +30,7 @@ def contexts(certificate: Path, key: Path, authority: Path) -> tuple[ssl.SSLCont
         try:
             context = ssl.create_default_context(purpose, cafile=str(authority))
             context.load_cert_chain(certificate, key)
-        except OSError as error:  # ssl's errors are some of them
+        except OSError as error:  # includes `ssl.SSLError`
             raise UnsupportedError(
                 f"Expected certificate, key and authority as PEM files, got '{certificate}', '{key}' and '{authority}' "
                 f"({error.strerror or type(error).__name__})."

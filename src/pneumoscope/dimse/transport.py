@@ -1,4 +1,4 @@
-"""pynetdicom's server with bounds: on connections, on the size of what arrives, on the time that it takes."""
+"""pynetdicom's server with limits on connections, sizes and times."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.telemetry import LOG
 
 PDU_BYTES = 131_072
-"""Of a protocol data unit that carries data: what peers are told to keep to."""
+"""The announced maximum size of a protocol data unit that carries data."""
 
 _MOST_PDU_BYTES = 1_048_576
-"""Of any protocol data unit: requests to associate may have many contexts."""
+"""The maximum accepted size of any protocol data unit; association requests may have many contexts."""
 
 _COMMAND_BYTES = 65_536
 _QUEUED = 2
-"""Messages that a peer may send before earlier ones are answered: more than the standard's default of one."""
+"""Messages that a peer may send before earlier ones are answered; the standard's default is one."""
 
 _COUNTED = 1_000_000
-"""Bytes after which an association looks again how much all of them hold."""
+"""Bytes after which an association checks again how much all associations hold."""
 
 _INVALID = "Evt19"
-"""The event of PS3.8, section 9.2, upon which the association is aborted: an invalid protocol data unit."""
+"""The event of an invalid protocol data unit, which aborts the association (PS3.8, section 9.2)."""
 
-# Both would tell of patients: data sets in logs, and in the text of exceptions.
+# Logs and exception texts would otherwise contain data sets, and thus patients' data.
 _config.LOG_HANDLER_LEVEL = "none"
 _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
 
 
 class Messages(DIMSEServiceProvider):
-    """The messages of one association: an object beyond the limits is thrown away as it comes.
+    """The messages of one association; an object beyond the limits is discarded as it arrives.
 
     Attributes:
         held: bytes of the message that is being received or answered.
-        excess: why the object of the last message was thrown away: `too_large`, `no_room`, or None where it was not.
+        excess: why the object of the last message was discarded: `too_large`, `no_room`, or None if it was not.
     """
 
     def __init__(self, association: Association, limits: Limits, others: weakref.WeakSet[Messages]) -> None:
@@ -58,7 +58,7 @@ class Messages(DIMSEServiceProvider):
         others.add(self)
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take in a part of a message; what is no part of one ends the association."""
+        """Receive a part of a message; anything invalid ends the association."""
         try:
             self._check(self.msg_queue.qsize() < _QUEUED)
             if self.message is None:
@@ -69,17 +69,17 @@ class Messages(DIMSEServiceProvider):
             primitive.presentation_data_value_list = parts
             super().receive_primitive(primitive)
             self._check(self.message is None or self.message.encoded_command_set.tell() <= _COMMAND_BYTES)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must end this association and no more
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must end only this association
             LOG.warning("invalid message", exc_info=error)
             self.dul.event_queue.put(_INVALID)
 
     def _check(self, within: bool) -> None:
         if not within:
-            raise ValueError("Expected one message after the other, of a usual length; got too much at once.")
+            raise ValueError("Expected one message at a time, of ordinary length, got too much at once.")
 
     def _bounded(self, part: bytes) -> bytes:
-        """Give a fragment as it came, or its first two bytes where the object is thrown away."""
-        if part[0] & 1:  # of the command
+        """Return a fragment, or a stub of it if the object is discarded."""
+        if part[0] & 1:  # part of the command
             return part
         if self.excess is None:
             self.held += len(part) - 1
@@ -97,7 +97,7 @@ class Messages(DIMSEServiceProvider):
 
 
 class _Socket(AssociationSocket):
-    """A connection whose peer cannot ask for any amount of memory, or for ever."""
+    """A connection that limits the memory and time that its peer can take."""
 
     limits: Limits
 
@@ -105,11 +105,11 @@ class _Socket(AssociationSocket):
         """Receive a number of bytes, in larger pieces than pynetdicom does.
 
         Raises:
-            ValueError: more than any protocol data unit has; the association is aborted.
-            TimeoutError: they do not come in time.
+            ValueError: the number exceeds any protocol data unit; the association is aborted.
+            TimeoutError: the bytes do not arrive in time.
         """
         if nr_bytes > _MOST_PDU_BYTES:
-            raise ValueError("Expected a protocol data unit of a usual size, got a larger one.")
+            raise ValueError("Expected a protocol data unit of ordinary size, got a larger one.")
         until = time.monotonic() + self.limits.pdu_seconds
         received = bytearray()
         connection: socket = self.socket  # type: ignore[assignment]
@@ -124,12 +124,12 @@ class _Socket(AssociationSocket):
 
 
 class _Handler(RequestHandler):
-    """Makes an association of a connection."""
+    """Turns a connection into an association."""
 
     server: Server
 
     def handle(self) -> None:
-        """Shake hands where the connection is to be encrypted, then associate."""
+        """Perform the TLS handshake if connections are encrypted, then associate."""
         server = self.server
         self.request.settimeout(server.limits.idle_seconds)
         if server.tls:
@@ -145,18 +145,19 @@ class _Handler(RequestHandler):
         association = super()._create_association()
         connection = _Socket(association, client_socket=self.request)
         connection.limits = self.server.limits
-        association.dul.event_queue.get_nowait()  # the first socket has told of the connection, too
+        association.dul.event_queue.get_nowait()  # the replaced socket has already queued the connection
         association.dul.socket = connection
         association.dimse = Messages(association, self.server.limits, self.server.messages)
-        association.daemon = association.dul.daemon = True  # so that none outlives the program
+        association.daemon = association.dul.daemon = True  # so that they end with the program
         return association
 
 
 class Server(ThreadedAssociationServer):
-    """Takes connections in.
+    """Accepts connections.
 
-    Unlike pynetdicom's own it never waits for one peer: a handshake is done in the connection's own thread, connections
-    far beyond the limit are closed at once, and what fails on one is told in a word and ends it alone.
+    Unlike pynetdicom's own server it never waits for a single peer: the handshake is done in the connection's own
+    thread, connections far beyond the limit are closed immediately, and a failure is logged and ends only its
+    connection.
     """
 
     daemon_threads = True
@@ -183,13 +184,13 @@ class Server(ThreadedAssociationServer):
         )
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        """Say whether a connection is dealt with at all; a few beyond the limit are told why not."""
+        """Return whether a connection is accepted; a few beyond the limit are, to be told why they are rejected."""
         return len(self.active_associations) < 2 * self.limits.associations + 16
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Tell of a failure without an address."""
+        """Log a failure without the address."""
         LOG.warning("connection failed", exc_info=True)
 
     def rejected(self, reason: str, error: BaseException) -> None:
-        """Tell of a connection that came to nothing."""
+        """Log a rejected connection."""
         LOG.warning("connection rejected", extra={"facts": {"reason": reason}}, exc_info=error)

@@ -1,1 +1,1 @@
-"""How good a model is on images whose truth is known, and how it is refitted to a site."""
+"""Evaluation of a model on labelled images, and recalibration for a site."""

@@ -1,4 +1,4 @@
-"""How much of what a model says could be read off the way an image was acquired, without a look at the lungs."""
+"""Measures how far a model's logits can be predicted from the way an image was acquired, without the lungs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
 
 SIDE, LEVELS, BANDS = 28, 32, 16
-"""Side of the thumbnail whose outer ring is taken, bins of the histogram, radial bands of the spectrum."""
+"""The side of the thumbnail whose outer ring is used, the bins of the histogram, the radial bands of the spectrum."""
 
 FEWEST = 50
-"""With fewer images the regression has more features than it can learn the use of."""
+"""With fewer images, the regression has too many features."""
 
 
 def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Describe how an image was acquired: the ring at its edge, its histogram, and its spectrum.
 
-    None of them shows an opacity; collimation, exposure, processing and compression show in all.
+    None of these shows an opacity, but all of them show collimation, exposure, processing and compression.
 
     Args:
         image: (S, S) in [0, 1], at least 28 x 28.
 
     Returns:
-        (156,): 108 places of the outer ring of a thumbnail, 32 bins of brightness, 16 radial bands of the logarithm of
-        the amplitude spectrum.
+        (156,): 108 pixels of the outer ring of a thumbnail, 32 bins of brightness, 16 radial bands of the log amplitude
+        spectrum.
 
     Example:
         >>> describe(np.zeros((64, 64))).shape
@@ -54,19 +54,19 @@ def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def probe(images: Iterable[NDArray[np.floating[Any]]], logits: ArrayLike, patients: ArrayLike) -> Estimate:
     """Measure how well acquisition alone predicts a model's logits, on images of one class.
 
-    On normals a model should see nothing: what `describe` can predict of its logits there is not read off lungs.
+    A model should see nothing on normals: whatever `describe` can predict of its logits does not come from the lungs.
 
     Args:
-        images: N images (S, S) in [0, 1], all normal, best of one site.
-        logits: (N,), the model's.
-        patients: (N,), whose images they are.
+        images: N images (S, S) in [0, 1], all normal, preferably from one site.
+        logits: (N,), the model's logits.
+        patients: (N,), the patient of each image.
 
     Returns:
         Spearman's rank correlation between the logits and those that a ridge regression, fitted on other patients,
         predicts from `describe`: 0 is ideal. The interval is a bootstrap over patients.
 
     Raises:
-        DatasetError: fewer than 50 images.
+        DatasetError: there are fewer than `FEWEST` images.
 
     Example:
         >>> rng = np.random.default_rng(0)

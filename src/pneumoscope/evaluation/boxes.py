@@ -1,4 +1,4 @@
-"""Whether the evidence lies where radiologists saw an opacity."""
+"""Compares evidence maps with the boxes that radiologists drew around opacities."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import Estimate
 
 OPACITIES = ("", "opacity", "lung opacity", "pneumonia", "infiltrate", "infiltration", "consolidation")
-"""The names of boxes around what suggests a pneumonia; one without a name is taken for such."""
+"""The names of boxes around signs of pneumonia, in lower case; a box without a name counts as one."""
 
 FINE = 32
-"""Places a side by which a cell's share of a box is counted."""
+"""Sample points per side of a cell for computing the share of it that boxes cover."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Pointing:
     """How well the evidence for `PNEUMONIA` agrees with boxes around opacities.
 
     Attributes:
-        n: images with such boxes.
-        hits: the share whose hottest cell has its centre in a box: the pointing game (Zhang et al. 2018, "Top-Down
-            Neural Attention by Excitation Backprop").
-        chance: the share of cells whose centre is in a box, on average: what a random cell would hit.
-        inside: the share of the positive evidence that lies in the boxes, on average.
-        area: the share of the image that lies in the boxes, on average: what even evidence would have.
-        thorax: the share of the positive evidence in the thorax, as `localisation.inside` marks it, on average.
+        n: the number of images with such boxes.
+        hits: the share of images whose hottest cell has its centre in a box: the pointing game (Zhang et al. 2018,
+            "Top-Down Neural Attention by Excitation Backprop").
+        chance: the mean share of cells whose centre is in a box: the expected hits of a random cell.
+        inside: the mean share of the positive evidence that lies in the boxes.
+        area: the mean share of the image that lies in the boxes: the expected value of `inside` for even evidence.
+        thorax: the mean share of the positive evidence that lies in the thorax, as marked by `localisation.inside`.
     """
 
     n: int
@@ -43,17 +43,17 @@ class Pointing:
     thorax: Estimate
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as a part of `metrics.json`."""
+        """Return the entry for `metrics.json`."""
         return {name: value.as_dict() if isinstance(value, Estimate) else value for name, value in vars(self).items()}
 
 
 def opacities(sample: Sample) -> tuple[Box, ...]:
-    """Give the boxes around what suggests a pneumonia, of an image that shows one; none of any other image."""
+    """Return the boxes around signs of pneumonia on an image labelled `PNEUMONIA`; none for any other image."""
     return tuple(box for box in sample.boxes if sample.label and box.name.casefold() in OPACITIES)
 
 
 def covered(boxes: Sequence[Box], height: int, width: int) -> NDArray[np.bool_]:
-    """Mark the places of an image (height, width) whose centre lies in a box.
+    """Mark the cells of a grid (height, width) whose centre lies in a box.
 
     Example:
         >>> covered([Box("opacity", 0.5, 0.0, 1.0, 0.5)], 2, 2).astype(int).tolist()
@@ -66,14 +66,14 @@ def covered(boxes: Sequence[Box], height: int, width: int) -> NDArray[np.bool_]:
 
 
 def pointing(samples: Sequence[Sample], evidence: Sequence[NDArray[np.floating[Any]]]) -> Pointing | None:
-    """Measure evidence against the boxes of those images that have any.
+    """Compare evidence with the boxes of the images that have any.
 
     Args:
         samples: N images.
-        evidence: of each, (h, w) over the whole of it; they may differ in size.
+        evidence: N maps (h, w), each covering the whole image; their sizes may differ.
 
     Returns:
-        The measures; None where no image has a box around an opacity.
+        The measures; None if no image has a box around an opacity.
 
     Example:
         >>> from pathlib import Path

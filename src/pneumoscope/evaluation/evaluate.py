@@ -1,4 +1,4 @@
-"""How good a model is on images whose truth is known."""
+"""Evaluates a model on labelled images."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from pneumoscope.metrics.metrics import Estimate, Performance
 from pneumoscope.ood import embedding
 
 HEADLINE = ("sensitivity", "specificity")
-"""The figures whose worst corruption is named."""
+"""The figures for which the worst corruption is reported."""
 
 
 @dataclass(frozen=True)
 class Localisation:
-    """How much a model's findings owe to what lies around the thorax.
+    """How much a model's findings depend on what lies around the thorax.
 
     Attributes:
-        outside: the share of the evidence for `PNEUMONIA` that lies outside the thorax, on average over the images that
-            show pneumonia; evidence spread evenly would give `even`.
-        even: what a model that looks everywhere alike would have.
-        flipped: the share of findings that change when all but the thorax is hidden.
-        auc_around: the AUC on images whose thorax is hidden; 0.5 where the surroundings tell nothing.
+        outside: the share of the evidence for `PNEUMONIA` that lies outside the thorax, averaged over the images that
+            show pneumonia.
+        even: the same share for evenly spread evidence.
+        flipped: the share of findings that change when everything but the thorax is hidden.
+        auc_around: the AUC on images whose thorax is hidden; 0.5 if the surroundings carry no information.
     """
 
     outside: Estimate
@@ -50,22 +50,23 @@ class Localisation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's findings on labelled images, and what they are worth.
+    """A model's findings on labelled images, and its performance.
 
     Attributes:
-        card: the model's.
-        samples: those that could be read.
-        findings: on each of `samples`; with evidence only where it was asked for.
-        performance: over all of `samples`.
-        subtypes: sensitivity by subtype of pneumonia, where the image's name says it.
-        failures: the findings, with errors, on images that could not be read or are rejected as no chest radiographs.
-        rejected: those images, in the order of `failures`.
-        corrupted: the performance under each of `corruptions.CORRUPTIONS`; empty where it was not measured.
-        localisation: what the findings owe to the surroundings of the thorax; None where it was not measured.
-        whole: of all samples, those of neither class apart; `performance` counts these as `NORMAL`.
-        parts: the same by site, view and age group, as `groups.parts` gives it.
-        pointing: whether the evidence lies in radiologists' boxes; None where there are none.
-        decoded: `samples` as the network looked at them; None where they were not kept.
+        card: the model's card.
+        samples: the images that could be read.
+        findings: the finding for each of `samples`, with evidence if requested.
+        performance: the figures over all of `samples`.
+        subtypes: the count and sensitivity of each subtype of pneumonia that file names tell.
+        failures: the findings, with errors, for images that could not be read or were rejected as not being chest
+            radiographs.
+        corrupted: the performance under each of `corruptions.CORRUPTIONS`; empty if it was not measured.
+        localisation: how the findings depend on the surroundings of the thorax; None if it was not measured.
+        rejected: the images of `failures`, in the same order.
+        whole: the figures over all samples with those of neither class apart; `performance` counts these as `NORMAL`.
+        parts: the same by site, view and age group, as returned by `groups.parts`.
+        pointing: how well the evidence matches radiologists' boxes; None if there are none.
+        decoded: `samples` as the network sees them; None if they were not kept.
     """
 
     card: Card
@@ -94,13 +95,13 @@ class Evaluation:
 
     @property
     def splits(self) -> dict[str, int]:
-        """How many of the images are of which split; `none` for those of which the data set says nothing."""
+        """The number of images in each split; `none` for images without a split."""
         counts = Counter(sample.split or "none" for sample in self.samples)
         return {name: counts[name] for name in (*layouts.SPLITS, "none") if counts[name]}
 
     @property
     def measured_on(self) -> str:
-        """Say which split was measured: `of the split test`, `of the splits train (120), val (16)`."""
+        """Return which split was measured: `of the split test`, `of the splits train (120), val (16)`."""
         match list(self.splits.items()):
             case [("none", _)]:
                 return "of a data set without splits"
@@ -111,7 +112,7 @@ class Evaluation:
 
     @property
     def one_class(self) -> str | None:
-        """Say what cannot be measured where all images are of one class; None where there are both."""
+        """A note on what cannot be measured if all images are of one class; None if there are both."""
         present = set(self.labels.tolist())
         if len(present) > 1:
             return None
@@ -128,11 +129,11 @@ class Evaluation:
 
     @property
     def shift(self) -> str | None:
-        """Why the images as a whole look unlike those the model has learnt from; None where they do not."""
+        """A warning that the images as a whole are unlike the training images; None if they are not."""
         return embedding.site_shift("unlike_training_images" in finding.warnings for finding in self.findings)
 
     def mistakes(self, n: int = 12) -> list[tuple[Sample, Finding]]:
-        """Give the misclassified images, the most confident first."""
+        """Return the misclassified images, the most confident first."""
         wrong = [
             (sample, finding)
             for sample, finding in zip(self.samples, self.findings, strict=True)
@@ -141,7 +142,7 @@ class Evaluation:
         return sorted(wrong, key=lambda pair: abs(pair[0].label - (pair[1].probability or 0.0)), reverse=True)[:n]
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as `metrics.json`."""
+        """Return the content of `metrics.json`."""
         subtypes = {name: {"n": n, "sensitivity": vars(e)} for name, (n, e) in self.subtypes.items()}
         uncertain = sum(bool(finding.uncertain) for finding in self.findings)
         return self.performance.as_dict() | {
@@ -175,17 +176,17 @@ def evaluate(
     """Predict on labelled images and compare with the truth.
 
     Args:
-        samples: what `layouts.load` gave; not the ones the model was trained on.
+        samples: the output of `layouts.load`; the model must not have been trained on them.
         detector: the model.
         progress: called after each image.
-        evidence: whether to keep each image's evidence map: for a few images, since they stay in memory.
-        decoded: whether to keep the images as the network looked at them, for `under_corruptions` and `localise`.
+        evidence: whether to keep each image's evidence map, all of which stay in memory.
+        decoded: whether to keep the images as the network sees them, for `under_corruptions` and `localise`.
 
     Returns:
-        The evaluation; images that could not be read or are rejected are in `failures` and in no figure.
+        The evaluation; images that could not be read or were rejected are in `failures` and in no figure.
 
     Raises:
-        DatasetError: not one image could be read.
+        DatasetError: no image could be read.
 
     Example:
         >>> evaluation = evaluate(layouts.load("our_clinic"), Detector())
@@ -251,12 +252,12 @@ def under_corruptions(
     The corruptions are applied to the images as the network sees them, squashed to its size.
 
     Args:
-        decoded: what `evaluate` kept, or `splits.decode` gave at the model's `card.input_size`.
+        decoded: the images that `evaluate` kept, or the output of `splits.decode` at the model's `card.input_size`.
         detector: the model.
         progress: called after each corruption.
 
     Returns:
-        The performance by the corruption's name; `none` is the images as they are.
+        The performance by the name of the corruption; `none` is the uncorrupted images.
 
     Raises:
         DatasetError: there are no images.
@@ -282,18 +283,18 @@ def under_corruptions(
 
 
 def localise(decoded: Decoded, detector: Detector) -> Localisation | None:
-    """Measure whether a model looks at the thorax: `localisation.inside` says where that is.
+    """Measure whether a model looks at the thorax, as marked by `localisation.inside`.
 
-    The evidence says where the last feature map adds to the logit, and each of its places sees well beyond itself. So
-    the model also runs with the thorax hidden and with everything else hidden (Maguolo and Nanni 2021, "A
-    critic evaluation of methods for COVID-19 automatic detection from X-ray images").
+    The evidence shows where the last feature map adds to the logit, but each cell's receptive field is much larger. So
+    the model also runs with the thorax hidden and with everything else hidden (Maguolo and Nanni 2021, "A critic
+    evaluation of methods for COVID-19 automatic detection from X-ray images").
 
     Args:
-        decoded: what `splits.decode` gave, at the model's `card.input_size`.
+        decoded: the output of `splits.decode` at the model's `card.input_size`.
         detector: the model.
 
     Returns:
-        The measures; None without images of both classes.
+        The measures; None unless there are images of both classes.
 
     Example:
         >>> 0.0 <= localise(decoded, detector).outside.value <= 1.0
@@ -321,10 +322,10 @@ def localise(decoded: Decoded, detector: Detector) -> Localisation | None:
 
 
 def worst_corruption(table: Mapping[str, Performance], figure: str) -> str | None:
-    """Name the corruption under which a figure is lowest; `inverted`, a fault to be told of, does not count.
+    """Return the corruption under which a figure is lowest; those in `corruptions.APART` do not count.
 
     Returns:
-        A key of the table; None where the figure is undefined, as with images of one class only.
+        A key of the table; None if the figure is undefined, as with images of one class only.
 
     Example:
         >>> worst_corruption({"noise": evaluation.performance}, "specificity")
@@ -336,7 +337,7 @@ def worst_corruption(table: Mapping[str, Performance], figure: str) -> str | Non
 
 
 def choose(samples: Sequence[Sample], split: str | None = None) -> list[Sample]:
-    """Choose the images to evaluate on: one split, or by default of each site `test` where there is one, else all.
+    """Choose the images to evaluate on: one split, or by default each site's `test` split if it has one, else all.
 
     Raises:
         DatasetError: the data set has no such split.

@@ -1,4 +1,4 @@
-"""Figures of a part of the images: of a site, a view, an age group, and of sick people without pneumonia."""
+"""Figures for groups of images: sites, views, age groups, and patients with other findings than pneumonia."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pneumoscope.metrics import metrics
 from pneumoscope.metrics.metrics import UNDEFINED, Estimate
 
 FIGURES = ("auc", "sensitivity", "specificity", "balanced_accuracy", "ece")
-"""Those of `metrics.performance` that a part has, too."""
+"""The figures of `metrics.performance` that are computed for each group."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What a model does on one part of the images.
+    """A model's figures on one group of images; each is undefined if the images that it needs are missing.
 
     Attributes:
-        n: images of both classes; those that the data set names something else than the two are not among them.
-        positives: images that show pneumonia.
-        auc: how well the two are told apart; undefined without both, as are the others without what they count.
-        sensitivity: of the pneumonias, the share called so.
-        specificity: of the normals, the share called so.
-        balanced_accuracy: the mean of both.
+        n: the number of images of the two classes, without those of other findings.
+        positives: the number of images that show pneumonia.
+        auc: the area under the ROC curve.
+        sensitivity: the share of the pneumonias that is called positive.
+        specificity: the share of the normals that is called negative.
+        balanced_accuracy: the mean of sensitivity and specificity.
         ece: the expected calibration error.
-        others: images that show something else than the two: sick, without pneumonia.
+        others: the number of images of other findings: patients who are ill, but not with pneumonia.
         others_called: the share of those that is called pneumonia.
     """
 
@@ -45,7 +45,7 @@ class Group:
     others_called: Estimate
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as a part of `metrics.json`."""
+        """Return the entry for `metrics.json`."""
         return {name: value.as_dict() if isinstance(value, Estimate) else value for name, value in vars(self).items()}
 
 
@@ -62,16 +62,16 @@ def _age(sample: Sample) -> str:
 
 
 PARTS: dict[str, Callable[[Sample], str]] = {"site": _site, "view": _view, "age_group": _age}
-"""By what images are parted, and the name of a sample's part; empty where it is not known."""
+"""The groupings, and for each the function that names a sample's group; an empty name means that it is unknown."""
 
 
 def group(samples: Sequence[Sample], probabilities: NDArray[np.float64], threshold: float) -> Group:
-    """Measure on images of which some may be of neither class.
+    """Measure a group of images, some of which may be of neither class.
 
     Args:
         samples: N images.
-        probabilities: (N,), of `PNEUMONIA`.
-        threshold: the probability from which an image is called so.
+        probabilities: (N,), the probabilities of `PNEUMONIA`.
+        threshold: the probability from which on an image is called pneumonia.
 
     Example:
         >>> from pathlib import Path
@@ -105,15 +105,15 @@ def group(samples: Sequence[Sample], probabilities: NDArray[np.float64], thresho
 def parts(
     samples: Sequence[Sample], probabilities: NDArray[np.float64], threshold: float
 ) -> dict[str, dict[str, Group]]:
-    """Measure on each site, view within its site and age group, where the data set says which they are.
+    """Measure each site, each view within a site, and each age group, as far as the data set names them.
 
     Args:
         samples: as with `group`.
-        probabilities: likewise.
-        threshold: likewise.
+        probabilities: as with `group`.
+        threshold: as with `group`.
 
     Returns:
-        For each of `PARTS` the groups by name, sorted; none where nothing is known of any image.
+        For each of `PARTS`, the groups by name, sorted; empty if no image has a known group.
     """
     found = {}
     for by, name_of in PARTS.items():

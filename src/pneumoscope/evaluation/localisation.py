@@ -1,4 +1,4 @@
-"""Where the thorax is on a frontal radiograph, to measure whether a model looks at it."""
+"""An approximate mask of the thorax, to measure whether a model looks at it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 REACH = 0.48
-"""The ellipse's half axes, as a share of the image's sides: it leaves out the edge and the corners."""
+"""The semi-axes of the ellipse, as a share of the image's sides: it excludes the edges and corners."""
 
 
 def inside(height: int, width: int, reach: float = REACH) -> NDArray[np.bool_]:
-    """Mark the pixels of the ellipse that the thorax of a frontal radiograph, centred and cut close, lies in.
+    """Mark the ellipse that contains the thorax on a centred, closely cropped frontal radiograph.
 
-    No lungs are segmented: what is marked holds the lungs, the mediastinum and some of the shoulders; what is not, the
-    corners and the edge, where letters, frames, arms and the table are.
+    The lungs are not segmented: the ellipse holds the lungs, the mediastinum and a part of the shoulders. The corners
+    and edges outside it hold letters, frames, arms and the table.
 
     Example:
         >>> inside(4, 4).astype(int).tolist()
@@ -29,13 +29,13 @@ def inside(height: int, width: int, reach: float = REACH) -> NDArray[np.bool_]:
 def outside_share(evidence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Measure how much of the evidence for `PNEUMONIA` lies outside the ellipse.
 
-    A place of the map counts by the share of its area that is outside; evidence against `PNEUMONIA` does not count.
+    Each cell counts by the share of its area that is outside; evidence against `PNEUMONIA` does not count.
 
     Args:
-        evidence: (N, h, w), what each place adds to the logit beyond a usual image.
+        evidence: (N, h, w), what each cell adds to the logit compared with a usual image.
 
     Returns:
-        (N,), in [0, 1]; 0 where nothing speaks for `PNEUMONIA`. Evidence that is spread evenly gives about 0.28.
+        (N,), in [0, 1]; 0 if there is no evidence for `PNEUMONIA`. Evenly spread evidence gives about 0.28.
 
     Example:
         >>> corner = np.zeros((1, 6, 6)); corner[0, 0, 0] = 1.0
@@ -52,11 +52,11 @@ def outside_share(evidence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def hide(image: NDArray[np.float32], *, thorax: bool) -> NDArray[np.float32]:
-    """Paint the thorax, or all but the thorax, in the mean brightness of what stays: nothing of the hidden shows.
+    """Hide the thorax, or everything but the thorax, by painting it with the mean brightness of the rest.
 
     Args:
         image: (H, W) in [0, 1], at least 4 x 4.
-        thorax: whether it is the thorax that is hidden.
+        thorax: whether to hide the thorax (or else everything around it).
 
     Example:
         >>> hide(np.eye(4, dtype=np.float32), thorax=True).round(1).tolist()

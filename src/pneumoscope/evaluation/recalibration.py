@@ -1,4 +1,4 @@
-"""A model made ready for one site: its probabilities, threshold and band refitted on the site's own images."""
+"""Recalibration: refits a model's probabilities, threshold and band on labelled images of one site."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint
 from pneumoscope.ood import embedding
 
 MIN_IMAGES = 40
-"""With 20 images of a class the interval of a sensitivity of 0.9 is 0.70 to 0.97; fewer choose no threshold."""
+"""With 20 images of a class, the interval of a sensitivity of 0.9 is 0.70 to 0.97: too few to choose a threshold."""
 
 MIN_PER_CLASS = calibration.MIN_PER_CLASS
-"""With fewer the band would have to let more than one image in ten of the class pass on the wrong side."""
+"""With fewer, more than one image in ten of the class could lie beyond the band on the wrong side."""
 
 FOLDS = 5
 SEED = 0
 
 Progress = Callable[[str, int, int, Mapping[str, float]], object]
-"""Told of each step: what is being done, how much is done, of how much, and figures."""
+"""Called for each step as `progress(what, done, total, figures)`."""
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What recalibrating a model gave.
+    """The result of recalibrating a model.
 
     Attributes:
         model: the new model file.
-        card: what it says of itself.
-        before: the model's figures on the site's images as it came; `uncertain` is the share of images in its band.
-        after: the same figures of calibrations that had not seen the patients they were measured on.
-        failures: the images that could not be read, or show no chest, with the reason; they are left out.
+        card: its card.
+        before: the original model's figures on the site's images; `uncertain` is the share of images in its band.
+        after: the same figures for calibrations fitted without the patients they are measured on.
+        failures: the images that were left out because they could not be read or are not chest radiographs, with the
+            reason.
         notes: what the user should know.
     """
 
@@ -60,7 +61,7 @@ class Recalibration:
     notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as `pneumoscope calibrate --format json` prints it."""
+        """Return the object that `pneumoscope calibrate --format json` prints."""
         errors = [
             {"path": str(sample.path), "error": {"kind": error.kind, "message": str(error)}}
             for sample, error in self.failures
@@ -76,11 +77,11 @@ class Recalibration:
 
 
 def load(data: str | Path | Sequence[str | Path], **how: Any) -> list[Sample]:  # noqa: ANN401 - as of `layouts.load`
-    """List the labelled images of a site, and check that not all are of a `test` split, to be evaluated on.
+    """List the labelled images of a site, and check that not all of them are reserved for evaluation (`test`).
 
     Args:
-        data: what `layouts.load` takes.
-        **how: its options.
+        data: anything that `layouts.load` takes.
+        **how: options of `layouts.load`.
 
     Returns:
         The images.
@@ -101,12 +102,12 @@ def load(data: str | Path | Sequence[str | Path], **how: Any) -> list[Sample]:  
         raise DatasetError(
             f"Expected labelled images, got the folder '{unlabelled}' without {LABELS[0]}/ and {LABELS[1]}/ in it: to "
             "calibrate, the truth must be known. Sort the images into these folders, or give a CSV with path,label. "
-            "Whether they look unlike the images the model has learnt from, `pneumoscope predict` says without labels."
+            "`pneumoscope predict` tells without labels whether images are unlike those the model was trained on."
         ) from error
     if all(sample.split == "test" for sample in samples):
         raise DatasetError(
-            f"Expected images to calibrate on, got {len(samples)} of the test split only, which is to evaluate on: "
-            "name the folder inside it to use them all the same."
+            f"Expected images to calibrate on, got {len(samples)} of the test split only, which is for evaluation: "
+            "give the folder of the test split itself to use them anyway."
         )
     return samples
 
@@ -119,28 +120,28 @@ def recalibrate(
     point: OperatingPoint = BALANCED,
     progress: Progress = lambda *_: None,
 ) -> Recalibration:
-    """Refit offset, temperature, threshold and band of a model on a site's labelled images, into a new model file.
+    """Refit offset, temperature, threshold and band of a model on a site's labelled images, and write a new model file.
 
-    The network stays as it is, so the order of the images by probability does too: the AUC does not change. Platt
-    scaling (Platt 1999) on the images as they are, not class-balanced: the probabilities hold where pneumonias are as
-    common as among them. What is written is fitted on all images. The figures `after` are cross-fitted (Stone 1974, J R
-    Stat Soc B 36:111): of five parts, patients kept whole, each is measured with the calibration fitted on the others.
+    The network is not changed, so neither is the order of the images by probability, nor the AUC. Platt scaling (Platt
+    1999) uses the images without balancing the classes: the probabilities hold where pneumonia is as common as among
+    them. The written calibration is fitted on all images. The figures `after` are cross-fitted (Stone 1974, J R Stat
+    Soc B 36:111): each of five parts, split by patient, is measured with the calibration fitted on the others.
 
     Args:
-        samples: the site's, at least `MIN_IMAGES` that can be read and `MIN_PER_CLASS` of each class. Those of a `test`
-            split do not count: they are left to be evaluated on.
-        out: the new model file; its folder is made.
+        samples: the site's images, at least `MIN_IMAGES` that can be read and `MIN_PER_CLASS` of each class. Those of a
+            `test` split are not used, so that they can be evaluated on.
+        out: the new model file; its folder is created.
         model: the model file to start from; by default the one that comes with Pneumoscope.
         point: how the threshold is chosen.
-        progress: told of every step.
+        progress: called for every step.
 
     Returns:
         The new file, and the figures before and after.
 
     Raises:
         NotFoundError: there is no such model file.
-        ModelFileError: the model file is none, or `out` is the same file, a folder, or a file that is no model.
-        DatasetError: too few images, too few of a class, too few patients, or labels that seem to be swapped.
+        ModelFileError: the model file is invalid, or `out` is the same file, a folder, or a file other than a model.
+        DatasetError: there are too few images, images of a class or patients, or the labels seem to be swapped.
 
     Example:
         >>> done = recalibrate(load("our_clinic"), "our_clinic.onnx")  # doctest: +SKIP
@@ -195,7 +196,7 @@ def recalibrate(
 def _predicted(
     samples: Sequence[Sample], detector: Detector, progress: Progress
 ) -> tuple[Decoded, list[Finding], list[tuple[Sample, PneumoscopeError]]]:
-    """Predict from the files, as `predict` does, so that the same are rejected; then read those that are not."""
+    """Predict from the files, so that the same images are rejected as in prediction; then decode the accepted ones."""
     failures: list[tuple[Sample, PneumoscopeError]] = []
     accepted: list[tuple[Sample, Finding]] = []
     for i, (image, finding) in enumerate(
@@ -212,16 +213,16 @@ def _predicted(
         detector.card.input_size,
         lambda: progress("reading images", next(read), len(accepted), {}),
     )
-    gone = {id(image) for image, _ in decoded.failures}  # since they were predicted
+    gone = {id(image) for image, _ in decoded.failures}  # became unreadable after prediction
     return decoded, [f for image, f in accepted if id(image) not in gone], failures + decoded.failures
 
 
 def _check_counts(labels: NDArray[np.int64], failed: int) -> None:
-    left_out = f" ({failed} more could not be read or show no chest)" if failed else ""
+    left_out = f" ({failed} more could not be read or are not chest radiographs)" if failed else ""
     if len(labels) < MIN_IMAGES:
         raise DatasetError(
-            f"Expected at least {MIN_IMAGES} images to calibrate on, got {len(labels)}{left_out}: fewer cannot tell "
-            "a good threshold from a bad one. Give more images."
+            f"Expected at least {MIN_IMAGES} images to calibrate on, got {len(labels)}{left_out}: fewer are not enough "
+            "to choose a threshold. Give more images."
         )
     for label, name in enumerate(LABELS):
         if (found := int((labels == label).sum())) < MIN_PER_CLASS:
@@ -236,9 +237,9 @@ def _cross_fitted(
 ) -> Performance:
     """Measure each part of the images with the calibration fitted on the others.
 
-    Each part has a threshold of its own, so figures of labels are taken from the labels found, and those of
-    probabilities from the probabilities. Figures of the order are those from before: every calibration keeps the
-    order, but probabilities of different parts cannot be compared.
+    Each part has its own threshold, so figures of the decision are computed from the decisions, and the others from the
+    probabilities. AUC and average precision are those from before: calibration preserves the order of the images, but
+    probabilities of different parts cannot be compared.
     """
     labels, groups = decoded.labels, decoded.groups
     probabilities, called, uncertain = (np.zeros(len(labels)) for _ in range(3))
@@ -263,34 +264,34 @@ def _notes(findings: Sequence[Finding], before: Performance, after: Performance,
     notes = []
     if shared:
         notes.append(
-            f"Of the patients calibrated on, {shared} have images in the test split, too: figures on that split "
-            "flatter the model. Keep a patient's images in one split."
+            f"{shared} of the patients calibrated on also have images in the test split: figures on that split are too "
+            "good. Keep all images of a patient in one split."
         )
     if known := sum("seen_in_training" in finding.warnings for finding in findings):
         notes.append(
-            f"{known} of these {len(findings)} images were used to train or tune the model: the figures flatter it, "
-            "and what was fitted holds less on new images."
+            f"{known} of these {len(findings)} images were used to train or tune the model: the figures are too good, "
+            "and the calibration will hold less well on new images."
         )
     if shift := embedding.site_shift("unlike_training_images" in finding.warnings for finding in findings):
         notes.append(shift)
     if after.figures["auc"].low <= 0.5:
         notes.append(
-            f"The AUC is {after.figures['auc']}: on these images the model may not tell pneumonias from normals at "
-            "all, and calibrating cannot change that. Do not use it here."
+            f"The AUC is {after.figures['auc']}: the model may be unable to distinguish pneumonias from normals on "
+            "these images, and calibrating cannot change that. Do not use it here."
         )
     if (
         after.figures["ece"].value >= before.figures["ece"].value
         and after.figures["balanced_accuracy"].value <= before.figures["balanced_accuracy"].value
     ):
         notes.append(
-            "Neither calibration error nor balanced accuracy got better on held-out patients: there is no reason to "
-            "prefer the new file. Give more images, or keep the model as it is."
+            "Neither calibration error nor balanced accuracy improved on held-out patients: there is no reason to "
+            "prefer the new file. Give more images, or keep the original model."
         )
     return notes
 
 
 def _unlabelled(folder: Path) -> bool:
-    """Say whether this is a folder of images in which no folder has the name of a class."""
+    """Return whether this is a folder of images without class folders."""
     if not folder.is_dir():
         return False
     images = list(radiograph.files(folder))

@@ -1,1 +1,1 @@
-"""A model file for other runtimes."""
+"""Export of a model file to other runtimes."""

@@ -1,4 +1,4 @@
-"""An ONNX graph as a LiteRT file: each of its operators as TensorFlow's, and TensorFlow's own converter."""
+"""Converts an ONNX graph to LiteRT: rebuilds its operators in TensorFlow, and runs TensorFlow's converter."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Attributes = Mapping[str, Any]
 def write(model: onnx.ModelProto, path: Path) -> None:
     """Write a model's graph and metadata as a LiteRT file that takes one image at a time.
 
-    Phones' accelerators want fixed shapes, hence one image. The metadata follow the graph as a zip archive, which is
-    how TensorFlow Lite packs a model's associated files: runtimes pass over it, and `unzip` reads it.
+    Phone accelerators need fixed shapes, hence one image. The metadata are appended to the graph as a zip archive, the
+    way TensorFlow Lite packs a model's associated files: runtimes ignore it, and `unzip` can read it.
 
     Args:
-        model: with one input `image` (N, S, S, 1).
-        path: where to.
+        model: a model with one input `image` (N, S, S, 1).
+        path: the file to write.
 
     Raises:
         ModelFileError: an operator of the graph has no counterpart here.
@@ -46,7 +46,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read the metadata that `write` put behind the graph.
+    """Read the metadata that `write` appended to the graph.
 
     Example:
         >>> read_metadata(Path("model.tflite"))["threshold"]  # doctest: +SKIP
@@ -57,7 +57,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def run(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Run a LiteRT file on images (N, S, S, 1), one after the other.
+    """Run a LiteRT file on images (N, S, S, 1), one at a time.
 
     Example:
         >>> run(Path("model.tflite"), images)["probability"].shape == images.shape[:1]  # doctest: +SKIP
@@ -71,7 +71,7 @@ def run(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fix the graph to one image, and let ONNX Runtime fold what is then constant and merge what can be."""
+    """Fix the batch size at one, and let ONNX Runtime fold constants and fuse operators."""
     import onnx
     import onnxruntime
 
@@ -110,8 +110,7 @@ def _traced(graph: onnx.GraphProto) -> Any:
     )
 
 
-# LiteRT knows images as (N, H, W, C) alone, ONNX as (N, C, H, W): the transpositions between two layers cancel out
-# when the converter meets them.
+# LiteRT supports only (N, H, W, C), ONNX uses (N, C, H, W). The converter removes the transpositions between layers.
 def _channels_last(x: Any) -> Any:
     return tf.transpose(x, (0, 2, 3, 1))
 
@@ -121,7 +120,7 @@ def _channels_first(x: Any) -> Any:
 
 
 def _padded(x: Any, attributes: Attributes, kernel: Sequence[int], fill: float) -> tuple[Any, str]:
-    """Pad (N, H, W, C) as the attributes say, and name the padding that is left to the layer."""
+    """Pad (N, H, W, C) as the attributes say, and return it with the padding that is left to the layer."""
     top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     pads = [(top, bottom), (left, right)]
     totals = [
@@ -136,7 +135,7 @@ def _padded(x: Any, attributes: Attributes, kernel: Sequence[int], fill: float) 
 
 
 def _conv(attributes: Attributes, x: Any, kernel: NDArray[np.float32], bias: Any = 0.0) -> Any:
-    """Convolve with a kernel (out, in / groups, h, w): all channels together, or each on its own."""
+    """Convolve with a kernel (out, in / groups, h, w): all channels together, or each one separately."""
     strides, dilations = attributes["strides"], attributes.get("dilations", (1, 1))
     x, padding = _padded(_channels_last(x), attributes, kernel.shape[2:], 0.0)
     if attributes.get("group", 1) == 1:
@@ -199,4 +198,4 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Sub": lambda _, x, y: tf.subtract(x, y),
     "Transpose": lambda attributes, x: tf.transpose(x, attributes["perm"]),
 }
-"""ONNX operators, their attributes first, as TensorFlow's; what they get wrong, the check on images finds."""
+"""ONNX operators, with the attributes as first argument, in TensorFlow. The check on images would reveal errors."""

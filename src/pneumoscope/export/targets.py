@@ -1,4 +1,4 @@
-"""A model for programs elsewhere: as ONNX, OpenVINO or LiteRT, once it is shown to say the same there."""
+"""Exports a model to ONNX, OpenVINO or LiteRT, after checking that it gives the same outputs there."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     import onnx
 
 IMAGES = 32
-"""The most images that an exported file is compared on; of more, these many are taken evenly."""
+"""The most images that an exported file is compared on; more are subsampled evenly."""
 
 Outputs = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A row of `TARGETS`: what a model can be exported to.
+    """A row of `TARGETS`: a format that a model can be exported to.
 
     Attributes:
-        runtime: what runs it.
-        suffix: how its file is named.
-        write: the model to a file.
-        run: the file on images (N, S, S, 1), by its own runtime.
-        read_card: the card that the file holds.
-        batch: how many images it takes at a time.
-        advice: what else who runs it should know.
-        needs: the modules that it needs, and that the plain install does not bring.
-        extra: the optional part of Pneumoscope that brings them.
+        runtime: the name of the runtime for this format.
+        suffix: the suffix of the file.
+        write: writes a model to a file.
+        run: runs a file on images (N, S, S, 1) with its own runtime.
+        read_card: reads the card from a file.
+        batch: the number of images that the file takes at a time.
+        advice: what else a user of the file should know.
+        needs: the modules that the export requires and the plain installation lacks.
+        extra: the extra of Pneumoscope that installs them.
     """
 
     runtime: str
@@ -57,14 +57,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export has done.
+    """The result of an export.
 
     Attributes:
         path: the file.
-        usage: how a program uses it; the file says so, too.
+        usage: instructions for programs that use it, which are also in the file's metadata.
         images: the number of images it was compared on.
-        difference: the largest difference of an output, per unit where a value is larger than 1.
-        failures: the images that could not be read, and why.
+        difference: the largest difference of an output, relative for values above 1.
+        failures: the images that could not be read, with the reason.
     """
 
     path: Path
@@ -77,26 +77,26 @@ class Exported:
 def export(
     source: str | os.PathLike[str], path: str | os.PathLike[str], target: str, images: Iterable[Source]
 ) -> Exported:
-    """Write a model for another runtime, once that runtime is shown to give the same on real images.
+    """Write a model for another runtime, after checking that it gives the same outputs there on real images.
 
-    The outputs are the model file's and `probability` (N,), calibrated. The card goes along: in the metadata of an
-    ONNX file, under `framework` in the runtime information of an OpenVINO one, in the zip archive behind a LiteRT one.
+    The outputs are those of the model file and the calibrated `probability` (N,). The card is included: in the metadata
+    of an ONNX file, under `framework` in the runtime information of OpenVINO, in a zip archive appended to LiteRT.
 
     Args:
-        source: a model file; it stays as it is.
-        path: where to; an OpenVINO model is two files, this one and the `.bin` beside it.
+        source: a model file, which is not changed.
+        path: the file to write; an OpenVINO model consists of this file and a `.bin` file beside it.
         target: a name in `TARGETS`.
-        images: what `radiograph.read` takes.
+        images: anything that `radiograph.read` takes.
 
     Returns:
-        What was written, and how far it is from the source.
+        The written file, and how far its outputs are from the source's.
 
     Raises:
         NotFoundError: there is no model file at `source`.
-        MissingExtraError: what the target needs is not installed.
+        MissingExtraError: a module that the target needs is not installed.
         DatasetError: none of the images can be read.
-        ModelFileError: `source` is no model file, `path` cannot be written to, or the outputs differ by more than
-            `model_file.TOLERANCE`; nothing is written then.
+        ModelFileError: `source` is not a model file, `path` cannot be written to, or the outputs differ by more than
+            `model_file.TOLERANCE`; nothing is written.
 
     Example:
         >>> export(model_file.default(), "model.xml", "openvino", radiograph.files("images")).path
@@ -120,7 +120,7 @@ def export(
         difference = model_file.check_equal(expected, row.run(draft, batch))
         if row.read_card(draft).to_json() != card.to_json():
             raise ModelFileError(f"Expected the card of '{source}' in the written file, got another.")
-        if row.suffix == ".xml":  # there is never an .xml beside the .bin of another
+        if row.suffix == ".xml":  # so that an .xml is never beside another model's .bin
             path.unlink(missing_ok=True)
             draft.with_suffix(".bin").replace(path.with_suffix(".bin"))
         draft.replace(path)
@@ -129,14 +129,14 @@ def export(
 
 def _check_path(source: str | os.PathLike[str], path: Path, row: Target) -> None:
     if path.suffix != row.suffix:
-        raise ModelFileError(f"Expected a name that ends in {row.suffix} for {row.runtime}, got '{path}'.")
+        raise ModelFileError(f"Expected a file name with the suffix {row.suffix} for {row.runtime}, got '{path}'.")
     if row.suffix != ".tflite" or path.is_dir():
         model_file.check_target(source, path)
     weights = path.with_suffix(".bin")
     if row.suffix == ".xml" and weights.exists() and not path.exists():
         raise ModelFileError(
-            f"Expected no file at '{weights}', where the weights go, got one that belongs to something else: name a "
-            "new one."
+            f"Expected no file at '{weights}', where the weights are written, got one that belongs to something else: "
+            "choose another name."
         )
 
 
@@ -147,7 +147,7 @@ def _check_installed(row: Target) -> None:
 
 
 def _squashed(images: list[Source], size: int) -> tuple[NDArray[np.float32], list[tuple[Source, PneumoscopeError]]]:
-    """Read the images, or `IMAGES` of them: (N, size, size, 1); and which cannot be read."""
+    """Read at most `IMAGES` of the images: (N, size, size, 1), and those that cannot be read."""
     squashed, failures = [], []
     for place in np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int)) if images else ():
         try:
@@ -161,7 +161,7 @@ def _squashed(images: list[Source], size: int) -> tuple[NDArray[np.float32], lis
 
 
 def _deploy(model: onnx.ModelProto, card: Card, usage: str, outputs: Outputs) -> None:
-    """Add the probability to a graph, name its sizes, and say in its metadata how it is used."""
+    """Add the probability to a graph, name its dimensions, and add instructions for use to its metadata."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph, fitted = model.graph, card.calibration
@@ -208,10 +208,11 @@ def _usage(card: Card, row: Target, outputs: Outputs) -> str:
             f"output probability {shapes[PROBABILITY]}: of PNEUMONIA, calibrated. The finding is PNEUMONIA from "
             f"{fitted.threshold:.6f} on, not from 0.5; it is uncertain from {fitted.uncertain_low:.6f} to "
             f"{fitted.uncertain_high:.6f}.",
-            f"output logit {shapes['logit']}: the probability before calibration.",
-            f"output evidence {shapes['evidence']}: what each place adds to the logit beyond a usual image.{parts}",
-            f"output embedding {shapes['embedding']}: what the gate in the card looks at.",
-            f"{row.advice}The file takes any image: unlike Pneumoscope, it rejects none and warns of none.",
+            f"output logit {shapes['logit']}: the log odds before calibration.",
+            f"output evidence {shapes['evidence']}: what each cell adds to the logit compared with a usual image."
+            f"{parts}",
+            f"output embedding {shapes['embedding']}: the input of the gate in the card.",
+            f"{row.advice}The file takes any image: unlike Pneumoscope, it does not reject images or warn about them.",
             card.intended_use,
         )
     )
@@ -250,7 +251,7 @@ def _card(path: Path) -> Card:
 
 
 def _litert() -> Any:  # noqa: ANN401 - a module
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a page about its build
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no greeting by TensorFlow
     from pneumoscope.export import litert
 
     return litert
@@ -277,4 +278,4 @@ TARGETS = {
         extra="export",
     ),
 }
-"""What a model can be exported to, by name."""
+"""The formats that a model can be exported to, by name."""

@@ -1,1 +1,1 @@
-"""From a file to pixels: reading, squashing and corrupting radiographs."""
+"""Reading, preprocessing and corrupting radiographs."""

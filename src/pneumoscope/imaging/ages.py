@@ -1,4 +1,4 @@
-"""Age groups of patients: chests of one look unlike those of another, and a model knows those it has learnt from."""
+"""Age groups of patients: a model is reliable only for the age groups it was trained on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ GROUPS: dict[str, tuple[float, float]] = {
     "adolescent_patient": (12, 18),
     "adult_patient": (18, math.inf),
 }
-"""The years from which on and below which a patient is of a group, by the warning of it."""
+"""The age range of each group in years, lower end included, by the name of its warning."""
 
 
 def group(years: float) -> str:
-    """Name the group of a patient of so many years.
+    """Return the group of a patient of this age.
 
     Example:
         >>> group(0.5), group(17.9), group(18)
@@ -24,11 +24,11 @@ def group(years: float) -> str:
 
 
 def not_covered(youngest: float, oldest: float) -> frozenset[str]:
-    """Name the groups that none of the patients learnt from belongs to.
+    """Return the groups that no training patient belongs to.
 
     Args:
-        youngest: the age of the youngest of them, in years; 0 where it is not known.
-        oldest: of the oldest; 0 where it is not known.
+        youngest: the age of the youngest training patient, in years; 0 if unknown.
+        oldest: the age of the oldest, in years; 0 if unknown.
 
     Example:
         >>> sorted(not_covered(1, 5))

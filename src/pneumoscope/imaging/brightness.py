@@ -1,4 +1,4 @@
-"""Samples of any type and depth to brightness from 0 to 1: which values are black and white, and colour to gray."""
+"""Scales samples of any type and depth to brightness in [0, 1], and reduces colour to gray."""
 
 from __future__ import annotations
 
@@ -10,47 +10,48 @@ from numpy.typing import NDArray
 from pneumoscope.errors import UnreadableError, UnsupportedError
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Weights of red, green and blue in brightness (ITU-R BT.601-7, section 2.5.1), as Pillow uses them."""
+"""Weights of red, green and blue in brightness (ITU-R BT.601-7, section 2.5.1), as used by Pillow."""
 
 HOT = 1e-4
-"""The share of samples that says nothing about the range: hot pixels of a detector."""
+"""The share of the brightest samples that is ignored when finding the range: hot pixels of a detector."""
 
 BULK = 0.995
-"""The share of samples from the darkest on that makes up the image; above it are markers, text and faults."""
+"""The share of the samples, from the darkest on, taken for the image; those above are markers, text and faults."""
 
 GAP = 2.5
-"""Times what the bulk reaches: brighter samples are no part of the image. Markers of radiographs stay below twice."""
+"""Samples brighter than this times the top of the bulk are ignored. Markers on radiographs stay below twice the top."""
 
 FILLED = 0.75
-"""Where samples reach this share of what their bits can hold, white is all that the bits can hold; below it, white is
-the top of the samples, because ranges such as 0 to 10,000 are no power of two."""
+"""If samples reach this share of what their bits can hold, white is the full range of the bits; otherwise white is the
+top of the samples, because ranges such as 0 to 10,000 are not a power of two."""
 
 DIM = 0.55
-"""The same, where white is known: of bytes, and of floats up to 1. Radiographs come down to 0.58."""
+"""The same if white is known, as for bytes and floats up to 1. The dimmest radiographs reach 0.58."""
 
 OVERSHOOT = 1 / 8
-"""Of the range: how far resizing by Lanczos's kernel leaves it, at the edges of white markers above all."""
+"""How far resizing with a Lanczos kernel overshoots, as a share of the range, mostly at the edges of white markers."""
 
 DARK = 0.5
-"""What a tenth of a radiograph is brighter than; of 1,536 of two hospitals all but four, and half as bright none."""
+"""At least a tenth of a radiograph is brighter than this: true of all but four of 1,536 from two hospitals, and of none
+of them at half their brightness."""
 
 SATURATED = 0.04
-"""The share of a radiograph that may be white; of the same ones none has more than 0.031."""
+"""The largest share of a radiograph that may be white; it is at most 0.031 in those same 1,536."""
 
 _SAMPLE = 2**20
-"""Samples of floats and of deep integers that are sorted to find the range, of larger images evenly spread ones."""
+"""How many samples of floats and deep integers are sorted to find the range; larger images are subsampled evenly."""
 
 _BLOCK = 2**15
-"""Samples scaled at a time: as many as fit into a processor's cache."""
+"""Samples scaled at a time, so that they fit into the processor's cache."""
 
 
 class Scaled(NamedTuple):
-    """Samples from black to white.
+    """Samples scaled from black to white.
 
     Attributes:
-        samples: float32, in [0, 1], of the shape that was given.
-        bits: bits that the values use, at least 8 but for two levels; 0 for floats.
-        dark: white is known to be far above all samples, which were brightened.
+        samples: float32, in [0, 1], of the given shape.
+        bits: bits that the values use, at least 8 except for booleans; 0 for floats.
+        dark: all samples were far below the known value of white, and were brightened.
     """
 
     samples: NDArray[np.float32]
@@ -62,9 +63,9 @@ class Span(NamedTuple):
     """The values that are black and white.
 
     Attributes:
-        low: black.
-        high: white; above `low`.
-        bits: bits that the values use, 0 where they are below -2^63 or above 2^64.
+        low: the value of black.
+        high: the value of white; above `low`.
+        bits: bits that the values use, at most 64.
         dark: as in `Scaled`.
     """
 
@@ -77,15 +78,15 @@ class Span(NamedTuple):
 def unit(values: NDArray[Any]) -> Scaled:
     """Scale samples of any type to [0, 1].
 
-    Which values are black and white hangs on neither the brightest sample nor the type: 12-bit images travel in 16
-    bits, a few samples of resized ones lie beyond their range, and other ranges are no power of two.
+    Neither the brightest sample nor the type alone decides what is white: 12-bit images are stored in 16 bits, resizing
+    pushes a few samples beyond the range, and some ranges are not a power of two.
 
     Args:
-        values: of any shape.
+        values: samples, of any shape.
 
     Raises:
-        UnsupportedError: they are no numbers.
-        UnreadableError: some are not finite.
+        UnsupportedError: the values are not numbers.
+        UnreadableError: some values are not finite.
 
     Example:
         >>> unit(np.array([0, 4095], dtype=np.uint16))
@@ -106,7 +107,7 @@ def unit(values: NDArray[Any]) -> Scaled:
             raise UnreadableError("Expected finite pixels, got some that are infinite or not a number.")
         levels, counts = _levels(values)
         top, least = _top(levels, counts), float(levels[0])
-        if least > top / 2 > 0.5:  # far from black, of no known range
+        if least > top / 2 > 0.5:  # far from black, range unknown
             return Scaled(_between(values, np.float64, least, max(top, least + 1.0)), 0)
         found = span(levels, counts, 1.0 if top <= 1.0 or _overshoots(levels, counts, top, 1.0) else None)
         return Scaled(_between(values, np.float64, found.low, found.high), 0, found.dark)
@@ -118,12 +119,13 @@ def span(levels: NDArray[Any], counts: NDArray[np.int64] | None = None, known: f
 
     Args:
         levels: (n,) the values, ascending.
-        counts: (n,) how often each is there; once where it is not given.
-        known: what white is where the values come near it, as 255 is of bytes; else the bits that they use tell it.
+        counts: (n,) how often each occurs; by default once.
+        known: the value of white if the values come near it, such as 255 for bytes; by default the bits in use
+            determine it.
 
     Returns:
-        Black is 0, or the lowest of values that go well below it. White is what the bits in use can hold, or the top
-        of the values where these do not fill them.
+        Black is 0, or the lowest value if values go well below 0. White is what the bits in use can hold, or the top
+        of the values if they do not fill the bits.
 
     Example:
         >>> span(np.arange(4000)), span(np.arange(2101)), span(np.arange(120), known=255)
@@ -148,7 +150,7 @@ def span(levels: NDArray[Any], counts: NDArray[np.int64] | None = None, known: f
 
 
 def remarks(pixels: NDArray[np.floating[Any]]) -> list[str]:
-    """Say whether an image (H, W) in [0, 1] is so dark, or so much of it white, that a finding may hang on it.
+    """Return `dark` or `saturated` if an image (H, W) in [0, 1] is so in a way that may affect the finding.
 
     Example:
         >>> remarks(np.full((32, 32), 0.2)), remarks(np.ones((32, 32))), remarks(np.full((32, 32), 0.6))
@@ -160,7 +162,7 @@ def remarks(pixels: NDArray[np.floating[Any]]) -> list[str]:
 
 
 def brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Reduce (H, W, channels) to (H, W): colours weighed, the last of 2 or 4 channels laid over black.
+    """Reduce (H, W, channels) to (H, W): colours are weighted, and alpha (of 2 or 4 channels) is composited over black.
 
     Example:
         >>> brightness(np.ones((1, 1, 4), dtype=np.float32) / 2)
@@ -175,7 +177,7 @@ def brightness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _bytes(values: NDArray[np.uint8]) -> Scaled:
     scaled = values.astype(np.float32)
-    # Nearly all bytes come near 255: counting them all takes longer than decoding some JPEGs.
+    # Nearly all images come near 255; a full histogram would take longer than decoding some JPEGs.
     if np.count_nonzero(values > np.uint8(255 * DIM)) > HOT * values.size:
         scaled /= 255.0
         return Scaled(scaled, 8)
@@ -185,7 +187,7 @@ def _bytes(values: NDArray[np.uint8]) -> Scaled:
 
 
 def _levels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Give the values that are there, ascending, and how often; of large images by evenly spread samples."""
+    """Return the distinct values, ascending, and their counts; large images are subsampled evenly."""
     if values.dtype.itemsize <= 2 and values.dtype.kind in "iu":
         shift = 2**15 if values.dtype.kind == "i" else 0
         counts = np.bincount(values.ravel().astype(np.int64) + shift, minlength=2**16)
@@ -197,7 +199,7 @@ def _levels(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def _top(levels: NDArray[Any], counts: NDArray[np.int64]) -> float:
-    """Give the highest of ascending levels that is a part of the image."""
+    """Return the highest of ascending levels that belongs to the image, ignoring hot pixels and outliers."""
     up_to = np.cumsum(counts)
     bulk = float(levels[np.searchsorted(up_to, BULK * up_to[-1])])
     top = float(levels[np.searchsorted(up_to, up_to[-1] - int(HOT * up_to[-1]))])
@@ -207,14 +209,14 @@ def _top(levels: NDArray[Any], counts: NDArray[np.int64]) -> float:
 
 
 def _overshoots(levels: NDArray[Any], counts: NDArray[np.int64], top: float, white: float) -> bool:
-    """Say whether few samples are brighter than white, but a little, and of unlike levels: markers are of one."""
+    """Return whether the samples above white are few, only slightly brighter, and of many levels, unlike a marker's."""
     above = counts[levels > white]
     few = len(above) and above.sum() <= (1 - BULK) * counts.sum()
     return bool(top <= white * (1 + OVERSHOOT) and few and above.max() <= max(0.2 * above.sum(), 4))
 
 
 def _between(values: NDArray[Any], exact: type[np.floating[Any]], low: float, high: float) -> NDArray[np.float32]:
-    """Scale from low to high, a block at a time: of a large image there is room for one copy, not for three."""
+    """Scale from low to high, a block at a time to save memory: a large image would otherwise be copied three times."""
     flat, scaled = values.reshape(-1), np.empty(values.size, dtype=np.float32)
     for start in range(0, len(flat), _BLOCK):
         block = slice(start, start + _BLOCK)

@@ -1,4 +1,4 @@
-"""What the colours of an image tell: radiographs are gray, pseudo-coloured images and photographs are not."""
+"""Recognises pseudo-coloured images and photographs by their colours; radiographs are gray."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 TINTED = 0.008
-"""How far the colours of most lit places lie apart from which an image is no gray one: more than two steps of 8 bits,
-which a conversion may leave. Of radiographs stored in colour they do not lie apart at all."""
+"""An image is tinted if the median difference between the colour channels of its lit pixels exceeds this: more than the
+two 8-bit steps that a conversion may leave. Radiographs stored in colour have no difference at all."""
 
 LIT = 0.2
-"""How bright a place is at the least whose tint is counted: black has none."""
+"""The least brightness of a pixel whose tint counts: black has none."""
 
 VIVID = 0.25
-"""The same, of pixels that no light or stain tints."""
+"""A pixel is vivid if its channels differ by more than this, which light or stain alone does not cause."""
 
 COLOURED = 0.1
-"""The share of vivid pixels from which an image is coloured; coloured letters and marks cover less."""
+"""An image is coloured if a larger share of its pixels is vivid; coloured letters and marks cover less."""
 
 ONE_TINT = 0.85
-"""How alike the directions of the tints are, from 0 to 1, where one light or stain makes them all."""
+"""How well the tints agree in direction, from 0 to 1, if a single light or stain causes them all."""
 
 _SIDE = 64
 
 
 def remarks(colours: NDArray[np.floating[Any]]) -> list[str]:
-    """Say whether an image is pseudo-coloured, or tinted as a photograph of a screen or a light box is.
+    """Recognise a pseudo-coloured image, or one tinted like a photograph of a screen or a light box.
 
     Args:
         colours: (H, W, 3 or more) in [0, 1]: red, green and blue first.
 
     Returns:
-        `pseudo_coloured`, `photograph_of_screen` or nothing.
+        `pseudo_coloured` or `photograph_of_screen`, or an empty list.
 
     Example:
         >>> remarks(np.full((8, 8, 3), 0.5)), remarks(np.full((8, 8, 3), [0.4, 0.5, 0.5]))
@@ -43,14 +43,14 @@ def remarks(colours: NDArray[np.floating[Any]]) -> list[str]:
     some = colours[:: max(1, height // _SIDE), :: max(1, width // _SIDE), :3].reshape(-1, 3)
     red, green, blue = some.T
     apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    if apart.max() <= TINTED:  # gray, as radiographs that are stored in colour
+    if apart.max() <= TINTED:  # a gray image stored in colour
         return []
     vivid = apart > VIVID
     ground = apart[~vivid & (some.max(axis=1) > LIT)]
     tinted = bool(ground.size) and float(np.median(ground)) > TINTED
-    if vivid.mean() <= COLOURED:  # coloured letters, if any, on gray or tinted ground
+    if vivid.mean() <= COLOURED:  # at most coloured letters on a gray or tinted background
         return ["photograph_of_screen"] if tinted else []
-    if ground.size and not tinted:  # one light tints all of an image, a mask over it does not
+    if ground.size and not tinted:  # a light tints the whole image, a coloured mask does not
         return ["pseudo_coloured"]
     tints = some - some.mean(axis=1, keepdims=True)
     alike = np.linalg.norm(tints.sum(axis=0)) / np.linalg.norm(tints, axis=1).sum()

@@ -1,4 +1,4 @@
-"""What scanners, exporters and technicians do to an image, so that a model can be tried on it before it meets it."""
+"""Corruptions that scanners, exporters and operators cause, to test a model's robustness."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Shift = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 def apply(name: str, image: Pixels) -> Pixels:
-    """Corrupt an image in one of the ways of `CORRUPTIONS`.
+    """Apply one of the `CORRUPTIONS` to an image.
 
-    What is random is drawn from the image itself, so that an image is always corrupted in the same way.
+    Random numbers are seeded with the image itself, so that an image is always corrupted in the same way.
 
     Args:
         name: a key of `CORRUPTIONS`.
@@ -39,11 +39,11 @@ def apply(name: str, image: Pixels) -> Pixels:
 
 
 def compressed(image: Pixels, quality: int) -> Pixels:
-    """Give an image as it is once it has been saved as JPEG.
+    """Compress an image as JPEG and decode it again.
 
     Args:
         image: float32 (H, W) in [0, 1].
-        quality: as JPEG's encoders count it, from 1 to 95.
+        quality: the JPEG quality, from 1 to 95.
 
     Returns:
         float32 (H, W) in [0, 1].
@@ -58,11 +58,11 @@ def compressed(image: Pixels, quality: int) -> Pixels:
 
 
 def sharpened(image: Pixels, amount: float) -> Pixels:
-    """Raise or lower fine detail: what differs from the mean of a pixel's neighbourhood, 3 x 3.
+    """Amplify or reduce fine detail: the difference between a pixel and the mean of its 3 x 3 neighbourhood.
 
     Args:
-        image: float32 (H, W); the edge's pixels count twice.
-        amount: 0 changes nothing, 1 doubles the detail, -1 takes it away.
+        image: float32 (H, W); edge pixels are replicated.
+        amount: 0 changes nothing, 1 doubles the detail, -1 removes it.
 
     Returns:
         float32 (H, W), not clipped.
@@ -90,7 +90,7 @@ def _contrast(factor: float) -> Shift:
 
 
 def _shading(strength: float) -> Shift:
-    """Brighten towards one side, as a misplaced grid or an uneven plate does."""
+    """Brighten towards one side, like a misaligned grid or an uneven plate."""
 
     def shade(image: Pixels, rng: np.random.Generator) -> Pixels:
         angle = rng.uniform(0, 2 * np.pi)
@@ -101,7 +101,7 @@ def _shading(strength: float) -> Shift:
 
 
 def _blur(share: float) -> Shift:
-    """Blur with a Gaussian whose deviation is a share of the image's side."""
+    """Blur with a Gaussian whose standard deviation is a share of the image's longer side."""
 
     def blur(image: Pixels, rng: np.random.Generator) -> Pixels:
         from scipy.ndimage import gaussian_filter
@@ -123,7 +123,7 @@ def _turned(degrees: float) -> Shift:
 
 
 def _zoom(factor: float) -> Shift:
-    """Show the middle larger, or the whole smaller with black around it."""
+    """Magnify the middle, or shrink the whole image with black around it."""
 
     def zoom(image: Pixels, rng: np.random.Generator) -> Pixels:
         height, width = image.shape
@@ -137,7 +137,7 @@ def _zoom(factor: float) -> Shift:
 
 
 def _border(share: float, brightness: float) -> Shift:
-    """Lay an even frame over the edge, as a collimator or a scanner's lid does."""
+    """Cover the edges with an even frame, like a collimator or a scanner's lid."""
 
     def frame(image: Pixels, rng: np.random.Generator) -> Pixels:
         framed = np.full_like(image, brightness)
@@ -183,7 +183,8 @@ CORRUPTIONS: dict[str, Shift] = {
     "letters": _letters,
     "inverted": lambda image, rng: 1.0 - image,
 }
-"""The corruptions by name; each as strong as a person still reads the image without remark, but for `inverted`."""
+"""The corruptions by name. Each is weak enough that a person would still read the image without comment, except
+`inverted`."""
 
 APART = ("none", "inverted")
-"""Those that set no threshold and are never the worst: no corruption, and a fault to be told of rather than read."""
+"""Entries that neither set a threshold nor count as the worst: no corruption, and a fault to warn about."""

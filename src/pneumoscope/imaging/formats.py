@@ -1,4 +1,4 @@
-"""What people bring besides JPEG, PNG, TIFF and DICOM: other image files, compressed files, and volumes to refuse."""
+"""Formats besides JPEG, PNG, TIFF and DICOM: other images, gzip files, and kinds of file that are not supported."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _REFUSED_IMAGES = (
     (0, b"\x93NUMPY", "a NumPy array in a file", "give the array itself in Python, or save it as PNG"),
     *((4, b"ftyp" + brand, "a HEIC photograph", _ORIGINAL) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
 )
-"""Place and bytes by which a file is known that is no single image, what it is, and a way to one."""
+"""Offset and signature of unsupported image files, what they are, and what to do instead."""
 
 _REFUSED = (
     *_REFUSED_IMAGES,
     (0, b"%PDF", "a PDF document", "export the image itself from where it was made"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it and give the files in it"),
 )
-"""Likewise, with files that need not hold an image at all."""
+"""The same, including files that need not hold an image at all."""
 
 _ARRAYS = re.compile(rb"PK\x03\x04.{26}[^\0]{1,200}?\.npy", re.DOTALL)
-"""How NumPy's .npz begins: a zip archive whose first member is an array."""
+"""The start of a NumPy .npz: a zip archive whose first member is an array."""
 
 _PLUGINS = (
     (0, b"BM", "BmpImagePlugin.BmpImageFile"),
@@ -51,11 +51,11 @@ _PLUGINS = (
     (4, b"ftypavi", "AvifImagePlugin.AvifImageFile"),
     *((0, b"P%d" % kind, "PpmImagePlugin.PpmImageFile") for kind in range(1, 7)),
 )
-"""Likewise of the files that Pillow decodes, and what in it does."""
+"""Offset and signature of the files that Pillow decodes, and its class for each."""
 
 
 def unpacked(data: bytes, most: int) -> bytes:
-    """Give what a gzip file holds, and any other file as it is.
+    """Unpack a gzip file; return any other file as it is.
 
     Args:
         data: the bytes of a file.
@@ -63,7 +63,7 @@ def unpacked(data: bytes, most: int) -> bytes:
 
     Raises:
         TooLargeError: it holds more.
-        UnreadableError: it is damaged or cut.
+        UnreadableError: it is damaged or truncated.
 
     Example:
         >>> unpacked(b"BM", 100)
@@ -75,11 +75,11 @@ def unpacked(data: bytes, most: int) -> bytes:
     try:
         plain = inflater.decompress(data, most)
     except zlib.error:
-        raise UnreadableError("The compressed file is damaged: copy it again from its origin.") from None
+        raise UnreadableError("The compressed file is damaged: copy it again from its source.") from None
     if inflater.unconsumed_tail:
         raise TooLargeError(f"Expected at most {most:,} bytes when unpacked, got more: no radiograph is that large.")
     if not inflater.eof:
-        raise UnreadableError("The end of the compressed file is missing: copy it again from its origin.")
+        raise UnreadableError("The end of the compressed file is missing: copy it again from its source.")
     return plain
 
 
@@ -87,7 +87,7 @@ def opened(data: bytes) -> ImageFile.ImageFile:
     """Open a BMP, GIF, WebP, AVIF, PBM, PGM or PPM file.
 
     Raises:
-        UnsupportedError: it is none of these; what it is instead is named where it is known.
+        UnsupportedError: it is none of these; the message names what it is, if known.
 
     Example:
         >>> opened(b"%PDF-1.7")
@@ -103,15 +103,15 @@ def opened(data: bytes) -> ImageFile.ImageFile:
             kind: type[ImageFile.ImageFile] = getattr(importlib.import_module(f"PIL.{module}"), name)
             return kind(io.BytesIO(data))
     raise UnsupportedError(
-        "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the image in one of these."
+        "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the image in one of these formats."
     )
 
 
 def unpacked_head(head: bytes, most: int) -> bytes:
-    r"""Give how a gzip file's content begins, as far as its own beginning tells, and any other beginning as it is.
+    r"""Unpack as much as possible from the beginning of a gzip file; return any other beginning as it is.
 
     Args:
-        head: how a file begins.
+        head: the first bytes of a file.
         most: the most bytes to unpack.
 
     Example:
@@ -128,7 +128,7 @@ def unpacked_head(head: bytes, most: int) -> bytes:
 
 
 def begins_as_image(head: bytes) -> bool:
-    r"""Say whether a file that begins so is one of these, of those that imagecodecs decodes, a JPEG, or a volume.
+    r"""Return whether a file begins like one that `opened` or imagecodecs decodes, a JPEG, or a volume.
 
     Args:
         head: the first 352 bytes or more.
@@ -142,20 +142,20 @@ def begins_as_image(head: bytes) -> bool:
     if any(head.startswith(mark, place) for place, mark, *_ in _REFUSED_IMAGES) or _ARRAYS.match(head):
         return True
     kind = next((mark for place, mark, _ in _PLUGINS if head.startswith(mark, place)), None)
-    # Words begin with two letters, too; what follows them in an image is a reserved zero, or the size.
+    # Text may begin with these two letters as well; in an image a reserved zero or the size follows.
     return bool(kind) and (
         head[6:10] == bytes(4) if kind == b"BM" else len(kind or b"") > 2 or bool(re.match(rb"P\d\s+[\d#]", head))
     )
 
 
 def size(data: bytes) -> tuple[str, int, int, int] | None:
-    """Read name, rows, columns and samples a pixel of a file that imagecodecs is to decode.
+    """Read the format, rows, columns and samples per pixel of a file that imagecodecs will decode.
 
-    These are JPEG 2000 and JPEG XL, JPEGs that are JPEG-LS or have more than 8 bits a sample, and TIFFs that
-    Pillow does not know, whose rows and columns are those of a tile where it is larger.
+    These are JPEG 2000, JPEG XL, JPEG-LS, JPEG with more than 8 bits per sample, and TIFFs that Pillow cannot read; for
+    these, rows and columns are those of a tile if it is larger than the image.
 
     Returns:
-        None of any other file.
+        None for any other file.
 
     Raises:
         UnreadableError: the size is missing or damaged.
@@ -169,7 +169,7 @@ def size(data: bytes) -> tuple[str, int, int, int] | None:
     if data.startswith(_JPEG_2000):
         at = data.find(_JPEG_2000[1])
         if at < 0 or len(data) < at + 42:
-            raise UnreadableError("The image's size is missing: copy it again from its origin.")
+            raise UnreadableError("The image's size is missing: copy it again from its source.")
         right, bottom, left, top = (int.from_bytes(data[at + i : at + i + 4], "big") for i in (8, 12, 16, 20))
         return "JPEG 2000", bottom - top, right - left, int.from_bytes(data[at + 40 : at + 42], "big")
     if data.startswith(_TIFF):
@@ -184,7 +184,7 @@ def size(data: bytes) -> tuple[str, int, int, int] | None:
 
 
 def decoded(data: bytes, name: str) -> NDArray[Any]:
-    """Decode a file whose `size` is known: integers (H, W) or (H, W, channels), as they are stored.
+    """Decode a file of a format that `size` returned: samples (H, W) or (H, W, channels), as stored.
 
     Example:
         >>> import imagecodecs
@@ -195,7 +195,7 @@ def decoded(data: bytes, name: str) -> NDArray[Any]:
 
     if name == "JPEG 2000":
         if b"\xff\xd9" not in data[-1024:]:
-            raise UnreadableError("The end of the image is missing: copy it again from its origin.")
+            raise UnreadableError("The end of the image is missing: copy it again from its source.")
         return np.asarray(imagecodecs.jpeg2k_decode(data, verbose=0))
     decode = {
         "JPEG XL": imagecodecs.jpegxl_decode,
@@ -206,11 +206,11 @@ def decoded(data: bytes, name: str) -> NDArray[Any]:
 
 
 def _jpeg_xl_size(data: bytes) -> tuple[int, int]:
-    """Read rows and columns of JPEG XL: the size header at the start of the codestream (ISO/IEC 18181-1, annex D.2)."""
+    """Read rows and columns from the size header of a JPEG XL codestream (ISO/IEC 18181-1, annex D.2)."""
     start = 0 if data.startswith(_JPEG_XL[1]) else data.find(_JPEG_XL[1])
     bits, at = int.from_bytes(data[start + 2 : start + 16], "little"), 0
     if start < 0 or len(data) < start + 16:
-        raise UnreadableError("The image's size is missing: copy it again from its origin.")
+        raise UnreadableError("The image's size is missing: copy it again from its source.")
 
     def read(n: int) -> int:
         nonlocal at

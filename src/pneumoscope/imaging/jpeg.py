@@ -1,4 +1,4 @@
-"""JPEG files segment by segment: where they end, what they need, and whether they are whole."""
+"""Parses JPEG files segment by segment: finds their end, strips their metadata and detects damage."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _JPEG_FRAMES = (0xC0, 0xC1, 0xC2, _JPEG_LOSSLESS, JPEG_LS)
 
 _JPEG_OF_THE_IMAGE = (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD)
 _JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
-_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # within an image, restarts and stuffed bytes are none
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # excludes restart markers and stuffed bytes
 _JPEG_NEXT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # also the start of another image
-_JPEG_ENDS = re.compile(rb"\xff[\xd8\xd9]")  # its own end, or another image; two `bytes.find` take five times as long
+_JPEG_ENDS = re.compile(rb"\xff[\xd8\xd9]")  # the end, or another image; two `bytes.find` take five times as long
 _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-_JPEG_ASIDE = re.compile("JFIF|ICC|Adobe")  # in what libjpeg says of metadata
+_JPEG_ASIDE = re.compile("JFIF|ICC|Adobe")  # in libjpeg's messages about metadata
 
 MAX_SCANS = 100
-"""A progressive JPEG has some ten; each is a pass over all of the image, and thousands fit into a few bytes."""
+"""A progressive JPEG has some ten scans. Each is a pass over the whole image, and thousands fit into a few bytes."""
 
 MOST_LEFT_OVER = 3
-"""Bytes at the end of a JPEG that say nothing; more of them are a part of the image that was lost."""
+"""The most extra bytes before the end marker that are tolerated; more mean that a part of the image was lost."""
 
 
 def alone(data: bytes) -> bytes:
-    r"""Give a JPEG without what follows its own end: thumbnails, a phone's motion image, whatever a program appended.
+    r"""Cut off what follows the end of a JPEG: thumbnails, a phone's motion photo, or data that a program appended.
 
     Args:
         data: the bytes of a file that begins as a JPEG does.
 
     Returns:
-        The bytes up to the end of the image; all of them where what lies between its segments is unknown.
+        The bytes up to the end of the image; all bytes if there is unknown data between its segments.
 
     Raises:
-        UnreadableError: the image has no end, or another one begins before it.
+        UnreadableError: the image has no end, or another image begins before it.
 
     Example:
         >>> alone(b"\xff\xd8\xff\xd9 and a note")
@@ -59,28 +59,28 @@ def alone(data: bytes) -> bytes:
         at = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
         if marker == 0xDA:  # the coded image follows, up to the next marker
             end = _JPEG_ENDS.search(data, at)
-            if end and end.end() == len(data) and end[0] == _JPEG_END:  # as of most files, and found sooner
+            if end and end.end() == len(data) and end[0] == _JPEG_END:  # the usual case, found quickly
                 return data
             following = _JPEG_NEXT.search(data, at)
             at = following.start() if following else len(data)
     cut = at >= len(data) or data.startswith(START[:2], at)
     if cut or data.find(START_OF_SCAN, max(0, data.rfind(_JPEG_END))) >= 0:
-        raise UnreadableError("The end of the image is missing: copy it again from its origin.")
+        raise UnreadableError("The end of the image is missing: copy it again from its source.")
     return data
 
 
 def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
-    """Give a JPEG file with nothing in it but its image: no camera, no time, no comment, no name.
+    """Strip all metadata from a JPEG file: camera, time, comments, names.
 
-    Only the segments that a decoder needs are kept (ITU-T T.81, section B.2), and of JFIF's and Adobe's what says how
-    colours are stored; whatever follows the image is dropped. What is burnt into the pixels stays.
+    Only the segments that a decoder needs are kept (ITU-T T.81, section B.2), and the part of the JFIF and Adobe
+    segments that says how colours are stored; anything after the image is dropped. Text burnt into the pixels stays.
 
     Args:
         data: the bytes of a file that `decode` can decode.
 
     Returns:
-        The file and the (H, W) of its image; None where it is no JPEG, or one that stands upright only by its
-        metadata, or that not every program shows alike: neither gray nor colour of 8 bits.
+        The file and the (H, W) of its image. None if it is not a JPEG, is upright only because of its metadata, or is
+        neither gray nor RGB with 8 bits, which programs display differently.
 
     Example:
         >>> bare_jpeg(b"GIF89a") is None
@@ -96,7 +96,7 @@ def bare_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
 
 
 def _bare(data: bytes) -> bytes | None:
-    """Give a JPEG without its metadata; None where it has no end."""
+    """Return a JPEG without its metadata; None if it has no end."""
     kept, at = [data[:2]], 2
     while segment := _JPEG_SEGMENT.match(data, at):
         marker = segment[1][0]
@@ -119,7 +119,7 @@ def _bare(data: bytes) -> bytes | None:
 
 
 def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.uint8] | None:
-    """Decode a JPEG of 8 bits a sample unless it is damaged; other decoders pass over damage without a word.
+    """Decode a JPEG of 8 bits per sample, rejecting damage that other decoders silently ignore.
 
     Args:
         data: the bytes of the JPEG.
@@ -127,11 +127,11 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
         channels: 1 for gray, 3 for red, green and blue.
 
     Returns:
-        (H, W) or (H, W, 3), to the pixel what Pillow and imagecodecs give; None where another decoder is to be asked:
-        for colours sampled in an unusual way, or a few bytes too many at the end, as some programs leave there.
+        (H, W) or (H, W, 3), identical to the output of Pillow and imagecodecs. None if another decoder must be used,
+        because of unusual chroma subsampling or a few extra bytes at the end, which some programs leave there.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the image is damaged.
 
     Example:
         >>> from pathlib import Path
@@ -141,14 +141,14 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
     width, height = size
     frame = jpeg_frame(data)
     if frame is None or frame[1] != 8 or (frame[0] == _JPEG_LOSSLESS and frame[2:4] != (height, width)):
-        return None  # above all what cannot be reduced: simplejpeg would write beyond the room for the reduced image
+        return None  # simplejpeg would overrun its buffer when reducing a lossless image
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, "GRAY" if channels == 1 else "RGB", min_height=height, min_width=width
         )
     except ValueError as error:
         reason = str(error)
-        if _JPEG_ASIDE.search(reason):  # only the first fault is told: the others may be in the image
+        if _JPEG_ASIDE.search(reason):  # only the first fault is reported, and others may be in the image itself
             bare = _bare(data)
             return None if bare in (None, data) else whole_jpeg(bare, size, channels)
         left_over = _JPEG_LEFT_OVER.search(reason)
@@ -161,14 +161,14 @@ def whole_jpeg(data: bytes, size: tuple[int, int], channels: int) -> NDArray[np.
 
 
 def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
-    """Read what a JPEG says of its image: the frame header (ITU-T T.81, section B.2.2).
+    """Read the frame header of a JPEG (ITU-T T.81, section B.2.2).
 
     Args:
         data: the bytes of the JPEG.
 
     Returns:
-        The marker's second byte, bits a sample, rows, columns, and samples a pixel; None where these are no segments
-        up to a frame of `_JPEG_FRAMES`.
+        The marker's second byte, bits per sample, rows, columns and samples per pixel; None if the data are not a JPEG
+        with a frame of a known kind.
 
     Example:
         >>> from pathlib import Path
@@ -184,7 +184,7 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
 
 
 def is_reducible(data: bytes) -> bool:
-    """Say whether this is a JPEG that may be decoded at a half, a quarter or an eighth of its size.
+    """Return whether a JPEG can be decoded at a half, a quarter or an eighth of its size.
 
     Example:
         >>> is_reducible(b"no JPEG")

@@ -1,15 +1,15 @@
-"""Letters without what some keyboards lack: words are compared so, in headers and in the names of folders."""
+"""Text without case, accents and strokes, for comparing words in headers and folder names."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _STROKES = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i"})
-"""Letters that are no others with an accent, but are written as these where accents are not at hand."""
+"""Letters that Unicode does not decompose into a base letter and an accent, and what people write instead."""
 
 
 def bare(text: str) -> str:
-    """Write a text in small letters without accents and strokes.
+    """Return a text in lower case without accents and strokes.
 
     Example:
         >>> bare("Röntgen"), bare("Zapalenie płuc"), bare("SAĞLIKLI"), bare("Боковой")

@@ -1,4 +1,4 @@
-"""An even frame around an image: found, cut off, and evidence put back to where it belongs on the image as it came."""
+"""Finds and crops an even frame around an image, and maps evidence back onto the uncropped image."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from pneumoscope.imaging import radiograph
 
 WIDE = 0.05
-"""A frame of so much of an image is cut off; narrower ones vary from image to image of one scanner."""
+"""The share of an image from which on a frame is cropped; narrower frames vary between images of one scanner."""
 
 EVEN = 0.04
-"""Of the full range: what rows and columns of a frame differ by at most."""
+"""The largest difference within a row or column of a frame, as a share of the full range."""
 
 
 class Box(NamedTuple):
-    """A part of an image, from 0 to 1 of its height and width."""
+    """A part of an image, with coordinates in [0, 1] of its height and width."""
 
     top: float
     left: float
@@ -26,7 +26,7 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> float:
-        """The share of the image that lies within."""
+        """The share of the image inside the box."""
         return (self.bottom - self.top) * (self.right - self.left)
 
 
@@ -34,10 +34,10 @@ def inside(image: NDArray[np.floating[Any]]) -> Box:
     """Find the part of an image within the even rows and columns at its edges.
 
     Args:
-        image: (H, W) in [0, 1], already small: noise and a JPEG's ringing are to be averaged out.
+        image: (H, W) in [0, 1], already reduced, so that noise and JPEG ringing are averaged out.
 
     Returns:
-        The part; all of the image where it has no frame, or nothing in it.
+        The part; the whole image if it has no frame, or is even throughout.
 
     Example:
         >>> image = np.zeros((8, 8))
@@ -50,8 +50,8 @@ def inside(image: NDArray[np.floating[Any]]) -> Box:
 
 
 def _ends(rows: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """Say where rows that show something begin and end; the first and last, half frame as a rule, go with the frame."""
-    if (np.ptp(rows[[0, -1]], axis=1) > EVEN).all():  # as of most images
+    """Return where the uneven rows begin and end, without the first and last, which usually straddle the frame."""
+    if (np.ptp(rows[[0, -1]], axis=1) > EVEN).all():  # true of most images
         return 0.0, 1.0
     n, shown = len(rows), np.flatnonzero(np.ptp(rows, axis=1) > EVEN)
     if len(shown) < 3:
@@ -61,10 +61,10 @@ def _ends(rows: NDArray[np.floating[Any]]) -> tuple[float, float]:
 
 
 def squash(image: NDArray[np.float32], size: int) -> tuple[NDArray[np.float32], Box]:
-    """Squash an image to the square a network looks at, without the frame around it where that is wide.
+    """Squash an image to the square that a network takes, after cropping a wide frame.
 
-    Training, evaluation and prediction all do it here: images made square with black, or collimated, otherwise look
-    like none that was learnt from.
+    Training, evaluation and prediction all use this function: images padded to a square with black, or collimated,
+    would otherwise look unlike the training images.
 
     Args:
         image: float32 (H, W) in [0, 1].
@@ -86,7 +86,7 @@ def squash(image: NDArray[np.float32], size: int) -> tuple[NDArray[np.float32], 
 
 
 def cut(image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-    """Give the part of an image (H, W) that lies in a box.
+    """Crop an image (H, W) to a box.
 
     Example:
         >>> cut(np.ones((8, 6), np.float32), Box(0.25, 0.0, 0.75, 0.5)).shape
@@ -99,15 +99,15 @@ def cut(image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
 
 
 def spread(evidence: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-    """Lay the evidence of a part of an image over all of the image; what lies around the part has none.
+    """Map the evidence of a part of an image onto the whole image; the rest of the image has none.
 
     Args:
         evidence: (h, w), whose cells divide the part evenly.
         box: the part.
 
     Returns:
-        The evidence itself where the part is all of the image; else (2 h, 2 w), whose cells divide the image evenly,
-        and whose sum is the same.
+        The evidence itself if the part is the whole image; otherwise (2 h, 2 w), whose cells divide the image evenly
+        and have the same sum.
 
     Example:
         >>> spread(np.ones((1, 1), np.float32), Box(0.5, 0.0, 1.0, 1.0))
@@ -122,7 +122,7 @@ def spread(evidence: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
 
 
 def _shares(n: int, start: float, end: float) -> NDArray[np.float64]:
-    """Give (2 n, n): how much of each of n cells between start and end lies in each of 2 n cells from 0 to 1."""
+    """Return (2 n, n): the share of each of n cells between start and end that lies in each of 2 n cells in [0, 1]."""
     cells, places = np.linspace(start, end, n + 1), np.linspace(0.0, 1.0, 2 * n + 1)
     low, high = np.maximum(cells[:-1], places[:-1, None]), np.minimum(cells[1:], places[1:, None])
     return np.asarray(np.maximum(high - low, 0.0) / np.diff(cells))

@@ -1,4 +1,4 @@
-"""The one way to read an image: every door, the training and the evaluation get their pixels here."""
+"""The one way to read an image: prediction, training and evaluation all get their pixels here."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from pneumoscope.imaging import brightness, colour, formats, raster
 Source = str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image
 
 MAX_PIXELS = 80_000_000
-"""No radiograph has more: the largest detectors give some 30 million. Pillow warns from 89 million on."""
+"""More than any radiograph has: the largest detectors produce some 30 million. Pillow warns from 89 million on."""
 
 MAX_BYTES = 1_000_000_000
 
 OVERLAY_SUFFIXES = (".evidence.svg", ".evidence.png")
-"""How the overlays that `predict` draws are named; below a folder they are not taken for images."""
+"""Names of the overlays that `predict` draws; in a folder they are skipped, not read as images."""
 
 DICOM_SUFFIXES = (".report.dcm", ".evidence.dcm")
-"""How the DICOM objects that `predict` makes are named, likewise."""
+"""Names of the DICOM objects that `predict` writes; skipped likewise."""
 
 CURVE_SUFFIXES = (".curve.svg", ".curve.png")
-"""How the curves that `evaluate` draws are named, likewise."""
+"""Names of the curves that `evaluate` draws; skipped likewise."""
 
 HEAD = 4096
-"""Bytes of a file that tell what it is."""
+"""How many bytes from the start of a file are enough to identify its format."""
 
 _SKIPPED_NAMES = {"thumbs.db", "desktop.ini"}
 
@@ -44,9 +44,9 @@ class Radiograph:
 
     Attributes:
         pixels: float32, (H, W), in [0, 1]; bright is dense tissue.
-        format: what the image came as: `JPEG`, `PNG`, `TIFF`, `DICOM`, `array`, and so on.
-        bits: bits a sample in the source; 0 where the source was floating point.
-        shape: (H, W) of the source, which `pixels` are smaller than where a reduced image was asked for.
+        format: the format of the source: `JPEG`, `PNG`, `TIFF`, `DICOM`, `array`, and so on.
+        bits: bits per sample in the source; 0 if it was floating point.
+        shape: (H, W) of the source; `pixels` is smaller if a reduced image was requested.
         notes: what a reader of the finding should know, such as `first_frame_only`.
     """
 
@@ -60,15 +60,15 @@ class Radiograph:
 def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
     """Read a chest radiograph from a path, from the bytes of a file, from an array, or from a Pillow image.
 
-    Colour is reduced to brightness, transparency is laid over black, EXIF orientation is applied, and 16-bit
-    images keep their depth. Of a file with several images the first one is read.
+    Colour is reduced to brightness, transparency is composited over black, EXIF orientation is applied, and 16-bit
+    images keep their depth. If a file holds several images, the first one is read.
 
     Args:
         source: a path to a JPEG, PNG, TIFF or DICOM file; the bytes of one; or an array (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4) of unsigned integers, or of floats in [0, 1]; or an image of Pillow's.
-        at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as neither side gets
-            shorter than this. Whoever squashes an image afterwards should name the side of the square: all of training
-            and use do, and so see the same pixels.
+            (H, W, 3) or (H, W, 4) of unsigned integers, or of floats in [0, 1]; or a Pillow image.
+        at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as neither side becomes
+            shorter than this. A caller that squashes the image afterwards should pass the side of the square; training
+            and prediction both do, so that they see the same pixels.
         max_pixels: the largest image to read, in pixels.
 
     Returns:
@@ -76,10 +76,11 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
 
     Raises:
         NotFoundError: there is no file at the path.
-        UnreadableError: the file is empty, truncated or corrupt, or may not be read.
-        UnsupportedError: the file is no image of a known kind, or the array no image.
-        TooLargeError: more than `max_pixels` pixels, in colour two thirds of them, or `MAX_BYTES` bytes, or a bomb.
-        NotAChestRadiographError: a DICOM header that declares something else.
+        UnreadableError: the file is empty, truncated or corrupt, or there is no permission to read it.
+        UnsupportedError: the file is not an image of a known kind, or the array is not an image.
+        TooLargeError: more than `max_pixels` pixels (two thirds of that in colour), more than `MAX_BYTES` bytes, or a
+            decompression bomb.
+        NotAChestRadiographError: a DICOM header declares something else.
 
     Example:
         >>> read(np.full((2, 3), 255, dtype=np.uint8)).pixels.shape
@@ -107,15 +108,15 @@ def read(source: Source, *, at_least: int | None = None, max_pixels: int = MAX_P
 
 
 def is_dicom(data: bytes) -> bool:
-    """Say whether the bytes of a file are read as DICOM.
+    """Return whether the bytes of a file are read as DICOM.
 
     Example:
         >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"no image")
         (True, False)
     """
-    if data.startswith(raster.SIGNATURES) and data[128:132] != b"DICM":  # a preamble may begin as a TIFF file does
+    if data.startswith(raster.SIGNATURES) and data[128:132] != b"DICM":  # a DICOM preamble may look like a TIFF header
         return False
-    if data[128:132] != b"DICM" and data[:2] not in (b"\2\0", b"\0\2", b"\10\0", b"\0\10"):  # nor group 2 or 8
+    if data[128:132] != b"DICM" and data[:2] not in (b"\2\0", b"\0\2", b"\10\0", b"\0\10"):  # group 2 or 8
         return False
     from pneumoscope.imaging.dicom import parser  # takes longer to import than to predict an image
 
@@ -123,10 +124,10 @@ def is_dicom(data: bytes) -> bool:
 
 
 def begins_as_image(head: bytes) -> bool:
-    r"""Say whether a file that begins so is an image or a volume of them, whether it can be read or not.
+    r"""Return whether a file that begins like this is an image or a volume, whether or not it can be read.
 
     Args:
-        head: the first `HEAD` bytes, fewer of a shorter file.
+        head: the first `HEAD` bytes, or all of a shorter file.
 
     Example:
         >>> begins_as_image(b"\xff\xd8\xff\xe0"), begins_as_image(b"path,label")
@@ -137,10 +138,10 @@ def begins_as_image(head: bytes) -> bool:
 
 
 def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Squash an image to the square a network looks at, averaging where it shrinks.
+    """Squash an image to the square that a network takes, averaging where it shrinks.
 
-    The aspect is given up on purpose: in the training images normals and pneumonias differ in aspect, and a network
-    that sees the aspect learns it instead of the lungs.
+    The aspect ratio is discarded on purpose: normals and pneumonias differ in it in the training images, and a network
+    that sees it learns it instead of the lungs.
 
     Args:
         pixels: float32 (H, W) in [0, 1].
@@ -161,10 +162,10 @@ def resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def files(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """List the files at a path: the path itself, or every file below a folder, sorted, but hidden ones and overlays.
+    """List the files at a path: the path itself, or every file below a folder, sorted, except hidden ones and overlays.
 
-    Whatever is not a folder is listed as it is, and so is a folder that may not be opened: reading it tells why it
-    gives no image, so that nothing is silently missing.
+    A path that is not a folder is listed as it is. So is a folder that cannot be opened: reading it raises the reason,
+    so that nothing is silently missing.
 
     Example:
         >>> [file.name for file in files("images")]
@@ -175,7 +176,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield path
         return
     closed: list[Path] = []
-    seen: set[tuple[int, int]] = set()  # a folder that links lead to twice, or around to itself, is listed once
+    seen: set[tuple[int, int]] = set()  # a folder that links reach twice, or that links to itself, is listed once
     walk = os.walk(path, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
     for folder, subfolders, names in walk:
         place = os.stat(folder)  # noqa: PTH116 - `Path` would stat a copy of every name
@@ -191,7 +192,7 @@ def files(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_folder_passed_over(name: str) -> bool:
-    """Say whether a folder holds no image by its name: hidden, or made by a Mac's archives.
+    """Return whether a folder is skipped because of its name: hidden, or created by macOS archives.
 
     Example:
         >>> is_folder_passed_over("__MACOSX"), is_folder_passed_over("images")
@@ -201,7 +202,7 @@ def is_folder_passed_over(name: str) -> bool:
 
 
 def is_passed_over(name: str) -> bool:
-    """Say whether a file in a folder is no image by its name: hidden, made here, or left by a file manager.
+    """Return whether a file in a folder is skipped because of its name: hidden, written here, or a file manager's.
 
     Example:
         >>> is_passed_over("image.png"), is_passed_over(".DS_Store")
@@ -212,11 +213,11 @@ def is_passed_over(name: str) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read an image's file whole.
+    """Read all bytes of an image file.
 
     Raises:
         NotFoundError: there is no such file.
-        UnreadableError: it may not be read.
+        UnreadableError: there is no permission to read it, or reading fails.
         UnsupportedError: it is a folder, a pipe or a device.
         TooLargeError: more than `MAX_BYTES` bytes.
 
@@ -227,9 +228,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise UnsupportedError(
-                "Expected a file, got a folder: give the files in it, or check whether it may be opened."
-            )
+            raise UnsupportedError("Expected a file, got a folder: give the files in it, or check its permissions.")
         if not stat.S_ISREG(status.st_mode):
             raise UnsupportedError("Expected an ordinary file, got a pipe, socket or device.")
         if status.st_size > MAX_BYTES:
@@ -241,7 +240,7 @@ def read_bytes(path: Path) -> bytes:
         what = "its permissions" if isinstance(error, PermissionError) else "its links, its folder and the disk"
         raise UnreadableError(f"The file cannot be read ({error.strerror}): check {what}.") from error
     except ValueError as error:  # a null character in the name
-        raise NotFoundError(f"Expected the name of a file, got one that no file can have ({error}).") from None
+        raise NotFoundError(f"Expected a file name, got one that is not valid ({error}).") from None
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Radiograph:
@@ -265,7 +264,7 @@ def _from_image(image: Image.Image, max_pixels: int) -> Radiograph:
         else:
             plain = raster.plain_mode(upright)
             samples = np.asarray(upright.convert("RGBA" if plain == "LA" else plain))
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes a file only now
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes lazily
         raise UnreadableError(f"The image cannot be decoded ({error}): open its file again.") from error
     if samples.dtype.kind == "i":
         samples = np.maximum(samples, 0).astype(np.uint32)

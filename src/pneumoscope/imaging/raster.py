@@ -1,4 +1,4 @@
-"""JPEG, PNG and TIFF files to pixels, at the depth they have."""
+"""Decodes JPEG, PNG and TIFF files to pixels at their full bit depth."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _PLUGINS: dict[bytes, type[JpegImageFile | PngImageFile | TiffImageFile]] = {
     b"II+\0": TiffImageFile,
     b"MM\0+": TiffImageFile,
 }
-"""How a file begins, and what decodes it: `Image.open` has a size limit of its own, which any library may change."""
+"""The decoder for each file signature. `Image.open` is not used: its size limit can be changed by any library."""
 
 SIGNATURES = tuple(_PLUGINS)
-"""How the files begin that `decode` decodes."""
+"""The signatures of the files that `decode` decodes."""
 
 _TELLING = (OSError, SyntaxError, ValueError)
-"""Errors of decoders whose text says something of the image; the others are of their own making."""
+"""Decoder errors whose text describes the image; others describe the decoder's own internals."""
 
 _ON_THE_SIDE = (5, 6, 7, 8)
-"""EXIF orientations whose rows are the columns of the file."""
+"""EXIF orientations that swap rows and columns."""
 
 _EXIF, _EXPOSURE_TIME, _F_NUMBER = 0x8769, 0x829A, 0x829D
-"""Of Exif (CIPA DC-008): what cameras write, and scanners of films do not."""
+"""Exif tags (CIPA DC-008) that cameras write and film scanners do not."""
 
 _SMALL = 32
-"""The least side at which the colours of a JPEG are looked at."""
+"""The smallest side at which the colours of a JPEG are examined."""
 
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_STRIPS, _TIFF_PLANAR, _TIFF_TILES = 258, 259, 262, 273, 284, 324
 _TIFF_JPEG = (6, 7)
 
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
-# Pillow's remarks on metadata name no file. Silenced once, because `catch_warnings` around each image is not safe in
-# threads: it would leave the filters of one of them to the whole process.
+# Pillow's warnings about metadata do not name the file. They are silenced once, for the process: `catch_warnings`
+# around each image is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.(Png|Tiff)ImagePlugin")
 
 
@@ -61,14 +61,14 @@ def decode(
     Args:
         data: the bytes of the file.
         max_pixels: the most pixels to decode.
-        at_least: a JPEG may be reduced while it is decoded, as long as no side gets shorter than this.
+        at_least: a JPEG may be reduced while it is decoded, as long as no side becomes shorter than this.
 
     Returns:
-        float32 (H, W) in [0, 1]; the format; the bits a sample, 0 for floats; the (H, W) in the file; notes such as
+        float32 (H, W) in [0, 1]; the format; the bits per sample, 0 for floats; the (H, W) in the file; notes such as
         `first_frame_only`.
 
     Raises:
-        UnsupportedError: the file is of another kind, or of a kind of TIFF that cannot be decoded here.
+        UnsupportedError: the file is of another kind, or a kind of TIFF that cannot be decoded here.
         TooLargeError: more than `max_pixels` pixels.
         UnreadableError: the file is damaged.
 
@@ -77,7 +77,7 @@ def decode(
         >>> pixels, name, bits, shape, notes = decode(Path("image.png").read_bytes(), 10**8)
     """
     try:
-        # Pillow rejects an image without its end, but not where any other library has set LOAD_TRUNCATED_IMAGES.
+        # Pillow rejects a truncated image, unless some library has set LOAD_TRUNCATED_IMAGES.
         data = jpeg.alone(data) if data.startswith(jpeg.START) else data
         if (found := formats.size(data)) is not None:
             return _coded(data, found, max_pixels)
@@ -99,7 +99,7 @@ def decode(
     except Exception as error:  # Pillow's decoders raise every kind of error on corrupt files
         reason = f" ({' '.join(str(error).split())})" if isinstance(error, _TELLING) and str(error) else ""
         raise UnreadableError(
-            f"The image cannot be decoded{reason}: copy it again from its origin, or export it anew."
+            f"The image cannot be decoded{reason}: copy it again from its source, or export it again."
         ) from error
     shape = (width, height) if turn in _ON_THE_SIDE else (height, width)
     return np.ascontiguousarray(pixels, dtype=np.float32), str(image.format), bits, shape, notes
@@ -108,7 +108,7 @@ def decode(
 def _coded(
     data: bytes, found: tuple[str, int, int, int], max_pixels: int
 ) -> tuple[NDArray[np.float32], str, int, tuple[int, int], tuple[str, ...]]:
-    """Decode what Pillow does not, or not at its depth."""
+    """Decode with imagecodecs what Pillow cannot decode, or not at full depth."""
     name, height, width, channels = found
     check_size(width, height, channels, max_pixels)
     stored = formats.decoded(data, name)
@@ -125,14 +125,14 @@ def _coded(
 
 
 def _seen(image: ImageFile.ImageFile, samples: NDArray[np.float32]) -> list[str]:
-    """Say what a camera's exposure and the colours tell of an image."""
+    """Return the notes that follow from a camera's Exif data and from the colours."""
     if {_EXPOSURE_TIME, _F_NUMBER} & set(image.getexif().get_ifd(_EXIF)):
         return ["photograph_of_screen"]
     return colour.remarks(samples) if samples.ndim == 3 and samples.shape[2] >= 3 else []
 
 
 def _small(data: bytes) -> NDArray[np.float32]:
-    """Decode the colours of a JPEG, which may be read without them, at an eighth of its size."""
+    """Decode a reduced colour version of a JPEG that is itself decoded in gray."""
     small = JpegImageFile(io.BytesIO(data))
     small.draft("RGB", (_SMALL, _SMALL))
     return np.asarray(small, dtype=np.float32) / np.float32(255)
@@ -151,10 +151,11 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
 
 
 def check_size(width: int, height: int, channels: int, max_pixels: int) -> None:
-    """Reject an image whose decoding could exhaust the memory, colour from two thirds of the pixels on.
+    """Reject an image that could exhaust the memory when decoded.
 
     Raises:
-        TooLargeError: more than `max_pixels` pixels, or twice as many samples.
+        TooLargeError: more than `max_pixels` pixels, or more than twice as many samples; the limit for RGB is therefore
+            two thirds of `max_pixels`.
 
     Example:
         >>> check_size(2000, 1500, 1, 80_000_000)
@@ -165,9 +166,9 @@ def check_size(width: int, height: int, channels: int, max_pixels: int) -> None:
 
 
 def _jpegs(image: ImageFile.ImageFile) -> int:
-    """Count the JPEGs of several scans that an image is made of: a TIFF may have one in each strip or tile.
+    """Count the JPEGs in an image that may have several scans: a TIFF may hold one in each strip or tile.
 
-    Of a JPEG that is gray and not progressive, as most images are, the decoder reads one scan, however many there are.
+    In a gray JPEG that is not progressive, as most are, the decoder reads one scan, however many there are.
     """
     if isinstance(image, TiffImageFile):
         packed = image.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEG
@@ -176,7 +177,7 @@ def _jpegs(image: ImageFile.ImageFile) -> int:
 
 
 def _has_more(image: ImageFile.ImageFile) -> bool:
-    """Say whether a second image follows. Pillow's count would visit each page of a TIFF that has a million."""
+    """Return whether a second image follows. Pillow's own count would visit every page of a TIFF."""
     if image.format not in ("TIFF", "GIF"):
         return getattr(image, "n_frames", 1) > 1
     try:
@@ -187,13 +188,13 @@ def _has_more(image: ImageFile.ImageFile) -> bool:
 
 
 def _samples(image: ImageFile.ImageFile, data: bytes) -> Scaled:
-    """Decode without turning: samples (H, W) or (H, W, channels)."""
+    """Decode without applying the orientation: samples (H, W) or (H, W, channels)."""
     deep = _deep(image, data)
     if deep is not None:
         samples, bits, dark = unit(deep)
-        if "transparency" in image.info:  # the one colour of a PNG that is
+        if "transparency" in image.info:  # the one transparent colour of a PNG
             samples[(np.atleast_3d(deep) == image.info["transparency"]).all(axis=-1)] = 0.0
-        # Pillow turns white-is-zero images the right way round for 8 bits, not for more.
+        # Pillow inverts white-is-zero images at 8 bits, but not at more.
         white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
         return Scaled(1.0 - samples if white_is_zero else samples, bits, dark)
     if isinstance(image, JpegImageFile) and image.mode in ("L", "RGB"):
@@ -204,7 +205,7 @@ def _samples(image: ImageFile.ImageFile, data: bytes) -> Scaled:
 
 
 def plain_mode(image: Image.Image) -> str:
-    """Name the mode of 8 bits that nothing of an image is lost in.
+    """Return the 8-bit Pillow mode that represents an image without loss.
 
     Example:
         >>> plain_mode(Image.new("P", (1, 1))), plain_mode(Image.new("1", (1, 1)))
@@ -212,15 +213,14 @@ def plain_mode(image: Image.Image) -> str:
     """
     if "transparency" in image.info or image.mode == "PA":
         return "RGBA"
-    # The others are P, CMYK, YCbCr and LAB.
+    # Everything else becomes RGB: P, CMYK, YCbCr and LAB.
     return {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA"}.get(image.mode, "RGB")
 
 
 def _deep(image: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
-    """Decode samples of more than 8 bits, (H, W) or (H, W, channels), as they are stored; None for any other image.
+    """Decode samples of more than 8 bits, (H, W) or (H, W, channels), as stored; None for any other image.
 
-    Of 16-bit colour Pillow keeps the high bytes only. Decoded again, as if the bytes of each sample stood the other
-    way round, the image yields the low ones.
+    Pillow keeps only the high bytes of 16-bit colour. Decoding again with the byte order swapped yields the low bytes.
     """
     layout = _layout(image)
     kind, _, order = layout.partition(";16")
@@ -232,7 +232,7 @@ def _deep(image: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_PLANAR) == 2:
         if max(image.tag_v2.get(_TIFF_BITS, (1,))) > 8:
             raise UnsupportedError("Expected 16-bit colour pixel by pixel, got it plane by plane: export it as gray.")
-    elif layout == "LA;16B":  # read as if its four bytes a pixel were red, green, blue and alpha
+    elif layout == "LA;16B":  # its four bytes per pixel are read as red, green, blue and alpha
         pairs = np.asarray(_set_layout(image, "RGBA")).astype(np.uint16)
         return pairs[..., ::2] * 256 + pairs[..., 1::2]
     elif kind in ("RGB", "RGBX", "RGBA") and order:
@@ -245,8 +245,8 @@ def _deep(image: ImageFile.ImageFile, data: bytes) -> NDArray[Any] | None:
 
 
 def _layout(image: ImageFile.ImageFile) -> str:
-    """Give Pillow's name of the samples' order and depth in the file, such as `RGB;16B`."""
-    if not image.tile:  # of plugins that decode all at once
+    """Return Pillow's name for the order and depth of the samples in the file, such as `RGB;16B`."""
+    if not image.tile:  # plugins that decode everything at once have none
         return ""
     arguments = image.tile[0].args
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
@@ -260,7 +260,7 @@ def _set_layout(image: ImageFile.ImageFile, layout: str) -> ImageFile.ImageFile:
 
 
 def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """Turn an image as its EXIF orientation says (CIPA DC-008, tag 0x0112: 1 to 8, 1 upright)."""
+    """Apply an EXIF orientation (CIPA DC-008, tag 0x0112: 1 to 8, 1 is upright)."""
     if orientation in _ON_THE_SIDE:
         samples = samples.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""Photographs of a screen or a light box that are gray: known by the straight edges of what shows the radiograph."""
+"""Gray photographs of a screen or a light box, recognised by the straight edges around the radiograph."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from pneumoscope.imaging import radiograph
 
 EDGE = 0.14
-"""How much brighter it is outside of an edge than inside, of the full range, all along; of 7,528 radiographs of two
-hospitals two have such edges on three sides, where the lungs end."""
+"""How much brighter the outside of an edge must be than the inside, along all of it, as a share of the full range. Two
+of 7,528 radiographs from two hospitals have such edges on three sides, at the borders of the lungs."""
 
 STEEPEST = 0.15
-"""How far an edge may lean, in pixels a pixel: cameras are not held straight."""
+"""How far an edge may lean, in pixels per pixel: cameras are not held straight."""
 
 _SIDE, _BANDS, _SLOPES = 224, 8, 11
 _HALF = _SIDE // 2
 _REACH = np.arange(2, 100)
-"""Where from the side of the image an edge is looked for, halfway along it."""
+"""Distances from the side of the image at which an edge is looked for, measured halfway along the side."""
 
 _HEIGHT = _HALF // _BANDS
 _FROM_MIDDLE = np.arange(_BANDS) * _HEIGHT + (_HEIGHT - 1) / 2 - (_HALF - 1) / 2
@@ -30,16 +30,16 @@ _ROWS = np.arange(_BANDS)[None, :, None]
 
 
 def remarks(pixels: NDArray[np.floating[Any]]) -> list[str]:
-    """Say whether an image seems to be a photograph of a screen or a light box, although it is gray.
+    """Recognise a gray photograph of a screen or a light box.
 
-    The edges of screens and films are straight, and what is around them is brighter: a room, a light box. Those of the
-    chest bend. An edge is looked for along the middle half of each side, and has to be there on three sides.
+    The edges of screens and films are straight, and their surroundings (a room, a light box) are brighter; the edges of
+    the chest are curved. An edge is looked for along the middle half of each side and must be found on three sides.
 
     Args:
-        pixels: (S, S) in [0, 1], without an even frame, as the network looks at it.
+        pixels: (S, S) in [0, 1], without an even frame, as the network takes it.
 
     Returns:
-        `photograph_of_screen` or nothing.
+        `photograph_of_screen`, or an empty list.
 
     Example:
         >>> room = np.full((224, 224), 0.6)
@@ -59,16 +59,15 @@ def remarks(pixels: NDArray[np.floating[Any]]) -> list[str]:
 
 
 def _edge(middle: NDArray[np.float32]) -> float:
-    """Give how much brighter it is to the left of the straightest edge on the left, where it is the least so.
+    """Return the contrast of the straightest edge on the left: how much brighter its outside is, at the weakest band.
 
-    Looked for in the middle half of the image, (bands, width).
-
-    Where some part has no such edge at all, as in most images, no line has to be followed.
+    Args:
+        middle: (bands, width), the middle half of the image averaged in bands.
     """
     brighter = np.zeros_like(middle)
     brighter[:, 1:-1] = middle[:, :-2] - middle[:, 2:]
-    near = brighter.copy()  # an edge may bend by a pixel, as lenses have it
+    near = brighter.copy()  # lens distortion may bend an edge by a pixel
     near[:, 1:] = np.maximum(near[:, 1:], brighter[:, :-1])
     near[:, :-1] = np.maximum(near[:, :-1], brighter[:, 1:])
-    most = float(near.max(axis=1).min())
+    most = float(near.max(axis=1).min())  # an upper bound: in most images no line has to be followed
     return most if most <= EDGE else float(near[_ROWS, _LINES].min(axis=1).max())

@@ -1,4 +1,4 @@
-"""The values of an image as its file has them, with all their bits, for a viewer that windows them itself."""
+"""The stored values of an image at full depth, for a viewer that applies windows itself."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pneumoscope.imaging.dicom import decoder, display, grayscale
 from pneumoscope.imaging.radiograph import Radiograph
 
 MOST_PIXELS = 12_000_000
-"""Of larger images every second, third, ... row and column is given: a browser has to hold them."""
+"""Larger images are subsampled to every second, third, ... row and column, so that a browser can hold them."""
 
 CURVE_POINTS = 1024
-"""Points of the curve from values to brightness, at most."""
+"""The most points of the curve from values to brightness."""
 
 _CODES = 65536
 _ORIENTATION = 0x0112  # of EXIF and TIFF
@@ -28,7 +28,7 @@ _ORIENTATION = 0x0112  # of EXIF and TIFF
 
 @dataclass(frozen=True)
 class Window:
-    """A window that the file names: values from `center - width / 2` to `center + width / 2` are shown."""
+    """A window from the file's header: values from `center - width / 2` to `center + width / 2` are shown."""
 
     name: str
     center: float
@@ -37,19 +37,20 @@ class Window:
 
 @dataclass(frozen=True)
 class StoredValues:
-    """An image as numbers of its file's own units.
+    """An image as numbers in the units of its file.
 
     Attributes:
-        codes: uint16, (H, W); a pixel's value is `slope * code + intercept`. Padding, and what lies outside a display
-            shutter, has the value of the darkest pixel beside it, so that no window brings it up.
+        codes: uint16, (H, W); a pixel's value is `slope * code + intercept`. Padding and pixels outside a display
+            shutter have the value of the darkest other pixel, so that no window brightens them.
         slope: see `codes`.
         intercept: see `codes`.
-        unit: of the values, as DICOM names it, such as `HU`; empty where the file names none.
-        curve: float32, (n,); how bright, in [0, 1], the detector sees codes spaced evenly from 0 to the largest.
-        inverted: whether a small value is dense tissue (MONOCHROME1), so that windows are shown the other way round.
-        windows: those of the header, in the values' units.
-        spacing: height and width of a pixel in mm; None where the file does not say. On a radiograph it is usually that
-            of the detector, and what lies before it is magnified.
+        unit: the unit of the values, as DICOM names it, such as `HU`; empty if the file names none.
+        curve: float32, (n,); the brightness, in [0, 1], that the detector gives to codes spaced evenly from 0 to the
+            largest.
+        inverted: whether small values are dense tissue (MONOCHROME1), so that windows are shown inverted.
+        windows: the windows of the header, in the unit of the values.
+        spacing: height and width of a pixel in mm; None if the file does not say. On a radiograph this is usually the
+            spacing at the detector, so anatomy appears magnified.
     """
 
     codes: NDArray[np.uint16]
@@ -71,15 +72,15 @@ class StoredValues:
 def read(data: bytes, *, max_pixels: int = radiograph.MAX_PIXELS) -> StoredValues:
     """Read the values of an image.
 
-    Of DICOM they are what the modality LUT or rescaling makes of the stored values; of a gray PNG or TIFF its samples;
-    of anything else, colours among it, the brightness that the detector sees, in [0, 1].
+    For DICOM these are the modality values; for a gray PNG or TIFF of more than 8 bits, its samples; for anything else,
+    including colour, the brightness that the detector sees, in [0, 1].
 
     Args:
         data: the bytes of a file.
         max_pixels: the largest image to read, in pixels.
 
     Returns:
-        The values, of images above `MOST_PIXELS` thinned out.
+        The values; images above `MOST_PIXELS` are subsampled.
 
     Raises:
         PneumoscopeError: the image cannot be read, as with `radiograph.read`.
@@ -124,7 +125,7 @@ def _of_brightness(pixels: NDArray[np.float32]) -> StoredValues:
 
 
 def _samples(data: bytes, image: Radiograph) -> NDArray[Any] | None:
-    """Decode the samples of a gray PNG or TIFF that lies as its file has it; None of any other image."""
+    """Decode the samples of a gray, upright PNG or TIFF of more than 8 bits; None for any other image."""
     if image.format not in ("PNG", "TIFF") or image.bits <= 8:
         return None
     if image.format == "TIFF":
@@ -139,13 +140,13 @@ def _samples(data: bytes, image: Radiograph) -> NDArray[Any] | None:
     try:
         decode = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
         samples = np.asarray(decode(data))
-    except Exception:  # noqa: BLE001 - whatever this decoder lacks, the image has been read and can be shown
+    except Exception:  # noqa: BLE001 - whatever this decoder cannot do, the image has been read and can be shown
         return None
     return samples if samples.shape == image.pixels.shape and np.isfinite(samples).all() else None
 
 
 def _coded(values: NDArray[np.float64]) -> tuple[NDArray[np.uint16], float, float]:
-    """Write values as 16-bit codes, exactly where they are whole numbers or steps of one size, else rounded."""
+    """Encode values as 16-bit codes, exactly if they are integers or equally spaced, otherwise rounded."""
     low, high = float(values.min()), float(values.max())
     step = 1.0
     if not np.array_equal(values, np.round(values)):
@@ -159,9 +160,9 @@ def _coded(values: NDArray[np.float64]) -> tuple[NDArray[np.uint16], float, floa
 
 
 def _curve(codes: NDArray[np.uint16], shown: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Read off an image how bright each code is shown; of codes that it lacks, what lies between their neighbours.
+    """Derive from an image how bright each code is shown, interpolating codes that do not occur.
 
-    What covers a part of an image, such as a shutter, is black there: a code's brightest pixel counts.
+    A code's brightest pixel counts, because other pixels with that code may be blacked out, by a shutter for example.
     """
     brightest = np.full(_CODES, -1.0, dtype=np.float32)
     np.maximum.at(brightest, codes.ravel(), shown.ravel())

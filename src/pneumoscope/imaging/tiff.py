@@ -1,4 +1,4 @@
-"""TIFF files that Pillow does not know: the header says so, and imagecodecs decodes them."""
+"""Reads TIFF headers, and finds the TIFF files that Pillow cannot read and imagecodecs can."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _READ = {
     *(_TILE_WIDTH, _TILE_LENGTH, _DEPTH, _TILE_DEPTH),
 }
 _FORMS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
-"""Of whole numbers, in which libtiff takes any of these tags."""
+"""`struct` formats of the integer types that libtiff accepts for these tags."""
 
 _MOST_TAGS = 1000
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a TIFF says of its first image (TIFF 6.0, section 8).
+    """What a TIFF header says about its first image (TIFF 6.0, section 8).
 
     Attributes:
-        width: in pixels, as are the others; before it is turned.
-        height: likewise.
-        bits: a sample.
-        samples: a pixel.
-        photometric: 0 where zero is white, 1 where it is black, 2 for red, green and blue.
-        orientation: as with Exif, 1 to 8, 1 upright.
+        width: in pixels, before the orientation is applied.
+        height: in pixels, before the orientation is applied.
+        bits: bits per sample.
+        samples: samples per pixel.
+        photometric: 0 if zero is white, 1 if zero is black, 2 for red, green and blue.
+        orientation: 1 to 8 as in Exif; 1 is upright.
         planar: whether each colour has its own plane.
-        tile: (H, W) of the parts that are decoded at once, which may be larger than the image; (0, 0) without tiles.
+        tile: (H, W) of a tile, which may be larger than the image; (0, 0) without tiles.
         more: whether another image follows.
     """
 
@@ -49,9 +49,9 @@ class Header:
 
 
 def header(data: bytes) -> Header | None:
-    r"""Read the header of a TIFF or a BigTIFF; None where it is damaged, or of a volume.
+    r"""Read the header of a TIFF or a BigTIFF; None if it is damaged, or the file is a volume.
 
-    Where a tag comes twice the first counts, as in libtiff.
+    If a tag occurs twice, the first one counts, as in libtiff.
 
     Args:
         data: the bytes of a file.
@@ -95,10 +95,10 @@ def header(data: bytes) -> Header | None:
 
 
 def beyond_pillow(data: bytes) -> Header | None:
-    r"""Read the header of a TIFF that imagecodecs is to decode; None of one that Pillow knows, or nobody.
+    r"""Read the header of a TIFF that imagecodecs must decode; None if Pillow can read it, or neither can.
 
-    Pillow lacks floats that do not have 32 bits and floats in colour, zero that is white at most depths, integers of 32
-    bits whose high bytes come first, and BigTIFFs with high bytes first altogether.
+    Pillow does not support floats in colour or of other than 32 bits, white-is-zero at most depths, big-endian 32-bit
+    integers, or big-endian BigTIFF.
 
     Args:
         data: the bytes of a file.
@@ -116,6 +116,6 @@ def beyond_pillow(data: bytes) -> Header | None:
         TiffImageFile(io.BytesIO(data))
     except (SyntaxError, ValueError):  # an unknown pixel mode, or the wrong order of bytes
         return found
-    except Exception:  # noqa: BLE001 - it is damaged, and Pillow will say what is wrong with it
+    except Exception:  # noqa: BLE001 - the file is damaged, and decoding it with Pillow will say how
         return None
     return None

@@ -1,1 +1,1 @@
-"""A model file at work: radiographs in, findings out, without a training framework."""
+"""Prediction with a model file, without a training framework."""

@@ -1,4 +1,4 @@
-"""A model file at work: images in, findings out."""
+"""The detector: applies a model file to images."""
 
 from __future__ import annotations
 
@@ -29,41 +29,43 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH_SIZE = 8
-"""Images that were read before and go through the network at once."""
+"""How many decoded images `predict_pixels` passes to the engine at once."""
 
 IMAGES_AHEAD = 16
-"""Images a worker has waiting, so that one slow image does not idle the others."""
+"""Images queued for each worker, so that one slow image does not leave the others idle."""
 
 BLANK = 0.02
-"""An image whose darkest and brightest places differ by less, of the full range, shows nothing."""
+"""An image is blank if its range of brightness is smaller than this share of the full range."""
 
 TWO_TONES = 0.75
-"""An image of which so much is black or white is a mask; of 1,000 radiographs of two hospitals none had over 0.31."""
+"""An image is a mask if a larger share of it is black or white; none of 1,000 radiographs from two hospitals exceeds
+0.31."""
 
 LONGEST_SIDE = 4
-"""Times the shorter side, in what may be a chest radiograph; those cut close to the lungs reach three times."""
+"""The largest aspect ratio of a chest radiograph; radiographs cropped to the lungs reach three."""
 
 SMALLEST_SIDE = 0.125
-"""Of what the model looks at: less than the smallest images of public data sets, which have 28 pixels a side."""
+"""The smallest side of a chest radiograph, as a share of the model's input: 28 pixels, as in the smallest public
+data set."""
 
 
 class Detector:
-    """Reads images and says which show pneumonia.
+    """Reads images and finds pneumonia on them.
 
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
-        engine: what runs it, one of `runtimes.NAMES`.
+        engine: the engine, one of `runtimes.NAMES`.
         max_pixels: the largest image to read, in pixels.
-        workers: threads that read images and predict; by default one a core.
-        prevalence: the share of pneumonias among the images, in (0, 1): probabilities are shifted to it, threshold and
-            band with them, so that no finding changes. By default the one that the model file assumes.
+        workers: threads that read images and predict; by default one per core.
+        prevalence: the share of pneumonias among the images, in (0, 1). Probabilities, threshold and band are shifted
+            to it together, so that no finding changes. By default the one that the model file assumes.
 
     Attributes:
-        card: what the model file says of itself.
+        card: the model file's card.
 
     Raises:
         NotFoundError: there is no such file.
-        ModelFileError: it is not a model that Pneumoscope wrote; or there is no such engine, or not on this processor.
+        ModelFileError: Pneumoscope did not write the file, or the engine is unknown or unsupported on this processor.
         MissingExtraError: the engine is not installed.
         ValueError: the prevalence is not in (0, 1).
 
@@ -98,7 +100,7 @@ class Detector:
 
     def __repr__(self) -> str:
         card = self.card
-        learnt_from = card.data.get("population") or "a population that the file does not name"
+        learnt_from = card.data.get("population") or "an unnamed population"
         return (
             f"<Detector: {card.architecture}, {card.input_size} x {card.input_size} pixels, threshold "
             f"{card.calibration.threshold:.3f}, trained on {learnt_from}>"
@@ -106,22 +108,21 @@ class Detector:
 
     @property
     def classes_(self) -> NDArray[np.str_]:
-        """The labels (2,) in the order of `predict_proba`'s columns, as scikit-learn names them."""
+        """The labels (2,) in the order of the columns of `predict_proba`, as in scikit-learn."""
         return np.array(self.card.labels)
 
     def examine(
         self, sources: Iterable[Source] | Source, *, evidence: bool = False, squashed: bool = False
     ) -> Iterator[Finding]:
-        """Give the finding on each image, in order and as soon as it is there.
+        """Yield the finding for each image, in order and as soon as it is ready.
 
-        A few threads, one a core, each read an image and predict; they are a few images ahead of the caller and never
-        further. An image that cannot be read, and an image that is no chest radiograph, gives a finding with an error;
-        nothing is raised for it.
+        Worker threads read images and predict, at most `IMAGES_AHEAD` images each ahead of the caller. An image that
+        cannot be read or is not a chest radiograph gives a finding with an error; nothing is raised for it.
 
         Args:
-            sources: what `radiograph.read` takes, or one of it.
+            sources: one or several images, each anything that `radiograph.read` takes.
             evidence: whether to keep each image's evidence map.
-            squashed: whether to keep what the network looked at.
+            squashed: whether to keep each image's network input.
 
         Example:
             >>> for finding in detector.examine(radiograph.files("images")):
@@ -132,7 +133,7 @@ class Detector:
         return self._ahead(lambda source: self._examine(source, evidence, squashed), _several(sources))
 
     def rejections(self, sources: Iterable[Source] | Source) -> Iterator[PneumoscopeError | None]:
-        """Say of each image why it gets no finding, or None where it gets one; the network is not asked for it.
+        """Yield for each image the error that prevents a finding, or None; the network is not run.
 
         Example:
             >>> list(detector.rejections(["image.png", "mask.png"]))
@@ -141,11 +142,11 @@ class Detector:
         return self._ahead(self.rejection, _several(sources))
 
     def rejection(self, source: Source, read: Radiograph | None = None) -> PneumoscopeError | None:
-        """Say of one image why it gets no finding, or None where it gets one.
+        """Return the error that prevents a finding for one image, or None.
 
         Args:
-            source: what `radiograph.read` takes.
-            read: the same image, where `radiograph.read(source, at_least=card.input_size)` has read it before.
+            source: anything that `radiograph.read` takes.
+            read: the result of `radiograph.read(source, at_least=card.input_size)`, if the caller already has it.
 
         Example:
             >>> print(detector.rejection("image.png"))
@@ -160,7 +161,7 @@ class Detector:
         return None
 
     def _ahead(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Give what comes of each item, in order; threads are a few items ahead of the caller."""
+        """Yield the result for each item, in order, with the worker threads running ahead of the caller."""
         rest = iter(items)
         ahead: deque[Future[R]] = deque()
         try:
@@ -177,11 +178,11 @@ class Detector:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        """The threads, kept from call to call."""
+        """The worker threads, kept between calls."""
         return ThreadPoolExecutor(self._workers, thread_name_prefix="examining")
 
     def predict_proba(self, sources: Iterable[Source] | Source) -> NDArray[np.float64]:
-        """Give the probabilities of both classes, as scikit-learn's classifiers do.
+        """Return the probabilities of both classes, as scikit-learn's classifiers do.
 
         Args:
             sources: images, or an array (N, H, W) of them.
@@ -190,7 +191,7 @@ class Detector:
             (N, 2): the probabilities of `NORMAL` and `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: an image could not be read, or is no chest radiograph.
+            PneumoscopeError: an image could not be read, or is not a chest radiograph.
         """
         findings = list(self.examine(sources))
         for finding in findings:
@@ -200,18 +201,18 @@ class Detector:
         return np.stack([1.0 - pneumonia, pneumonia], axis=1)
 
     def predict(self, sources: Iterable[Source] | Source) -> NDArray[np.str_]:
-        """Give the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
+        """Return the findings as labels (N,): `NORMAL` or `PNEUMONIA`.
 
         Raises:
-            PneumoscopeError: an image could not be read, or is no chest radiograph.
+            PneumoscopeError: an image could not be read, or is not a chest radiograph.
         """
         called = self.predict_proba(sources)[:, 1] >= self.card.calibration.threshold
         return self.classes_[called.astype(np.int64)]
 
     def score(self, sources: Iterable[Source] | Source, labels: Sequence[str] | NDArray[np.str_]) -> float:
-        """Give the share of images whose finding is the label, as scikit-learn's classifiers do.
+        """Return the accuracy, as scikit-learn's classifiers do.
 
-        One figure hides what matters here: `pneumoscope.evaluate` gives sensitivity and specificity with intervals.
+        A single figure hides what matters: `pneumoscope.evaluate` gives sensitivity and specificity with intervals.
 
         Args:
             sources: N images.
@@ -221,8 +222,8 @@ class Detector:
             The accuracy, in [0, 1].
 
         Raises:
-            ValueError: another number of labels than of images, or a label that the model does not know.
-            PneumoscopeError: an image could not be read, or is no chest radiograph.
+            ValueError: the number of labels differs from the number of images, or a label is unknown.
+            PneumoscopeError: an image could not be read, or is not a chest radiograph.
 
         Example:
             >>> detector.score(["one.png", "two.png"], ["NORMAL", "PNEUMONIA"])
@@ -239,14 +240,14 @@ class Detector:
     def predict_pixels(
         self, pixels: Iterable[NDArray[np.floating[Any]]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Predict on images that were read and squashed before, whatever they show.
+        """Predict on images that are already read and squashed, without checking that they are chest radiographs.
 
         Args:
-            pixels: of each image, (S, S) in [0, 1], where S is `card.input_size`.
+            pixels: (S, S) in [0, 1] for each image, where S is `card.input_size`.
 
         Returns:
-            (N,), the probabilities of `PNEUMONIA`; and (N, h, w), what each place adds to the logit beyond a usual
-            image.
+            (N,), the probabilities of `PNEUMONIA`; and (N, h, w), what each cell adds to the logit compared with a
+            usual image.
 
         Example:
             >>> probabilities, evidence = detector.predict_pixels(decoded.pixels)
@@ -288,7 +289,7 @@ class Detector:
         return self._look(self._open(source))
 
     def _look(self, image: Radiograph) -> tuple[NDArray[np.float32], list[str], Box]:
-        """Give what the network looks at, (S, S), what there is to warn of, and the part of the image that it is."""
+        """Return the network's input (S, S), the warnings, and the part of the image that the input shows."""
         pixels, small, box, shortest, orientation = self._checked(image)
         warnings = [note for note in image.notes if note not in ages.GROUPS or note in self._ages_unknown]
         warnings += orientation.warnings
@@ -303,19 +304,19 @@ class Detector:
         return pixels, warnings, box
 
     def _checked(self, image: Radiograph) -> tuple[NDArray[np.float32], NDArray[np.float32], Box, int, Orientation]:
-        """See whether an image may be a chest radiograph.
+        """Check whether an image may be a chest radiograph.
 
         Returns:
-            What the network looks at, (S, S); what `hog.small` gives of it; the part of the image that it is, its
-            shorter side in pixels, and how it lies.
+            The network's input (S, S); the output of `hog.small` for it; the part of the image that it shows; that
+            part's shorter side in pixels; and the orientation.
 
         Raises:
-            NotAChestRadiographError: it is none.
+            NotAChestRadiographError: the image is not a chest radiograph.
         """
         pixels, box = preprocessing.squash(image.pixels, self.card.input_size)
         low, high = pixels.min(), pixels.max()
         if high - low < BLANK:
-            raise NotAChestRadiographError("Expected a chest radiograph, got an even surface that shows nothing.")
+            raise NotAChestRadiographError("Expected a chest radiograph, got a blank image.")
         if _extremes(pixels, low, high) > TWO_TONES:
             raise NotAChestRadiographError(
                 "Expected a chest radiograph, got an image in black and white, such as a mask: give the radiograph."
@@ -325,8 +326,8 @@ class Detector:
         least = round(SMALLEST_SIDE * self.card.input_size)
         if min(height, width) < least or max(height, width) > LONGEST_SIDE * min(height, width):
             raise NotAChestRadiographError(
-                f"Expected a chest radiograph of at least {least} pixels a side, no side over {LONGEST_SIDE} times as "
-                f"long as the other, got {width} x {height} pixels: give the whole image as it was made."
+                f"Expected a chest radiograph with sides of at least {least} pixels, neither over {LONGEST_SIDE} times "
+                f"as long as the other, got {width} x {height} pixels: give the whole original image."
             )
         small = hog.small(pixels)
         orientation = self._orientation.look(small) if self._orientation else Orientation()
@@ -337,21 +338,21 @@ class Detector:
                 pixels, small, orientation = right_way, hog.small(right_way), other
         if orientation.rejected:
             raise NotAChestRadiographError(
-                "Expected a frontal chest radiograph like those the model has learnt from, got an image in which it "
-                "sees none: check that it is the right file, the whole image and nothing else; if so, the model cannot "
-                "read it."
+                "Expected a frontal chest radiograph like those the model was trained on, got an image that it does "
+                "not recognise as one: check that it is the right file and shows the whole radiograph and nothing "
+                "else; if so, the model cannot be used on it."
             )
         return pixels, small, box, min(height, width), orientation
 
 
 def _extremes(pixels: NDArray[np.float32], low: np.float32, high: np.float32) -> float:
-    """Give the share of places that are about as dark as the darkest, `low`, or as bright as the brightest, `high`."""
+    """Return the share of pixels nearly as dark as `low`, the darkest, or nearly as bright as `high`, the brightest."""
     near = 0.04 * (high - low)
     return (np.count_nonzero(pixels < low + near) + np.count_nonzero(pixels > high - near)) / pixels.size
 
 
 def _several(sources: object) -> Iterable[Source]:
-    """Give an iterable of sources, of one or of many; what is none is one, and reading it tells so."""
+    """Return one or several sources as an iterable; anything else counts as one source, which `read` will reject."""
     many = isinstance(sources, Iterable) and not isinstance(sources, (str, bytes, os.PathLike, io.IOBase))
     alone = not many or (isinstance(sources, np.ndarray) and sources.ndim == 2)
     return cast("Iterable[Source]", [sources] if alone else sources)

@@ -1,4 +1,4 @@
-"""The finding on one image, and what its warnings mean."""
+"""The finding for one image, and the meaning of its warnings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ WARNINGS = {
     "adolescent_patient": "The header says that the patient is 12 to 17 years old; the model was trained on none.",
     "adult_patient": "The header says that the patient is an adult; the model was trained on no adults.",
     "child_patient": "The header says that the patient is 1 to 11 years old; the model was trained on none.",
-    "dark": "The image is dark: probability and finding may be off; export it with the brightness it is shown with.",
+    "dark": "The image is dark: probability and finding may be off; export it as bright as it is displayed.",
     "first_frame_only": "The file holds several images; only the first was read.",
     "framed": "A wide even frame surrounds the image; only what is inside it was read.",
     "infant_patient": "The header says that the patient is under a year old; the model was trained on none.",
-    "inverse_display": "The header asks for inverse display, which files mean in two ways: the likelier was used.",
+    "inverse_display": "The header requests inverse display, which is ambiguous: the likelier meaning was used.",
     "inverted": "The image seems to be inverted, dense tissue dark: the finding is not to be trusted; invert it back.",
     "low_resolution": "The image is smaller than the model's input; fine detail is missing.",
     "mirrored": "The heart seems to be on the wrong side: the image may be mirrored.",
@@ -32,24 +32,24 @@ WARNINGS = {
     "turned_by_header": "The header says that the image is stored turned or mirrored; it was read as it is stored.",
     "unlike_training_images": "The model was not trained on images like this one: finding and probability may be off.",
 }
-"""What each warning of a finding means."""
+"""The meaning of each warning of a finding."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The finding on one image, or why there is none.
+    """The finding for one image, or the reason why there is none.
 
     Attributes:
-        path: where the image came from, as it was given.
-        probability: of `PNEUMONIA`, calibrated, in [0, 1].
-        finding: `NORMAL` or `PNEUMONIA`; None where `error` is set.
+        path: the path of the image, as it was given.
+        probability: the calibrated probability of `PNEUMONIA`, in [0, 1].
+        finding: `NORMAL` or `PNEUMONIA`; None if `error` is set.
         uncertain: whether the probability lies in the model's uncertain band.
-        threshold: the probability from which the finding is `PNEUMONIA`.
+        threshold: the probability from which on the finding is `PNEUMONIA`.
         warnings: keys of `WARNINGS`.
         error: what went wrong.
-        evidence: (h, w), what each place adds to the logit beyond a usual image; only where asked for. Of a framed
-            image it has more places, those of the frame among them.
-        squashed: what the network looked at, (S, S), and the part of the image that it is; only where asked for.
+        evidence: (h, w), what each cell adds to the logit compared with a usual image, if requested. For a framed image
+            it has more cells, because it covers the frame as well.
+        squashed: the network's input (S, S), and the part of the image that it shows, if requested.
     """
 
     path: str
@@ -63,7 +63,7 @@ class Finding:
     squashed: tuple[NDArray[np.float32], Box] | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as the command contract does; probabilities to six places.
+        """Return the JSON object that `pneumoscope predict` prints; probabilities have six decimal places.
 
         Example:
             >>> Finding("a.png", 0.25, "NORMAL", False, 0.5).as_dict()["finding"]

@@ -1,4 +1,4 @@
-"""The one file a model is: an ONNX graph with everything that using it needs in its metadata."""
+"""Reads and writes model files: an ONNX graph with everything needed for its use in the metadata."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 METADATA_KEY = "pneumoscope"
 FORMAT = 2
 TOLERANCE = 1e-4
-"""Largest difference between a logit of the file and of the network it was written from, per unit of logit."""
+"""The largest difference allowed between an output of the file and of its source, relative to outputs above 1."""
 
 PROBABILITY = "probability"
-"""The output that exported files have beside those of a model file; how the name of each part of it begins."""
+"""The additional output of exported files, and the prefix of the names of its nodes."""
 
 INTENDED_USE = (
     "Research and teaching: pneumonia or not on one frontal chest radiograph of a patient like those trained on. "
@@ -40,22 +40,21 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class Card:
-    """What a model file says of itself.
+    """The metadata of a model file.
 
     Attributes:
-        architecture: its name in the registry.
-        input_size: the side of the square image it takes, in pixels.
+        architecture: the name of the network's architecture in the registry.
+        input_size: the side of the square image that it takes, in pixels.
         calibration: how its logits become findings.
-        bias: the constant in `logit = bias + evidence.sum()`; None where the head is not linear.
+        bias: the constant in `logit = bias + evidence.sum()`; None if the head is not linear.
         recipe: how it was trained.
         data: what it was trained on: fingerprint, images, patients.
-        metrics: what it reached on held-out patients, with intervals.
-        seen: the images it was trained or chosen on, as `seen.encode` writes them down.
-        gate: what images like those learnt from look like, as `Gate.as_dict` lays it out; empty where it is not known.
-        orientation: how to tell a chest radiograph from other images, and an upright one from others, as
-            `OrientationModel.as_dict` lays it out; empty where it is not known.
-        licence: of the file.
-        intended_use: what it is for, and what not.
+        metrics: its figures on held-out patients, with intervals.
+        seen: signatures of the images it was trained or selected on, as written by `seen.encode`.
+        gate: the out-of-distribution gate, as returned by `Gate.as_dict`; empty if it has none.
+        orientation: the orientation model, as returned by `OrientationModel.as_dict`; empty if it has none.
+        licence: the licence of the file.
+        intended_use: what it may and may not be used for.
         labels: the classes, in the order of their numbers.
     """
 
@@ -74,22 +73,22 @@ class Card:
     labels: tuple[str, ...] = LABELS
 
     def to_json(self) -> str:
-        """Write the card as one line of JSON."""
+        """Return the card as one line of JSON."""
         return json.dumps({"format": FORMAT} | asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Read what `to_json` wrote.
+        """Create a card from the output of `to_json`.
 
         Raises:
-            ModelFileError: it is no such thing, or of a newer format.
+            ModelFileError: the text is not a card, or has another format number.
         """
         try:
             values = json.loads(text)
             found = values.pop("format")
             if found != FORMAT:
                 raise ModelFileError(
-                    f"Expected a model file of format {FORMAT}, got {found}: use the Pneumoscope that wrote it."
+                    f"Expected a model file of format {FORMAT}, got {found}: use the version that wrote it."
                 )
             values["calibration"] = Calibration(**values["calibration"])
             values["labels"] = tuple(values["labels"])
@@ -99,7 +98,7 @@ class Card:
 
 
 def default() -> Path:
-    """Give the path of the model that comes with Pneumoscope."""
+    """Return the path of the model that comes with Pneumoscope."""
     return Path(str(files("pneumoscope"))) / "models" / "default.onnx"
 
 
@@ -122,16 +121,16 @@ def read(path: str | os.PathLike[str]) -> tuple[openvino.Model, Card]:
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"Expected a model file at '{path}', which does not exist.")
-    try:  # not `Core.read_model`, which would let the parsers of all other formats speak
+    try:  # not `Core.read_model`, which prints the errors of the parsers for all other formats
         reader = FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
         graph = reader.convert(reader.load(path))
     except MemoryError:
         raise
-    except Exception as error:  # a class of OpenVINO's for each of its checks
-        raise ModelFileError(f"Expected an ONNX model in '{path}', got a file that is none or is damaged.") from error
+    except Exception as error:  # OpenVINO has an exception class for each of its checks
+        raise ModelFileError(f"Expected an ONNX model in '{path}', got another or a damaged file.") from error
     place = ["framework", METADATA_KEY]
     if not graph.has_rt_info(place):
-        raise ModelFileError(f"Expected a model that Pneumoscope wrote in '{path}', got one without its card.")
+        raise ModelFileError(f"Expected a model written by Pneumoscope in '{path}', got one without its card.")
     return graph, Card.from_json(graph.get_rt_info(place).astype(str))
 
 
@@ -142,17 +141,17 @@ def write(
     images: NDArray[np.floating[Any]],
     usual: NDArray[np.floating[Any]] | None = None,
 ) -> None:
-    """Write a trained network as a model file, once it is shown to say the same as the network.
+    """Write a trained network as a model file, after checking that the file gives the same outputs.
 
     Args:
-        network: from images (N, S, S, 1) in [0, 1] to logits (N, 1).
-        card: what the file is to say of itself.
-        path: where to; replaced in one step.
+        network: maps images (N, S, S, 1) in [0, 1] to logits (N, 1).
+        card: the card of the file.
+        path: the file to write, which is replaced in one step.
         images: (N, S, S) in [0, 1], on which the file and the network must agree within `TOLERANCE`.
-        usual: the evidence (h, w) of a usual image, taken off as `architectures.with_evidence` does.
+        usual: the evidence (h, w) of a usual image, which `architectures.with_evidence` subtracts.
 
     Raises:
-        ModelFileError: they do not; nothing is written then.
+        ModelFileError: they do not agree; nothing is written.
 
     Example:
         >>> write(network, Card("cnn", 32), "new.onnx", images)
@@ -180,17 +179,17 @@ def write(
 
 
 def check_equal(expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]]) -> float:
-    """Check that a file gives what it was written from gives.
+    """Check that the outputs of a file equal those of its source.
 
     Args:
-        expected: the outputs by name, each (N, ...).
-        got: the file's.
+        expected: the outputs of the source by name, each (N, ...).
+        got: the outputs of the file by name.
 
     Returns:
-        The largest difference, per unit where a value is larger than 1.
+        The largest difference, relative for values above 1.
 
     Raises:
-        ModelFileError: it is above `TOLERANCE`, or the outputs are others.
+        ModelFileError: a difference is above `TOLERANCE`, or an output is missing or of another shape.
 
     Example:
         >>> check_equal({"logit": np.array([4.0])}, {"logit": np.array([4.0002])}) < TOLERANCE
@@ -212,18 +211,18 @@ def check_equal(expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[
 
 
 def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[str], images: NDArray[Any]) -> None:
-    """Write a model file again with another card, once the new file is shown to give the same logits.
+    """Write a copy of a model file with another card, after checking that the copy gives the same logits.
 
     Args:
-        source: the model file; it stays as it is.
-        card: what the new file is to say of itself.
-        path: where to; replaced in one step.
+        source: the model file, which is not changed.
+        card: the card of the new file.
+        path: the file to write, which is replaced in one step.
         images: (N, S, S) in [0, 1], on which the logits of both files must agree within `TOLERANCE`.
 
     Raises:
         NotFoundError: there is no file at `source`.
-        ModelFileError: `source` is no model file, or `path` is the same file, a folder, or a file that is no model;
-            nothing is written then.
+        ModelFileError: `source` is not a model file, or `path` is the same file, a folder, or a file other than a
+            model; nothing is written.
 
     Example:
         >>> from dataclasses import replace
@@ -247,14 +246,14 @@ def rewrite(source: str | os.PathLike[str], card: Card, path: str | os.PathLike[
         before, after = ({"logit": compile_graph(g)(batch)["logit"]} for g in (graph, rewritten))
         check_equal(before, after)
         if found.to_json() != card.to_json():
-            raise ModelFileError(f"Expected the model of '{source}' again, got another: nothing was written.")
+            raise ModelFileError(f"Expected the card to be readable from the copy of '{source}': nothing was written.")
 
 
 def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Load a model file that was read before as something that can be changed.
+    """Load a model file as an editable ONNX model, after `read` has checked it.
 
     Raises:
-        ModelFileError: it is the OpenVINO file of a model.
+        ModelFileError: it is a model in OpenVINO's format.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -263,12 +262,12 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
         return onnx.load(path)
     except DecodeError as error:
         raise ModelFileError(
-            f"Expected a model as an ONNX file, got '{path}': start from what it came from."
+            f"Expected a model as an ONNX file, got '{path}': use the ONNX file that it was exported from."
         ) from error
 
 
 def without_probability(graph: onnx.GraphProto) -> None:
-    """Take the probability that an exported file computes out of its graph: it holds for one card alone."""
+    """Remove the probability that an exported file computes from its graph, because it depends on the card."""
     for parts in (graph.node, graph.initializer, graph.output):
         for i in reversed(range(len(parts))):
             if parts[i].name.startswith(PROBABILITY):
@@ -276,10 +275,10 @@ def without_probability(graph: onnx.GraphProto) -> None:
 
 
 def check_target(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Check that a model file made from another may be written, before the work is done.
+    """Check, before the work starts, that a model file made from another can be written.
 
     Raises:
-        ModelFileError: `path` is the same file, a folder, or a file that is no model.
+        ModelFileError: `path` is the same file, a folder, or a file other than a model.
     """
     source, path = Path(source), Path(path)
     if path.is_dir():
@@ -287,7 +286,7 @@ def check_target(source: str | os.PathLike[str], path: str | os.PathLike[str]) -
     if not path.exists():
         return
     if source.exists() and path.samefile(source):
-        raise ModelFileError(f"Expected another file than '{path}', which is the model to start from: name a new one.")
+        raise ModelFileError(f"Expected a file other than '{path}', which is the model to start from: name a new one.")
     try:
         read(path)
     except PneumoscopeError as error:
@@ -297,10 +296,10 @@ def check_target(source: str | os.PathLike[str], path: str | os.PathLike[str]) -
 
 
 def compile_graph(graph: openvino.Model) -> openvino.CompiledModel:
-    """Make a graph ready to run on this machine's processor, in full precision.
+    """Compile a graph for this machine's processor, in full precision.
 
-    Full precision, because processors with bfloat16 units otherwise round each layer to 8 bits of mantissa, and one
-    file would give different probabilities on different machines.
+    Otherwise processors with bfloat16 would round each layer to 8 bits of mantissa, and the same file would give
+    different probabilities on different machines.
     """
     import openvino
 

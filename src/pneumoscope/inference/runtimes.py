@@ -1,4 +1,4 @@
-"""What runs a model file's graph on this machine: OpenVINO by default, with fewer bits or ONNX Runtime by choice."""
+"""Engines that run a model file's graph: OpenVINO by default, OpenVINO in bfloat16, or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 Outputs = Mapping[str, NDArray[np.float32]]
 
 Engine = Callable[[NDArray[np.float32]], Outputs]
-"""From images (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w) and `embedding` (N, d); safe in threads."""
+"""Maps images (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w) and `embedding` (N, d); thread-safe."""
 
 NAMES = ("openvino", "openvino-bf16", "onnxruntime")
 
 ROUNDING = 1.0
-"""More than bfloat16 moves a logit: 0.75 at most, measured on 15,000 images as they are and corrupted."""
+"""A bound on how much bfloat16 changes a logit: at most 0.75 on 15,000 images with and without corruptions."""
 
 MOST_WORKERS = 8
-"""An image of the largest size takes a gigabyte while it is decoded, and so many may be decoded at once."""
+"""Limits the memory: each worker may decode an image of the largest size, which takes a gigabyte."""
 
 MANY = 200
-"""Images from which on it pays to compile a graph for each worker: that takes as long as predicting some 20."""
+"""The number of images from which on a graph is compiled for each worker, which takes as long as predicting some 20."""
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Those that this process may use."""
+"""The cores available to this process."""
 
 WORKERS = min(MOST_WORKERS, CORES)
-"""Threads that read images and predict, each of which an engine serves on one core."""
+"""The default number of threads that read images and predict, each on one core."""
 
 
 def start(
     name: str, path: str | os.PathLike[str], graph: openvino.Model, doubt: tuple[float, float] = (0.0, 0.0)
 ) -> Engine:
-    """Make a model ready to run.
+    """Prepare a model for prediction.
 
     Args:
         name: one of `NAMES`.
         path: the model file.
-        graph: the graph in it, as `model_file.read` gives it.
-        doubt: the logits between which `openvino-bf16` runs an image again, in full precision.
+        graph: its graph, as returned by `model_file.read`.
+        doubt: the range of logits in which `openvino-bf16` runs an image again in full precision.
 
     Raises:
         MissingExtraError: the engine is not installed.
-        ModelFileError: there is no such engine, or not on this processor.
+        ModelFileError: the engine is unknown, or this processor does not support it.
 
     Example:
         >>> from pneumoscope.inference import model_file
@@ -62,7 +62,7 @@ def start(
         (1,)
     """
     if name not in NAMES:
-        raise ModelFileError(f"Expected an engine of {', '.join(NAMES)}, got '{name}'.")
+        raise ModelFileError(f"Expected one of the engines {', '.join(NAMES)}, got '{name}'.")
     if name == "onnxruntime":
         return _onnxruntime(path)
     if name == "openvino":
@@ -79,7 +79,7 @@ def start(
 
 
 def has_bfloat16() -> bool:
-    """Say whether OpenVINO finds units for bfloat16 in this processor, such as Intel's AVX512_BF16 or AMX.
+    """Return whether this processor has instructions for bfloat16, such as Intel's AVX512_BF16 or AMX.
 
     Example:
         >>> has_bfloat16() in (True, False)
@@ -91,21 +91,21 @@ def has_bfloat16() -> bool:
 
 
 def _openvino(graph: openvino.Model, precision: str) -> Engine:
-    """Run on processors, one image at a time; in full precision, `f32`, as `model_file.compile_graph` does.
+    """Run on the processor, one image at a time, in this precision: `f32` or `bf16`.
 
-    A graph of one stream runs on the thread that calls it, and for one thread at a time. Once there are `MANY` images
-    another is compiled wherever a thread would have to wait; until then that would take longer than waiting.
+    A graph with one stream runs on the calling thread and serves one thread at a time. After `MANY` images another copy
+    is compiled whenever a thread would have to wait; before that, compiling would take longer than waiting.
     """
     import openvino
 
     options = {
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": 1,
-        "ENABLE_CPU_PINNING": False,  # the cores are shared with reading
+        "ENABLE_CPU_PINNING": False,  # the cores also read images
         "INFERENCE_PRECISION_HINT": precision,
     }
     graph, side = graph.clone(), graph.input(0).partial_shape[1].get_length()
-    graph.reshape([1, side, side, 1])  # measured: a graph for any number of images takes a sixth longer for each
+    graph.reshape([1, side, side, 1])  # a graph with a variable batch size is a sixth slower
     core, images = openvino.Core(), itertools.count()
     free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
 
@@ -124,26 +124,26 @@ def _openvino(graph: openvino.Model, precision: str) -> Engine:
         return {port.get_any_name(): values for port, values in outputs.items()}
 
     free.put(compiled())
-    # Two threads that call OpenVINO's binding for the first time at once may wait for each other for ever.
+    # The first call is made here: two threads that make it at the same time may deadlock in OpenVINO's binding.
     run(np.zeros((1, side, side, 1), dtype=np.float32))
     return run
 
 
 def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
-    """Run in full precision, on an NVIDIA card where there is one and `onnxruntime-gpu` is installed."""
+    """Run in full precision, on an NVIDIA GPU if there is one and `onnxruntime-gpu` is installed."""
     with needs_extra("The engine onnxruntime", "onnxruntime"):
         import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    # NVIDIA's TF32 would keep 10 bits of each factor.
+    # TF32 would reduce the mantissa to 10 bits.
     wanted = {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
     there = onnxruntime.get_available_providers()
     providers = [(name, settings) for name, settings in wanted.items() if name in there]
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
-    except Exception as error:  # its errors have no base of their own
-        raise ModelFileError(f"Expected a model in ONNX for ONNX Runtime, got another in '{path}'.") from error
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        raise ModelFileError(f"Expected an ONNX model for ONNX Runtime, got another file at '{path}'.") from error
     names = [output.name for output in session.get_outputs()]
 
     def run(images: NDArray[np.float32]) -> Outputs:
@@ -153,7 +153,7 @@ def _onnxruntime(path: str | os.PathLike[str]) -> Engine:
 
 
 def _one_by_one(run: Engine) -> Engine:
-    """Give a processor one image at a time: its feature maps fit into the cache, and eight take a third longer each."""
+    """Run images one at a time, so that feature maps fit into the cache: in batches of eight each is a third slower."""
 
     def each(images: NDArray[np.float32]) -> Outputs:
         outputs = [run(images[i : i + 1]) for i in range(len(images))]

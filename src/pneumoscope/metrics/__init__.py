@@ -1,1 +1,1 @@
-"""Figures with intervals, calibration and thresholds: arrays in, numbers out."""
+"""Metrics with intervals, calibration and thresholds, as functions of arrays."""

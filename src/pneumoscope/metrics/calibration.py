@@ -1,4 +1,4 @@
-"""From a network's logit to a probability, a finding and an honest "uncertain"."""
+"""Calibration: turns a network's logits into probabilities, findings and an uncertain band."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pneumoscope.metrics import metrics
 from pneumoscope.metrics.thresholds import BALANCED, OperatingPoint, logit, sigmoid
 
 MIN_PER_CLASS = 10
-"""With fewer images of a class its quantiles mean nothing."""
+"""With fewer images of a class, its quantiles are meaningless."""
 
 ALPHA = 0.02
-"""The share of each class that may fall beyond the band on the wrong side, where there are images enough for it."""
+"""The share of each class that may fall beyond the band on the wrong side, given enough images."""
 
 OTHER_SHARE = 0.15
-"""The weight of other findings among a site's negatives when the threshold is chosen: more of it calls fewer of the
-otherwise sick, and misses more pneumonias. A compromise, not derived from anything."""
+"""The weight of other findings among a site's negatives when the threshold is chosen. A higher weight calls fewer
+patients with other diseases positive, and misses more pneumonias. A compromise, not derived from anything."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """The temperature stays above 0, so that a higher logit is always a higher probability."""
@@ -31,14 +31,14 @@ class Calibration:
     Attributes:
         temperature: above 0; the probability is `sigmoid((logit - offset) / temperature)`.
         threshold: in (0, 1); from this probability on the finding is `PNEUMONIA`.
-        threshold_reason: why this threshold.
+        threshold_reason: how the threshold was chosen.
         uncertain_low: the band's lower end.
         uncertain_high: the band's upper end; a finding inside `[low, high]` is uncertain.
         uncertain_reason: what the band guarantees.
-        offset: the logit that is even odds. Logits of images from elsewhere are shifted as well as too steep, and
-            two numbers set that right (Platt 1999, "Probabilistic Outputs for Support Vector Machines").
+        offset: the logit that means even odds. On images from another site, logits are both shifted and too steep;
+            offset and temperature correct this (Platt 1999, "Probabilistic Outputs for Support Vector Machines").
         probability_reason: for which images the probabilities hold.
-        prevalence: the share of pneumonias that the probabilities assume; `fit` weighs both classes alike.
+        prevalence: the share of pneumonias that the probabilities assume; `fit` weighs both classes equally.
     """
 
     temperature: float = 1.0
@@ -61,7 +61,7 @@ class Calibration:
         return sigmoid((np.asarray(logits, dtype=np.float64) - self.offset) / self.temperature)
 
     def logits(self, probabilities: ArrayLike) -> NDArray[np.float64]:
-        """Turn probabilities (N,) back into the logits (N,) they came from; 0 and 1 give those of 1e-15 beside them.
+        """Turn probabilities (N,) back into logits (N,); 0 and 1 are treated as 1e-15 and 1 - 1e-15.
 
         Example:
             >>> Calibration(temperature=2.0, offset=1.0).logits([0.5])
@@ -76,10 +76,10 @@ class Calibration:
         to New a Priori Probabilities"). Threshold and band move with them: no finding changes.
 
         Args:
-            prevalence: the share, in (0, 1).
+            prevalence: the share of pneumonias, in (0, 1).
 
         Raises:
-            ValueError: it is not.
+            ValueError: the prevalence is out of range.
 
         Example:
             >>> rare = Calibration().at_prevalence(0.1)
@@ -102,7 +102,7 @@ class Calibration:
 
     @property
     def assumed(self) -> str:
-        """Say which share of pneumonias the probabilities assume.
+        """Return which share of pneumonias the probabilities assume.
 
         Example:
             >>> Calibration().at_prevalence(0.1).assumed
@@ -111,7 +111,7 @@ class Calibration:
         return f"The probability assumes that {100 * self.prevalence:.3g} % of such images show pneumonia."
 
     def is_uncertain(self, probability: float) -> bool:
-        """Say whether a probability lies inside the band.
+        """Return whether a probability lies inside the band.
 
         Example:
             >>> Calibration(uncertain_low=0.4, uncertain_high=0.6).is_uncertain(0.45)
@@ -132,29 +132,29 @@ def fit(
 ) -> Calibration:
     """Fit offset, temperature, threshold and band on images that the network was not trained on.
 
-    Each class of each site weighs the same, so that one probability and one threshold serve a small site as well as a
-    large one, and probabilities mean the same where pneumonias are rarer. A network that was trained on strongly
-    augmented images finds clean ones easier, and pneumonias and normals not by the same amount, so its logits need an
-    offset. Images of other findings have no part in the probability, which is that of pneumonia against none; they are
-    `OTHER_SHARE` of their site's negatives where the threshold is chosen: a threshold between the well and those with
-    pneumonia alone would call most of the otherwise sick. The band is wide enough for its guarantee to hold at each
+    Each class of each site has the same weight, so that probabilities and threshold suit a small site as well as a
+    large one, and mean the same where pneumonia is rarer. The logits need an offset because a network trained on
+    strongly augmented images finds clean ones easier, pneumonias and normals to a different degree. Images of other
+    findings are left out of the probability, which is that of pneumonia against normal. They weigh `OTHER_SHARE` of
+    their site's negatives when the threshold is chosen, because a threshold chosen on normals and pneumonias alone
+    would call most patients with other diseases positive. The band is wide enough for its guarantee to hold at each
     site, for normals and pneumonias.
 
     Args:
         labels: (N,), 0 or 1, at least `MIN_PER_CLASS` of each.
         logits: (N,).
         alpha: the share of each class that may fall beyond the band on the wrong side, in (0, 0.5).
-        copies: how often each image stands among the N, differently changed; they count as one.
-        images: what the images are, as the stated reasons name them.
+        copies: how many differently corrupted copies of each image are among the N; they count as one image.
+        images: a description of the images for the stated reasons.
         point: how the threshold is chosen.
-        sites: (N,), where each image comes from; None where all come from one site.
-        others: (N,), whether an image of label 0 shows another finding; None where none does.
+        sites: (N,), the site of each image; None if there is only one.
+        others: (N,), whether an image of label 0 shows another finding; None if none does.
 
     Returns:
         The calibration.
 
     Raises:
-        ValueError: too few images of a class.
+        ValueError: there are too few images of a class.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -180,20 +180,21 @@ def refit(
 ) -> Calibration:
     """Fit offset, temperature, threshold and band on images of the site where a model is to be used.
 
-    Unlike with `fit`, each image weighs the same: the probabilities hold where pneumonias are as common as here. The
-    band's `alpha` is the smallest whole percentage from `ALPHA` on that the smaller class has images enough for.
+    Unlike in `fit`, each image has the same weight: the probabilities hold where pneumonia is as common as in these
+    images. The band's `alpha` is the smallest whole percentage, at least `ALPHA`, for which the smaller class has
+    enough images.
 
     Args:
         labels: (N,), 0 or 1; at least one image of each.
         logits: (N,).
-        images: what the images are, as the stated reasons name them.
+        images: a description of the images for the stated reasons.
         point: how the threshold is chosen.
 
     Returns:
         The calibration.
 
     Raises:
-        ValueError: images of one class only.
+        ValueError: all images are of one class.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -209,8 +210,8 @@ def refit(
     alpha = max(ALPHA, _least_alpha(y, 1))
     offset, temperature = fit_platt(y, z)
     reason = (
-        f"Probabilities were fitted on {len(y)} {images} and hold where pneumonias are as common as there, "
-        f"{np.mean(y):.0%} of the images: where they are rarer, probabilities are too high, where commoner, too low."
+        f"Probabilities were fitted on {len(y)} {images} and hold where pneumonia is as common as there, "
+        f"{np.mean(y):.0%} of the images; where it is rarer they are too high, where it is commoner too low."
     )
     start = Calibration(temperature=temperature, offset=offset, probability_reason=reason, prevalence=float(np.mean(y)))
     return _with_findings(
@@ -234,7 +235,7 @@ def _with_findings(
     threshold = point.choose(labels, p, site_weights(labels, sites, others))
     labels, p, sites = labels[~others], p[~others], sites[~others]
     where = [here for here in (sites == site for site in np.unique(sites)) if _enough(labels[here], copies)]
-    if len(where) > 1:  # each site's smaller class says which guarantee can be given there
+    if len(where) > 1:  # each site's smaller class limits the guarantee that can be given there
         alpha = max(alpha, *(_least_alpha(labels[here], copies) for here in where))
     bands = [conformal_band(labels[here], p[here], alpha, copies) for here in where or [np.full(len(p), True)]]
     low, high = min(low for low, _ in bands), max(high for _, high in bands)
@@ -258,16 +259,16 @@ def _enough(labels: NDArray[np.int64], copies: int) -> bool:
 
 
 def _least_alpha(labels: NDArray[np.int64], copies: int) -> float:
-    """Give the smallest whole percentage that the smaller class has images enough for."""
+    """Return the smallest alpha, a whole percentage, for which the smaller class has enough images."""
     return float(np.ceil(100 / (np.bincount(labels, minlength=2).min() // copies + 1)) / 100)
 
 
 def site_weights(
     labels: NDArray[np.int64], sites: NDArray[np.int64], others: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Weigh images so that within each class every site that has it weighs the same: (N,), adding up to 1 a class.
+    """Weight images so that every site has the same weight within each class: (N,), with a sum of 1 for each class.
 
-    Where a site has images of other findings among those of label 0, they weigh `OTHER_SHARE` of its negatives.
+    If a site has images of other findings among those of label 0, they make up `OTHER_SHARE` of its negatives' weight.
 
     Example:
         >>> site_weights(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])).tolist()
@@ -292,14 +293,14 @@ def site_weights(
 def fit_platt(
     labels: NDArray[np.int64], logits: NDArray[np.float64], weights: NDArray[np.float64] | None = None
 ) -> tuple[float, float]:
-    """Find the offset and temperature of least cross-entropy (Platt 1999, section 2).
+    """Find the offset and temperature that minimise the cross-entropy (Platt 1999, section 2).
 
-    Platt's targets, which fall short of 0 and 1 the more the fewer images there are, are the regularisation.
+    Platt's targets regularise the fit: they are further from 0 and 1 the fewer images there are.
 
     Args:
         labels: (N,), 0 or 1.
         logits: (N,).
-        weights: (N,), what each image weighs; None where each weighs the same.
+        weights: (N,), the weight of each image; None for equal weights.
 
     Returns:
         The offset, in logits, and the temperature, between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
@@ -315,7 +316,7 @@ def fit_platt(
     target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     weight = np.full(len(labels), 1 / len(labels)) if weights is None else weights / weights.sum()
     mean, spread = float(logits.mean()), float(logits.std()) or 1.0
-    x = (logits - mean) / spread  # so that slope and intercept are of one size
+    x = (logits - mean) / spread  # so that slope and intercept are of similar size
 
     def cross_entropy(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         scaled = line[0] * x + line[1]
@@ -338,8 +339,8 @@ def conformal_band(
     Class-conditional split conformal prediction (Vovk 2012, "Conditional validity of inductive conformal
     predictors"): on images exchangeable with these, on average at most `alpha` of the pneumonias lie below the first
     bound and at most `alpha` of the normals above the second. The band reaches from the smaller bound to the larger
-    one, so outside it both hold. With fewer than `1 / alpha - 1` images of a class its bound is 0 or 1. Of images that
-    stand there in several copies the number of images counts, not that of copies.
+    one, so outside it both hold. With fewer than `1 / alpha - 1` images of a class, its bound is 0 or 1; copies of an
+    image count as one.
 
     Returns:
         The band's ends, low <= high, in [0, 1].
@@ -358,12 +359,12 @@ def conformal_band(
 def beyond_band(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], fitted: Calibration
 ) -> dict[str, metrics.Estimate]:
-    """Measure what the band guarantees where it was not fitted: the share of each class beyond it on the wrong side.
+    """Measure on new images what the band guarantees: the share of each class beyond it on the wrong side.
 
     Args:
         labels: (N,), 0 or 1.
         probabilities: (N,), in [0, 1].
-        fitted: whose band it is.
+        fitted: the calibration with the band.
 
     Returns:
         `normals_above` and `pneumonias_below`, each with its 95 % interval.

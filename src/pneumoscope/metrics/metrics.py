@@ -1,4 +1,4 @@
-"""What a detector's probabilities are worth: each figure with a 95 % interval."""
+"""Metrics of a detector's probabilities, each with a 95 % interval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESAMPLES = 1000
 ECE_BINS = 10
 
 NARROWEST = 5e-4
-"""An interval whose ends are closer, so that they print alike, comes from draws that are all the same."""
+"""A bootstrap interval narrower than this, whose ends print the same, comes from draws that are nearly identical."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Estimate:
     high: float
 
     def as_dict(self) -> dict[str, float | None]:
-        """Lay it out as `metrics.json` wants it; what is undefined is null.
+        """Return the entry for `metrics.json`; undefined values are null.
 
         Example:
             >>> Estimate(0.5, float("nan"), 0.75).as_dict()
@@ -36,7 +36,7 @@ class Estimate:
         return {name: None if np.isnan(x) else round(float(x), 6) for name, x in vars(self).items()}
 
     def __str__(self) -> str:
-        """Write it as `0.953 (0.941–0.962)`."""
+        """Format as `0.953 (0.941–0.962)`."""
         if np.isnan(self.value):
             return "undefined"
         return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
@@ -47,11 +47,11 @@ UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class Performance:
-    """Everything the contract asks of an evaluation.
+    """The figures of an evaluation.
 
     Attributes:
-        n: images.
-        positives: images whose truth is `PNEUMONIA`.
+        n: the number of images.
+        positives: the number of images labelled `PNEUMONIA`.
         threshold: the probability from which the finding is `PNEUMONIA`.
         confusion: the counts `tp`, `fp`, `tn`, `fn`.
         figures: the named estimates: `auc`, `average_precision`, `accuracy`, `balanced_accuracy`, `sensitivity`,
@@ -65,7 +65,7 @@ class Performance:
     figures: dict[str, Estimate]
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out as `metrics.json` wants it; an undefined figure is null."""
+        """Return the content of `metrics.json`; undefined figures are null."""
         figures = {name: e.as_dict() for name, e in self.figures.items()}
         head = {"n": self.n, "positives": self.positives, "threshold": self.threshold, "confusion": self.confusion}
         return head | figures
@@ -78,25 +78,25 @@ def performance(
     patients: ArrayLike | None = None,
     only: Collection[str] | None = None,
 ) -> Performance:
-    """Compute every figure of the contract with its interval.
+    """Compute the figures of an evaluation with their intervals.
 
-    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients. Where nearly each draw
-    gives the same, as in a small sample without a mistake, the ends of balanced accuracy are the means of those of
-    sensitivity and specificity, and others have Wilson's interval for the smaller class; both are wide.
+    AUC has DeLong's interval, proportions have Wilson's, all others a bootstrap over patients. If nearly all draws
+    are identical, as in a small sample without errors, the ends for balanced accuracy are the means of those of
+    sensitivity and specificity, and other figures get Wilson's interval for the smaller class; both are wide.
 
     Args:
         labels: (N,), 0 or 1.
         probabilities: (N,), in [0, 1].
         threshold: the finding is `PNEUMONIA` from this probability on.
-        patients: (N,), whose image each is; without it each image is a patient of its own.
-        only: the names of the figures wanted, where not all are: a bootstrap takes a fifth of a second.
+        patients: (N,), the patient of each image; by default each image is a patient of its own.
+        only: the names of the figures to compute; by default all. Each bootstrap takes a fifth of a second.
 
     Returns:
-        The figures. With images of one class only, those that need both are undefined, and so are the predictive values
-        and F1: they say nothing without the share of the other class.
+        The figures. If all images are of one class, those that need both are undefined, and so are the predictive
+        values and F1, which are meaningless without the other class.
 
     Raises:
-        ValueError: the lengths differ, nothing is given, or values are out of range.
+        ValueError: the lengths differ, there are no images, or values are out of range.
 
     Example:
         >>> performance([0, 0, 1, 1], [0.1, 0.6, 0.7, 0.9], 0.5).confusion
@@ -148,8 +148,8 @@ def wilson(successes: float, n: int) -> Estimate:
     """Estimate a proportion with Wilson's score interval (Wilson 1927, J Am Stat Assoc 22:209).
 
     Args:
-        successes: how many of `n`.
-        n: how many there were; with 0 the estimate is undefined.
+        successes: the number of successes.
+        n: the number of trials; with 0 the estimate is undefined.
 
     Example:
         >>> print(wilson(9, 10))
@@ -161,19 +161,19 @@ def wilson(successes: float, n: int) -> Estimate:
     center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     low, high = max(0.0, float(center - half)), min(1.0, float(center + half))
-    return Estimate(share, min(share, low), max(share, high))  # rounding may put the end of the range beyond the share
+    return Estimate(share, min(share, low), max(share, high))  # rounding may put an end beyond the share
 
 
 def delong(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
     """Estimate the area under the ROC curve with DeLong's interval (DeLong et al. 1988, Biometrics 44:837).
 
-    The variance is computed from mid-ranks (Sun & Xu 2014, IEEE Signal Process Lett 21:1389). The interval is taken
-    on the logit of the AUC and turned back, so that it stays inside [0, 1]; where the variance is zero, or
-    a class has one image and its variance is unknown, it is Wilson's for the smaller class: a sample without a mistake
-    is no proof that there are none. With a handful of images in a class the interval is too narrow.
+    The variance is computed from mid-ranks (Sun & Xu 2014, IEEE Signal Process Lett 21:1389). The interval is computed
+    on the logit of the AUC and transformed back, so that it stays inside [0, 1]. If the variance is zero, or unknown
+    because a class has one image, Wilson's interval for the smaller class is used, because a sample without errors does
+    not prove that there are none. With only a handful of images in a class, the interval is too narrow.
 
     Args:
-        labels: (N,), 0 or 1; with one class only the estimate is undefined.
+        labels: (N,), 0 or 1; with only one class the estimate is undefined.
         probabilities: (N,), any monotone score.
 
     Example:
@@ -209,11 +209,11 @@ def bootstrap(
 ) -> Estimate:
     """Estimate any figure with a percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13).
 
-    Whole patients are drawn, because images of one patient resemble each other; patients are drawn within each class
-    (that of their first image), so that no draw lacks one.
+    Whole patients are drawn, because images of one patient resemble each other; they are drawn within each class
+    (that of their first image), so that every draw has both.
 
     Args:
-        statistic: takes labels (N,) and probabilities (N,), gives the figure.
+        statistic: computes the figure from labels (N,) and probabilities (N,).
         labels: (N,), 0 or 1.
         probabilities: (N,).
         groups: (N,), the patient of each image.
@@ -237,16 +237,16 @@ def bootstrap(
         draws.append(statistic(y[chosen], p[chosen]))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail])
-    # Drawing images again adds noise of its own, which a figure of absolute gaps takes for error: all draws of a
-    # calibration error may lie above it.
+    # Resampling adds noise, which a sum of absolute gaps counts as error: all draws of a calibration error may exceed
+    # its value.
     return Estimate(float(value), min(float(value), float(low)), max(float(value), float(high)))
 
 
 def average_precision(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """Average the precision over recall; NaN without both classes.
 
-    The value is that of scikit-learn's `average_precision_score`, whose checks of its arguments take many times as
-    long as the sum and are repeated in each draw of a bootstrap.
+    The value equals scikit-learn's `average_precision_score`, whose argument checks take many times as long as the sum
+    and would be repeated in each draw of a bootstrap.
 
     Example:
         >>> average_precision(np.array([0, 1]), np.array([0.2, 0.8]))
@@ -255,9 +255,9 @@ def average_precision(labels: NDArray[np.int64], probabilities: NDArray[np.float
     if labels.min() == labels.max():
         return float("nan")
     order = np.argsort(-probabilities, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # of those with one probability
+    last = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # last of each run of equal values
     found = np.cumsum(labels[order])[last]
-    return min(1.0, float(np.diff(found, prepend=0) @ (found / (last + 1)) / found[-1]))  # rounding leads beyond 1
+    return min(1.0, float(np.diff(found, prepend=0) @ (found / (last + 1)) / found[-1]))  # rounding may exceed 1
 
 
 def balanced_accuracy(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
@@ -273,7 +273,7 @@ def balanced_accuracy(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> f
 
 
 def f1(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
-    """Harmonic mean of sensitivity and positive predictive value; NaN where no image is positive or called so.
+    """Compute the harmonic mean of sensitivity and PPV; NaN if no image is positive or called positive.
 
     Example:
         >>> f1(np.array([0, 1]), np.array([True, True])).__round__(3)
@@ -285,7 +285,7 @@ def f1(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
 
 
 def expected_calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """Weigh the gap between mean probability and share of positives over ten equal bins.
+    """Average the gap between mean probability and share of positives over ten bins of equal width, weighted by count.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, for the probability of `PNEUMONIA`.
 

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How a threshold is chosen: without a wish, so that sensitivity and specificity are equal.
+    """How a threshold is chosen; by default so that sensitivity and specificity are equal.
 
     Attributes:
-        sensitivity: in (0, 1]; the highest threshold with at least this sensitivity.
-        specificity: in (0, 1]; the lowest threshold with at least this specificity.
-        threshold: in (0, 1); this one.
+        sensitivity: in (0, 1]; choose the highest threshold with at least this sensitivity.
+        specificity: in (0, 1]; choose the lowest threshold with at least this specificity.
+        threshold: in (0, 1); use this threshold.
 
     Raises:
         ValueError: more than one is given, or one is out of range.
@@ -38,13 +38,13 @@ class OperatingPoint:
                 raise ValueError(f"Expected a {name} between 0 and 1, got {value:g}.")
 
     def choose(self, labels: ArrayLike, probabilities: ArrayLike, weights: NDArray[np.float64] | None = None) -> float:
-        """Choose the threshold by images of both classes.
+        """Choose the threshold on images of both classes.
 
         Args:
             labels: (N,), 0 or 1.
             probabilities: (N,), in (0, 1).
-            weights: (N,), what each image weighs within its class; by default all weigh the same. A sensitivity or
-                specificity that is asked for is that of all images, whatever they weigh.
+            weights: (N,), the weight of each image within its class; by default equal. A requested sensitivity or
+                specificity ignores the weights.
 
         Returns:
             The threshold, in (0, 1).
@@ -59,14 +59,14 @@ class OperatingPoint:
         return equal_error_threshold(y, p, weights)
 
     def reason(self, images: str) -> str:
-        """Say in a sentence how the threshold was chosen.
+        """Return a sentence that says how the threshold was chosen.
 
         Example:
             >>> OperatingPoint(specificity=0.9).reason("200 images of our clinic")
             'The lowest threshold with a specificity of at least 0.9 on 200 images of our clinic.'
         """
         if self.threshold is not None:
-            return f"Given by the user, not chosen by the {images}."
+            return f"Given by the user, not chosen on the {images}."
         if self.sensitivity is not None:
             return f"The highest threshold with a sensitivity of at least {self.sensitivity:g} on {images}."
         if self.specificity is not None:
@@ -82,8 +82,8 @@ def equal_error_threshold(
 ) -> float:
     """Find the threshold at which sensitivity and specificity are as equal as the images allow.
 
-    Between two neighbouring images the middle is taken, in logits: any place there gives the same findings here, and
-    the middle errs least on others.
+    The threshold is the midpoint, in logits, between two neighbouring images: any value between them gives the same
+    findings on these images, and the midpoint generalises best.
 
     Returns:
         The threshold, in (0, 1).
@@ -99,7 +99,7 @@ def equal_error_threshold(
     weights = np.ones(len(z)) if weights is None else weights
     sensitivity = 1.0 - _share_below(cuts, z[labels == 1], weights[labels == 1])
     specificity = _share_below(cuts, z[labels == 0], weights[labels == 0])
-    # Of equally balanced cuts the one that errs least; of those the one in the middle.
+    # Among equally balanced cuts choose the one with the fewest errors, and among those the middle one.
     gap = np.round(np.abs(sensitivity - specificity), 12)
     best = np.flatnonzero(gap == gap.min())
     total = np.round(sensitivity[best] + specificity[best], 12)
@@ -110,7 +110,7 @@ def equal_error_threshold(
 def _share_below(
     cuts: NDArray[np.float64], values: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Give the weight of the values below each cut, as a share of all."""
+    """Return the weight of the values below each cut, as a share of all."""
     order = np.argsort(values)
     below = np.concatenate([[0.0], np.cumsum(weights[order])])
     return np.asarray(below[np.searchsorted(values[order], cuts)] / below[-1])
@@ -119,10 +119,10 @@ def _share_below(
 def sensitive_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.float64], least: float) -> float:
     """Find the highest threshold with at least this sensitivity on these images.
 
-    As in `equal_error_threshold`, of the thresholds that give these images the same findings it is the middle one.
+    As in `equal_error_threshold`, the midpoint of the thresholds with the same findings is returned.
 
     Args:
-        labels: (N,), 0 or 1, both among them.
+        labels: (N,), 0 or 1; at least one image of each.
         probabilities: (N,), in (0, 1).
         least: the sensitivity, in (0, 1].
 
@@ -167,7 +167,7 @@ def sigmoid(x: ArrayLike) -> NDArray[np.float64]:
 
 
 def logit(probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Turn probabilities into log odds; those within 1e-15 of 0 and 1 give the log odds of 1e-15.
+    """Turn probabilities into log odds; probabilities are clipped to [1e-15, 1 - 1e-15].
 
     Example:
         >>> logit([0.0, 0.5, 1.0]).round(1)

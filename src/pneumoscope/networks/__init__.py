@@ -1,1 +1,1 @@
-"""The networks, and how a trained one becomes an ONNX graph."""
+"""Network architectures, and their conversion to and from ONNX."""

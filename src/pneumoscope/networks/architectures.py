@@ -1,4 +1,4 @@
-"""The networks: what looks (`features`), what decides (`head`), and how each place adds to the decision."""
+"""The networks: a backbone (`features`), a classifier (`head`), and the evidence of each cell for the decision."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ POOLINGS = ("max", "average")
 BATCH_NORM_MOMENTUM = 0.97
 
 CELL = 4
-"""Places of a mask of boxes along the side of one cell of the feature map."""
+"""The side of a cell of the feature map in pixels of a mask of boxes."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A line of the registry.
+    """An entry of the registry.
 
     Attributes:
         application: the name of a network in `keras.applications`, or None for one built here.
-        last: the layer of that network whose output the head looks at; by default the last one.
-        scaling: what the network expects, as `keras.applications` names it: `tf` is [-1, 1], `torch` is ImageNet's
-            mean and deviation, `caffe` is 0 to 255 in BGR less ImageNet's mean, `raw` is 0 to 255.
-        dropout: the share of the head's inputs dropped while training, unless the recipe says otherwise.
+        scaling: the input scaling, as `keras.applications` names it: `tf` is [-1, 1], `torch` is ImageNet's mean and
+            standard deviation, `caffe` is 0 to 255 in BGR minus ImageNet's mean, `raw` is 0 to 255.
+        dropout: the share of the head's inputs dropped in training, unless the recipe says otherwise.
+        last: the layer of that network whose output is the head's input; by default the last one.
     """
 
     application: str | None
@@ -40,7 +40,7 @@ class Architecture:
     last: str | None = None
 
 
-# No EfficientNet: on the way to ONNX the constants of its Normalization layer become inputs of the graph.
+# EfficientNet is left out: in the export to ONNX, the constants of its Normalization layer become inputs of the graph.
 REGISTRY = {
     "mobilenet_v2": Architecture("MobileNetV2", "tf"),
     "mobilenet_v2_short": Architecture("MobileNetV2", "tf", last="block_12_add"),  # stride 16, 96 channels
@@ -64,26 +64,26 @@ def build(
     batch_norm: str = "trained",
     quick: bool = False,
 ) -> keras.Model:
-    """Build a network of two parts: `features`, which looks, and `head`, which decides.
+    """Build a network of two parts: a backbone `features` and a classifier `head`.
 
     Args:
         architecture: a name in `REGISTRY`.
-        size: the side of the images it looks at, in pixels, at least 32.
-        pooling: `max` pools 2 x 2 neighbours, flattens and weighs each place on its own, as published; `average`
-            averages all places. `cnn` ignores it.
-        dropout: share of the head's inputs that is dropped while training, in [0, 1).
+        size: the side of the input images, in pixels, at least 32.
+        pooling: `max` pools 2 x 2 neighbours, flattens, and has a weight for each cell, as published; `average`
+            averages all cells. `cnn` ignores it.
+        dropout: share of the head's inputs that is dropped in training, in [0, 1).
         init: `imagenet` (Keras's own download), `none` (random), `restored` (random until
             `restoring.restore` is called), a `.weights.h5` file for `features`, or a `.keras` file of a whole network
             of this kind.
         batch_norm: whether pretrained batch normalisation is `trained` with the network or stays `frozen`.
-        quick: put in what trains faster; such a network cannot be saved, its weights can.
+        quick: use layers that train faster; such a network cannot be saved, but its weights can.
 
     Returns:
-        A model from images (N, size, size, 1) in [0, 1] to logits (N, 1), above 0 for `PNEUMONIA`.
+        A model that maps images (N, size, size, 1) in [0, 1] to logits (N, 1), positive for `PNEUMONIA`.
 
     Raises:
-        NotFoundError: no such architecture or weights file.
-        TrainingError: the weights do not fit.
+        NotFoundError: there is no such architecture or weights file.
+        TrainingError: a value is invalid, or the weights do not fit.
 
     Example:
         >>> build("cnn", 64).output_shape
@@ -107,17 +107,17 @@ def build(
 
 
 def with_evidence(model: keras.Model, usual: NDArray[np.floating[Any]] | None = None) -> keras.Model:
-    """Turn a trained network into what a model file holds.
+    """Add the outputs of a model file to a trained network.
 
     Args:
-        model: what `build` gave.
-        usual: (h, w), what each place of a usual image adds to the logit. It is taken off, so that a map shows where a
-            image differs from it: weights alone would show places that count on every image alike (the contributions of
+        model: the output of `build`, trained.
+        usual: (h, w), what each cell of a usual image adds to the logit. It is subtracted, so that a map shows where an
+            image differs from it; otherwise it would show cells that contribute on every image (the contributions of
             Lundberg and Lee 2017, "A Unified Approach to Interpreting Model Predictions", for a linear model).
 
     Returns:
-        A model from images `image` (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w), what each place adds
-        to the logit, and `embedding` (N, d), the average of the last feature map.
+        A model that maps `image` (N, S, S, 1) in [0, 1] to `logit` (N,), `evidence` (N, h, w), what each cell adds to
+        the logit, and `embedding` (N, d), the mean of the last feature map.
 
     Example:
         >>> sorted(with_evidence(build("cnn", 64)).output)
@@ -132,14 +132,14 @@ def with_evidence(model: keras.Model, usual: NDArray[np.floating[Any]] | None = 
         "embedding": keras.layers.GlobalAveragePooling2D(name="embedding")(maps),
     }
     inference = keras.Model(images, outputs, name=model.name)
-    inference(np.zeros((1, *model.input_shape[1:]), dtype=np.float32))  # Keras exports only what was called
+    inference(np.zeros((1, *model.input_shape[1:]), dtype=np.float32))  # Keras exports only called models
     return inference
 
 
 def bias(model: keras.Model, usual: NDArray[np.floating[Any]] | None = None) -> float | None:
-    """Give the constant in `logit = bias + evidence.sum()`; None where the head is not linear.
+    """Return the constant in `logit = bias + evidence.sum()`; None if the head is not linear.
 
-    It is the logit of an image whose evidence is `usual`, or without that, of none.
+    It is the logit of an image whose evidence is `usual`, or without `usual` of an image without evidence.
 
     Example:
         >>> bias(build("cnn", 64)) is None
@@ -152,15 +152,15 @@ def bias(model: keras.Model, usual: NDArray[np.floating[Any]] | None = None) -> 
 
 
 def with_cells(model: keras.Model) -> keras.Model:
-    """Turn a network into one whose evidence map can be taught with radiologists' boxes.
+    """Add an output to a network so that its evidence map can be trained on radiologists' boxes.
 
     Args:
-        model: what `build` gave, with a linear head.
+        model: the output of `build`, with a linear head.
 
     Returns:
-        A model from images (N, S, S, 1) to `logit` (N, 1) and `cells` (N, h * w): each place's log odds of lying in a
-        box. They are the evidence of the place, scaled and shifted by two numbers that are learnt; so what the boxes
-        teach the map, they teach the logit.
+        A model that maps images (N, S, S, 1) to `logit` (N, 1) and `cells` (N, h * w): the log odds that each cell lies
+        in a box. They are the cell's evidence, scaled and shifted by two trainable numbers, so that training the map on
+        boxes also trains the logit.
 
     Example:
         >>> sorted(with_cells(build("mobilenet_v2_short", 64, pooling="average")).output)
@@ -174,13 +174,13 @@ def with_cells(model: keras.Model) -> keras.Model:
 
 
 def with_logit(model: keras.Model) -> keras.Model:
-    """Name the output of a network: from what it takes to `logit` (N, 1)."""
+    """Name the output of a network `logit` (N, 1)."""
     inputs = keras.Input(model.input_shape[1:])
     return keras.Model(inputs, {"logit": keras.layers.Identity(name="logit")(model(inputs))})
 
 
 def averages(model: keras.Model) -> bool:
-    """Say whether a network's head averages all places, rather than weigh each on its own.
+    """Return whether a network's head averages all cells, instead of having a weight for each.
 
     Example:
         >>> averages(build("mobilenet_v2_short", 64, pooling="average"))
@@ -190,7 +190,7 @@ def averages(model: keras.Model) -> bool:
 
 
 def evidence_side(model: keras.Model) -> int:
-    """Give the side of a network's evidence map, in cells.
+    """Return the side of a network's evidence map, in cells.
 
     Example:
         >>> evidence_side(build("mobilenet_v2_short", 224, pooling="average"))
@@ -201,28 +201,28 @@ def evidence_side(model: keras.Model) -> int:
 
 
 class BoxOdds(keras.layers.Layer):  # type: ignore[misc]
-    """Scale and shift evidence maps (N, h, w), to log odds of lying in a box (N, h * w)."""
+    """Scale and shift evidence maps (N, h, w) to the log odds of lying in a box (N, h * w)."""
 
     def build(self, shape: tuple[int | None, int, int]) -> None:
-        """Start where most places lie in no box."""
+        """Create the two weights, initialised so that most cells lie outside boxes."""
         self.places = int(shape[1] * shape[2])
         self.scale = self.add_weight(name="scale", shape=(), initializer=keras.initializers.Constant(4.0))
         self.shift = self.add_weight(name="shift", shape=(), initializer=keras.initializers.Constant(-2.0))
 
     def call(self, evidence: Any) -> Any:
-        """Weigh each place as if it were the whole image."""
+        """Compute the log odds of each cell as if it were the whole image."""
         return ops.reshape(evidence * self.places, (-1, self.places)) * self.scale + self.shift
 
 
 class Evidence(keras.layers.Layer):  # type: ignore[misc]
-    """What each place of the feature map adds to the logit.
+    """What each cell of the feature map adds to the logit.
 
-    A linear head makes this exact: `logit = bias + evidence.sum()`. With one hidden ReLU layer it is gradient times
-    activation: exact up to the biases of the units that are switched on, which belong to no place.
+    This is exact for a linear head: `logit = bias + evidence.sum()`. With one hidden ReLU layer it is gradient times
+    activation: exact up to the biases of the active units, which belong to no cell.
 
     Args:
         head: the head whose weights are used.
-        usual: (h, w), what is taken off.
+        usual: (h, w), the evidence to subtract.
     """
 
     def __init__(self, head: keras.Model, usual: NDArray[np.floating[Any]] | None = None, **kwargs: Any) -> None:
@@ -282,19 +282,20 @@ def _features(network: Architecture, size: int, init: str, *, frozen: bool, quic
     base = torch_layers.quick(base) if quick else base
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # Keras's 0.999 remembers a thousand steps, longer than fine-tuning takes: statistics would stay ImageNet's.
+            # Keras's 0.999 averages over a thousand steps, longer than fine-tuning takes: statistics would stay
+            # ImageNet's.
             layer.momentum = BATCH_NORM_MOMENTUM
-            # Frozen layers use their statistics while training, too; calling the base with `training=False` does not
-            # help, since a model overrules it when it trains.
+            # Frozen layers use their moving statistics in training, too. Calling the base with `training=False` would
+            # not help, because a model overrides it in training.
             layer.trainable = not (frozen and init != "none")
     return keras.Model(images, base(_rescaled(images, network.scaling)), name="features")
 
 
 def _of_gray(features: keras.Model) -> keras.Model:
-    """Give `features` as a network of gray images where it makes colours of them: the same function in less time.
+    """Return an equivalent but faster `features` whose first convolution takes the gray image directly, if possible.
 
-    Its first convolution sees one image three times, so that one kernel, the sum of its three, does. That is exact
-    where all colours are scaled alike: only then are they equal beyond the edges, too, where a convolution sees zeros.
+    The first convolution sees the same image three times, so one kernel, the sum of its three, is enough. This is exact
+    only if all colours are scaled in the same way: then they are also equal in the zero padding.
     """
     scaling, base = features.layers[-2:]
     if not (
@@ -310,7 +311,7 @@ def _of_gray(features: keras.Model) -> keras.Model:
 
 
 def _rescaled(images: Any, scaling: str) -> Any:
-    """Turn gray images (N, S, S, 1) in [0, 1] into the colour images a network was pretrained on."""
+    """Turn gray images (N, S, S, 1) in [0, 1] into colour images, scaled as the pretrained network expects."""
     colour = keras.layers.Concatenate(name="gray_to_colour")([images, images, images])
     if scaling == "tf":
         return keras.layers.Rescaling(2.0, -1.0)(colour)
@@ -359,7 +360,7 @@ def _load(load: Callable[[], object], init: str) -> None:
         raise NotFoundError(f"Expected a weights file at '{init}', which does not exist.")
     try:
         load()
-    except Exception as error:  # Keras raises ValueError, KeyError or OSError, by what is wrong
+    except Exception as error:  # Keras raises ValueError, KeyError or OSError
         raise TrainingError(
             f"Expected weights of this architecture and size in '{init}', got others: {error}"
         ) from error

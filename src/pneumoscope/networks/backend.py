@@ -1,7 +1,7 @@
-"""Keras, set up the same whatever a user's own `keras.json` says: import it from here.
+"""Keras with fixed settings that override a user's `keras.json`; import it from here.
 
-PyTorch trains where it is installed, because on processors it is the quickest; TensorFlow does elsewhere. The
-environment's `KERAS_BACKEND` overrules the choice.
+The backend is PyTorch if it is installed, because it trains fastest on CPUs, otherwise TensorFlow. The environment
+variable `KERAS_BACKEND` overrides this choice.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import logging
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "torch" if importlib.util.find_spec("torch") else "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on standard error
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # and warns of each network that is predicted with anew
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no greeting on standard error
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # no warning about retracing for each new network
 
 import keras
 from keras import ops
@@ -25,7 +25,7 @@ __all__ = ["keras", "name", "ops"]
 
 
 def name() -> str:
-    """Name what Keras runs on: `torch`, `tensorflow` or `jax`.
+    """Return the backend of Keras: `torch`, `tensorflow` or `jax`.
 
     Example:
         >>> name() in ("torch", "tensorflow", "jax")

@@ -1,6 +1,6 @@
-"""A trained network as an ONNX graph.
+"""Writes a trained network as an ONNX graph.
 
-`python -m pneumoscope.networks.onnx_graph NETWORK USUAL GRAPH` does it in its own process.
+`python -m pneumoscope.networks.onnx_graph NETWORK USUAL GRAPH` does so in a process of its own.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ from pneumoscope.networks.backend import keras
 
 
 def write(network: keras.Model, usual: NDArray[np.floating[Any]] | None, path: Path) -> None:
-    """Write what `architectures.with_evidence` makes of a network as an ONNX graph.
+    """Write the output of `architectures.with_evidence` for a network as an ONNX graph.
 
-    Keras writes graphs that OpenVINO reads under TensorFlow alone; under another backend a process with that does it.
+    Keras writes graphs that OpenVINO can read only with the TensorFlow backend; with another backend, a second process
+    uses TensorFlow.
 
     Args:
-        network: what `architectures.build` gave, trained.
+        network: the trained output of `architectures.build`.
         usual: the evidence (h, w) of a usual image.
-        path: where to; files of the same stem beside it are overwritten.
+        path: the file to write; files with the same stem in its folder are overwritten.
 
     Raises:
-        ModelFileError: the other process failed.
+        ModelFileError: the second process failed.
 
     Example:
         >>> write(network, None, Path("graph.onnx"))
     """
     if keras.backend.backend() == "tensorflow":
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)  # Keras's way around tf2onnx
+            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)  # in Keras's export
             with_evidence(network, usual).export(path, format="onnx", verbose=False)
         return
     saved, places = path.with_suffix(".keras"), path.with_suffix(".npy")
     network.save(saved)
     np.save(places, np.empty(0) if usual is None else usual)
     command = [sys.executable, "-m", "pneumoscope.networks.onnx_graph", *map(str, (saved, places, path))]
-    there = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}  # JAX has all GPU memory
+    there = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}  # JAX occupies all GPU memory
     done = subprocess.run(command, env=there, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     if done.returncode:
         raise ModelFileError(
@@ -60,16 +61,16 @@ def write(network: keras.Model, usual: NDArray[np.floating[Any]] | None, path: P
 
 
 def centre(path: Path, images: NDArray[np.float32]) -> None:
-    """Rewrite a graph so that less is lost where activations are rounded; what it computes stays the same.
+    """Rewrite a graph so that it loses less precision in bfloat16, without changing what it computes.
 
-    Where only 1 x 1 convolutions see what a convolution gives, without an activation between, its channels can be
-    given less their means when the biases of those that see them make up for it ("Absorbing high biases" in Nagel et
-    al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction"). In the first bottleneck of
-    MobileNetV2 a channel's mean is 57 times its deviation; bfloat16 leaves 8 bits for both.
+    If the output of a convolution goes only to 1 x 1 convolutions, without an activation in between, the means of its
+    channels can be subtracted and added to the biases of the following convolutions ("Absorbing high biases" in Nagel
+    et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction"). In the first bottleneck of
+    MobileNetV2 a channel's mean is 57 times its standard deviation, and bfloat16 has only 8 bits for both.
 
     Args:
-        path: the graph, from `image`; rewritten in place.
-        images: (N, S, S, 1) in [0, 1], whose means are taken.
+        path: the graph, with the input `image`; rewritten in place.
+        images: (N, S, S, 1) in [0, 1], on which the means are measured.
 
     Example:
         >>> centre(Path("graph.onnx"), images)  # doctest: +SKIP
@@ -81,7 +82,7 @@ def centre(path: Path, images: NDArray[np.float32]) -> None:
         for name in node.input:
             readers[name].append(node)
     for output in model.graph.output:
-        readers[output.name].append(onnx.NodeProto())  # whoever asks for it
+        readers[output.name].append(onnx.NodeProto())  # stands for the caller
 
     def has_bias(node: onnx.NodeProto) -> bool:
         known = len(node.input) == 3 and set(node.input[1:]) <= weights.keys()

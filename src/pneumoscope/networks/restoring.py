@@ -1,4 +1,4 @@
-"""A network of Keras with the weights of a model file's graph, so that training can go on from the file."""
+"""Restores a Keras network from the graph of a model file, so that training can continue from the file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pneumoscope.errors import TrainingError
 from pneumoscope.networks.backend import keras, ops
 
 RESTORABLE = ("mobilenet_v2", "mobilenet_v2_short", "mobilenet_v2_middle", "cnn")
-"""The architectures whose convolutions stand one after the other, in the graph as in Keras."""
+"""The architectures whose convolutions have the same order in the graph as in Keras."""
 
 TOLERANCE = 1e-3
-"""Largest difference between a logit of the graph and of the network restored from it, per unit of logit."""
+"""The largest difference allowed between logits of the graph and the restored network, relative to logits above 1."""
 
 BATCH = 8
-"""Images that go through the graph at once while what its convolutions give is kept."""
+"""The batch size for the graph while the outputs of all its convolutions are kept."""
 
 COMPARED = 16
-"""Images, at most, on which the network must give the graph's logits."""
+"""The most images on which the logits of graph and network are compared."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Convolution:
     """A convolution of a graph, with the batch normalisation that was folded into it.
 
     Attributes:
-        output: the tensor it gives, before `scale` and `shift`.
+        output: the name of its output tensor, before `scale` and `shift`.
         kernel: (out, in, h, w).
-        bias: (out,), added to what the kernel gives.
-        scale: (out,), what `output` is then multiplied by.
-        shift: (out,), what is added after that.
+        bias: (out,), added after the kernel.
+        scale: (out,), multiplies `output`.
+        shift: (out,), added after `scale`.
     """
 
     output: str
@@ -50,19 +50,20 @@ class Convolution:
 
 
 def restore(network: keras.Model, path: Path, images: NDArray[np.floating[Any]]) -> None:
-    """Give a network the weights of a graph that was written from one of its kind.
+    """Load the weights of a graph into a network of the same architecture.
 
-    In the graph, batch normalisation is folded into the convolutions, and the first one sees gray where the network
-    sees three equal colours. Each colour gets a third of the kernel. Batch normalisation is put back where it changes
-    nothing: with the mean and the variance of what the convolution gives on these images, and scaled and shifted back.
+    In the graph, batch normalisation is folded into the convolutions, and the first convolution takes gray images where
+    the network takes three equal colours. Each colour gets a third of the kernel. Batch normalisation is restored so
+    that it changes nothing: with the mean and variance of the convolution's output on these images, and a scale and
+    shift that undo it.
 
     Args:
-        network: what `architectures.build` gave, of an architecture in `RESTORABLE`.
-        path: the graph, from `image`, with the output `logit`.
-        images: (N, S, S) in [0, 1], radiographs to be trained on; a few hundred will do.
+        network: the output of `architectures.build`, of an architecture in `RESTORABLE`.
+        path: the graph, with the input `image` and the output `logit`.
+        images: (N, S, S) in [0, 1], radiographs to train on; a few hundred are enough.
 
     Raises:
-        TrainingError: the graph is of another network, or the network does not give its logits in the end.
+        TrainingError: the graph belongs to another network, or the restored network gives other logits.
 
     Example:
         >>> restore(network, Path("model.onnx"), images)  # doctest: +SKIP
@@ -93,15 +94,15 @@ def restore(network: keras.Model, path: Path, images: NDArray[np.floating[Any]])
     off = float(np.max(np.abs(got - logits) / np.maximum(1.0, np.abs(logits))))
     if not off <= TOLERANCE:
         raise TrainingError(
-            f"Expected the logits of '{path}' within {TOLERANCE} from the network to train, got a difference of "
-            f"{off:.2g}: it was made by another version; start from imagenet, or from the run's model.keras."
+            f"Expected the restored network to give the logits of '{path}' within {TOLERANCE}, got a difference of "
+            f"{off:.2g}: the file was written by another version. Start from imagenet, or from the run's model.keras."
         )
 
 
 def _weights(
     graph: onnx.GraphProto,
 ) -> tuple[list[Convolution], list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
-    """Give the convolutions on the way to the logit, and kernel (in, out) and bias (out,) of the dense layers."""
+    """Return the convolutions before the logit, and kernel (in, out) and bias (out,) of the dense layers."""
     known = {part.name: numpy_helper.to_array(part) for part in graph.initializer}
     nodes = _before(graph, "logit")
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
@@ -110,7 +111,7 @@ def _weights(
             readers[name].append(node)
 
     def then(tensor: str, kind: str, size: int) -> tuple[str, NDArray[np.float32] | None]:
-        """Give a constant of so many numbers that alone a tensor is multiplied by or added to, and what comes out."""
+        """Return output and constant of a tensor's only reader, if it is a `kind` with a constant of this size."""
         for node in readers[tensor] if len(readers[tensor]) == 1 else ():
             values = [known[name] for name in node.input if name in known]
             if node.op_type == kind and len(values) == 1 and values[0].size == size:
@@ -144,7 +145,7 @@ def _weights(
 
 
 def _before(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto]:
-    """Give the nodes that an output hangs on, in the order of the graph."""
+    """Return the nodes that an output depends on, in the order of the graph."""
     needed, found = {output}, []
     for node in reversed(graph.node):
         if needed & set(node.output):
@@ -154,7 +155,7 @@ def _before(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto]:
 
 
 def _layers(network: keras.Model) -> tuple[list[tuple[Any, Any]], list[Any]]:
-    """Give the convolutions, each with the batch normalisation after it or None, and the dense layers."""
+    """Return the convolutions, each with the batch normalisation after it or None, and the dense layers."""
     pairs: list[tuple[Any, Any]] = []
     dense = []
     for layer in _leaves(network):
@@ -176,7 +177,7 @@ def _leaves(model: keras.Model) -> Iterator[Any]:
 
 
 def _set_kernel(layer: Any, kernel: NDArray[np.float32], path: Path) -> None:  # noqa: ANN401 - a layer of Keras
-    """Give a layer of Keras the kernel (out, in, h, w) of a graph."""
+    """Assign the kernel (out, in, h, w) of a graph to a Keras layer."""
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     values = kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
     colours = layer.kernel.shape[2]
@@ -190,7 +191,7 @@ def _set_kernel(layer: Any, kernel: NDArray[np.float32], path: Path) -> None:  #
 def _outputs(
     path: Path, convolutions: list[Convolution], images: NDArray[np.floating[Any]]
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]], NDArray[np.float32]]:
-    """Run the graph: mean and variance (out,) of what each convolution gives, and the logits of the first images."""
+    """Run the graph; return mean and variance (out,) of each convolution's output, and the first images' logits."""
     names = [convolution.output for convolution in convolutions]
     graph = openvino.Core().read_model(path)
     graph.add_outputs(names)
@@ -203,7 +204,7 @@ def _outputs(
         if start < COMPARED:
             logits.append(given["logit"])
         for i, (name, convolution) in enumerate(zip(names, convolutions, strict=True)):
-            values = given[name] - convolution.bias[:, None, None]  # near 0, where squares lose least
+            values = given[name] - convolution.bias[:, None, None]  # nearer 0, for precision
             sums[i] += [values.sum(axis=(0, 2, 3), dtype=np.float64), np.square(values).sum((0, 2, 3), np.float64)]
             places[i] += values.size // values.shape[1]
     means = [total / n for (total, _), n in zip(sums, places, strict=True)]

@@ -1,4 +1,4 @@
-"""Keras's layers computed by PyTorch's own kernels: the same outputs and weights, trained in half the time."""
+"""Keras layers that run PyTorch's own kernels: the same outputs and weights in half the training time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def quick(network: keras.Model) -> keras.Model:
-    """Give a network whose layers are the quick ones, on PyTorch; its weights are the same.
+    """Return a copy of a network with the faster layers and the same weights, if Keras runs on PyTorch.
 
-    Keras on PyTorch lays every map out anew before and after each convolution, and normalises by elementary operations,
-    each a pass over memory. Here maps stay as they are (channels last) and one kernel normalises.
+    Keras on PyTorch changes the memory layout of every feature map before and after each convolution, and normalises
+    with elementary operations, each of which is a pass over memory. Here maps stay channels-last, and a single kernel
+    normalises.
 
     Example:
         >>> inputs = keras.Input((8, 8, 3))
@@ -37,10 +38,10 @@ def quick(network: keras.Model) -> keras.Model:
 
 
 def keep_memory() -> None:
-    """Let the process keep the memory that it frees, where the C library is glibc.
+    """Make the process keep the memory that it frees, if the C library is glibc.
 
-    A step of a training allocates the same large maps as the one before. By default glibc gives each back to the
-    kernel, which clears its pages anew the next time: a fifth of the time of a step on a processor.
+    Every training step allocates the same large feature maps. By default glibc returns them to the kernel, which has to
+    clear the pages again in the next step: a fifth of the time of a step on a CPU.
     """
     if sys.platform != "linux":
         return
@@ -51,10 +52,10 @@ def keep_memory() -> None:
 
 
 class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Keras's own layer, in one step where Keras takes five."""
+    """Keras's layer, computed by one kernel instead of five operations."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise maps (N, H, W, C) by the batch's statistics while training, else by the moving ones."""
+        """Normalise maps (N, H, W, C) by the batch statistics in training, otherwise by the moving statistics."""
         import torch
 
         own = bool(training and self.trainable)
@@ -67,7 +68,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
-    """Keras's own layer, without laying its input out anew."""
+    """Keras's layer, without changing the memory layout of its input."""
 
     def call(self, inputs: Any) -> Any:
         """Convolve maps (N, H, W, C)."""
@@ -77,10 +78,10 @@ class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
 
 
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
-    """Keras's own layer, without laying its input out anew."""
+    """Keras's layer, without changing the memory layout of its input."""
 
     def call(self, inputs: Any) -> Any:
-        """Convolve each channel of maps (N, H, W, C) on its own."""
+        """Convolve each channel of maps (N, H, W, C) separately."""
         if not _plain(self) or self.depth_multiplier != 1:
             return super().call(inputs)
         return _convolved(self, inputs, self.kernel.value.permute(2, 3, 0, 1))
@@ -91,17 +92,17 @@ QUICK: dict[type[Any], type[Any]] = {
     keras.layers.Conv2D: Conv2D,
     keras.layers.DepthwiseConv2D: DepthwiseConv2D,
 }
-"""Which layer takes the place of which."""
+"""The replacement for each layer."""
 
 
 def _plain(layer: Any) -> bool:
-    """Say whether PyTorch pads as Keras does, and nothing else is asked for."""
+    """Return whether PyTorch pads a layer like Keras, and the layer uses no other options."""
     even = layer.padding == "valid" or (max(layer.strides) == 1 and all(side % 2 for side in layer.kernel_size))
     return even and layer.data_format == "channels_last" and max(layer.dilation_rate) == 1
 
 
 def _convolved(layer: Any, inputs: Any, kernel: Any) -> Any:
-    """Convolve maps (N, H, W, C) with a kernel laid out as PyTorch has it."""
+    """Convolve maps (N, H, W, C) with a kernel in PyTorch's layout."""
     import torch
 
     padding = [side // 2 for side in layer.kernel_size] if layer.padding == "same" else 0

@@ -1,1 +1,1 @@
-"""Out of distribution: what is no chest radiograph, or one unlike those learnt from."""
+"""Out-of-distribution detection: images other than chest radiographs, or unlike the training images."""

@@ -1,4 +1,4 @@
-"""How unlike the images a model has learnt from a new one is, as the model itself sees it."""
+"""Out-of-distribution detection: how far an image is from the training images in the network's embedding."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pneumoscope.metrics import metrics
 from pneumoscope.ood import sites
 
 COMPONENTS = 32
-"""Directions kept of the training images' embeddings; measured: with 64 images in another resolution look unusual."""
+"""How many principal directions of the training embeddings are kept; with 64, images merely resized look unusual."""
 
 USUAL = 0.99
-"""The share of the images of held-out patients, as they are and changed, that lie within the limit."""
+"""The share of held-out images, with and without corruptions, that lie within the limit."""
 
 ENOUGH = 100
-"""Held-out images; with fewer no limit leaves only `1 - USUAL` of other images beyond it."""
+"""The least number of held-out images: with fewer, no limit can guarantee that at most `1 - USUAL` exceed it."""
 
 FEW = 20
-"""With fewer images the share of unusual ones says nothing."""
+"""With fewer images, the share of unusual ones is meaningless."""
 
 SHIFTED = 3 * (1 - USUAL)
-"""A site is unlike the training images where the share of unusual ones is certainly above this."""
+"""A site is unlike the training images if the interval of its share of unusual images lies entirely above this."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The subspace in which the training images' embeddings lie, and how far from it an image may be.
+    """The subspace of the training images' embeddings, and how far from it an image may be.
 
     Attributes:
-        mean: (d,), of the training images' embeddings.
-        components: (k, d), orthonormal: their principal directions.
+        mean: (d,), the mean of the training embeddings.
+        components: (k, d), their principal directions, orthonormal.
         scale: the mean squared distance of the training images from the subspace.
-        limit: the distance that `USUAL` of the held-out patients' images stay within.
+        limit: the distance that the share `USUAL` of the held-out images does not exceed.
     """
 
     mean: NDArray[np.float32]
@@ -49,9 +49,9 @@ class Gate:
     def distances(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Measure how far embeddings (N, d) are from the subspace: (N,), 1 for a training image on average.
 
-        The squared error of reconstruction from the principal components: an image whose features the training images
-        do not explain is far, however sure the finding (Wang et al. 2022, "ViM: Out-Of-Distribution with Virtual-logit
-        Matching", section 4, without its logit).
+        The distance is the squared error of reconstruction from the principal components: an image with features that
+        the training images do not explain is far away, however confident the finding (Wang et al. 2022, "ViM:
+        Out-Of-Distribution with Virtual-logit Matching", section 4, without its logit).
 
         Example:
             >>> gate = Gate(np.zeros(2, np.float32), np.array([[1, 0]], np.float32), 1.0, 1.0)
@@ -63,7 +63,7 @@ class Gate:
         return np.asarray(np.maximum((centred**2).sum(axis=1) - (within**2).sum(axis=1), 0.0) / self.scale)
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out for the model file's card; arrays in half precision and base 64."""
+        """Return the entry for the model file's card, with arrays in half precision and base 64."""
         return {
             "mean": encoded(self.mean),
             "components": encoded(self.components),
@@ -73,10 +73,10 @@ class Gate:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Gate:
-        """Read what `as_dict` gave.
+        """Create the gate from the output of `as_dict`.
 
         Raises:
-            ModelFileError: it is no such thing.
+            ModelFileError: the values have another layout.
         """
         try:
             mean = decoded(values["mean"])
@@ -93,14 +93,14 @@ def fit(
     training_sites: NDArray[Any] | None = None,
     held_out_sites: NDArray[Any] | None = None,
 ) -> Gate:
-    """Learn what usual images look like.
+    """Fit the subspace and the limit.
 
     Args:
-        training: (N, d), embeddings of the training images, N > 1; as they are and changed, as another scanner or
-            exporter might: those as they are alone make an image unusual that was only shrunk by another program.
-        held_out: (M, d), likewise those of patients the network was not trained on; they set the limit, and should be
-            at least `ENOUGH`.
-        training_sites: (N,), the site of each, which all count alike; None where there is one.
+        training: (N, d), embeddings of the training images, N > 1, with and without corruptions such as another scanner
+            or exporter causes; otherwise an image that another program has resized would be unusual.
+        held_out: (M, d), likewise of patients the network was not trained on; they set the limit, and at least `ENOUGH`
+            are advisable.
+        training_sites: (N,), the site of each image; sites count equally. None if there is only one.
         held_out_sites: (M,), likewise; the limit holds at each site.
 
     Example:
@@ -113,7 +113,7 @@ def fit(
     mean = np.average(np.asarray(training, dtype=np.float64), axis=0, weights=weight)
     _, spread, directions = np.linalg.svd((training - mean) * np.sqrt(weight)[:, None], full_matrices=False)
     kept = min(COMPONENTS, len(directions) - 1)
-    # As they will be read back, so that the limit holds for what the file says.
+    # Rounded as in the model file, so that the limit holds for it.
     mean, components = mean.astype(np.float16), directions[:kept].astype(np.float16)
     scale = max(float((spread[kept:] ** 2).sum() / len(training)), 1e-12)
     gate = Gate(mean.astype(np.float32), components.astype(np.float32), scale, np.inf)
@@ -121,19 +121,19 @@ def fit(
 
 
 def site_shift(unusual: Iterable[bool]) -> str | None:
-    """Say whether a site's images are unlike those the model has learnt from; no labels are needed.
+    """Warn if a site's images are unlike the training images; no labels are needed.
 
     Args:
         unusual: for each image, whether it lies beyond the limit.
 
     Returns:
-        What to warn of, where the share of unusual images is certainly above `SHIFTED`; None otherwise, and with fewer
+        The warning if the interval of the share of unusual images lies above `SHIFTED`; None otherwise, and with fewer
         than `FEW` images.
 
     Example:
         >>> site_shift([False] * 99 + [True])
         >>> site_shift([False] * 50 + [True] * 50)[:64]
-        '50 of 100 images (0.500, 0.404–0.596) are unlike the images that'
+        '50 of 100 images (0.500, 0.404–0.596) are unlike the images the '
     """
     flags = list(unusual)
     share = metrics.wilson(sum(flags), len(flags))
@@ -141,17 +141,17 @@ def site_shift(unusual: Iterable[bool]) -> str | None:
         return None
     figures = str(share).replace(" (", ", ")
     return (
-        f"{sum(flags)} of {len(flags)} images ({figures} are unlike the images that the model has learnt from, against "
-        f"{1 - USUAL:.0%} of other patients of the hospital it learnt from. Its findings and probabilities may be off "
-        "here: evaluate it on labelled images of this site, and calibrate it on such images if that was not done."
+        f"{sum(flags)} of {len(flags)} images ({figures} are unlike the images the model was trained on, against "
+        f"{1 - USUAL:.0%} of other patients of the hospitals it was trained on. Its findings and probabilities may be "
+        "off here: evaluate it on labelled images of this site, and calibrate it on such images if not yet done."
     )
 
 
 def encoded(values: NDArray[np.floating[Any]]) -> str:
-    """Write numbers for a card: half precision, in base 64."""
+    """Encode an array for the card: half precision, in base 64."""
     return base64.b64encode(values.astype(np.float16).tobytes()).decode("ascii")
 
 
 def decoded(text: str) -> NDArray[np.float32]:
-    """Read what `encoded` wrote, (n,)."""
+    """Decode the output of `encoded`: (n,)."""
     return np.frombuffer(base64.b64decode(text), dtype=np.float16).astype(np.float32)

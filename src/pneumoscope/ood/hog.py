@@ -1,4 +1,4 @@
-"""An image as a few numbers: which way its edges run, place by place, and where it is bright."""
+"""A compact descriptor of an image: local histograms of edge directions, and coarse brightness."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE, CELLS, DIRECTIONS, SPOTS = 64, 8, 12, 16
-"""Pixels a side that are looked at; cells a side whose edges are counted; directions of an edge; spots of brightness a
-side."""
+"""The side of the image in pixels; cells per side; edge directions per cell; brightness averages per side."""
 
 _CELL = np.arange(SIDE) // (SIDE // CELLS)
-_FIRST = (_CELL[:, None] * CELLS + _CELL) * DIRECTIONS  # of the counts of each pixel's cell
+_FIRST = (_CELL[:, None] * CELLS + _CELL) * DIRECTIONS  # index of the first count of each pixel's cell
 _SPOTS = np.kron(np.eye(SPOTS), np.full(SIDE // SPOTS, SPOTS / SIDE)).astype(np.float32)  # averages, (SPOTS, SIDE)
 
 LENGTH = CELLS**2 * (DIRECTIONS + 1) + SPOTS**2
-"""How many numbers describe an image."""
+"""The length of a descriptor."""
 
 
 def small(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Average an image (H, W) to (`SIDE`, `SIDE`); one of that size stays as it is.
+    """Reduce an image (H, W) to (`SIDE`, `SIDE`) by averaging; an image of that size is returned unchanged.
 
     Example:
         >>> small(np.ones((128, 256))).shape
@@ -34,14 +33,14 @@ def small(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 def describe(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Describe an image by its outlines, whatever its exposure, contrast and size.
+    """Describe an image by its edges and coarse brightness, independently of exposure, contrast and size.
 
-    Histograms of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human Detection"),
-    each cell against the 3 x 3 cells around it and capped; how strong the edges of each cell are, as a logarithm; and
-    the image in `SPOTS` x `SPOTS` spots. Directions go all the way round, so that an inverted image has other ones.
+    The descriptor holds histograms of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for
+    Human Detection"), normalised over 3 x 3 cells and capped; the mean brightness in `SPOTS` x `SPOTS` squares; and the
+    logarithm of the edge strength around each cell. Directions cover the full circle, so that inversion matters.
 
     Args:
-        image: (H, W), of any range; or what `small` gave of it.
+        image: (H, W), of any range, or the output of `small`.
 
     Returns:
         (`LENGTH`,).

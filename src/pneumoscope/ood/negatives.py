@@ -1,4 +1,4 @@
-"""Images that are no chest radiographs, drawn or made of images, to be learnt from."""
+"""Negative examples for training: images that are not chest radiographs, drawn or made from radiographs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _GROUNDS = ("page", "chart", "photograph", "gradient", "noise", "shapes")
 
 
 def draw(kind: str, rng: np.random.Generator, size: int, images: Images) -> NDArray[np.float32]:
-    """Draw one image that is no chest radiograph.
+    """Draw one image that is not a chest radiograph.
 
     Args:
         kind: one of `KINDS`.
-        rng: what is random comes from here.
+        rng: the source of randomness.
         size: the side of the square image, in pixels, at least 16.
-        images: (N, S, S) in [0, 1]; those of `OF_IMAGES` are made of them.
+        images: (N, S, S) in [0, 1], radiographs from which the kinds in `OF_IMAGES` are made.
 
     Returns:
-        (size, size) in [0, 1]; contrast and brightness are random, and a part of them is inverted.
+        (size, size) in [0, 1], with random contrast and brightness, sometimes inverted.
 
     Raises:
         KeyError: there is no such kind.
@@ -38,7 +38,7 @@ def draw(kind: str, rng: np.random.Generator, size: int, images: Images) -> NDAr
     """
     image = OF_IMAGES[kind](rng, size, images) if kind in OF_IMAGES else synthetic.KINDS[kind](rng, size)
     image = np.clip(np.nan_to_num(image), 0.0, 1.0)
-    # A chest is even on both sides, and so are some of these; a half image would become a whole one.
+    # Some are made symmetric like a chest, except those from radiographs: half a chest would become a whole one.
     if rng.random() < 0.2 and kind not in OF_IMAGES:
         image = np.maximum(image, image[:, ::-1]) if rng.random() < 0.5 else (image + image[:, ::-1]) / 2
     if rng.random() < 0.3:
@@ -53,7 +53,7 @@ def _one_of(rng: np.random.Generator, size: int, images: Images) -> Pixels:
 
 
 def _shuffled(rng: np.random.Generator, size: int, images: Images) -> Pixels:
-    """An image cut into a grid of tiles, which change places; some also turn."""
+    """Cut an image into a grid of tiles and shuffle them, sometimes turning them too."""
     image, n = _one_of(rng, size, images), int(rng.integers(2, 9))
     edges = np.linspace(0, size, n + 1).astype(int)
     order = rng.permutation(n * n)
@@ -72,7 +72,7 @@ def _shuffled(rng: np.random.Generator, size: int, images: Images) -> Pixels:
 
 
 def _piece(rng: np.random.Generator, size: int, images: Images) -> Pixels:
-    """A small piece of an image: a ninth of it at most, of any place."""
+    """Cut a small piece out of an image: at most a ninth of it, anywhere."""
     image = _one_of(rng, size, images)
     height, width = (max(4, int(size * share)) for share in rng.uniform(0.08, 0.33, 2))
     top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
@@ -81,7 +81,7 @@ def _piece(rng: np.random.Generator, size: int, images: Images) -> Pixels:
 
 
 def _part(rng: np.random.Generator, size: int, images: Images) -> Pixels:
-    """An image cut off: its upper, lower, left or right half at most, or a piece of that."""
+    """Crop an image to at most its upper, lower, left or right half, or a piece of that."""
     image = _one_of(rng, size, images)
     shares = rng.uniform(0.2, 0.5), rng.uniform(0.4, 1.0)
     height, width = (int(size * share) for share in (shares if rng.random() < 0.5 else shares[::-1]))
@@ -91,7 +91,7 @@ def _part(rng: np.random.Generator, size: int, images: Images) -> Pixels:
 
 
 def _blurred(rng: np.random.Generator, size: int, images: Images) -> Pixels:
-    """An image so blurred, or of so few pixels, that no lung is to be seen."""
+    """Blur an image, or reduce it to a few pixels, so that no lung can be seen."""
     from scipy.ndimage import gaussian_filter
 
     image = _one_of(rng, size, images)
@@ -103,7 +103,7 @@ def _blurred(rng: np.random.Generator, size: int, images: Images) -> Pixels:
 
 
 def _framed(rng: np.random.Generator, size: int, images: Images) -> Pixels:
-    """An image on a page, a table or a screen that is half as wide and high again, or more, and not even."""
+    """Place an image on an uneven background such as a page or a screen, of at least 1.5 times its height and width."""
     ground = 0.7 * synthetic.KINDS[rng.choice(_GROUNDS)](rng, size) + 0.3 * synthetic.KINDS["noise"](rng, size)
     height, width = (int(size * share) for share in rng.uniform(0.25, 0.65, 2))
     top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
@@ -113,7 +113,7 @@ def _framed(rng: np.random.Generator, size: int, images: Images) -> Pixels:
 
 
 def _scrambled(rng: np.random.Generator, size: int, images: Images) -> Pixels:
-    """An image's frequencies, each as strong as it was, in other places: its shades and grain without its image."""
+    """Randomise the phases of an image's spectrum, which keeps its texture but not its content."""
     image = _one_of(rng, size, images)
     phases = np.exp(1j * np.angle(np.fft.rfft2(rng.normal(size=image.shape))))
     return synthetic.stretched(np.fft.irfft2(np.abs(np.fft.rfft2(image - image.mean())) * phases, s=image.shape))
@@ -129,4 +129,4 @@ OF_IMAGES: dict[str, Callable[[np.random.Generator, int, Images], Pixels]] = {
 }
 
 KINDS = (*synthetic.KINDS, *OF_IMAGES)
-"""Kinds of images that are no chest radiographs."""
+"""The kinds of images that `draw` can make."""

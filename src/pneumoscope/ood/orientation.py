@@ -1,4 +1,4 @@
-"""Orientation: a frontal chest radiograph as it should hang, one turned or inverted, or no chest at all."""
+"""Detects whether a frontal chest radiograph is upright, rotated, mirrored or inverted, or not a chest at all."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ WAYS: dict[str, tuple[str | None, Callable[[Pixels], Pixels]]] = {
     "inverted": ("inverted", lambda image: 1.0 - image),
     "mirrored": ("mirrored", lambda image: image[:, ::-1]),
 }
-"""How a chest radiograph may come: the warning it then brings, and how it is made from an upright one."""
-
+"""The orientations of a chest radiograph: the warning for each, and how to make it from an upright image."""
 
 REJECTED = 0.005
-"""The share of held-out patients' images of a site, as they are, that may lie beyond the limit of rejection."""
+"""The share of a site's held-out images, uncorrupted, that may exceed the limit for rejection."""
 
 REJECTED_CHANGED = 0.01
-"""The same, of these images changed, each in several ways at once."""
+"""The same for those images with several corruptions at once."""
 
 SURE = 0.5
-"""The least log odds of being no chest radiograph from which an image is rejected: five to three."""
+"""The lowest log odds of not being a chest radiograph at which an image is rejected: five to three."""
 
 REMARKED = 0.005
-"""The same, of both, for each way in which an image may be wrong."""
+"""The share of held-out images, with and without corruptions, that may get each orientation warning."""
 
 DOUBTED = 0.01
-"""The same, of the images as they are, for being unlike those learnt from."""
+"""The share of a site's held-out images, uncorrupted, that may be called unlike the training images."""
 
 MOST_IMAGES = 1500
-"""Training images that are learnt from, at most."""
+"""The most training images used."""
 
 VARIANTS = 3
-"""How often each image is also shown changed."""
+"""How many corrupted copies of each image are used."""
 
 NEGATIVES = 9
-"""Images of something else for each training image, `NEGATIVE_SIDE` pixels a side at most: larger ones take longer."""
+"""Negative examples per training image."""
 
 NEGATIVE_SIDE = 128
+"""The largest side of a negative example, in pixels: larger ones take longer to draw."""
 
 NETWORKS, UNITS = 4, 32
-"""Networks whose mean is taken, and units of the hidden layer of each: one alone hangs more on chance."""
+"""How many networks are averaged, and the hidden units of each: a single network depends more on its seed."""
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """What an image seems to show.
+    """The result for one image.
 
     Attributes:
-        rejected: it is no frontal chest radiograph.
+        rejected: whether the image is not a frontal chest radiograph.
         warnings: keys of `finding.WARNINGS`.
     """
 
@@ -77,14 +77,15 @@ class Orientation:
 
 @dataclass(frozen=True)
 class OrientationModel:
-    """A small network on `hog.describe` with one hidden layer, and the limits of what it says.
+    """A small network with one hidden layer on the descriptor of `hog.describe`, and the limits for its outputs.
 
     Attributes:
-        hidden: (d + 1, units), the weights of the hidden layer; the last row is added.
-        last: (units + 1, len(WAYS) + 1), of the last layer: a column for each way, and one for other images.
-        rejection: the log odds of being no chest radiograph from which an image is rejected.
-        doubt: the log odds from which it is called unlike the training images.
-        remarks: for each warning of `WAYS`, the log odds of that way against upright from which it is given.
+        hidden: (d + 1, units), the weights of the hidden layer; the last row is the bias.
+        last: (units + 1, len(WAYS) + 1), those of the last layer: a column for each orientation, and one for other
+            images.
+        rejection: the log odds of not being a chest radiograph above which an image is rejected.
+        doubt: the log odds above which it is called unlike the training images.
+        remarks: for each warning of `WAYS`, the log odds of that orientation against upright above which it is given.
     """
 
     hidden: NDArray[np.floating[Any]]
@@ -94,7 +95,7 @@ class OrientationModel:
     remarks: tuple[tuple[str, float], ...] = ()
 
     def look(self, image: Images) -> Orientation:
-        """Say what an image (H, W) seems to show.
+        """Classify an image (H, W).
 
         Example:
             >>> nothing = OrientationModel(np.zeros((hog.LENGTH + 1, 4)), np.zeros((5, len(WAYS) + 1)))
@@ -112,12 +113,12 @@ class OrientationModel:
         return Orientation(warnings=tuple(remarks))
 
     def logits(self, described: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Weigh what images were described by (N, d): (N, len(WAYS) + 1)."""
+        """Compute the logits (N, len(WAYS) + 1) for descriptors (N, d)."""
         units = np.maximum(described @ self.hidden[:-1] + self.hidden[-1], 0.0)
         return np.asarray(units @ self.last[:-1] + self.last[-1], dtype=np.float64)
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay it out for the model file's card; arrays in half precision and base 64."""
+        """Return the entry for the model file's card, with arrays in half precision and base 64."""
         return {
             "units": self.hidden.shape[1],
             "hidden": encoded(self.hidden),
@@ -129,10 +130,10 @@ class OrientationModel:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> OrientationModel:
-        """Read what `as_dict` gave.
+        """Create the model from the output of `as_dict`.
 
         Raises:
-            ModelFileError: it is no such thing.
+            ModelFileError: the values have another layout.
         """
         try:
             units = int(values["units"])
@@ -147,7 +148,7 @@ class OrientationModel:
 
 
 def negative_odds(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the log odds of being no chest radiograph, (...), from logits (..., len(WAYS) + 1).
+    """Return the log odds of not being a chest radiograph, (...), from logits (..., len(WAYS) + 1).
 
     Example:
         >>> float(negative_odds(np.array([0.0] * 6 + [np.log(6.0)]))).__round__(6)
@@ -157,7 +158,7 @@ def negative_odds(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def way_of(logits: NDArray[np.float64]) -> tuple[str | None, float]:
-    """Name the warning of the likeliest way of one image, and its log odds against upright.
+    """Return the warning for the most likely orientation of one image, and its log odds against upright.
 
     Example:
         >>> way_of(np.array([0.0, 0.0, 0.0, 0.0, 3.0, 1.0, 9.0]))
@@ -176,19 +177,19 @@ def fit(
     training_sites: NDArray[Any] | None = None,
     held_out_sites: NDArray[Any] | None = None,
 ) -> OrientationModel:
-    """Learn to tell chest radiographs from other images, and upright ones from others.
+    """Train a model to distinguish chest radiographs from other images, and upright ones from the rest.
 
-    Learnt from the training images, as they are and changed, in each of `WAYS`, and from `negatives`. The limits are
-    those that all but `REJECTED`, `REJECTED_CHANGED`, `REMARKED` or `DOUBTED` of the held-out images keep, at each
-    site; and no image is rejected without `SURE`.
+    It is trained on the training images with and without corruptions, in each of the `WAYS`, and on `negatives`. The
+    limits are set so that at most the shares `REJECTED`, `REJECTED_CHANGED`, `REMARKED` and `DOUBTED` of the held-out
+    images exceed them at each site, and no image is rejected below `SURE`.
 
     Args:
-        training: (N, S, S) in [0, 1], of every chest radiograph at hand, also those of no label: what is not among
-            them looks like no chest. Each site counts alike.
-        held_out: (M, S, S), of patients not among the training images; should be at least `ENOUGH`.
-        seed: of all that is random.
-        progress: told how many of how many images are done.
-        training_sites: (N,), the site of each training image; None where there is one.
+        training: (N, S, S) in [0, 1], all available chest radiographs, including unlabelled ones, because an unusual
+            one that is left out may be rejected. Each site counts equally.
+        held_out: (M, S, S), of patients who are not in the training images; at least `embedding.ENOUGH` are advisable.
+        seed: the seed for everything random.
+        progress: called with the number of images done and the total.
+        training_sites: (N,), the site of each training image; None if there is only one.
         held_out_sites: (M,), likewise.
 
     Example:
@@ -216,7 +217,7 @@ def fit(
     groups = [described(chosen), described(varied(image, rng) for image in chosen for _ in range(VARIANTS))]
     groups += [described(make(either(image)) for image in chosen) for _, make in list(WAYS.values())[1:]]
     others = (negatives.draw(kinds[i % len(kinds)], rng, size, chosen) for i in range(NEGATIVES * len(chosen)))
-    groups.append(described(preprocessing.squash(other, size)[0] for other in others))  # as they will be seen
+    groups.append(described(preprocessing.squash(other, size)[0] for other in others))  # as in prediction
     classes = np.repeat([0, *range(len(WAYS) + 1)], [len(group) for group in groups])
     model = _learnt(np.concatenate(groups), classes, seed)
     changed = described(varied(image, rng) for image in held_out for _ in range(VARIANTS))
@@ -224,7 +225,7 @@ def fit(
 
 
 def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) -> OrientationModel:
-    """Train networks on described images (N, d), and give their mean; it rejects nothing and remarks on nothing."""
+    """Train networks on descriptors (N, d), and return their mean, without limits."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -233,19 +234,19 @@ def _learnt(inputs: NDArray[np.float32], classes: NDArray[np.int64], seed: int) 
     for own_seed in np.random.SeedSequence(seed).generate_state(NETWORKS).tolist():
         network = MLPClassifier((UNITS,), alpha=0.3, batch_size=128, max_iter=12, random_state=own_seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # stopped on purpose: longer, it learns by heart
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early on purpose, to avoid overfitting
             network.fit(inputs, classes)
         slopes = network.coefs_[0] / scale[:, None]
         hidden = np.vstack([slopes, network.intercepts_[0] - mean @ slopes])
         learnt.append(OrientationModel(hidden, np.vstack([network.coefs_[1], network.intercepts_[1]])))
     together = _mean(learnt)
-    # As they will be read back, so that the limits hold for what the file says.
+    # Rounded as in the model file, so that the limits hold for it.
     hidden, last = (decoded(encoded(w)).reshape(w.shape) for w in (together.hidden, together.last))
     return OrientationModel(hidden, last)
 
 
 def _mean(networks: Sequence[OrientationModel]) -> OrientationModel:
-    """Give the one network whose logits are the mean of these networks' logits."""
+    """Return the one network whose logits are the mean of these networks' logits."""
     hidden = np.hstack([network.hidden for network in networks])
     offset = np.sum([network.last[-1] for network in networks], axis=0)
     return OrientationModel(hidden, np.vstack([*(network.last[:-1] for network in networks), offset]) / len(networks))
@@ -257,7 +258,7 @@ def _limited(
     changed: NDArray[np.float32],
     where: NDArray[Any] | None = None,
 ) -> OrientationModel:
-    """Set the limits by described images of held-out patients, (M, d) as they are, (M n, d) changed, of sites (M,)."""
+    """Set the limits on descriptors of held-out images: (M, d) uncorrupted, (M n, d) corrupted, with sites (M,)."""
     logits = model.logits(np.concatenate([held_out, changed]))
     n = len(held_out)
     of_changed = None if where is None else np.repeat(where, len(changed) // n)
@@ -275,7 +276,7 @@ def _limited(
 
 
 def varied(image: Images, rng: np.random.Generator) -> Pixels:
-    """Change an image (S, S) as other patients, scanners and technicians might, by several changes at once."""
+    """Vary an image (S, S) in several ways at once, as other patients, scanners and operators would."""
     changed = image.astype(np.float32)
     if rng.random() < 0.4:
         changed = _warped(changed, rng)
@@ -283,7 +284,7 @@ def varied(image: Images, rng: np.random.Generator) -> Pixels:
         changed = _cropped(changed, rng)
     if rng.random() < 0.5:
         changed = _moved(changed, rng)
-    if rng.random() < 0.2:  # equalised, as some exporters do
+    if rng.random() < 0.2:  # histogram equalisation, as applied by some exporters
         shades = np.sort(changed.ravel())[:: max(1, changed.size // 1000)]
         even = np.interp(changed, shades, np.linspace(0.0, 1.0, len(shades)))
         changed = (changed + rng.random() * (even - changed)).astype(np.float32)
@@ -299,7 +300,7 @@ def varied(image: Images, rng: np.random.Generator) -> Pixels:
 
 
 def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Turn by up to 12°, scale from 0.7 to 1.35, width and height a little apart, and shift by up to an eighth."""
+    """Rotate by up to 12°, scale by 0.7 to 1.35 with a slight change of aspect, and shift by up to an eighth."""
     size = len(image)
     zoom = np.exp(rng.uniform(np.log(0.7), np.log(1.35)) + rng.uniform(-0.15, 0.15, 2))
     turn, shift = np.deg2rad(rng.uniform(-12, 12)), rng.uniform(-0.12, 0.12, 2) * size
@@ -313,7 +314,7 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _cropped(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Cut off what lies around the lungs, as on images of adults: a sixth at each side and above, a quarter below."""
+    """Crop towards the lungs, as on images of adults: up to a sixth at the sides and top, a quarter at the bottom."""
     size = len(image)
     left, top, right, bottom = (size * rng.uniform(0.0, (0.17, 0.15, 0.17, 0.28))).tolist()
     box = (left, top, size - right, size - bottom)
@@ -321,7 +322,7 @@ def _cropped(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _warped(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Bend an image smoothly, and stretch its upper or its lower part: lungs of another build."""
+    """Warp an image smoothly, and stretch its upper or lower part, to imitate chests of another build."""
     from scipy.ndimage import map_coordinates
 
     size = len(image)

@@ -1,4 +1,4 @@
-"""What is fitted on images of several sites: each site counts alike, and a limit holds at each."""
+"""Sampling, weights and limits for several sites: each site counts equally, and a limit holds at each."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW = 20
-"""With fewer images a site has no limit of its own: one odd image would set it."""
+"""A site with fewer images has no limit of its own, because a single outlier would set it."""
 
 
 def chosen(sites: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Choose images of all sites, of each as many, or all where it has fewer.
+    """Choose the same number of images from each site, or all from a site that has fewer.
 
     Args:
         sites: (N,), the site of each image.
-        most: how many to choose, at most.
-        rng: says which.
+        most: the most images to choose.
+        rng: the source of randomness.
 
     Returns:
-        Their positions, sorted.
+        The positions of the chosen images, sorted.
 
     Example:
         >>> chosen(np.array(["a"] * 90 + ["b"] * 10), 30, np.random.default_rng(0)).searchsorted(90)
@@ -29,16 +29,16 @@ def chosen(sites: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[
     """
     names, counts = np.unique(sites, return_counts=True)
     kept: list[NDArray[np.int64]] = []
-    room = most
+    remaining = most
     for left, i in zip(range(len(names), 0, -1), np.argsort(counts), strict=True):
-        places = rng.permutation(np.flatnonzero(sites == names[i]))[: room // left]
-        room -= len(places)
+        places = rng.permutation(np.flatnonzero(sites == names[i]))[: remaining // left]
+        remaining -= len(places)
         kept.append(places)
     return np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)
 
 
 def weights(sites: NDArray[Any]) -> NDArray[np.float64]:
-    """Weigh images (N,) so that each site has the same weight in all, and an image 1 on average.
+    """Weight images (N,) so that each site has the same total weight, and the mean weight is 1.
 
     Example:
         >>> weights(np.array(["a", "a", "a", "b"])).round(2).tolist()
@@ -49,14 +49,14 @@ def weights(sites: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def limit(values: NDArray[np.floating[Any]], sites: NDArray[Any] | None, beyond: float) -> float:
-    """Give the value that all but a share of the images keep, of all of them and at each site.
+    """Return a value that at most a given share of the images exceeds, overall and at each site.
 
-    A new image of one of the sites is beyond it with a chance of at most `beyond` (split conformal prediction).
+    A new image from one of the sites exceeds it with a probability of at most `beyond` (split conformal prediction).
 
     Args:
-        values: (N,), N > 0, of held-out images.
-        sites: (N,), the site of each; None where there is one. Those with fewer than `FEW` images set no limit.
-        beyond: the share.
+        values: (N,), N > 0, values of held-out images.
+        sites: (N,), the site of each image; None if there is only one. Sites with fewer than `FEW` images set no limit.
+        beyond: the share, in (0, 1).
 
     Example:
         >>> values = np.concatenate([np.arange(99.0), 10 * np.arange(99.0)])

@@ -1,4 +1,4 @@
-"""Images of anything but a chest: drawn at random, or pieces of three photographs and a slice of a head."""
+"""Synthetic images of anything but a chest: random drawings, and pieces of three photographs and an MR slice."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def _field(rng: np.random.Generator, size: int, slope: float) -> Pixels:
 
 
 def stretched(values: NDArray[Any]) -> Pixels:
-    """Stretch from the 1st to the 99th percentile."""
+    """Stretch values from the 1st to the 99th percentile to [0, 1]."""
     low, high = np.percentile(values, (1, 99))
     return np.asarray(np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0), dtype=np.float32)
 
 
 def _noise(rng: np.random.Generator, size: int) -> Pixels:
-    """Noise of any grain, from white to clouds; some of it cut into patches."""
+    """Draw noise of any grain, from white noise to clouds, sometimes posterised."""
     image = _field(rng, size, rng.uniform(0.0, 2.5))
     return np.round(image * (levels := rng.integers(1, 6))) / levels if rng.random() < 0.3 else image
 
 
 def _gradient(rng: np.random.Generator, size: int) -> Pixels:
-    """A nearly blank image: a slow slope or a spot of light, and a little noise; some of it in a plain frame."""
+    """Draw a nearly blank image: a gradient or a spot of light with a little noise, sometimes in a plain frame."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     angle, (cx, cy) = rng.uniform(0, 2 * np.pi), rng.uniform(-1, 1, 2)
     slope = np.cos(angle) * x + np.sin(angle) * y
@@ -53,7 +53,7 @@ def _gradient(rng: np.random.Generator, size: int) -> Pixels:
 
 
 def _waves(rng: np.random.Generator, size: int) -> Pixels:
-    """Gratings, rings, checkers and weaves."""
+    """Draw gratings, rings, checkers and weaves."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j] + rng.uniform(-0.5, 0.5, (2, 1, 1))
     a, b, c = rng.uniform(0, 2 * np.pi), rng.uniform(2, 40), rng.uniform(2, 40)
     u, v = np.cos(a) * x + np.sin(a) * y, np.cos(a) * y - np.sin(a) * x
@@ -63,7 +63,7 @@ def _waves(rng: np.random.Generator, size: int) -> Pixels:
 
 
 def _shapes(rng: np.random.Generator, size: int) -> Pixels:
-    """A drawing: filled and outlined shapes and lines; few and large, or many; some shaded."""
+    """Draw filled and outlined shapes and lines, few large ones or many, sometimes shaded."""
     ground = rng.random() if rng.random() < 0.5 else 1.0
     image = Image.fromarray(np.full((2 * size, 2 * size), ground, dtype=np.float32))
     pen = ImageDraw.Draw(image)
@@ -89,14 +89,14 @@ def _shapes(rng: np.random.Generator, size: int) -> Pixels:
 
 @cache
 def _signs() -> ImageFont.FreeTypeFont:
-    """Matplotlib's own copy of DejaVu Sans: its signs are drawings of their own."""
+    """Load Matplotlib's copy of DejaVu Sans, whose symbols serve as icons."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 96)
 
 
 def _icon(rng: np.random.Generator, size: int) -> Pixels:
-    """One sign, or a few, large on a plain ground, as in clip art: figures, tools, plants, letters."""
+    """Draw one or a few large symbols on a plain background, like clip art: figures, tools, plants, letters."""
     image = Image.fromarray(np.ones((160, 160), dtype=np.float32))
     pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(1, 4)):
@@ -116,7 +116,7 @@ def _letters(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _page(rng: np.random.Generator, size: int) -> Pixels:
-    """A document: lines of letters, some under a headline, some with a ruled table or an image among them."""
+    """Draw a document: lines of text, sometimes with ruled lines or an image."""
     image = Image.fromarray(np.ones((2 * size, 2 * size), dtype=np.float32))
     pen = ImageDraw.Draw(image)
     letters = list(string.ascii_letters + string.digits + "    .,")
@@ -136,7 +136,7 @@ def _page(rng: np.random.Generator, size: int) -> Pixels:
 
 
 def _chart(rng: np.random.Generator, size: int) -> Pixels:
-    """A diagram on light or on dark: curves, bars, points, slices or fields within axes, with ticks, grid or title."""
+    """Draw a chart on a light or dark background: curves, bars, points, a pie or a heat map, with axes, grid, title."""
     side = 2 * size
     ground = 0.5 * rng.random() ** 3 if rng.random() < 0.5 else 1.0
     ink = rng.uniform(0.0, 0.4) if ground == 1.0 else rng.uniform(0.6, 1.0)
@@ -173,7 +173,7 @@ def _curves(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) 
 
 
 def _bars(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) -> None:
-    """Of any heights, or as a histogram's; some with whiskers instead."""
+    """Draw bars of random heights or a bell-shaped histogram, or boxes with whiskers instead."""
     pen, n = ImageDraw.Draw(image), int(rng.integers(2, 24))
     left, top, right, bottom = box
     heights, half = rng.random(n), (right - left) / n * rng.uniform(0.2, 0.5)
@@ -203,7 +203,7 @@ def _slices(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) 
 
 
 def _shades(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) -> None:
-    """A field of cells, smooth shades or contours."""
+    """Draw a heat map of cells, smooth shades or contours."""
     field = _field(rng, int(rng.integers(8, 64)), rng.uniform(0.5, 3.0))
     field = np.round(field * (levels := rng.integers(2, 12))) / levels if rng.random() < 0.5 else field
     left, top, right, bottom = (round(side) for side in box)
@@ -213,7 +213,7 @@ def _shades(rng: np.random.Generator, image: Image.Image, box: Box, ink: float) 
 
 
 def _ellipses(rng: np.random.Generator, size: int, parts: int, reach: float) -> tuple[Pixels, NDArray[np.bool_]]:
-    """A body of one big ellipse with smaller ones in it, and where it is."""
+    """Draw a body as a large ellipse with smaller ones in it, and return it with its mask."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j] + 0.05 * (_field(rng, 2 * size, 2.0)[:size, :size] - 0.5)
 
     def inside(cx: float, cy: float, rx: float, ry: float) -> NDArray[np.bool_]:
@@ -224,7 +224,7 @@ def _ellipses(rng: np.random.Generator, size: int, parts: int, reach: float) -> 
     sides = reach * rng.uniform(0.6, 1.0, 2)
     body = (x / sides[0]) ** 2 + (y / sides[1]) ** 2 < 1
     image = np.where(body, rng.uniform(0.2, 0.9), 0.0)
-    if rng.random() < 0.7:  # a rim, as skull or skin make it
+    if rng.random() < 0.7:  # a rim, like skull or skin
         within = sides * rng.uniform(0.8, 0.97)
         image[body & ~((x / within[0]) ** 2 + (y / within[1]) ** 2 < 1)] = rng.random() ** 0.5
     for _ in range(parts):
@@ -234,9 +234,9 @@ def _ellipses(rng: np.random.Generator, size: int, parts: int, reach: float) -> 
 
 
 def _section(rng: np.random.Generator, size: int) -> Pixels:
-    """A section through a body, as CT and MR give it: round, on black, tissue of even shades with fine noise.
+    """Draw a section through a body like a CT or MR slice: round, on black, with even tissue and fine noise.
 
-    One in ten is a real one: a piece of the MR of a head that comes with Matplotlib.
+    One in ten is real: a piece of the MR slice of a head that comes with Matplotlib.
     """
     if rng.random() < 0.1:
         return _piece_of(_samples()[-1], rng, size, -0.8)
@@ -248,7 +248,7 @@ def _section(rng: np.random.Generator, size: int) -> Pixels:
 
 
 def _fan(rng: np.random.Generator, size: int) -> Pixels:
-    """An ultrasound frame: speckle in a fan or a box on black, dark vessels in it, some with letters around it."""
+    """Draw an ultrasound frame: speckle in a fan or a box on black, with darker structures and often text."""
     y, x = np.mgrid[0 : 1 : size * 1j, -0.5 : 0.5 : size * 1j]
     apex, opening = rng.uniform(-0.4, 0.1), rng.uniform(0.3, 1.1)
     radius, angle = np.hypot(x, y - apex), np.arctan2(x, y - apex)
@@ -266,7 +266,7 @@ def _fan(rng: np.random.Generator, size: int) -> Pixels:
 
 
 def _limb(rng: np.random.Generator, size: int) -> Pixels:
-    """Long bones, fingers or a joint on a dark image: bright shafts with thick rims in soft tissue."""
+    """Draw long bones, fingers or a joint: bright shafts with dense cortices in soft tissue, on a dark background."""
     from scipy.ndimage import gaussian_filter
 
     image = np.full((size, size), rng.uniform(0, 0.15))
@@ -289,7 +289,7 @@ def _limb(rng: np.random.Generator, size: int) -> Pixels:
 
 @cache
 def _samples() -> tuple[Pixels, ...]:
-    """Two photographs of scikit-learn's, a portrait and an MR slice of Matplotlib's: (H, W, channels) in [0, 1]."""
+    """Load scikit-learn's two photographs and Matplotlib's portrait and MR slice: (H, W, channels) in [0, 1]."""
     from matplotlib import get_data_path
     from sklearn.datasets import load_sample_images
 
@@ -302,12 +302,12 @@ def _samples() -> tuple[Pixels, ...]:
 
 
 def _photograph(rng: np.random.Generator, size: int) -> Pixels:
-    """A piece of a photograph."""
+    """Cut a piece of a photograph."""
     return _piece_of(_samples()[rng.integers(3)], rng, size, -2.5)
 
 
 def _piece_of(image: Pixels, rng: np.random.Generator, size: int, smallest: float) -> Pixels:
-    """Cut a piece, its sides at least `exp(smallest)` of the image's, in one colour or gray, turned and mirrored."""
+    """Cut a random piece, its sides at least `exp(smallest)` of the image's, mixed to gray, turned and mirrored."""
     weights = rng.dirichlet(np.full(image.shape[-1], 0.5)).astype(np.float32)
     gray = image @ weights
     height, width = (int(side * np.exp(rng.uniform(smallest, 0.0))) for side in gray.shape)
@@ -317,7 +317,7 @@ def _piece_of(image: Pixels, rng: np.random.Generator, size: int, smallest: floa
 
 
 def _collage(rng: np.random.Generator, size: int) -> Pixels:
-    """Two other kinds in one image: side by side, or one seen through the other."""
+    """Combine two other kinds in one image: side by side, or blended."""
     names = [name for name in KINDS if name != "collage"]
     one, other = (KINDS[rng.choice(names)](rng, size) for _ in range(2))
     share = rng.uniform(0.2, 0.8)
@@ -341,4 +341,4 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Pixels]] = {
     "photograph": _photograph,
     "collage": _collage,
 }
-"""What draws an image (size, size), by the name of what it shows."""
+"""Functions that draw an image (size, size), by the kind of image."""

@@ -1,1 +1,1 @@
-"""Findings, evaluations and audits for people and programs to read."""
+"""Output of findings, evaluations and audits for people and programs."""

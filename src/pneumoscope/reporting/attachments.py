@@ -1,4 +1,4 @@
-"""What is written beside the findings: images with their evidence maps, and DICOM reports."""
+"""Writes the files that accompany findings: evidence maps and DICOM reports."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting.writers import NO_REPORT, Report
 
 LONGEST = 200
-"""Bytes of an image's name that the name of its evidence map keeps; with its ending it may have no more than 255."""
+"""Bytes of an image's name that are kept in the name of its evidence map, which is limited to 255 with its suffix."""
 
 
 class Overlays:
-    """Writes images with their evidence maps into a folder, each under a name of its own.
+    """Writes images with their evidence maps into a folder, each under a unique name.
 
     Args:
-        folder: made when the first image is written.
-        suffix: one of `radiograph.OVERLAY_SUFFIXES`: SVG, or PNG.
-        normals: whether images without pneumonia are drawn, too.
+        folder: the folder, which is created when the first image is written.
+        suffix: one of `radiograph.OVERLAY_SUFFIXES`, for SVG or PNG.
+        normals: whether to draw images without pneumonia too.
     """
 
     def __init__(self, folder: Path, suffix: str = OVERLAY_SUFFIXES[0], normals: bool = False) -> None:
@@ -32,7 +32,7 @@ class Overlays:
         self._taken: set[str] = set()
 
     def write(self, finding: Finding) -> Path | None:
-        """Draw one image, where `evidence_map.is_drawn`; an image without a finding has no overlay."""
+        """Draw one image if `evidence_map.is_drawn`; return the file, or None."""
         from pneumoscope.reporting import evidence_map
 
         if finding.evidence is None or not evidence_map.is_drawn(finding, normals=self.normals):
@@ -46,7 +46,7 @@ class Overlays:
             name = f"{stem}-{n}"
         self._taken.add(name.casefold())
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}{self.suffix}"  # never the name of an image
+        target = self.folder / f"{name}{self.suffix}"
         with replacing(target) as draft:
             if self.suffix.endswith(".svg"):
                 evidence_map.save_layers(finding.path, finding.evidence, draft)
@@ -56,18 +56,18 @@ class Overlays:
 
 
 class Reports:
-    """Writes a DICOM report, and the image with its evidence map where there is one, for each image that came as DICOM.
+    """Writes a DICOM report, and the evidence map if there is one, for each DICOM image.
 
-    The files are named by their new SOP Instance UIDs: patient and study stand in them and nowhere else.
+    The files are named by their new SOP Instance UIDs, so that only their content identifies patient and study.
 
     Args:
-        folder: made when the first report is written.
-        card: of the model.
-        normals: whether the evidence maps of images without pneumonia are drawn, too.
+        folder: the folder, which is created when the first report is written.
+        card: the card of the model.
+        normals: whether to draw the evidence maps of images without pneumonia too.
 
     Attributes:
-        without: how many images got no report, by the reason.
-        failed: how many of them should have had one.
+        without: the number of images without a report, by reason.
+        failed: the number of images whose report could not be written.
 
     Raises:
         MissingExtraError: highdicom is not installed.
@@ -82,7 +82,7 @@ class Reports:
         self.failed = 0
 
     def write(self, finding: Finding) -> Report:
-        """Write what belongs to one image, and say where it is, or why there is none; the finding stays as it is."""
+        """Write the objects for one image; return the report's path, or why there is none."""
         if finding.error is not None:
             self.without["not read"] += 1
             return NO_REPORT

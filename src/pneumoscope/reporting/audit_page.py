@@ -25,23 +25,23 @@ from pneumoscope.metrics.metrics import Estimate
 from pneumoscope.reporting import evidence_map, tables
 
 THUMBNAIL = 220
-"""Longest side of a thumbnail, in pixels."""
+"""The longest side of a thumbnail, in pixels."""
 
 GROUPS_SHOWN = 12
-"""Groups of copies of each kind that are shown; `audit.json` names them all."""
+"""The most groups of copies of each kind that are shown; `audit.json` lists them all."""
 
 IMAGES_SHOWN = 4
-"""Images of a group that are shown."""
+"""The most images of a group that are shown."""
 
 ROWS_SHOWN = 100
-"""Rows of the tables of files and of patients."""
+"""The most rows in the tables of files and patients."""
 
 _COLOURS = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An image ready to be shown; `image` is a `data:` address, None where it can no longer be read."""
+    """An image to show; `image` is a `data:` URL, or None if it can no longer be read."""
 
     name: str
     truth: str
@@ -76,7 +76,7 @@ def write(audit: Audit, out: str | os.PathLike[str]) -> Path:
 
 
 def show(audit: Audit) -> None:
-    """Print the images of each class and split, and what is wrong with them, the worst first, on standard output.
+    """Print the number of images of each class and split, and the faults, the most serious first.
 
     Example:
         >>> show(audited)  # doctest: +SKIP
@@ -100,7 +100,7 @@ def show(audit: Audit) -> None:
 
 
 def summary(audit: Audit) -> str:
-    """Say in one line how many faults of each severity were found.
+    """Return a line with the number of faults of each severity.
 
     Example:
         >>> summary(audit.audit(layouts.load("chest_xray")))  # doctest: +SKIP
@@ -115,7 +115,7 @@ def summary(audit: Audit) -> str:
 
 
 def render(audit: Audit) -> str:
-    """Give the page that `write` writes, as HTML.
+    """Return the page that `write` writes, as HTML.
 
     Example:
         >>> render(audited).splitlines()[0]
@@ -169,7 +169,7 @@ def render(audit: Audit) -> str:
 
 
 def _namer(samples: Sequence[Sample]) -> Callable[[Sample], str]:
-    """Give what names an image from the folder on that all lie in; one inside an archive by its place there."""
+    """Return an image's path relative to the folder that all images share, or its place inside an archive."""
     try:
         root: Path | str = os.path.commonpath([sample.path.parent for sample in samples])
     except ValueError:  # some on another drive, or some absolute and some relative
@@ -184,7 +184,7 @@ def _namer(samples: Sequence[Sample]) -> Callable[[Sample], str]:
 
 
 def _shown(groups: Sequence[Group], name: Callable[[Sample], str]) -> list[tuple[Group, list[Shown]]]:
-    """Choose the groups to be shown: the worst first, and of these the least alike, which a reader may doubt."""
+    """Choose the groups to show: the most serious first, then the least similar, which a reader may doubt."""
     worst = sorted(groups, key=lambda group: ("labels" not in group.across, "splits" not in group.across, group.alike))
     return [
         (group, [Shown(name(f), LABELS[f.label], f.split, _image(f)) for f in group.samples[:IMAGES_SHOWN]])
@@ -207,7 +207,7 @@ def _percent(e: Estimate) -> str:
 
 
 def _number(value: float) -> str:
-    """Write a number in three digits or in thousands.
+    """Format a number with three digits, or with thousands separators.
 
     Example:
         >>> _number(1234567.0), _number(0.123456)
@@ -217,6 +217,6 @@ def _number(value: float) -> str:
 
 
 def _place(value: float, scale: tuple[float, float]) -> str:
-    """Give the place of a value on a scale, as a percentage for CSS."""
+    """Return the position of a value on a scale, as a percentage for CSS."""
     low, high = scale
     return f"{100 * min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0):.1f}%"

@@ -1,4 +1,4 @@
-"""An evaluation for people to read: one page that needs nothing beside it, and the numbers for programs."""
+"""Writes the report of an evaluation: a self-contained HTML page, and the figures for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pneumoscope.metrics.metrics import Estimate
 from pneumoscope.reporting import evidence_map, figures, predictions
 
 THUMBNAIL = 360
-"""Longest side of a thumbnail, in pixels."""
+"""The longest side of a thumbnail, in pixels."""
 
 MEANINGS = {
     "auc": (
@@ -63,12 +63,12 @@ MEANINGS = {
         "Mean gap between probability and share of pneumonias, over ten bins; 0 is best.",
     ),
 }
-"""The title of each figure and what it says, in plain words."""
+"""The title of each figure and its meaning in plain words."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A misclassified image, ready to be shown; image and map are `data:` addresses, None if unreadable now."""
+    """A misclassified image to show; image and map are `data:` URLs, or None if it can no longer be read."""
 
     name: str
     truth: str
@@ -81,12 +81,12 @@ class Mistake:
 def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str]) -> Path:
     """Write `metrics.json`, `predictions.csv`, `report.html` and the curves into a folder, each file in one step.
 
-    The page holds everything it shows and asks no other host for anything. Images are named by their file names alone.
+    The page is self-contained and loads nothing from other hosts. Images are identified only by their file names.
 
     Args:
-        evaluation: what `evaluate.evaluate` gave.
-        detector: the one it was made with; it looks again at the worst mistakes, for their evidence.
-        out: the folder, made where there is none.
+        evaluation: the output of `evaluate.evaluate`.
+        detector: the detector it was made with, which computes the evidence of the worst mistakes.
+        out: the folder, which is created if needed.
 
     Returns:
         The path of `report.html`.
@@ -106,7 +106,7 @@ def write(evaluation: Evaluation, detector: Detector, out: str | os.PathLike[str
 
 
 def render(evaluation: Evaluation, detector: Detector) -> str:
-    """Give the page that `write` writes, as HTML.
+    """Return the page that `write` writes, as HTML.
 
     Example:
         >>> render(evaluation, detector).splitlines()[0]
@@ -148,7 +148,7 @@ def render(evaluation: Evaluation, detector: Detector) -> str:
 
 
 def _parts(evaluation: Evaluation) -> list[tuple[str, str, Group]]:
-    """Give all images and then each part: by what it is one, its name and its figures."""
+    """Return the grouping, name and figures of all images together, and then of each group."""
     whole = [("", "all", evaluation.whole)] if evaluation.whole else []
     named = (
         (by.replace("_", " "), name, part)
@@ -160,11 +160,11 @@ def _parts(evaluation: Evaluation) -> list[tuple[str, str, Group]]:
 
 
 def _mistakes(evaluation: Evaluation, detector: Detector) -> tuple[list[Mistake], float]:
-    """Look again at the worst mistakes; give them with the scale that their evidence maps share."""
+    """Examine the worst mistakes again; return them with the common scale of their evidence maps."""
     wrong = evaluation.mistakes()
     again = list(detector.examine((sample.source for sample, _ in wrong), evidence=True))
     maps = [finding.evidence for finding in again if finding.evidence is not None]
-    # A framed image has more places than others, so the maps cannot be stacked.
+    # A framed image has more cells than others, so the maps cannot be stacked.
     scale = max(map(evidence_map.scale_of, maps), default=evidence_map.FULL_LOGIT)
     return [_mistake(*pair, seen, scale) for pair, seen in zip(wrong, again, strict=True)], scale
 
@@ -182,12 +182,12 @@ def _mistake(sample: Sample, finding: Finding, again: Finding, scale: float) -> 
 
 
 def _name(sample: Sample) -> str:
-    """Name an image without its folders; one inside an archive by its place there."""
+    """Return an image's file name, or its place inside an archive."""
     return sample.path.name if sample.pixels is None else str(sample.path).rpartition("#")[2]
 
 
 def _held_out(card: Card) -> dict[str, Estimate]:
-    """Read back the figures that the training measured on patients it had held out; undefined ones are left out."""
+    """Return the figures on held-out patients from the model's card; undefined ones are left out."""
     return {
         name: Estimate(**card.metrics[name])
         for name in ("auc", "sensitivity", "specificity")
@@ -196,7 +196,7 @@ def _held_out(card: Card) -> dict[str, Estimate]:
 
 
 def _recipe(recipe: dict[str, Any]) -> dict[str, str]:
-    """Choose what a reader asks of a recipe first."""
+    """Choose the most important values of a recipe."""
     names = ("init", "pooling", "head_epochs", "epochs", "learning_rate", "imbalance", "label_smoothing", "seed")
     chosen = {name.replace("_", " "): str(recipe[name]) for name in names if name in recipe}
     if changes := [name.replace("_", " ") for name, value in recipe.get("augmentation", {}).items() if value]:

@@ -1,4 +1,4 @@
-"""An image with its evidence laid over it: which places spoke for pneumonia, which against, and how loudly."""
+"""Draws an image with its evidence map, which shows what speaks for and against pneumonia, and how strongly."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pneumoscope.inference.finding import Finding
 
 TOWARDS_PNEUMONIA = (232, 108, 16)
 TOWARDS_NORMAL = (15, 148, 250)
-"""Orange and blue stay apart with every common colour blindness, and both have CIELAB lightness 60, so that neither
-sign stands out for its brightness."""
+"""Orange and blue are distinguishable with every common colour blindness, and both have CIELAB lightness 60, so that
+neither sign stands out by its brightness."""
 
 MAX_ALPHA = 0.6
-"""The strongest contribution still lets the image through."""
+"""The opacity of the strongest contribution, which leaves the image visible."""
 
 FULL_LOGIT = 4.0
-"""An evidence that amounts to less in all, everywhere, never gets the full colour: see `scale_of`."""
+"""Evenly spread evidence gets the full colour only if it amounts to at least this logit: see `scale_of`."""
 
 _NONE = 128
 _ALPHAS = bytes(round(255 * MAX_ALPHA * abs(level - _NONE) / 127) for level in range(256))
 _PALETTE = bytes(part for level in range(256) for part in (TOWARDS_NORMAL if level < _NONE else TOWARDS_PNEUMONIA))
-"""How opaque each level of `_levels` is, and its colour."""
+"""The opacity and the colour of each level of `_levels`."""
 
 _WORDS = ("towards normal", "towards pneumonia")
 _NOTICE = "Not a medical device"
@@ -39,13 +39,13 @@ _INK, _PALE, _PAPER = (240, 240, 240), (168, 168, 168), (18, 18, 18)
 
 
 def is_drawn(finding: Finding, *, normals: bool = False) -> bool:
-    """Say whether a finding's evidence map is drawn: that of `NORMAL` only where asked for.
+    """Return whether a finding's evidence map is drawn; that of `NORMAL` only on request.
 
-    Some place speaks for pneumonia on every image; where none is seen, its tint would be read as a finding.
+    Something speaks for pneumonia on every image, and on a normal one its tint would be mistaken for a finding.
 
     Args:
-        finding: the finding; one whose map was not kept has none to draw.
-        normals: whether the maps of `NORMAL` were asked for.
+        finding: the finding; without evidence there is nothing to draw.
+        normals: whether maps of `NORMAL` were requested.
 
     Example:
         >>> is_drawn(Finding("a.png", 0.1, "NORMAL", evidence=np.ones((2, 2), np.float32)))
@@ -57,15 +57,15 @@ def is_drawn(finding: Finding, *, normals: bool = False) -> bool:
 def scale_of(evidence: ArrayLike) -> float:
     """Choose the contribution that gets the full colour.
 
-    The largest one in the map, but no less than an even share of `FULL_LOGIT`, which moves even odds to 98 %: an image
-    on which nothing speaks for either class stays pale, instead of having its noise blown up.
+    It is the largest in the map, but at least an even share of `FULL_LOGIT`, which moves even odds to 98 %. An image on
+    which nothing speaks for either class therefore stays pale, instead of having its noise amplified.
 
     Args:
-        evidence: (h, w), what each cell adds to the logit beyond a usual image; or (N, h, w), for a scale that
-            several images share.
+        evidence: (h, w), what each cell adds to the logit compared with a usual image; or (N, h, w) for a common scale
+            of several images.
 
     Returns:
-        The scale, in units of logit a cell; above 0.
+        The scale, in logits per cell; above 0.
 
     Example:
         >>> scale_of(np.zeros((4, 4)))
@@ -84,20 +84,21 @@ def draw(
     max_side: int | None = None,
     legend: bool = True,
 ) -> Image.Image:
-    """Draw an image with its evidence map: orange speaks for pneumonia, blue against it, no tint for neither.
+    """Draw an image with its evidence map: orange speaks for pneumonia, blue against it.
 
     Args:
         image: the image, or its pixels (H, W) in [0, 1].
-        evidence: (h, w), what each cell adds to the logit beyond a usual image; the cells divide the image evenly.
-        scale: the contribution with the full colour, in units of logit a cell; by default `scale_of(evidence)`.
-        max_side: the longest side of the drawn image, in pixels; a larger image is shrunk, a smaller one left as it is.
-        legend: whether to add a strip below the image that says what the colours mean.
+        evidence: (h, w), what each cell adds to the logit compared with a usual image; the cells divide the image
+            evenly.
+        scale: the contribution with the full colour, in logits per cell; by default `scale_of(evidence)`.
+        max_side: the longest side of the drawn image, in pixels; larger images are reduced, smaller ones unchanged.
+        legend: whether to add a strip below the image that explains the colours.
 
     Returns:
-        An RGB image of the image's own size and aspect, plus the legend's height.
+        An RGB image with the size of the image, plus the height of the legend.
 
     Raises:
-        ValueError: image or evidence have not two dimensions, or the scale is not above 0.
+        ValueError: the image or the evidence does not have two dimensions, or the scale is not above 0.
 
     Example:
         >>> draw(np.zeros((60, 80), dtype=np.float32), np.ones((3, 3), dtype=np.float32), legend=False).size
@@ -123,11 +124,11 @@ def draw(
 
 
 def save(drawn: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Write an image as PNG with nothing in it but its pixels: no time, no software, no name.
+    """Save an image as PNG without any metadata.
 
     Args:
-        drawn: what `draw` gave.
-        path: the file, replaced where there is one.
+        drawn: the output of `draw`.
+        path: the file, which is overwritten.
 
     Example:
         >>> image = np.zeros((60, 80), dtype=np.float32)
@@ -135,21 +136,22 @@ def save(drawn: Image.Image, path: str | os.PathLike[str]) -> None:
     """
     bare = drawn.copy()
     bare.info = {}
-    bare.save(path, "PNG", compress_level=3)  # images compress badly: more effort costs seconds for a few per cent
+    bare.save(path, "PNG", compress_level=3)  # a higher level takes seconds to save a few per cent
 
 
 def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale: float | None = None) -> str:
-    """Lay an image's evidence map over it as an SVG image, which any browser opens; pressing it shows the image bare.
+    """Return an image with its evidence map as SVG for a browser, where pressing the mouse button hides the map.
 
-    A JPEG goes into it untouched but for its metadata, so that this takes a fraction of the time that `draw` does.
+    A JPEG is embedded as it is, without its metadata, which takes a fraction of the time that `draw` takes.
 
     Args:
-        path: the image's file.
-        evidence: (h, w), what each cell adds to the logit beyond a usual image; the cells divide the image evenly.
-        scale: as with `draw`.
+        path: the file of the image.
+        evidence: (h, w), what each cell adds to the logit compared with a usual image; the cells divide the image
+            evenly.
+        scale: as in `draw`.
 
     Returns:
-        SVG of the image's own size and aspect, plus the legend's height.
+        SVG with the size of the image, plus the height of the legend.
 
     Raises:
         PneumoscopeError: the image cannot be read.
@@ -162,7 +164,7 @@ def layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], *, scale
 
 
 def save_layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], target: Path) -> None:
-    """Write what `layers` gives, without copying the image once more for each of its wrappings.
+    """Save the output of `layers` without making further copies of the image in memory.
 
     Raises:
         PneumoscopeError: the image cannot be read.
@@ -175,7 +177,7 @@ def save_layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], tar
 
 
 def _layers(path: str | os.PathLike[str], evidence: NDArray[np.float32], scale: float | None) -> tuple[bytes, ...]:
-    """Give the SVG piece by piece: the images are large, and each copy of one takes as long as drawing the map."""
+    """Return the SVG in pieces: images are large, and copying one takes as long as drawing the map."""
     data = Path(path).read_bytes()
     scale = scale_of(evidence) if scale is None else scale
     bare = jpeg.bare_jpeg(data)
@@ -227,7 +229,7 @@ svg:active .evidence {{ visibility: hidden }}
 
 
 def data_address(drawn: Image.Image) -> str:
-    """Give an image as a `data:` address of a JPEG, for a page that needs nothing beside it.
+    """Return an image as a `data:` URL of a JPEG, for a self-contained page.
 
     Example:
         >>> data_address(Image.new("L", (8, 8)))[:23]
@@ -241,7 +243,7 @@ def _address(data: bytes, kind: str) -> str:
 
 
 def _map(unit: NDArray[np.float32]) -> bytes:
-    """Draw evidence (h, w) in units of the scale as a small PNG, as strong as it is opaque."""
+    """Draw evidence (h, w) in units of the scale as a small PNG whose opacity is the strength."""
     height, width = unit.shape
     smooth = _levels(unit).resize((4 * width, 4 * height), Image.Resampling.BILINEAR)
     smooth.putpalette(_PALETTE)
@@ -259,18 +261,18 @@ def _gray(pixels: NDArray[np.float32]) -> Image.Image:
 
 
 def _levels(unit: NDArray[np.float32]) -> Image.Image:
-    """Write evidence in units of the scale as levels 1 to 255, of which `_NONE` is none."""
+    """Encode evidence in units of the scale as levels 1 to 255; `_NONE` means no evidence."""
     return Image.fromarray(np.rint(_NONE + 127.0 * np.clip(unit, -1.0, 1.0)).astype(np.uint8))
 
 
 def _type_size(width: int, height: int) -> float:
-    """Choose the legend's: it grows with the image, from 10 pixels on, and shrinks where the words would not fit."""
-    return max(4.0, min(max(10.0, 0.026 * math.sqrt(width * height)), width / 18))  # no type is smaller
+    """Choose the legend's font size: it grows with the image from 10 pixels on, and shrinks if the words do not fit."""
+    return max(4.0, min(max(10.0, 0.026 * math.sqrt(width * height)), width / 18))
 
 
 def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
     """Tint a gray image (H, W) by evidence (h, w) in units of the scale."""
-    # Bilinear, because a cubic kernel overshoots and rings each strong place with the other sign's colour.
+    # Bilinear, because a cubic kernel overshoots and surrounds strong cells with the colour of the opposite sign.
     smooth = _levels(unit).resize(gray.size, Image.Resampling.BILINEAR)
     tinted = gray.convert("RGB")
     for sign, colour in ((1, TOWARDS_PNEUMONIA), (-1, TOWARDS_NORMAL)):
@@ -280,7 +282,7 @@ def _tinted(gray: Image.Image, unit: NDArray[np.float32]) -> Image.Image:
 
 
 def _legend(width: int, height: int, scale: float) -> Image.Image:
-    """Draw the strip: the signs in words over the colours, the scale and the notice below."""
+    """Draw the legend: the meaning of the colours, a colour bar, the scale and the notice."""
     size = _type_size(width, height)
     words, small = ImageFont.load_default(size=size), ImageFont.load_default(size=0.85 * size)
     line, edge = round(1.5 * size), round(0.6 * size)
@@ -289,7 +291,7 @@ def _legend(width: int, height: int, scale: float) -> Image.Image:
     left, middle, right = edge, width // 2, width - edge
     for x, anchor, word in ((left, "lm", _WORDS[0]), (right, "rm", _WORDS[1])):
         pen.text((x, edge + line // 2), word, _INK, words, anchor)
-    # The bar is drawn as images are, on the gray of a lung, so that its colours are the image's.
+    # The bar is drawn like an image, on the gray of a lung, so that its colours match.
     ramp = np.linspace(-1.0, 1.0, 255, dtype=np.float32)[None]
     bar = _tinted(Image.new("L", (max(1, right - left), line), 96), ramp)
     strip.paste(bar, (left, edge + line))

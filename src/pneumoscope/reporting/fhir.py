@@ -1,4 +1,4 @@
-"""Findings as FHIR R4 resources, without identity: whose image it is, the receiver knows."""
+"""Findings as FHIR R4 resources, without the patient's identity, which the receiver knows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Resource = dict[str, Any]
 
 
 def resource(rows: Sequence[Mapping[str, Any]], card: Card) -> Resource:
-    """Lay findings out: of one image its own resource, of several a `Bundle` of them in their order.
+    """Return the FHIR resource of one finding, or a `Bundle` of several in their order.
 
     Args:
-        rows: findings as `Finding.as_dict` lays them out.
-        card: of the model that predicted.
+        rows: findings, as returned by `Finding.as_dict`.
+        card: the card of the model.
 
     Returns:
-        A `DiagnosticReport`, an `OperationOutcome` where there is no finding, or a `Bundle` of type `collection`.
+        A `DiagnosticReport`, an `OperationOutcome` if there is no finding, or a `Bundle` of type `collection`.
 
     Example:
         >>> resource([{"error": {"kind": "unreadable", "message": "Damaged."}}], card)["resourceType"]
@@ -47,9 +47,9 @@ def resource(rows: Sequence[Mapping[str, Any]], card: Card) -> Resource:
 
 
 def report(row: Mapping[str, Any], card: Card) -> Resource:
-    """Write a finding as a preliminary `DiagnosticReport` that contains what it rests on.
+    """Return a finding as a preliminary `DiagnosticReport`.
 
-    It contains an `Observation` whether pneumonia is present or absent, one of the calibrated probability with the
+    It contains an `Observation` that pneumonia is present or absent, another with the calibrated probability and the
     operating threshold as reference, and the software as a `Device`.
 
     Example:
@@ -74,7 +74,7 @@ def report(row: Mapping[str, Any], card: Card) -> Resource:
 
 
 def outcome(error: Mapping[str, str]) -> Resource:
-    """Write why there is no finding as an `OperationOutcome`.
+    """Return an error as an `OperationOutcome`.
 
     Example:
         >>> outcome({"kind": "unreadable", "message": "Damaged."})["issue"][0]["code"]

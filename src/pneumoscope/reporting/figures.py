@@ -1,4 +1,4 @@
-"""An evaluation's curves: in a page, with the page's colours, and as files to put into a paper."""
+"""Draws the curves of an evaluation: for a page, in its colours, and as files for a publication."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pneumoscope.metrics.metrics import ECE_BINS, Estimate, wilson
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of a drawing: of its lines and text, of the classes, and of what lies below."""
+    """The colours of a drawing: of lines and text, of the two classes, and of the background."""
 
     ink: str
     normal: str
@@ -35,7 +35,7 @@ class Palette:
 
 
 PRINT = Palette("#1a1d21", "#0068a8", "#b94f00", "#ffffff")
-"""For files."""
+"""The colours for files."""
 
 _PAGE = Palette("#101112", "#101113", "#101114", "#101115")
 _PAGE_COLOURS = {
@@ -44,25 +44,25 @@ _PAGE_COLOURS = {
     _PAGE.pneumonia: "var(--pneumonia)",
     _PAGE.card: "var(--card)",
 }
-"""Matplotlib draws with placeholders, which the page's own colours replace: so figures follow light and dark."""
+"""Matplotlib draws with placeholders that are replaced by the page's CSS colours, to follow light and dark mode."""
 
 
 class Drawing(NamedTuple):
-    """A figure, and what a person who does not see it is told."""
+    """A figure and its text alternative."""
 
     figure: Figure
     label: str
 
 
 DOTS_PER_INCH = 200
-"""Of the files: a curve is 960 pixels wide."""
+"""The resolution of the files, in which a curve is 960 pixels wide."""
 
 _COUNTS = (0, 2, 10, 50, 200, 1000, 5000, 20_000, 100_000)
 
 
 def _style(palette: Palette) -> dict[Any, Any]:
     return {
-        "svg.fonttype": "none",  # text stays text: it can be selected and found
+        "svg.fonttype": "none",  # text can be selected and searched
         "font.size": 10,
         "figure.facecolor": "none",
         "axes.facecolor": "none",
@@ -84,7 +84,7 @@ def elements(evaluation: Evaluation) -> dict[str, str | None]:
     """Draw every curve for a page.
 
     Returns:
-        An `<svg>` element by the name of each of `CURVES`; None where it is undefined, as with images of one class.
+        An `<svg>` element for the name of each of `CURVES`; None if it is undefined, as with images of one class.
     """
     with matplotlib.rc_context(_style(_PAGE)):
         drawn = {name: draw(evaluation, _PAGE) for name, draw in CURVES.items()}
@@ -95,7 +95,7 @@ def save(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write every curve that is defined into a folder, as `NAME.curve.png` and `NAME.curve.svg`.
 
     Returns:
-        The files.
+        The files that were written.
     """
     files = []
     with matplotlib.rc_context(_style(PRINT)):
@@ -125,7 +125,7 @@ def _roc(evaluation: Evaluation, palette: Palette) -> Drawing | None:
     false_alarms, found, _ = roc_curve(evaluation.labels, evaluation.probabilities)
     figure = Figure(figsize=(4.8, 4.4), layout="constrained")
     axes = figure.subplots()
-    # A good detector's curve lies in one corner, which the inset shows five times as large.
+    # The curve of a good detector lies in one corner, which the inset magnifies five times.
     panels = [axes, axes.inset_axes((0.36, 0.12, 0.6, 0.6))] if auc.low > 0.9 else [axes]
     for panel in panels:
         panel.plot([0, 1], [0, 1], "--", color=palette.ink, alpha=0.4, linewidth=1)
@@ -150,7 +150,7 @@ def _roc(evaluation: Evaluation, palette: Palette) -> Drawing | None:
 
 
 def _precision_recall(evaluation: Evaluation, palette: Palette) -> Drawing | None:
-    """Draw precision over recall, with the operating point and the prevalence, which is what chance reaches."""
+    """Draw precision over recall, with the operating point and the prevalence, which is the chance level."""
     if not _both_classes(evaluation):
         return None
     performance = evaluation.performance
@@ -190,7 +190,7 @@ def _reliability(evaluation: Evaluation, palette: Palette) -> Drawing:
 
 
 def _histogram(evaluation: Evaluation, palette: Palette) -> Drawing:
-    """Draw how the probabilities of each class are spread, with the threshold and the uncertain band."""
+    """Draw the distribution of the probabilities of each class, with the threshold and the uncertain band."""
     fitted = evaluation.card.calibration
     figure = Figure(figsize=(4.8, 4.4), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
@@ -205,7 +205,7 @@ def _histogram(evaluation: Evaluation, palette: Palette) -> Drawing:
             fontsize=10,
             loc="left",
         )
-        # A root keeps single images visible beside hundreds, and zero at the foot.
+        # A square-root scale keeps single images visible beside hundreds, and starts at zero.
         axes.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
         axes.set(xlim=(0, 1), ylabel="images")
     top = panels[0].get_ylim()[1]
@@ -214,7 +214,7 @@ def _histogram(evaluation: Evaluation, palette: Palette) -> Drawing:
 
 
 def _corrupted(evaluation: Evaluation, palette: Palette) -> Drawing | None:
-    """Draw sensitivity and specificity with their Wilson intervals, corruption by corruption."""
+    """Draw sensitivity and specificity under each corruption, with their Wilson intervals."""
     if not evaluation.corrupted or not _both_classes(evaluation):
         return None
     names = list(evaluation.corrupted)
@@ -249,7 +249,7 @@ def _both_classes(evaluation: Evaluation) -> bool:
 
 
 def _arms(estimate: Estimate) -> NDArray[np.float64]:
-    """Give the lengths of an interval's lower and upper arm (2, 1); rounding may not turn one negative."""
+    """Return the lengths of an interval's lower and upper arm (2, 1), which rounding must not make negative."""
     return np.maximum([[estimate.value - estimate.low], [estimate.high - estimate.value]], 0.0)
 
 
@@ -268,9 +268,9 @@ CURVES: Mapping[str, Callable[[Evaluation, Palette], Drawing | None]] = {
 
 
 def _element(drawing: Drawing, name: str) -> str:
-    """Write a drawing as an element that can stand in a page beside others, the same in each run."""
+    """Return a drawing as a reproducible SVG element that can be placed in a page with others."""
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):  # the salt keeps two figures' ids apart
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # the salt makes the ids of each figure unique
         bare = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         drawing.figure.savefig(text, format="svg", metadata=bare)
     svg = text.getvalue()

@@ -1,4 +1,4 @@
-"""Every image of an evaluation as a row: what is known of it, and what the model said."""
+"""Writes `predictions.csv`: every image of an evaluation, with its labels and its finding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = (
     "error_kind",
     "error_message",
 )
-"""`label` is the truth; a table with `path` and `label` is a data set, too."""
+"""`label` is the truth. With `path` and `label`, the table can itself be read as a data set."""
 
 
 def write(evaluation: Evaluation, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A finding as DICOM objects that belong to the image's study: a Structured Report and a Secondary Capture."""
+"""Findings as DICOM objects in the image's study: a Structured Report and a Secondary Capture."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 NOTICE = "Not a medical device: for research and teaching. Made by software and not verified by a person."
 
 CAPTURE_SIDE = 2048
-"""Longest side of a captured image, in pixels: enough to fill a screen."""
+"""The longest side of the Secondary Capture, in pixels: enough to fill a screen."""
 
 SCHEME = "99PNEUMOSCOPE"
-"""Names the concepts for which neither DICOM nor SNOMED CT has a code."""
+"""The private coding scheme for concepts that neither DICOM nor SNOMED CT has."""
 
 _NAME = "Pneumoscope"
 _NAMES = uuid.UUID("8d6f9a52-3c5b-4c1e-9d0b-7a1f2e64c3b8")
@@ -42,35 +42,35 @@ _NAMES = uuid.UUID("8d6f9a52-3c5b-4c1e-9d0b-7a1f2e64c3b8")
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UID = re.compile(r"(?=.{1,64}$)\d+(\.\d+)+")
-"""Numbers with dots; parts with leading zeros are none by PS3.5, but devices write them and archives file by them."""
+"""Numbers separated by dots. PS3.5 forbids leading zeros, but devices write them and archives accept them."""
 
 _AGE = re.compile(r"\d{3}[DWMY]")
 _TEXTS = {"PN", "LO", "SH", "LT", "ST", "UC", "UT"}
-"""Value representations whose bytes the character set of the header gives a meaning."""
+"""Value representations that use the character set of the header."""
 
 _UNFILED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 _UNDATED = ("StudyDate", "StudyTime")
 _FINDINGS = {"NORMAL": ("17621005", "Normal"), "PNEUMONIA": ("233604007", "Pneumonia")}  # SNOMED CT
 
-# As pydicom, highdicom quotes values that stray from the standard in warnings and logs: they may be a patient's name.
+# Like pydicom, highdicom quotes invalid values in warnings and logs, which may reveal a patient's name.
 warnings.filterwarnings("ignore", module="highdicom")
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 
 
 def objects(finding: Finding, data: bytes, card: Card, *, normals: bool = False) -> list[pydicom.Dataset]:
-    """Make what is filed beside an image: a Structured Report, and with evidence the image with its map.
+    """Create the objects for an image: a Structured Report, and a Secondary Capture if there is evidence to draw.
 
     Args:
-        finding: the finding; one without a finding gives nothing.
+        finding: the finding; there are no objects if it is an error.
         data: the bytes of the image's DICOM file.
-        card: of the model that found it.
-        normals: whether the evidence map of an image without pneumonia is drawn, too.
+        card: the card of the model.
+        normals: whether to draw the evidence map of an image without pneumonia too.
 
     Returns:
-        The report, and the Secondary Capture where there is one.
+        The report, and the Secondary Capture if there is one.
 
     Raises:
-        UnsupportedError: the image is no DICOM file, or its header lacks what a report must refer to.
+        UnsupportedError: the image is not a DICOM file, or its header lacks the UIDs that a report refers to.
         UnreadableError: its header cannot be copied.
         MissingExtraError: highdicom is not installed.
 
@@ -89,22 +89,22 @@ def objects(finding: Finding, data: bytes, card: Card, *, normals: bool = False)
 
 
 def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> pydicom.Dataset:
-    """Write a finding as a Comprehensive SR of template 1500, Measurement Report (PS3.16).
+    """Create a Comprehensive SR of template 1500, Measurement Report (PS3.16), for a finding.
 
-    One group of measurements (template 1501) holds the finding as a code of SNOMED CT, the probability and the
-    operating threshold as numbers without unit, whether the probability is uncertain, and each warning. Patient and
-    study are copied from the image's header, so that the report is filed with the image.
+    One measurement group (template 1501) holds the finding as a SNOMED CT code, the probability and the operating
+    threshold as numbers without unit, whether the probability is uncertain, and each warning. Patient and study are
+    copied from the image's header, so that the report is filed with the image.
 
     Args:
-        finding: the finding on the image.
-        header: of the image, as `parser.header` gives it.
-        card: of the model that found it.
+        finding: the finding for the image.
+        header: the header of the image, as returned by `parser.header`.
+        card: the card of the model.
 
     Returns:
         The report, with file meta information.
 
     Raises:
-        UnsupportedError: the header lacks what a report must refer to.
+        UnsupportedError: the header lacks the UIDs that a report refers to.
         UnreadableError: the header cannot be copied.
         MissingExtraError: highdicom is not installed.
 
@@ -135,18 +135,18 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
 
 
 def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) -> pydicom.Dataset:
-    """Wrap an image with its evidence map, as `evidence_map.draw` gives it, as a Secondary Capture of its study.
+    """Create a Secondary Capture in the image's study from an image drawn by `evidence_map.draw`.
 
     Args:
         image: uint8 (H, W, 3).
-        header: of the image, as `parser.header` gives it.
-        card: of the model whose evidence it shows.
+        header: the header of the image, as returned by `parser.header`.
+        card: the card of the model whose evidence is shown.
 
     Returns:
         The image, compressed as JPEG (baseline), with file meta information.
 
     Raises:
-        UnsupportedError: the header lacks what a report must refer to.
+        UnsupportedError: the header lacks the UIDs that a report refers to.
         UnreadableError: the header cannot be copied.
         MissingExtraError: highdicom is not installed.
 
@@ -162,7 +162,7 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
         PhotometricInterpretationValues.YBR_FULL_422,
         bits_allocated=8,
         coordinate_system=CoordinateSystemNames.PATIENT,
-        patient_orientation=("L", "F"),  # replaced below by the image's own, or by none
+        patient_orientation=("L", "F"),  # replaced below by that of the image, or emptied
         study_instance_uid=header.StudyInstanceUID,
         series_instance_uid=uid(header, card, "series of the evidence map"),
         series_number=2,
@@ -184,7 +184,7 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
 
 
 def encode(made: pydicom.Dataset) -> bytes:
-    """Write an object as the bytes of a DICOM file (PS3.10).
+    """Encode an object as the bytes of a DICOM file (PS3.10).
 
     Example:
         >>> encode(report)[128:132]
@@ -193,13 +193,13 @@ def encode(made: pydicom.Dataset) -> bytes:
     file = io.BytesIO()
     try:
         made.save_as(file, enforce_file_format=True)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
         raise _uncopied() from None
     return file.getvalue()
 
 
 def check_installed() -> None:
-    """Check that highdicom is there.
+    """Check that highdicom is installed.
 
     Raises:
         MissingExtraError: it is not.
@@ -212,10 +212,10 @@ def check_installed() -> None:
 
 
 def check(header: pydicom.Dataset) -> None:
-    """Check that a header has what a report must refer to: study, series and instance of a known class.
+    """Check that a header has the UIDs that a report refers to: of study, series and instance, and a known SOP class.
 
     Raises:
-        UnsupportedError: it has not.
+        UnsupportedError: a UID is missing or invalid.
 
     Example:
         >>> check(pydicom.Dataset())
@@ -226,12 +226,12 @@ def check(header: pydicom.Dataset) -> None:
     if lacking or not UID(header.SOPClassUID).keyword:
         raise UnsupportedError(
             f"Expected a DICOM header with valid {', '.join(_UIDS[:3])} and a known SOPClassUID, got one without "
-            f"{', '.join(lacking) or 'a known SOPClassUID'}: export the image anew, or do without a report."
+            f"{', '.join(lacking) or 'a known SOPClassUID'}: export the image again, or do without a report."
         )
 
 
 def instance(data: bytes) -> dict[str, str]:
-    """Give the UIDs by which an image is referred to, by their names; those that are missing or damaged are left out.
+    """Return the UIDs that refer to an image, by name; missing and damaged ones are left out.
 
     Example:
         >>> instance(b"no image")
@@ -246,14 +246,14 @@ def instance(data: bytes) -> dict[str, str]:
 
 
 def uid(header: pydicom.Dataset, card: Card, what: str) -> str:
-    """Name an object on an image: the same image and model give the same UID, however often it is made.
+    """Return the UID of an object for an image, which depends only on the image, the model and `what`.
 
-    So an object that is sent once more, or made once more, is never taken for another.
+    An object that is created or sent again is thus never taken for a different one.
 
     Args:
-        header: of the image, with what `check` demands.
-        card: of the model.
-        what: tells the objects on one image apart.
+        header: the header of the image, with the UIDs that `check` requires.
+        card: the card of the model.
+        what: distinguishes the objects for one image.
 
     Example:
         >>> uid(header, detector.card, "report")
@@ -264,7 +264,7 @@ def uid(header: pydicom.Dataset, card: Card, what: str) -> str:
 
 
 def fingerprint(card: Card) -> str:
-    """Tell models apart: SHA-256 of the card, which says by which images, recipe and calibration a model came about.
+    """Return the SHA-256 of a card, which identifies a model by its training images, recipe and calibration.
 
     Example:
         >>> fingerprint(Card("cnn", 160))[:8]
@@ -278,7 +278,7 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
     from pydicom.sr.codedict import codes
 
     model = fingerprint(card)
-    frame = [1] if int(header.get("NumberOfFrames") or 1) > 1 else None  # what was read of several
+    frame = [1] if int(header.get("NumberOfFrames") or 1) > 1 else None  # the frame that was read
     device = sr.DeviceObserverIdentifyingAttributes(
         f"2.25.{uuid.UUID(model[:32]).int}", _NAME, _NAME, f"{card.architecture} {__version__}"
     )
@@ -314,7 +314,7 @@ def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> Measureme
         sr.CodedConcept("399208008", "SCT", "Plain chest X-ray"),
         [group],
     )
-    # The template may be extended; what it has no place for is plain text.
+    # The template is extensible; whatever it has no place for is added as plain text.
     content[0].ContentSequence.extend(
         sr.TextContentItem(codes.DCM.Comment, text, sr.RelationshipTypeValues.CONTAINS)
         for text in (NOTICE, card.calibration.assumed, *(WARNINGS[key] for key in finding.warnings))
@@ -335,7 +335,7 @@ def _scheme() -> pydicom.Dataset:
 
 
 def _reference(header: pydicom.Dataset) -> pydicom.Dataset:
-    """Give what a report needs of the image to refer to it, and nothing that highdicom would reject."""
+    """Return a data set with only what a report needs to refer to the image, which highdicom accepts."""
     image = pydicom.Dataset()
     for name in _UIDS:
         setattr(image, name, header[name].value)
@@ -356,16 +356,16 @@ def _source_image(header: pydicom.Dataset) -> pydicom.Dataset:
 
 
 def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydicom.Dataset:
-    """Copy patient, study and some more elements into an object as the header has them, also where they stray.
+    """Copy patient, study and some other elements from the header into an object, even if their values are invalid.
 
-    Text is copied as the bytes that it is: decoding and encoding it would lose what its character set does not have.
-    Only an age that is none is left out, since it would make archives reject the report.
+    Text is copied as bytes, because decoding and encoding would lose what its character set does not have. Only an
+    invalid age is left out, because archives would reject the report.
     """
     raw, before = (
         {tag: dataset.get_item(tag) for tag in dataset.keys()}  # noqa: SIM118 - iterating would parse the elements
         for dataset in (header, made)
     )
-    header = pydicom.Dataset(dict(raw))  # a copy, since what is looked at is parsed and no longer raw
+    header = pydicom.Dataset(dict(raw))  # a copy, because accessing an element parses it, and it is no longer raw
     try:
         made.copy_patient_and_study_information(header)
         for name in ("SpecificCharacterSet", *names):
@@ -380,7 +380,7 @@ def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydic
                 value = element.value + b" " * (len(element.value) % 2)
                 made[tag] = element._replace(VR=dictionary_VR(tag), value=value, length=len(value))
         correct_ambiguous_vr(made, True)
-        made.set_original_encoding(False, True, made._character_set)  # otherwise pydicom encodes the text anew
+        made.set_original_encoding(False, True, made._character_set)  # otherwise pydicom encodes the text again
     except Exception:  # noqa: BLE001 - damaged headers bring every kind of error
         raise _uncopied() from None  # not chained: pydicom quotes the header, which may identify a patient
     return made
@@ -388,6 +388,6 @@ def _filed(made: pydicom.Dataset, header: pydicom.Dataset, *names: str) -> pydic
 
 def _uncopied() -> PneumoscopeError:
     return UnreadableError(
-        "Expected a DICOM header that can be copied into a report, got a damaged one: export the image anew, or do "
+        "Expected a DICOM header that can be copied into a report, got a damaged one: export the image again, or do "
         "without a report."
     )

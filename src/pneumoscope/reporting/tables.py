@@ -1,4 +1,4 @@
-"""Tables on a terminal, which fit its width: names are folded, remarks broken between words, and nothing is cut."""
+"""Terminal tables that fit the width: names are folded and remarks wrapped, so that nothing is cut off."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDE = 160
-"""Characters of a line where nobody's screen sets the width, so that names are seldom folded."""
+"""The width in characters if the output is not a terminal, so that names are rarely folded."""
 
 NARROWEST = 10
-"""Characters of an image's name that stand on one line, however narrow the terminal is."""
+"""The least width of the column with the image names, however narrow the terminal is."""
 
 UNCERTAIN = "The probability is in the uncertain band: do not rely on the finding."
 
 
 def plain(*columns: str | Column, title: str | Text | None = None) -> Table:
-    """Make a table with a line below its head and none between its columns.
+    """Create a table with a line below its header and none between its columns.
 
     Example:
         >>> table = plain("figure", "value")
@@ -50,7 +50,7 @@ def plain(*columns: str | Column, title: str | Text | None = None) -> Table:
 
 
 def console(file: TextIO | None = None) -> Console:
-    """Give what prints tables to a file, or to standard output: as wide as the terminal, or `WIDE`."""
+    """Return a Rich console for a file or standard output, as wide as the terminal, or `WIDE`."""
     from rich.console import Console
 
     made = Console(file=file)
@@ -63,9 +63,9 @@ def print_findings(file: TextIO, findings: Sequence[Finding], truths: Sequence[s
     """Print findings as a table, and below it once what each error and each remark in it means.
 
     Args:
-        file: where to.
-        findings: the rows. The folder that their images share stands in the title.
-        truths: the true label of each, with which findings are marked; none for those beyond its end.
+        file: the file to print to.
+        findings: the rows. The folder that all their images share becomes the title.
+        truths: the true labels of the first findings, which are marked as correct or not.
     """
     from rich.cells import cell_len
     from rich.table import Column
@@ -96,7 +96,7 @@ def print_findings(file: TextIO, findings: Sequence[Finding], truths: Sequence[s
         table.add_row(Text(names[i]), labels[i], Text(probability), Text(remarks[i], "yellow"))
     screen.print(table)
     if truths:
-        _print_note(screen, "✓ ✗", "Whether the finding is the truth.")
+        _print_note(screen, "✓ ✗", "Whether the finding is correct.")
     for i, (_, message) in enumerate(reasons, start=1):
         _print_note(screen, f"[{i}]", message)
     if any(finding.uncertain for finding in findings):
@@ -106,10 +106,10 @@ def print_findings(file: TextIO, findings: Sequence[Finding], truths: Sequence[s
 
 
 def summary(counts: Counter[str]) -> str:
-    """Say in one line what came of all images.
+    """Return a line that summarises the findings.
 
     Args:
-        counts: how many have each finding, `error` for those without one, and `uncertain` for how many of them are so.
+        counts: the number of images with each finding, with an `error` instead, and of those that are `uncertain`.
 
     Example:
         >>> summary(Counter(PNEUMONIA=7, NORMAL=9, error=2, uncertain=4))
@@ -126,7 +126,7 @@ def summary(counts: Counter[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Write a name so that a terminal can show it: control characters and bytes that are no UTF-8 are escaped.
+    r"""Escape control characters and bytes that are not UTF-8, so that a terminal can show a name.
 
     Example:
         >>> printable("a\nb")
@@ -155,7 +155,7 @@ def _within(path: str, folder: str) -> str:
 
 
 def _label(finding: Finding, reasons: Sequence[tuple[str, str]], truth: str) -> Text:
-    """Write the finding, whether it is the truth, or the error and the number of its note."""
+    """Return the finding and whether it is correct, or the error and the number of its note."""
     from rich.text import Text
 
     if finding.error is not None:

@@ -1,4 +1,4 @@
-"""Findings as people and programs want them: a table, JSON lines, CSV."""
+"""Writes findings as a table, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Write = Callable[..., None]
 COLUMNS = ("path", "probability", "finding", "uncertain", "threshold", "warnings", "error_kind", "error_message")
 REPORT_COLUMNS = ("report", "report_error_kind", "report_error_message")
 ROWS = 1000
-"""Of a table that is printed at once: columns are as wide as what stands in them, so that a table is held whole."""
+"""The rows of a table that is printed at once; they are collected first, because their content sets the widths."""
 
 NOT_A_DEVICE = "Not a medical device: for research and teaching."
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of an image's DICOM report.
+    """The DICOM report of an image, or why there is none.
 
     Attributes:
-        path: where it is; None where there is none.
-        error: why it could not be written; None also where none was due, as for an image that is no DICOM file.
+        path: the file; None if there is none.
+        error: why it could not be written; also None if none was due, as for an image that is not a DICOM file.
     """
 
     path: Path | None = None
@@ -52,13 +52,13 @@ def writer(style: str, output: Path | None, *, with_maps: bool = False, with_rep
     """Open a writer of findings to standard output, or to a file that appears only when it is complete.
 
     Args:
-        style: `table`, `json` (one object a line) or `csv`.
+        style: `table`, `json` (one object per line) or `csv`.
         output: the file; None for standard output.
-        with_maps: whether rows of JSON and CSV name the image's evidence map as `evidence`.
-        with_reports: whether they name its DICOM report as `report`, and why there is none as `report_error`.
+        with_maps: whether rows of JSON and CSV have the path of the image's evidence map as `evidence`.
+        with_reports: whether they have the path of its DICOM report as `report`, or why it failed as `report_error`.
 
     Yields:
-        A function that takes each finding, where its evidence map is, and what became of its report.
+        A function that takes each finding, the path of its evidence map, and its report.
 
     Example:
         >>> with writer("json", None) as write:
@@ -91,7 +91,7 @@ def _json(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]:
 
 def _csv(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]:
     rows = csv.writer(file, lineterminator="\n")
-    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Python quotes no carriage return
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Python does not quote carriage returns
     columns = [*COLUMNS, *(["evidence"] if with_maps else []), *(REPORT_COLUMNS if with_reports else [])]
     rows.writerow(columns)
 
@@ -112,7 +112,7 @@ def _table(file: TextIO, with_maps: bool, with_reports: bool) -> Iterator[Write]
     counts: Counter[str] = Counter()
 
     def write(finding: Finding, place: Path | None = None, report: Report = NO_REPORT) -> None:
-        findings.append(replace(finding, evidence=None))  # a million maps fit no memory
+        findings.append(replace(finding, evidence=None))  # the maps of a million images do not fit into memory
         counts.update(_counted(finding))
         if len(findings) > ROWS:
             tables.print_findings(file, findings[:ROWS])
@@ -132,7 +132,7 @@ def _close(file: TextIO, counts: Counter[str]) -> None:
 
 
 def print_beside_truth(evaluation: Evaluation) -> None:
-    """Print a table of findings, each marked as the truth or not; images that could not be read come last."""
+    """Print a table of findings, each marked as correct or not; images that could not be read come last."""
     findings = [*evaluation.findings, *evaluation.failures]
     tables.print_findings(sys.stdout, findings, [LABELS[image.label] for image in evaluation.samples])
     _close(sys.stdout, Counter(word for finding in findings for word in _counted(finding)))
@@ -143,12 +143,12 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    # A pipe or a device is written to; an ordinary file appears when it is complete.
+    # A pipe or a device is written to directly; an ordinary file is replaced once it is complete.
     special = output.exists() and not output.is_file()
     with nullcontext(output) if special else replacing(output) as draft:
         try:
             file = draft.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         except OSError as error:
-            raise UnsupportedError(f"Expected a file that can be written at '{output}': {error.strerror}.") from error
+            raise UnsupportedError(f"Expected a writable file at '{output}', got: {error.strerror}.") from error
         with file:
             yield file

@@ -1,1 +1,1 @@
-"""A page that people use without a manual, and an HTTP service that programs use without the page."""
+"""An HTTP service for programs, and a web page for people."""

@@ -1,4 +1,4 @@
-"""Which addresses others can reach, and under which one a request came in."""
+"""Loopback addresses, and the public address of a request behind proxies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FOLDERS = re.compile(r"(/[\w.~-]+)*/?", re.ASCII)
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host's name or address is this machine's own.
+    """Return whether a host's name or address is a loopback address.
 
     Example:
         >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("images.example")
@@ -24,7 +24,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_root_path(path: str) -> bool:
-    """Say whether a path can stand before all paths of the service.
+    """Return whether a path is valid as a prefix of all paths of the service.
 
     Example:
         >>> is_root_path(""), is_root_path("/pneumoscope"), is_root_path("pneumoscope"), is_root_path("/a?b")
@@ -34,18 +34,18 @@ def is_root_path(path: str) -> bool:
 
 
 def served_under(headers: Mapping[str, str], scheme: str, root_path: str = "") -> str:
-    """Tell the address under which a client sees the service, as the proxies before it say.
+    """Return the URL under which a client sees the service, according to the proxies' headers.
 
-    `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix` count where they are there and well formed; of
-    several, the first, which is of the proxy that the client spoke to.
+    `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix` are used if they are well formed; if they have
+    several values, the first one, which comes from the proxy nearest to the client.
 
     Args:
-        headers: of the request, with names in any letter case or in small letters.
-        scheme: of the request as it arrived, `http` or `https`.
-        root_path: the path that the service was told to be below.
+        headers: the headers of the request; a mapping that ignores case, or with names in lower case.
+        scheme: the scheme of the request as it arrived, `http` or `https`.
+        root_path: the configured path under which the service is served.
 
     Returns:
-        An address that ends in a slash.
+        A URL that ends in a slash.
 
     Example:
         >>> served_under({"host": "127.0.0.1:8000"}, "http")

@@ -21,7 +21,7 @@ from pneumoscope.service.worker import Worker
 from pneumoscope.version import __version__
 
 DESCRIPTION = (
-    "Says of chest radiographs how likely they show pneumonia. " + NOT_A_DEVICE + "\n\n"
+    "Predicts how likely chest radiographs show pneumonia. " + NOT_A_DEVICE + "\n\n"
     "`curl -F images=@image.png http://127.0.0.1:8000/v1/predict`"
 )
 
@@ -34,14 +34,14 @@ def create_app(
     origins: Sequence[str] = (),
     root_path: str = "",
 ) -> ASGIApp:
-    """Make the service.
+    """Create the service.
 
     Args:
-        worker: a started worker; the service ends it when it stops.
-        limits: how much a client may ask for.
-        token: what a client must show; None where only this machine can ask.
-        origins: other sites whose pages may ask, such as `https://images.example`.
-        root_path: the path below which a proxy serves it, where that sends no `X-Forwarded-Prefix`.
+        worker: a started worker, which the service ends when it stops.
+        limits: limits on requests.
+        token: the token that clients must send; None if only this machine has access.
+        origins: other origins whose pages have access, such as `https://images.example`.
+        root_path: the path under which a proxy serves it, if that sends no `X-Forwarded-Prefix`.
 
     Returns:
         An ASGI application.
@@ -68,7 +68,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         openapi_url=None,  # it depends on the request: see `description`
-        docs_url=None,  # FastAPI's own pages ask another host for their scripts
+        docs_url=None,  # FastAPI's own pages load scripts from another host
         redoc_url=None,
     )
     app.state.service = Service(worker, queue, limits, telemetry)

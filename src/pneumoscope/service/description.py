@@ -1,4 +1,4 @@
-"""The service's OpenAPI description, with the address that it is asked under."""
+"""The service's OpenAPI description, with the address under which it was requested."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def described(app: FastAPI, address: str, *, demands_token: bool) -> dict[str, A
     """Describe the service for programs.
 
     Args:
-        app: with all its routes.
-        address: the service as the client sees it.
-        demands_token: whether clients must show a token.
+        app: the application with all its routes.
+        address: the service's URL as the client sees it.
+        demands_token: whether clients need a token.
 
     Returns:
-        A document of OpenAPI 3.1.
+        An OpenAPI 3.1 document.
 
     Example:
         >>> described(FastAPI(), "http://127.0.0.1:8000/", demands_token=False)["servers"]
@@ -50,7 +50,7 @@ def described(app: FastAPI, address: str, *, demands_token: bool) -> dict[str, A
 
 
 def route(app: FastAPI, *, demands_token: bool) -> Route:
-    """Make the route that answers with the description."""
+    """Create the route that serves the description."""
 
     async def send(request: Request) -> JSONResponse:
         address = served_under(request.headers, request.url.scheme, request.scope.get("root_path", ""))

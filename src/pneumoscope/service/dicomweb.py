@@ -1,4 +1,4 @@
-"""DICOMweb's Store transaction (PS3.18, section 10.5) as a way to ask: images in, reports on them out, nothing kept."""
+"""DICOMweb's Store transaction (PS3.18, section 10.5): receives images and returns reports without storing anything."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FAILURE_REASONS = {
     "too_large": 0xA700,  # out of resources
     "too_slow": 0xA700,
 }
-"""What `FailureReason` says by the kind of an image's error (PS3.18, annex I.2.2); `PROCESSING_FAILURE` for others."""
+"""`FailureReason` for the kinds of errors (PS3.18, annex I.2.2); `PROCESSING_FAILURE` for all others."""
 
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             RELATED: {
-                "schema": {"type": "string", "format": "binary", "description": f"Parts of {DICOM}, a file each."}
+                "schema": {"type": "string", "format": "binary", "description": f"Parts of {DICOM}, one file each."}
             }
         },
     }
@@ -42,8 +42,8 @@ BODY: dict[str, Any] = {
 _DATA_SET: dict[str, Any] = {JSON: {"schema": {"type": "object"}}}
 _REPORTS: dict[str, Any] = {RELATED: {"schema": {"type": "string", "format": "binary"}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Every instance was read.", "content": _REPORTS | _DATA_SET},
-    202: {"description": "Some were; `FailedSOPSequence` names the others.", "content": _REPORTS | _DATA_SET},
+    200: {"description": "All instances were read.", "content": _REPORTS | _DATA_SET},
+    202: {"description": "Some were read; `FailedSOPSequence` names the others.", "content": _REPORTS | _DATA_SET},
     409: {"description": "No instance could be read.", "content": _DATA_SET},
 }
 """The answers, for the OpenAPI description."""
@@ -51,12 +51,12 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an instance.
+    """The result for an instance.
 
     Attributes:
-        instance: its UIDs by their names, as far as they could be read.
-        reports: DICOM files on it; none where it failed.
-        failure: the kind of error.
+        instance: its UIDs by name, as far as they could be read.
+        reports: the DICOM files about it; none if it failed.
+        failure: the kind of error, or None.
     """
 
     instance: dict[str, str]
@@ -65,13 +65,13 @@ class Result:
 
 
 def wants_reports(accept: str | None) -> bool:
-    """Say whether a client takes the reports themselves, which is what it gets where it has no wish.
+    """Return whether a client accepts the reports themselves, which is the default.
 
     Args:
-        accept: the header (RFC 9110, section 12.5.1).
+        accept: the `Accept` header (RFC 9110, section 12.5.1).
 
     Raises:
-        Refusal: it takes neither reports nor the DICOM JSON that says what became of the instances.
+        Refusal: it accepts neither reports nor the DICOM JSON with the results.
 
     Example:
         >>> wants_reports("*/*"), wants_reports("application/dicom+json")
@@ -95,16 +95,16 @@ def wants_reports(accept: str | None) -> bool:
 
 
 async def read(request: Request, limits: Limits, evidence: bool, normals: bool = False) -> list[Submission]:
-    """Read the instances of a request, one a part.
+    """Read the instances of a request, one from each part.
 
     Args:
-        request: its body is read.
-        limits: how many instances there may be.
-        evidence: whether the report on a pneumonia is to have the image with its evidence map beside it.
-        normals: whether also that on an image without.
+        request: the request, whose body is read.
+        limits: limits the number of instances.
+        evidence: whether to request the evidence map of a pneumonia as well as the report.
+        normals: whether to request that of an image without pneumonia too.
 
     Raises:
-        Refusal: it is no multipart request with DICOM files, or there are too many.
+        Refusal: it is not a multipart request with DICOM files, or there are too many.
 
     Example:
         >>> submissions = await read(request, Limits(), evidence=False)  # doctest: +SKIP
@@ -123,7 +123,7 @@ async def read(request: Request, limits: Limits, evidence: bool, normals: bool =
 
 
 def results_of(rows: Iterable[Row], study: str | None) -> list[Result]:
-    """Say what became of each instance; one of another study than the address names has failed.
+    """Return the result for each instance; an instance of a study other than the one in the URL has failed.
 
     Example:
         >>> results_of([{"error": {"kind": "unreadable"}}], None)
@@ -140,14 +140,14 @@ def results_of(rows: Iterable[Row], study: str | None) -> list[Result]:
 
 
 def answer(results: Sequence[Result], reports: bool) -> Response:
-    """Lay the answer out: reports part by part with the response's data set last, or that data set alone.
+    """Build the answer: the reports as parts with the response's data set last, or only the data set.
 
     Args:
-        results: of all instances, in their order.
-        reports: whether the client takes the reports.
+        results: the results for all instances, in their order.
+        reports: whether the client accepts the reports.
 
     Returns:
-        200 where all were read, 202 where some were, 409 where none was.
+        Status 200 if all instances were read, 202 if some were, 409 if none was.
 
     Example:
         >>> answer([Result({}, failure="unreadable")], reports=True).status_code
@@ -165,9 +165,9 @@ def answer(results: Sequence[Result], reports: bool) -> Response:
 
 
 def dataset(results: Sequence[Result]) -> dict[str, Any]:
-    """Write the response's data set (PS3.18, annex I) as DICOM JSON (annex F).
+    """Return the response's data set (PS3.18, annex I) as DICOM JSON (annex F).
 
-    `RetrieveURL` is empty: nothing is kept. `ErrorComment` is the kind of an image's error.
+    `RetrieveURL` is empty because nothing is stored. `ErrorComment` is the kind of the error.
 
     Example:
         >>> dataset([Result({}, failure="unreadable")])["0008119A"]["Value"]

@@ -1,4 +1,4 @@
-"""Multipart bodies (RFC 2046), part by part while they arrive, within bounds."""
+"""Reads multipart bodies (RFC 2046) part by part as they arrive, within limits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Part:
     """A part of a body.
 
     Attributes:
-        headers: by their names in lower case.
-        data: what follows them.
+        headers: the headers, with names in lower case.
+        data: the content.
     """
 
     headers: dict[str, str]
@@ -30,13 +30,13 @@ class Part:
 
 
 async def parts(request: Request, most: int) -> AsyncIterator[Part]:
-    """Give each part of a request's body as soon as it is complete.
+    """Yield each part of a request's body as soon as it is complete.
 
-    The size of a part's headers is bounded by the parser, and that of the body by the `Guard`.
+    The parser limits the size of a part's headers, and the `Guard` that of the body.
 
     Args:
-        request: its body is read.
-        most: parts, at most.
+        request: the request, whose body is read.
+        most: the most parts allowed.
 
     Raises:
         Refusal: the body is damaged or ends too early, or has too many parts.
@@ -54,7 +54,7 @@ async def parts(request: Request, most: int) -> AsyncIterator[Part]:
             parser.write(chunk)
             n += len(collected.complete)
             if n > most:
-                raise Refusal(413, "too_large", f"Expected at most {most} parts a request, got more.")
+                raise Refusal(413, "too_large", f"Expected at most {most} parts per request, got more.")
             while collected.complete:
                 yield collected.complete.pop(0)
     except (FormParserError, KeyError, UnicodeError, ClientDisconnect):
@@ -64,7 +64,7 @@ async def parts(request: Request, most: int) -> AsyncIterator[Part]:
 
 
 def options(header: str) -> tuple[str, dict[str, str]]:
-    """Split a header as `Content-Type` and `Content-Disposition` are.
+    """Split a header such as `Content-Type` or `Content-Disposition` into its value and options.
 
     Example:
         >>> options('multipart/related; type="application/dicom"; boundary=x')
@@ -75,9 +75,9 @@ def options(header: str) -> tuple[str, dict[str, str]]:
 
 
 def extended_filename(header: str) -> str | None:
-    """Read `filename*` (RFC 5987) of a `Content-Disposition`; None where there is none.
+    """Read `filename*` (RFC 5987) from a `Content-Disposition`; None if it has none.
 
-    What does not decode becomes replacement characters: the part is a file all the same.
+    Undecodable bytes become replacement characters, because the part is a file in any case.
 
     Example:
         >>> extended_filename("form-data; name=images; filename*=UTF-8''na%C3%AFve.png")
@@ -97,7 +97,7 @@ def _damaged() -> Refusal:
 
 @dataclass
 class _Collector:
-    """Puts together what the parser finds."""
+    """Assembles parts from the parser's callbacks."""
 
     complete: list[Part] = field(default_factory=list)
     _headers: dict[str, str] = field(default_factory=dict)

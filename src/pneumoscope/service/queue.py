@@ -1,4 +1,4 @@
-"""The one queue before the one detector: images of all requests share batches, and a full queue says so at once."""
+"""The queue in front of the detector: images of all requests share batches, and a full queue refuses immediately."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from pneumoscope.service.telemetry import LOG
 from pneumoscope.service.worker import Row, Submission, Worker, WorkerLostError, WorkerTooSlowError
 
 TOGETHER = BATCH_SIZE * runtimes.WORKERS
-"""Images that the worker gets at once, at most: a batch for each of its threads."""
-
+"""The most images passed to the worker at once: a batch for each of its threads."""
 
 STARTS = 3
-"""How often the worker is started for a batch where something ends it before it has an image."""
+"""How often to try starting the worker if it ends before it has received an image."""
 
 
 class QueueFullError(Exception):
     """There is no room for these images now.
 
     Attributes:
-        retry_after: seconds after which there probably is.
+        retry_after: seconds after which there will probably be room.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -45,18 +44,18 @@ class _Job:
 
 
 class ImageQueue:
-    """Images of all requests, in batches, in the order they came.
+    """Predicts the images of all requests in batches, in the order of their arrival.
 
-    No image waits for a batch to fill: whatever has come while the worker was busy is the next batch.
+    Images do not wait for a batch to fill: those that arrive while the worker is busy form the next batch.
 
     Args:
         worker: a started worker.
-        capacity: images accepted and not yet answered, at most.
-        seconds: the time that one image may take.
+        capacity: the most images accepted and not yet answered.
+        seconds: the time limit for one image.
         observe: called after each batch with the seconds that each of its images has waited for its answer.
 
     Attributes:
-        accepted: images accepted and not yet answered.
+        accepted: the number of images accepted and not yet answered.
     """
 
     def __init__(
@@ -76,21 +75,21 @@ class ImageQueue:
         self._loop: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(
             1, "predicting"
-        )  # not several: each that ever held images keeps memory for them
+        )  # a single thread, because each one keeps memory for the images that it once held
         self._alive = True
         self.accepted = 0
 
     @property
     def ready(self) -> bool:
-        """Whether images are taken and read at once."""
+        """Whether the queue is running and the worker is alive."""
         return self._loop is not None and self._alive
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start predicting."""
         self._loop = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Answer what was accepted, then end."""
+        """Answer all accepted images, then stop."""
         while self.accepted:
             await asyncio.sleep(0.01)
         if self._loop:
@@ -101,10 +100,10 @@ class ImageQueue:
         self._thread.shutdown(wait=False)
 
     def check_room(self, images: int = 1) -> None:
-        """Say at once whether there is room.
+        """Check that there is room for a number of images.
 
         Raises:
-            QueueFullError: there is none.
+            QueueFullError: there is not.
         """
         if self.accepted + images > self._capacity:
             raise QueueFullError(max(1, round(self.accepted * self._pace)))
@@ -115,7 +114,7 @@ class ImageQueue:
             await asyncio.sleep(0.01)
 
     def submit(self, images: Sequence[Submission]) -> list[asyncio.Future[Row]]:
-        """Take images in, all or none; cancel an answer that nobody waits for any more.
+        """Accept images, all or none; the caller cancels an answer that is no longer needed.
 
         Raises:
             QueueFullError: there is no room for all of them.
@@ -139,7 +138,7 @@ class ImageQueue:
                 began = time.monotonic()
                 try:
                     rows = await self._predicted([job.image for job in wanted])
-                except Exception as error:  # noqa: BLE001 - whatever it is, nobody must wait for ever
+                except Exception as error:  # noqa: BLE001 - whatever it is, no client must wait forever
                     LOG.error("fault", exc_info=error)
                     rows = [_refused(PneumoscopeError("The service could not read the image: see its log."))] * len(
                         wanted
@@ -153,7 +152,7 @@ class ImageQueue:
             self.accepted -= len(batch)
 
     async def _predicted(self, images: Sequence[Submission], last: bool = False) -> list[Row]:
-        """Predict on a batch; where that ends the worker, each alone, so that only the culprit goes without."""
+        """Predict on a batch; if that ends the worker, predict images one by one, so that only the faulty one fails."""
         try:
             return await self._call(images)
         except WorkerLostError as error:
@@ -164,7 +163,7 @@ class ImageQueue:
             return [
                 _refused(TooSlowError(f"Expected an image that is read within {self._seconds:g} s, got a slower one."))
             ]
-        message = "The image cannot be read: the process that read it ended, twice. Export the image anew."
+        message = "The image cannot be read: the process that reads it crashed twice. Export the image again."
         return [_refused(UnreadableError(message))]
 
     async def _call(self, images: Sequence[Submission]) -> list[Row]:
@@ -172,11 +171,11 @@ class ImageQueue:
         if not self._alive:
             try:
                 await self._start()
-            except PneumoscopeError as error:  # the model file has gone meanwhile
+            except PneumoscopeError as error:  # the model file may have been deleted
                 return [_refused(error)] * len(images)
             self._alive = True
         try:
-            # A full batch has twice the time of one image: what hangs is found soon; a slow machine keeps its worker.
+            # A full batch has twice the time of one image: enough for a slow machine, but hangs are detected soon.
             seconds = self._seconds * (1 + (len(images) - 1) / TOGETHER)
             return await loop.run_in_executor(self._thread, self._worker.predict, images, seconds)
         except WorkerLostError:
@@ -184,7 +183,7 @@ class ImageQueue:
             raise
 
     async def _start(self) -> None:
-        """Start the worker; where it ends before it has an image, no image is to blame, and it is started again."""
+        """Start the worker, and try again if it ends, because it has not received an image that could be the cause."""
         loop = asyncio.get_running_loop()
         for attempt in range(STARTS):
             try:

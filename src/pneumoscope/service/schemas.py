@@ -1,4 +1,4 @@
-"""The shapes of what the service answers, as its OpenAPI description tells them."""
+"""The schemas of the service's answers, for its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from pydantic.config import JsonDict
 from pneumoscope.inference.finding import WARNINGS
 
 KINDS = {
-    "busy": "There is no room now; `Retry-After` says when to try again.",
-    "failed": "A fault of the service.",
+    "busy": "The service is busy; `Retry-After` says when to try again.",
+    "failed": "An internal error of the service.",
     "host": "The request names another host than this machine, and the service has no token.",
     "method": "The address does not take this method.",
-    "missing_extra": "A part of Pneumoscope that this needs is not installed where it runs.",
+    "missing_extra": "The service lacks an optional part of Pneumoscope that this request needs.",
     "model_file": "The model cannot be loaded.",
-    "not_a_chest_radiograph": "The image is no frontal chest radiograph, or none that the model can read.",
-    "not_acceptable": "The client accepts no answer that there is.",
+    "not_a_chest_radiograph": "The image is not a frontal chest radiograph, or not one that the model can be used on.",
+    "not_acceptable": "The client accepts none of the possible answers.",
     "not_found": "There is nothing at this address.",
     "origin": "The request comes from another site's page.",
     "request": "The request is damaged, or lacks something.",
     "token": "The token is missing or wrong.",
     "too_large": "The request, or an image, is larger than the service allows.",
     "too_slow": "The image takes too long to read, or the request too long to send.",
-    "unreadable": "The file is damaged, or cut.",
-    "unsupported": "The file, or the request, is of a kind that is not read.",
+    "unreadable": "The file is damaged or truncated.",
+    "unsupported": "The file, or the request, is of an unsupported kind.",
 }
-"""What each kind of error means; there may be more of them in a later version."""
+"""The meaning of each kind of error. Later versions may add more."""
 
 FAILURE: JsonDict = {
     "kind": "unsupported",
-    "message": "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the image in one of these.",
+    "message": "Expected a JPEG, PNG, TIFF or DICOM file, got something else: export the image in one of these "
+    "formats.",
 }
 """An example of an error."""
 
@@ -58,8 +59,7 @@ FAILED: JsonDict = {
     "warnings": [],
     "error": FAILURE,
 }
-"""An example of an image that has no finding."""
-
+"""An example of an image without a finding."""
 
 EXAMPLES: dict[str, list[JsonDict]] = {
     "Failure": [FAILURE],
@@ -67,23 +67,23 @@ EXAMPLES: dict[str, list[JsonDict]] = {
     "FindingAnswer": [FINDING, FAILED],
     "FindingsAnswer": [{"findings": [FINDING, FAILED]}],
 }
-"""Examples of shapes, apart from them: FastAPI leaves out what is null in an example that stands at a model."""
+"""Examples for the schemas. They are not part of the models because FastAPI omits null values in their examples."""
 
 
 def _words(meanings: Mapping[str, str]) -> ConfigDict:
-    """Bound a word to those that have a meaning; generators of clients read it from `x-enum-descriptions`."""
+    """Restrict a word to those with a meaning, which client generators read from `x-enum-descriptions`."""
     words: JsonDict = {"enum": [*meanings], "x-enum-descriptions": [*meanings.values()]}
     return ConfigDict(json_schema_extra=words | {"examples": [next(iter(meanings))]})
 
 
 class ErrorKind(RootModel[str]):
-    """What went wrong, as a stable word for programs."""
+    """What went wrong, as a stable identifier for programs."""
 
     model_config = _words(KINDS)
 
 
 class FindingWarning(RootModel[str]):
-    """What to keep in mind about a finding, as a stable word for programs."""
+    """What to keep in mind about a finding, as a stable identifier for programs."""
 
     model_config = _words(WARNINGS)
 
@@ -92,7 +92,7 @@ class Failure(BaseModel):
     """Why there is no finding, or no answer."""
 
     kind: ErrorKind
-    message: str = Field(description="What was expected, what was got, and what to do.")
+    message: str = Field(description="What was expected, what was found, and what to do.")
 
 
 class ErrorAnswer(BaseModel):
@@ -102,10 +102,10 @@ class ErrorAnswer(BaseModel):
 
 
 class Evidence(BaseModel):
-    """What each place adds to the logit beyond a usual image: above 0 towards pneumonia, below 0 towards normal."""
+    """What each cell adds to the logit compared with a usual image: above 0 for pneumonia, below 0 against it."""
 
     cells: list[list[float]] = Field(description="Rows from the top; the cells divide the image evenly.")
-    scale: float = Field(description="The contribution to paint in the full colour.", gt=0)
+    scale: float = Field(description="The contribution to draw in the full colour.", gt=0)
 
 
 class Preview(BaseModel):
@@ -117,28 +117,28 @@ class Preview(BaseModel):
 
 
 class FindingAnswer(BaseModel):
-    """The finding on one image, or why there is none."""
+    """The finding for one image, or the reason why there is none."""
 
     index: int = Field(description="Which image of the request, from 0.", ge=0)
-    path: str = Field(description="The file name as the request gave it; it is not kept.")
-    probability: float | None = Field(description="Of pneumonia, calibrated.", ge=0, le=1)
+    path: str = Field(description="The file name in the request, which is not stored.")
+    probability: float | None = Field(description="The calibrated probability of pneumonia.", ge=0, le=1)
     finding: Literal["NORMAL", "PNEUMONIA"] | None
     uncertain: bool | None = Field(description="Whether the probability lies in the model's uncertain band.")
-    threshold: float | None = Field(description="The probability from which the finding is PNEUMONIA.", ge=0, le=1)
+    threshold: float | None = Field(description="The finding is PNEUMONIA from this probability on.", ge=0, le=1)
     warnings: list[FindingWarning] = Field(description="In alphabetical order.")
     error: Failure | None
-    evidence: Evidence | None = Field(None, description="Where `evidence` was asked for.")
-    preview: Preview | None = Field(None, description="Where `preview` was asked for.")
+    evidence: Evidence | None = Field(None, description="If `evidence` was requested.")
+    preview: Preview | None = Field(None, description="If `preview` was requested.")
 
 
 class FindingsAnswer(BaseModel):
-    """The findings on the images of a request, in their order."""
+    """The findings for the images of a request, in their order."""
 
     findings: list[FindingAnswer]
 
 
 class Window(BaseModel):
-    """A window that the file's header names, in the values' units."""
+    """A window from the file's header, in the unit of the values."""
 
     name: str
     center: float
@@ -146,22 +146,22 @@ class Window(BaseModel):
 
 
 class ValuesAnswer(BaseModel):
-    """An image's values with all their bits: a pixel's value is `slope * code + intercept`."""
+    """An image's values at full depth: a pixel's value is `slope * code + intercept`."""
 
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     slope: float
     intercept: float
-    unit: str = Field(description="As DICOM names it, such as HU; empty where the file names none.")
-    curve: list[float] = Field(description="How bright the detector sees codes spaced evenly from 0 to the largest.")
-    inverted: bool = Field(description="Whether a small value is dense tissue (MONOCHROME1).")
+    unit: str = Field(description="The unit as DICOM names it, such as HU; empty if the file names none.")
+    curve: list[float] = Field(description="The brightness of codes spaced evenly from 0 to the largest.")
+    inverted: bool = Field(description="Whether small values are dense tissue (MONOCHROME1).")
     windows: list[Window]
     spacing: tuple[float, float] | None = Field(description="Height and width of a pixel in mm.")
-    png: str = Field(description="The codes: a gray PNG of 16 bits in base 64.")
+    png: str = Field(description="The codes: a 16-bit gray PNG in base 64.")
 
 
 class ModelAnswer(BaseModel):
-    """What the model says of itself, and what the service allows."""
+    """The model's card, and the limits of the service."""
 
     name: str
     version: str
@@ -169,11 +169,11 @@ class ModelAnswer(BaseModel):
     card: dict[str, Any] = Field(
         description="Architecture, calibration, training data, metrics, intended use, licence."
     )
-    warnings: dict[str, str] = Field(description="What each warning of a finding means.")
-    limits: dict[str, float] = Field(description="Bytes and images a request, pixels an image, seconds an image.")
+    warnings: dict[str, str] = Field(description="The meaning of each warning of a finding.")
+    limits: dict[str, float] = Field(description="Bytes and images per request, pixels and seconds per image.")
 
 
 class StateAnswer(BaseModel):
-    """Whether the service lives, or is ready."""
+    """Whether the service is alive, or ready."""
 
     status: Literal["ok", "starting"]

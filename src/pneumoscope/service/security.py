@@ -1,4 +1,4 @@
-"""Who may ask, from where, and how much: checked before anything else looks at a request."""
+"""Access control and limits, which are checked before anything else in a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pneumoscope.service.addresses import is_loopback
 from pneumoscope.service.telemetry import LOG, Telemetry
 
 OPEN = ("/healthz", "/readyz", "/openapi.json")
-"""Answered without a token, as the files of the page are: none of them tells anything of images."""
+"""Paths that need no token, like the files of the page: none of them reveals anything about images."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -41,17 +41,17 @@ _DRAINED_BYTES, _DRAINED_SECONDS = 16_000_000, 5.0
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a client may ask for.
+    """Limits on requests.
 
     Attributes:
-        body: bytes of a request.
+        body: bytes per request.
         held: bytes of all requests together that are waiting or being read.
-        images: images of a request.
+        images: images per request.
         queue: images accepted and not yet answered.
-        pixels: of an image.
-        image_seconds: time to read an image.
-        idle_seconds: time without a byte of a request that is being sent.
-        body_seconds: time to send a request.
+        pixels: pixels per image.
+        image_seconds: seconds to read an image.
+        idle_seconds: seconds without receiving a byte of a request.
+        body_seconds: seconds to send a request.
     """
 
     body: int = 128_000_000
@@ -65,16 +65,16 @@ class Limits:
 
 
 def check_address(host: str, token: str | None) -> None:
-    """Refuse to open the service to others without a token.
+    """Refuse to serve other machines without a token.
 
     Raises:
-        UnsupportedError: the address is not this machine's own and there is no token, or the token cannot be sent.
+        UnsupportedError: the address is not a loopback address and there is no token, or the token is invalid.
 
     Example:
         >>> check_address("0.0.0.0", "a secret")
     """
     if token is not None and (not token or not token.isascii() or not token.isprintable()):
-        raise UnsupportedError("Expected a token of printable ASCII characters, got another: it could not be sent.")
+        raise UnsupportedError("Expected a token of printable ASCII characters, got one that cannot be sent.")
     if token is None and not is_loopback(host):
         raise UnsupportedError(
             f"Expected a token for an address that others can reach, got none for {host}: set PNEUMOSCOPE_TOKEN, or "
@@ -83,29 +83,29 @@ def check_address(host: str, token: str | None) -> None:
 
 
 class Refusal(HTTPException):
-    """A request that is not answered as it wished; `kind` is the word that programs read."""
+    """A refused request; `kind` is a stable identifier for programs."""
 
     def __init__(self, status: int, kind: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(status, message, None if retry_after is None else {"Retry-After": str(retry_after)})
         self.kind = kind
 
     def response(self) -> JSONResponse:
-        """Lay it out as every error of the service is."""
+        """Return the error answer."""
         content = {"error": {"kind": self.kind, "message": self.detail}}
         return JSONResponse(content, self.status_code, dict(self.headers or {}))
 
 
 class Guard:
-    """Stands before the application: token, host, origin, sizes, headers, a request id and a log line.
+    """ASGI middleware that checks token, host, origin and sizes, and adds headers, a request id and a log line.
 
     Args:
-        app: what it guards.
-        telemetry: where requests are counted.
-        limits: how much a client may ask for.
-        token: what a client must show; None where only this machine can ask.
-        origins: other sites whose pages may ask.
-        open_paths: what is answered without a token.
-        root_path: the path that all paths of the service are below, as a proxy may leave it or take it away.
+        app: the application to protect.
+        telemetry: counts the requests.
+        limits: limits on requests.
+        token: the token that clients must send; None if only this machine has access.
+        origins: other origins whose pages have access.
+        open_paths: paths that need no token.
+        root_path: the path under which the service is served, whether or not a proxy strips it.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Guard:
                 if "Cache-Control" not in headers:
                     headers["Cache-Control"] = "no-store"
             elif not message.get("more_body", False) and not body.complete:
-                # A connection that is closed with bytes unread is reset, and the answer with it.
+                # Closing a connection with unread bytes would reset it, and the client would lose the answer.
                 await send({**message, "more_body": True})
                 await body.drain()
                 message = {"type": "http.response.body"}
@@ -164,10 +164,10 @@ class Guard:
             await self._app(scope, body.receive, send_guarded)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send_guarded)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must neither end the service nor reach a log
+        except Exception as error:  # noqa: BLE001 - no error may end the service, or reach the log with its text
             LOG.error("fault", exc_info=error, extra={"facts": {"request": request_id}})
             if not status:
-                failed = Refusal(500, "failed", "Expected to answer, got a fault of the service: see its log.")
+                failed = Refusal(500, "failed", "The service failed because of an internal error: see its log.")
                 await failed.response()(scope, receive, send_guarded)
         finally:
             self._held -= body.bytes
@@ -182,12 +182,12 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._token is None and not is_loopback(_name(host)):
-            # A page elsewhere whose name was made to lead here (DNS rebinding) would otherwise be let in.
+            # Otherwise a page elsewhere could gain access by DNS rebinding.
             raise Refusal(
                 421,
                 "host",
-                "Expected this machine's own name as host, got another: start the service with a token (--token) so "
-                "that it may be asked by other names, as through a proxy.",
+                "Expected this machine's own name as host, got another: start the service with a token (--token) to "
+                "allow other names, such as a proxy's.",
             )
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins and origin.partition("://")[2] != host:
@@ -195,7 +195,7 @@ class Guard:
                 403,
                 "origin",
                 "Expected a request from the service's own page, got one from another site: name it with "
-                "--allow-origin, or let the proxy pass the browser's Host on.",
+                "--allow-origin, or let the proxy forward the browser's Host header.",
             )
         if self._token is not None and _path(scope) not in self._open_paths:
             scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -210,12 +210,12 @@ class Guard:
 
     def _room(self, n: int) -> None:
         if self._held + n > self._limits.held:
-            raise Refusal(503, "busy", "Other requests take all the room: try again.", retry_after=2)
+            raise Refusal(503, "busy", "The service is busy with other requests: try again.", retry_after=2)
         self._held += n
 
 
 def _name(host: str) -> str:
-    """Give the name in a host header, without its port.
+    """Return the name in a host header, without its port.
 
     Example:
         >>> _name("[::1]:8000"), _name("localhost"), _name("[")
@@ -228,7 +228,7 @@ def _name(host: str) -> str:
 
 
 def _path(scope: Scope) -> str:
-    """Give the path of a request below the service's own.
+    """Return the path of a request relative to the service's root path.
 
     Example:
         >>> _path({"path": "/below/docs", "root_path": "/below"}), _path({"path": "/docs", "root_path": "/below"})
@@ -240,7 +240,7 @@ def _path(scope: Scope) -> str:
 
 
 class _Body:
-    """The body of a request, counted while it comes."""
+    """The body of a request, whose size and time are limited while it arrives."""
 
     def __init__(self, receive: Receive, limits: Limits, take_room: Callable[[int], None]) -> None:
         self._receive = receive
@@ -251,14 +251,14 @@ class _Body:
         self.complete = False
 
     def announce(self, headers: Headers) -> None:
-        """Refuse a body that says itself that it is too large."""
+        """Refuse a body whose declared length is too large."""
         length = headers.get("content-length")
         self.complete = length is None and "transfer-encoding" not in headers
         if length is not None and length.isdecimal() and int(length) > self._limits.body:
             raise self._too_large()
 
     async def receive(self) -> Message:
-        """Receive the next part of the body; when it is complete, wait for the client to hang up."""
+        """Receive the next part of the body; when it is complete, wait for the client to disconnect."""
         if self.complete:
             return await self._receive()
         patience = min(self._limits.idle_seconds, self._until - time.monotonic())
@@ -276,7 +276,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Throw away some of the rest."""
+        """Discard the rest of the body, within limits."""
         drained = 0
         try:
             async with asyncio.timeout(_DRAINED_SECONDS):
@@ -288,4 +288,4 @@ class _Body:
             return
 
     def _too_large(self) -> Refusal:
-        return Refusal(413, "too_large", f"Expected at most {self._limits.body:,} bytes a request, got more.")
+        return Refusal(413, "too_large", f"Expected at most {self._limits.body:,} bytes per request, got more.")

@@ -1,4 +1,4 @@
-"""The service on an address: bound, told, and stopped once everything accepted is answered."""
+"""Runs the service on an address until a signal, and then answers all accepted images before stopping."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pneumoscope.service.security import Limits, check_address
 from pneumoscope.service.worker import Worker
 
 CONNECTIONS = 512
-"""Open at once, at most; beyond that the answer is 503."""
+"""The most open connections; further ones are answered with 503."""
 
 STOP_SECONDS = 60
-"""How long to wait for the clients of requests that have begun."""
+"""How long to wait for clients to complete their requests when stopping."""
 
 
 def serve(
@@ -38,21 +38,21 @@ def serve(
     root_path: str = "",
     tell: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve until a signal to stop, then answer what was accepted.
+    """Serve until a signal to stop, then answer all accepted images.
 
     Args:
-        host: the address to bind to; any other than this machine's own demands a token.
-        port: the port; 0 for any that is free.
+        host: the address to bind to; any other than the loopback address requires a token.
+        port: the port; 0 for any free port.
         model: a model file; by default the one that comes with Pneumoscope.
-        prevalence: as `Detector` takes it.
-        token: what a client must show.
-        origins: other sites whose pages may ask.
-        limits: how much a client may ask for.
-        root_path: the path below which a proxy serves it, such as `/pneumoscope`.
-        tell: called with the page's address once the service answers.
+        prevalence: as in `Detector`.
+        token: the token that clients must send.
+        origins: other origins whose pages have access.
+        limits: limits on requests.
+        root_path: the path under which a proxy serves it, such as `/pneumoscope`.
+        tell: called with the page's URL once the service is ready.
 
     Raises:
-        UnsupportedError: the address demands a token, or cannot be bound to; or the path is none.
+        UnsupportedError: the address requires a token or cannot be bound to, or the path is invalid.
         PneumoscopeError: the model cannot be loaded.
 
     Example:
@@ -60,7 +60,7 @@ def serve(
     """
     check_address(host, token)
     if not is_root_path(root_path):
-        raise UnsupportedError(f"Expected a path such as /pneumoscope to be served below, got {root_path!r}.")
+        raise UnsupportedError(f"Expected a path such as /pneumoscope to be served under, got {root_path!r}.")
     bound = _bound(host, port)
     telemetry.log_to_stderr()
     worker = Worker(model, max_pixels=(limits or Limits()).pixels, prevalence=prevalence)
@@ -76,9 +76,9 @@ def serve(
 
 
 def config(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Config:
-    """Say how the application is served.
+    """Return the configuration of Uvicorn.
 
-    By h11, whatever else is installed: it bounds the size of a request's head, which httptools does not.
+    It always uses h11, which limits the size of a request's head; httptools does not.
 
     Example:
         >>> config(create_app(worker)).server_header  # doctest: +SKIP
@@ -87,7 +87,7 @@ def config(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Config:
     seconds = (limits or Limits()).idle_seconds
 
     class Protocol(H11Protocol):
-        """Hangs up on a client that takes too long to send the head of a request, which Uvicorn waits for for ever."""
+        """Disconnects a client that takes too long to send the head of a request; Uvicorn would wait forever."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -122,6 +122,6 @@ def _bound(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         raise UnsupportedError(
-            f"Expected an address and port that can be served on, got {host}:{port} ({error.strerror}): name others."
+            f"Expected an address and port to serve on, got {host}:{port} ({error.strerror}): choose others."
         ) from error
     return bound

@@ -1,4 +1,4 @@
-"""What every route needs: the detector behind its queue, the limits, the counters."""
+"""What the routes share: the detector with its queue, the limits and the counters."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Service:
 
     Attributes:
         worker: the detector in its own process.
-        queue: before it.
-        limits: how much a client may ask for.
-        telemetry: where answers are counted.
+        queue: the queue in front of it.
+        limits: limits on requests.
+        telemetry: counts the answers.
     """
 
     worker: Worker
@@ -32,10 +32,10 @@ class Service:
     telemetry: Telemetry
 
     def check_room(self, images: int = 1) -> None:
-        """Refuse a request at once where its images have no room.
+        """Refuse a request immediately if the queue has no room for its images.
 
         Raises:
-            Refusal: the queue is full; 503, with the time after which there probably is room.
+            Refusal: the queue is full; 503, with the time after which there will probably be room.
         """
         try:
             self.queue.check_room(images)
@@ -43,7 +43,7 @@ class Service:
             raise Refusal(503, "busy", str(error), error.retry_after) from None
 
     async def answered(self, request: Request, images: Sequence[Submission]) -> list[Row] | None:
-        """Give the rows of images, in their order; None, and nothing more is done, where the client hangs up before.
+        """Return the rows of images, in their order; or cancel and return None if the client disconnects first.
 
         Raises:
             Refusal: the queue is full.
@@ -52,17 +52,17 @@ class Service:
         return await _unless_gone(request, self.queue.submit(images))
 
     def count(self, request: Request, rows: Sequence[Row]) -> None:
-        """Count what was answered, and note it for the request's line in the log."""
+        """Count the answers, and add them to the log line of the request."""
         request.state.facts["images"] = self.telemetry.answered(rows)
 
 
-async def _of(request: Request) -> Service:  # FastAPI calls one that is not `async` in a thread of its own
+async def _of(request: Request) -> Service:  # `async`, because FastAPI would call it in a thread otherwise
     service: Service = request.app.state.service
     return service
 
 
 Parts = Annotated[Service, Depends(_of)]
-"""The annotation by which a route gets the service."""
+"""The annotation with which a route receives the service."""
 
 
 async def _unless_gone(request: Request, answers: Sequence[asyncio.Future[Row]]) -> list[Row] | None:
@@ -71,7 +71,7 @@ async def _unless_gone(request: Request, answers: Sequence[asyncio.Future[Row]])
             pass
 
     rows = asyncio.gather(*answers)
-    rows.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio logs those that are gone
+    rows.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieved, or else asyncio logs it
     gone = asyncio.create_task(hung_up())
     try:
         waiting: set[asyncio.Future[Any]] = {rows, gone}

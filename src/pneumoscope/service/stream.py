@@ -1,4 +1,4 @@
-"""Findings as lines of JSON, each as soon as it is there, while later images of the request still arrive."""
+"""Streams findings as lines of JSON as soon as they are ready, while later images of the request still arrive."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _Image = tuple[str, Submission]
 
 
 async def response(form: Form, queue: ImageQueue, answered: Callable[[Sequence[Row]], None]) -> StreamingResponse:
-    """Begin to answer once the first image has arrived: until then a request can be refused with a status.
+    """Begin to answer once the first image has arrived; until then a request can be refused with a status.
 
     Args:
-        form: its images are read as they arrive; where the queue is full, the rest is read when there is room.
-        queue: predicts them.
-        answered: called at the end with what was answered.
+        form: the form, whose images are read as they arrive; if the queue is full, reading waits for room.
+        queue: the queue that predicts them.
+        answered: called at the end with all answers.
 
     Raises:
-        Refusal: there is no image. A refusal later on is the last line: `{"error": {"kind", "message"}}`.
+        Refusal: there is no image. A later refusal becomes the last line: `{"error": {"kind", "message"}}`.
 
     Example:
         >>> await response(Form(request, limits), queue, telemetry.answered)  # doctest: +SKIP
@@ -49,7 +49,7 @@ class _Lines(StreamingResponse):
         super().__init__(self._lines(first, rest), media_type="application/x-ndjson")
 
     async def listen_for_disconnect(self, receive: Receive) -> None:
-        await self._arrived.wait()  # until then messages are images
+        await self._arrived.wait()  # until then, messages are parts of the request
         await super().listen_for_disconnect(receive)
 
     async def _lines(self, first: _Image, rest: AsyncIterator[_Image]) -> AsyncIterator[str]:

@@ -1,4 +1,4 @@
-"""What the service tells about itself: a log line a request, and counters; in neither a name or an address."""
+"""Logging and metrics of the service: a log line per request, and counters, without names or addresses."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 
 
 class JsonLines(logging.Formatter):
-    """Writes each record as one line of JSON: time, level, event, and what was given as `extra={"facts": {...}}`.
+    """Formats each record as one line of JSON: time, level, event, and the values given as `extra={"facts": {...}}`.
 
-    The text of an exception is left out: it may quote what a client has sent.
+    The text of an exception is left out, because it may quote what a client has sent.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one record."""
+        """Format a record."""
         facts: dict[str, Any] = getattr(record, "facts", {})
         time = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}"
         line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()} | facts
@@ -54,8 +54,8 @@ class Telemetry:
     """Prometheus counters of one service.
 
     Args:
-        accepted: gives the number of images accepted and not yet answered.
-        starts: gives how often the worker was started.
+        accepted: returns the number of images accepted and not yet answered.
+        starts: returns how often the worker was started.
 
     Example:
         >>> telemetry = Telemetry(lambda: 0, lambda: 1)
@@ -86,7 +86,7 @@ class Telemetry:
         )
         self._batches = Histogram(
             "pneumoscope_batch_images",
-            "Images of a batch.",
+            "Images in a batch.",
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=registry,
         )
@@ -99,18 +99,18 @@ class Telemetry:
         self._request_seconds.labels(route).observe(seconds)
 
     def batch(self, waited: Sequence[float]) -> None:
-        """Count the images of a batch, by the seconds each has waited."""
+        """Count the images of a batch, given the seconds that each has waited."""
         self._batches.observe(len(waited))
         for seconds in waited:
             self._image_seconds.observe(seconds)
 
     def answered(self, rows: Iterable[Row]) -> dict[str, int]:
-        """Count answers, and give how many there are of each outcome."""
+        """Count answers, and return the number of each outcome."""
         outcomes = Tally(row["error"]["kind"] if row["error"] else row["finding"] for row in rows)
         for outcome, n in outcomes.items():
             self._images.labels(outcome).inc(n)
         return dict(outcomes)
 
     def text(self) -> str:
-        """Write the counters as Prometheus reads them."""
+        """Return the counters in Prometheus's text format."""
         return generate_latest(self._registry).decode("utf-8")

@@ -1,4 +1,4 @@
-"""The images of a request, out of its form and into memory: nothing of an image ever reaches a disk."""
+"""Reads the images of a form into memory; they are never written to disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pneumoscope.service.security import Limits, Refusal
 from pneumoscope.service.worker import Submission
 
 FIELDS = 16
-"""Parts of a form that are no images, at most."""
+"""The most parts of a form that are not images."""
 
 FORM: dict[str, Any] = {
     "requestBody": {
@@ -45,7 +45,7 @@ class Images:
     """The images of a request.
 
     Attributes:
-        names: what the request calls each; told in its answer and nowhere else.
+        names: their names in the request, which are used only in its answer.
         submissions: the images.
     """
 
@@ -54,17 +54,17 @@ class Images:
 
 
 class Form:
-    """The images of a form as they arrive; every file of it is one, whatever its field is called.
+    """A form that yields its images as they arrive; every file counts as an image, whatever its field is called.
 
     Args:
-        request: its body is read.
-        limits: how many images there may be.
-        evidence: whether to ask for evidence maps.
-        preview: whether to ask for previews.
+        request: the request, whose body is read.
+        limits: limits the number of images.
+        evidence: whether to request evidence maps.
+        preview: whether to request previews.
 
     Attributes:
-        evidence: likewise, by what has arrived: a field of the form may ask for it too.
-        preview: likewise.
+        evidence: whether evidence maps are requested, also by a field of the form that has arrived.
+        preview: likewise for previews.
     """
 
     def __init__(self, request: Request, limits: Limits, evidence: bool = False, preview: bool = False) -> None:
@@ -74,10 +74,10 @@ class Form:
         self.preview = preview
 
     async def images(self) -> AsyncIterator[tuple[str, Submission]]:
-        """Give each image as soon as it is there, with what the request calls it.
+        """Yield each image as soon as it has arrived, with its name in the request.
 
         Raises:
-            Refusal: it is no form with images, or there are too many.
+            Refusal: it is not a form with images, or there are too many.
         """
         if options(self._request.headers.get("content-type", ""))[0] != "multipart/form-data":
             message = "Expected a multipart/form-data request, such as curl -F images=@image.png sends."
@@ -96,7 +96,7 @@ class Form:
                 continue
             n += 1
             if n > self._limits.images:
-                message = f"Expected at most {self._limits.images} images a request, got more: send several requests."
+                message = f"Expected at most {self._limits.images} images per request, got more: send several requests."
                 raise Refusal(413, "too_large", message)
             name = extended or given.get("filename", "").encode("latin-1").decode("utf-8", "replace")
             yield name, Submission(part.data, self.evidence, self.preview)
@@ -106,16 +106,16 @@ class Form:
 
 
 async def read(request: Request, limits: Limits, evidence: bool = False, preview: bool = False) -> Images:
-    """Read all images of a form, and its fields wherever they stand in it.
+    """Read all images of a form, with fields that apply to all of them, whatever their order.
 
     Args:
-        request: its body is read.
-        limits: how many images there may be.
-        evidence: whether to ask for evidence maps; the form may say so too.
-        preview: whether to ask for previews, likewise.
+        request: the request, whose body is read.
+        limits: limits the number of images.
+        evidence: whether to request evidence maps; a field of the form may request them too.
+        preview: whether to request previews; likewise.
 
     Raises:
-        Refusal: it is no form with images, or there are too many.
+        Refusal: it is not a form with images, or there are too many.
 
     Example:
         >>> images = await read(request, Limits())  # doctest: +SKIP

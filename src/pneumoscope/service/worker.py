@@ -1,4 +1,4 @@
-"""The detector in a process of its own: an image that hangs it, or takes all memory, ends that process and no other."""
+"""Runs the detector in a process of its own, so that an image that hangs or exhausts the memory ends only that."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ from pneumoscope.inference.model_file import Card
 from pneumoscope.reporting import evidence_map
 
 PREVIEW_SIDE = 1600
-"""Longest side of a preview, in pixels: enough to fill a screen."""
+"""The longest side of a preview, in pixels: enough to fill a screen."""
 
 START_SECONDS = 120.0
-"""Time to load the model; seconds on an idle machine."""
+"""The time limit for loading the model, which takes a few seconds on an idle machine."""
 
 Row = dict[str, Any]
-"""A finding as `Finding.as_dict` lays it out, with `evidence` and `preview` where they were asked for.
+"""A finding, as returned by `Finding.as_dict`, with `evidence` and `preview` if requested.
 
-Where DICOM reports were asked for, it has `reports`, the bytes of their files, and `instance`, the image's UIDs by
-name.
+If DICOM reports were requested, it has `reports`, the bytes of their files, and `instance`, the image's UIDs by name.
 """
 
 
@@ -46,21 +45,20 @@ class WorkerLostError(Exception):
 
 
 class WorkerTooSlowError(WorkerLostError):
-    """The process did not answer in time and was ended."""
+    """The process did not respond in time and was ended."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """An image to be read.
+    """An image to predict, and what its answer should include.
 
     Attributes:
         data: the bytes of the file.
-        evidence: whether the answer is to hold the evidence map.
-        preview: whether the answer is to hold the image as a JPEG.
-        reports: whether the answer is to hold the finding as DICOM objects; with `evidence`, a pneumonia's map among
-            them.
-        evidence_of_normals: whether also the map of an image without.
-        values: whether the answer is to hold the image's values, and no finding.
+        evidence: whether to include the evidence map.
+        preview: whether to include the image as a JPEG.
+        reports: whether to include the finding as DICOM objects; with `evidence`, also the map of a pneumonia.
+        evidence_of_normals: whether to include the map of an image without pneumonia too.
+        values: whether to include the image's values instead of a finding.
     """
 
     data: bytes
@@ -76,12 +74,12 @@ class Worker:
 
     Args:
         model: a model file; by default the one that comes with Pneumoscope.
-        memory: bytes that the process may take; by default half of what the machine has.
+        memory: bytes that the process may take; by default half of the machine's memory.
         max_pixels: the largest image to read, in pixels.
-        prevalence: as `Detector` takes it.
+        prevalence: as in `Detector`.
 
     Attributes:
-        card: what the model file says of itself, once started.
+        card: the model file's card, once started.
         starts: how often the process was started.
 
     Example:
@@ -108,14 +106,14 @@ class Worker:
         self.starts = 0
 
     def start(self) -> None:
-        """Start the process, or another in its place, and wait until it has loaded the model.
+        """Start or restart the process, and wait until it has loaded the model.
 
         Raises:
             PneumoscopeError: the model cannot be loaded.
             WorkerLostError: the process ended.
         """
         self.stop()
-        context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they stand
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
         self._pipe, theirs = context.Pipe()
         settings = (self._model, self._memory, self._max_pixels, self._prevalence)
         self._process = context.Process(target=_work, args=(theirs, *settings), daemon=True)
@@ -124,25 +122,25 @@ class Worker:
             self._process.start()
         except OSError as error:
             raise WorkerLostError from error
-        theirs.close()  # so that the end of the process is the end of the pipe
+        theirs.close()  # so that the pipe closes when the process ends
         greeting = self._within(START_SECONDS, self._pipe.recv)
         if isinstance(greeting, PneumoscopeError):
             raise greeting
         self.card = greeting
 
     def predict(self, images: Sequence[Submission], seconds: float) -> list[Row]:
-        """Predict on a batch, one row for each image, in their order.
+        """Predict on a batch; return one row for each image, in their order.
 
         Raises:
-            WorkerLostError: the process ended, or took longer, to take the images as well, and was ended; `start` it
-                again.
+            WorkerLostError: the process ended, or took longer than `seconds` (including the transfer of the images)
+                and was ended; `start` it again.
         """
         rows: list[Row] = self._within(seconds, lambda: self._asked(images))
         return rows
 
     def _asked(self, images: Sequence[Submission]) -> Any:  # noqa: ANN401 - whatever the process says
         self._pipe.send([replace(image, data=b"") for image in images])
-        for image in images:  # apart, so that the first is predicted while the others are on their way
+        for image in images:  # one by one, so that prediction starts while the others are being transferred
             self._pipe.send_bytes(image.data)
         return self._pipe.recv()
 
@@ -155,11 +153,11 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The number of the process."""
+        """The id of the process."""
         return self._process.pid
 
     def _within(self, seconds: float, talk: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the process says
-        """Talk with the process, and end it where that takes too long: its end of the pipe is closed then."""
+        """Communicate with the process, and end it if that takes too long, which closes its end of the pipe."""
         overdue, process = threading.Event(), self._process
 
         def end() -> None:
@@ -178,7 +176,7 @@ class Worker:
 
 
 def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: int, prevalence: float | None) -> None:
-    """Load the model, then answer until the other end is closed; a signal to the whole group is for the parent."""
+    """Load the model, then answer until the other end is closed; signals are left to the parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _bound_memory(memory)
@@ -194,7 +192,7 @@ def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: 
 
 
 def predict(detector: Detector, images: Iterable[Submission]) -> list[Row]:
-    """Predict on a batch while it arrives, one row for each image, in their order.
+    """Predict on a batch while it arrives; return one row for each image, in their order.
 
     Example:
         >>> predict(Detector(), [Submission(b"no image")])[0]["error"]["kind"]
@@ -217,7 +215,7 @@ def predict(detector: Detector, images: Iterable[Submission]) -> list[Row]:
 
 
 def _values_row(image: Submission) -> Row:
-    """Lay the values of an image out for a viewer: what describes them, and the codes as a PNG in base 64."""
+    """Return the values of an image for a viewer: their description, and the codes as a PNG in base 64."""
     try:
         stored = stored_values.read(image.data)
     except PneumoscopeError as error:
@@ -255,7 +253,7 @@ def _report_row(finding: Finding, image: Submission, card: Card) -> Row:
 
     reports: list[bytes] = []
     try:
-        asked = finding if image.evidence else replace(finding, evidence=None)  # it is kept of every image
+        asked = finding if image.evidence else replace(finding, evidence=None)  # evidence is kept for all images
         made = structured_report.objects(asked, image.data, card, normals=image.evidence_of_normals)
         reports = [structured_report.encode(one) for one in made]
     except PneumoscopeError as error:
@@ -264,7 +262,7 @@ def _report_row(finding: Finding, image: Submission, card: Card) -> Row:
 
 
 def preview(image: Radiograph) -> Row:
-    """Lay an image out for a browser: `width`, `height`, and a JPEG of at most `PREVIEW_SIDE` in base 64 as `jpeg`.
+    """Return an image for a browser: `width`, `height`, and a JPEG of at most `PREVIEW_SIDE` in base 64 as `jpeg`.
 
     Example:
         >>> preview(radiograph.read(np.zeros((30, 40), np.float32)))["width"]
@@ -278,10 +276,10 @@ def preview(image: Radiograph) -> Row:
 
 
 def _bound_memory(memory: int | None) -> None:
-    """Let a bomb end in a `MemoryError`, or at worst in the end of this process and not of the service."""
-    with suppress(OSError):  # where there is no Linux
-        Path("/proc/self/oom_score_adj").write_text("1000")  # should all memory go, let this process be the one to end
-    with suppress(ImportError, AttributeError, ValueError, OSError):  # where there are no such limits
+    """Limit this process's memory, so that a bomb raises `MemoryError` or at worst ends only this process."""
+    with suppress(OSError):  # not on Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, the kernel ends this process first
+    with suppress(ImportError, AttributeError, ValueError, OSError):  # not on every system
         import resource
 
         memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

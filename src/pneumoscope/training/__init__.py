@@ -1,1 +1,1 @@
-"""From a data set to a model file."""
+"""Training of a model file on a data set."""

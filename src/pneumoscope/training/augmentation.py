@@ -1,7 +1,7 @@
-"""The changes that training images go through, so that the network learns lungs and not scanners.
+"""Augmentation of training images, so that the network learns lungs and not scanners.
 
-They are made on the pixels, an image at a time, before the network sees a batch: every backend then trains on the same
-images, and one warp does all that moves an image, its boxes with it.
+Images are augmented one at a time as NumPy arrays, before the network sees a batch. Every backend thus trains on the
+same images, and a single warp makes all geometric changes to an image and its boxes.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from pneumoscope.imaging import corruptions
 Pixels = NDArray[np.float32]
 
 TONES = 8
-"""Straight pieces of a random tone curve."""
+"""The number of linear segments of a random tone curve."""
 
 MOST = {"rotation": 180.0, "gamma": 2.0, "sharpen": 4.0}
-"""The largest strength of those that may be above 1."""
+"""The largest strength of each change that may be above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How strongly each change is applied; 0 switches it off. Each image draws its own strength.
+    """How strongly each change is applied; 0 disables it. The strength is drawn for each image.
 
     Attributes:
-        share: share of images that changes of place (up to the flip) are applied to, and likewise, drawn apart, changes
-            of brightness (from contrast on).
+        share: share of images to which geometric changes (up to the flip) are applied, and likewise, drawn separately,
+            changes of brightness (from contrast on).
         rotation: largest angle, in degrees.
         width_shift: largest shift, as a share of the width.
         height_shift: largest shift, as a share of the height.
         zoom: largest change of scale, as a share.
-        aspect: largest change of width against height, as a share.
+        aspect: largest change of the aspect ratio, as a share.
         shear: largest shear, as a share of the side.
-        horizontal_flip: share of the images changed in place that are mirrored.
+        horizontal_flip: share of the geometrically changed images that are mirrored.
         contrast: largest change of contrast about the image's mean, as a share.
         brightness: largest change of brightness, in [0, 1] of the full range.
-        gamma: largest exponent less one: 0.5 draws from 1/1.5 to 1.5.
-        tone: share of images whose brightness goes through a random rising curve, as exporters and displays differ.
-        shading: largest brightness of a slow gradient across the image, as an uneven plate or grid makes it.
+        gamma: largest exponent minus one: 0.5 draws from 1/1.5 to 1.5.
+        tone: share of images that are mapped through a random increasing tone curve, as exporters and displays differ.
+        shading: largest amplitude of a smooth gradient across the image, like that of an uneven plate or grid.
         blur: share of images that are blurred or sharpened.
-        sharpen: the most that fine detail is raised by; 0 blurs only.
+        sharpen: the largest amplification of fine detail; 0 only blurs.
         noise: largest standard deviation of added noise, in [0, 1] of the full range.
         compression: share of images that are compressed as JPEG, with a quality between 20 and 95: data sets are often
-            compressed twice, hospital's images once or never, and fine grain lost that way looks like a hazy lung.
-        surround: share of images whose surroundings, outside an ellipse about the thorax, are those of another image of
-            the batch, whatever its class and site: what lies there then tells neither.
-        hidden: share of images whose thorax is painted over; they are taught as even odds, so that nothing around the
+            compressed twice, a hospital's images once or never, and the loss of fine grain resembles a hazy lung.
+        surround: share of images whose surroundings, outside an ellipse around the thorax, are replaced by those of
+            another image of the batch, whatever its class and site, so that they predict neither.
+        hidden: share of images whose thorax is painted over; their target is even odds, so that nothing around the
             lungs decides.
     """
 
@@ -77,7 +77,7 @@ class Augmentation:
     hidden: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse strengths that cannot be."""
+        """Check the range of every strength."""
         for field in fields(self):
             strength, most = getattr(self, field.name), MOST.get(field.name, 1.0)
             if not isinstance(strength, (int, float)) or not 0.0 <= strength <= most:
@@ -88,11 +88,11 @@ NONE = Augmentation(**{field.name: 0.0 for field in fields(Augmentation)})
 
 
 class Augmented(NamedTuple):
-    """An image as the network is to see it.
+    """An augmented image.
 
     Attributes:
         pixels: float32 (S, S) in [0, 1].
-        boxes: float32 (g, g), the share of each place that boxes cover, moved as the image was.
+        boxes: float32 (g, g), the share of each cell that boxes cover, warped like the image.
         hidden: whether the thorax is painted over.
     """
 
@@ -102,16 +102,16 @@ class Augmented(NamedTuple):
 
 
 def augment(image: Pixels, boxes: Pixels, other: Pixels, a: Augmentation, rng: np.random.Generator) -> Augmented:
-    """Change an image as patients, technicians and scanners might.
+    """Vary an image as different patients, operators and scanners would.
 
-    What moves in from beyond the edge is black, as beyond the edge of a plate.
+    Areas beyond the edge of the image are filled with black, as beyond the edge of a plate.
 
     Args:
         image: (S, S) in [0, 1].
-        boxes: (g, g) in [0, 1], the share of each place that boxes cover.
-        other: (S, S) in [0, 1], whose surroundings may be taken.
+        boxes: (g, g) in [0, 1], the share of each cell that boxes cover.
+        other: (S, S) in [0, 1], an image whose surroundings may be used.
         a: the strengths.
-        rng: what is drawn from; equal states give equal images.
+        rng: the source of randomness; equal states give equal images.
 
     Example:
         >>> black = np.zeros((8, 8), np.float32)
@@ -131,7 +131,7 @@ def augment(image: Pixels, boxes: Pixels, other: Pixels, a: Augmentation, rng: n
 
 
 def _moved(image: Pixels, boxes: Pixels, a: Augmentation, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """Turn, scale, shear, shift and mirror in one warp about the middle."""
+    """Rotate, scale, shear, shift and mirror in one warp about the middle."""
 
     def within(strength: float) -> float:
         return float(rng.uniform(-strength, strength))
@@ -140,7 +140,7 @@ def _moved(image: Pixels, boxes: Pixels, a: Augmentation, rng: np.random.Generat
     shear, shift = within(a.shear), np.array([within(a.width_shift), within(a.height_shift)])
     mirror = -1.0 if rng.random() < a.horizontal_flip else 1.0
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.array([[mirror * scale * aspect, shear], [0.0, scale / aspect]])  # from new to old places
+    matrix = turn @ np.array([[mirror * scale * aspect, shear], [0.0, scale / aspect]])  # from new to old coordinates
     if np.array_equal(matrix, np.eye(2)) and not shift.any():
         return image, boxes
     return _warp(image, matrix, shift), _warp(boxes, matrix, shift)
@@ -162,7 +162,7 @@ def _surrounded(image: Pixels, boxes: Pixels, other: Pixels, rng: np.random.Gene
 
 
 def _shown(image: Pixels, a: Augmentation, rng: np.random.Generator) -> Pixels:
-    """Change brightness and sharpness as tubes, plates and exporters do."""
+    """Vary brightness and sharpness like different tubes, plates and exporters."""
     f32 = np.float32
     if a.gamma:
         image = np.maximum(image, f32(1e-5)) ** f32(np.exp(rng.uniform(-1, 1) * np.log1p(a.gamma)))
@@ -185,7 +185,7 @@ def _shown(image: Pixels, a: Augmentation, rng: np.random.Generator) -> Pixels:
 
 
 def _field(size: int, slopes: NDArray[np.float64]) -> Pixels:
-    """A slow field (size, size): planes across and down, a twist, and a bend."""
+    """Return a smooth field (size, size): linear slopes across and down, a product term and a quadratic term."""
     x = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     across, down, twist, bend = slopes.astype(np.float32)
     return np.asarray(x * across + x[:, None] * (down + twist * x) + bend * (x**2 - np.float32(1 / 3)))

@@ -1,4 +1,4 @@
-"""The optimizer, with a moving average of the weights that is no older than the training."""
+"""The optimizer: AdamW with a moving average of the weights that warms up."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pneumoscope.networks.backend import keras, ops
 class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
     """Keras's AdamW, whose moving average of the weights warms up.
 
-    With a fixed momentum of .99 the average is still mostly the untrained network after a hundred steps, which is a
-    whole training on few images. After `n` steps the momentum is `(1 + n) / (10 + n)`, at most `ema_momentum`
+    With a fixed momentum of 0.99, over a third of the average is still the untrained network after a hundred steps, and
+    few images allow no more. Here the momentum after `n` steps is `(1 + n) / (10 + n)`, at most `ema_momentum`
     (TensorFlow 1's `ExponentialMovingAverage(num_updates=n)`).
 
     Example:

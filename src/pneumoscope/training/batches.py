@@ -1,4 +1,4 @@
-"""The batches of an epoch: in which order the images come, how they are augmented, and what each weighs."""
+"""The batches of an epoch: the order of the images, their augmentation and their weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pneumoscope.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Examples:
-    """What a phase trains or validates on.
+    """The examples that a phase trains or validates on.
 
     Attributes:
         inputs: images (N, S, S) or their features (N, h, w, d).
-        images: whose they are.
-        boxes: float16 (N, g, g), the share of each place that boxes cover; None where no image has any.
-        boxed: (N,), whether `boxes` says all there is to say of an image: it has boxes, or shows no finding.
+        samples: the N samples.
+        boxes: float16 (N, g, g), the share of each cell that boxes cover; None if no image has any.
+        boxed: (N,), whether `boxes` is complete for an image: it has boxes, or shows no finding.
     """
 
     inputs: Rows
@@ -41,18 +41,18 @@ class Examples:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """The batches of an epoch, in a given order, their images augmented; of each, this host's part.
+    """This host's part of the batches of an epoch, in a given order and augmented.
 
-    Where devices cannot share a batch evenly, its first image is repeated with weight 0, so that loss and gradients
-    stay those of the batch. Only the accuracy and the AUC of the training images, which decide nothing, count it again.
+    If the devices cannot share a batch evenly, its first image is repeated with weight 0, so that loss and gradients
+    stay those of the batch. Only the training accuracy and AUC, which decide nothing, count it again.
 
     Args:
-        examples: what is trained on.
-        weights: (2,), by label.
+        examples: the examples to train on.
+        weights: (2,), the weight of each label.
         order: the positions of each batch's images.
         recipe: how they are augmented.
-        seed: of the augmentation; each place of the epoch draws from its own.
-        cells: whether boxes are learnt from.
+        seed: the seed of the augmentation; each position in the epoch has its own random numbers.
+        cells: whether to train on boxes.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         chosen = padded[places]
         real = places < len(batch)
         images, boxes, hidden = self._augmented(i, places, padded)
-        # The loss is divided by what is there.
+        # Keras divides the loss by the padded size of the batch.
         weights = self.weights[self.y[chosen]] * real * (len(padded) / len(batch))
         targets = {"logit": np.where(hidden, 0.5, self.targets[chosen])[:, None].astype(np.float32)}
         weighed = {"logit": weights.astype(np.float32)}
@@ -97,7 +97,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def _augmented(
         self, i: int, places: NDArray[np.int64], batch: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.bool_]]:
-        """Give a batch as the network is to see it: images, cells (n, h * w) that boxes cover, hidden thoraces."""
+        """Return an augmented batch: images, cells (n, h * w) that boxes cover, and whether each thorax is hidden."""
         inputs, boxes, strength = self.examples.inputs, self.examples.boxes, self.recipe.augmentation
         if len(inputs.shape) > 3 or strength == augmentation.NONE:
             cells = None if boxes is None else _cells(boxes[batch[places]].astype(np.float32))
@@ -112,12 +112,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return images, None if boxes is None else _cells(covers), hidden
 
     def images_until(self, i: int) -> int:
-        """Count the images up to and with a batch."""
+        """Count the images up to and including a batch."""
         return sum(map(len, self.order[: i + 1]))
 
 
 def _cells(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average boxes (n, g, g) over each cell: (n, h * w), where `architectures.CELL` places are a cell's side."""
+    """Average boxes (n, g, g) over each cell of `architectures.CELL` x `architectures.CELL`: (n, h * w)."""
     n, g = boxes.shape[:2]
     side = architectures.CELL
     cells = boxes.reshape(n, g // side, side, g // side, side).mean(axis=(2, 4))
@@ -125,7 +125,7 @@ def _cells(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weigh each class by the inverse of its share: (2,), so that both weigh the same in sum.
+    """Weight each class by the inverse of its share, so that both have the same total weight: (2,).
 
     Example:
         >>> class_weights(np.array([0, 1, 1, 1])).round(2).tolist()
@@ -135,7 +135,7 @@ def class_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def epoch_order(y: NDArray[np.int64], imbalance: str, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the order of an epoch: every image once, or the classes evened out by repeating or leaving out images.
+    """Draw the order of an epoch: every image once, or the classes balanced by repeating or leaving out images.
 
     Example:
         >>> sorted(epoch_order(np.array([0, 1, 1]), "oversample", np.random.default_rng(0)).tolist())
@@ -150,5 +150,5 @@ def epoch_order(y: NDArray[np.int64], imbalance: str, rng: np.random.Generator) 
 
 
 def as_batch(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Give images (N, S, S) their one channel, as networks take them; features (N, h, w, d) have theirs."""
+    """Add the channel axis that networks expect to images (N, S, S); features (N, h, w, d) already have one."""
     return (inputs[..., None] if inputs.ndim == 3 else inputs).astype(np.float32)

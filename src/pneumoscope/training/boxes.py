@@ -1,4 +1,4 @@
-"""Radiologists' boxes as masks that an evidence map can be taught with."""
+"""Turns radiologists' boxes into masks for training the evidence map."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope.data.layouts import Sample
+from pneumoscope.evaluation.boxes import opacities
 from pneumoscope.imaging import preprocessing
-
-OPACITIES = frozenset({"", "opacity", "lung opacity", "pneumonia", "infiltration", "infiltrate", "consolidation"})
-"""Names of boxes, in lower case, that show what is called `PNEUMONIA`."""
 
 
 def masks(
@@ -22,11 +20,11 @@ def masks(
     Args:
         samples: the images.
         parts: the part of each image that the network sees.
-        side: the side of the masks, in places.
+        side: the side of the masks, in cells.
 
     Returns:
-        (N, side, side), the share of each place that boxes cover; and (N,), whether the mask says all there is to say:
-        an image of `PNEUMONIA` has boxes, or it shows nothing else either. None where no image has a box.
+        (N, side, side), the share of each cell that boxes cover; and (N,), whether the mask is complete: an image of
+        pneumonia has boxes, or another image shows no other finding either. None if no image has a box.
 
     Example:
         >>> from pathlib import Path
@@ -36,9 +34,7 @@ def masks(
         >>> masks([image], [whole], 2)[0][0].tolist()
         [[1.0, 0.5], [0.0, 0.0]]
     """
-    shown = [
-        [box for box in sample.boxes if box.name.lower() in OPACITIES] if sample.label else [] for sample in samples
-    ]
+    shown = [opacities(sample) for sample in samples]
     if not any(shown):
         return None
     drawn = np.zeros((len(samples), side, side), np.float16)
@@ -52,7 +48,7 @@ def masks(
 
 
 def _covered(start: float, end: float, low: float, high: float, side: int) -> NDArray[np.float64]:
-    """Give (side,): how much of each place between low and high lies between start and end."""
+    """Return (side,): the share of each cell between low and high that lies between start and end."""
     edges = np.linspace(low, high, side + 1)
     covered = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
     return np.asarray(np.clip(covered / (high - low) * side, 0.0, 1.0))

@@ -1,4 +1,4 @@
-"""A recipe's network, built."""
+"""Builds the network of a recipe."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pneumoscope.training.recipe import Recipe
 
 
 def build(recipe: Recipe, init: str, *, quick: bool = False) -> keras.Model:
-    """Build it with the weights that `init` says; where that is a model file, the caller restores them.
+    """Build a recipe's network with the weights that `init` names; those of a model file are left to the caller.
 
     Args:
-        recipe: what it is like.
+        recipe: the recipe.
         init: as `Recipe.init`, but not `auto`.
-        quick: faster, but it cannot be saved.
+        quick: build a faster network that cannot be saved.
 
     Example:
         >>> network = build(Recipe(), "none")  # doctest: +SKIP
@@ -36,7 +36,7 @@ def build(recipe: Recipe, init: str, *, quick: bool = False) -> keras.Model:
 
 
 def copy(recipe: Recipe, weights: Sequence[NDArray[Any]], *, quick: bool = False) -> keras.Model:
-    """Build it in full precision, with these weights, on this host's first device.
+    """Build a recipe's network with these weights, in full precision, on this host's first device.
 
     Example:
         >>> again = copy(recipe, network.get_weights())  # doctest: +SKIP

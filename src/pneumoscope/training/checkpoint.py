@@ -1,4 +1,4 @@
-"""The state of a run on disk, from which a broken one goes on."""
+"""Checkpoints, from which an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pneumoscope.training import distributed, history
 
 
 class Checkpoint:
-    """The state of a run, on disk after every epoch: the history, all weights, the optimizer, the best weights.
+    """The state of a run, saved after every epoch: the history, all weights, the optimizer, the best weights.
 
     Args:
-        out: the run's folder; a `checkpoint.npz` in it is taken up.
-        network: whose weights they are.
-        told: given each row of the history, those taken up too.
+        out: the run's folder; a `checkpoint.npz` in it is loaded.
+        network: the network whose weights are saved.
+        told: called with each row of the history, including the loaded ones.
 
     Attributes:
-        history: an epoch a row.
+        history: one row per epoch.
     """
 
     def __init__(
@@ -43,22 +43,22 @@ class Checkpoint:
             self.history = json.loads(str(self._state["history"]))
             self.best = _unpacked(self._state, "best")
             if distributed.share().host == 0:
-                history.write(self.history, out)  # a kill may have come between the checkpoint and them
+                history.write(self.history, out)  # a killed run may not have written them
             for row in self.history:
                 told(row)
 
     def rows(self, phase: str) -> list[dict[str, Any]]:
-        """Give the history of one phase."""
+        """Return the history of one phase."""
         return [row for row in self.history if row["phase"] == phase]
 
     def restore(self, phase: str, optimizer: keras.Optimizer) -> None:
-        """Put weights and optimizer back where the last epoch left them, if that was in this phase."""
+        """Restore weights and optimizer to their state after the last epoch, if that was in this phase."""
         if self.history and self.history[-1]["phase"] == phase:
             assign(self.network.variables, _unpacked(self._state, "network"))
             assign(optimizer.variables, _unpacked(self._state, "optimizer"))
 
     def save(self, optimizer: keras.Optimizer) -> None:
-        """Write the state to disk in one step, and the curves beside it; of several hosts, the first does."""
+        """Save the state in one step, and write the history and curves; only the first of several hosts does."""
         if distributed.share().host:
             return
         state = {"history": np.array(json.dumps(self.history))}
@@ -88,7 +88,7 @@ def values(variables: Sequence[Any]) -> list[NDArray[Any]]:
 
 
 def assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
-    """Put values back into variables.
+    """Assign values to variables.
 
     Example:
         >>> assign(network.variables, best)  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""The images of a training: read, and some patients held out."""
+"""Reads the images for a training run, and holds out patients for validation."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pneumoscope.training.loop import Progress
 from pneumoscope.training.recipe import Recipe
 
 MIN_VALIDATION = 20
-"""A validation split with fewer images of a class says too little to choose an epoch by (Kaggle's has 8)."""
+"""A validation split with fewer images of a class is too small to choose an epoch (Kaggle's has 8)."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The images of a training.
+    """The images for a training run.
 
     Attributes:
-        training: those to train on.
-        validation: those of other patients, to validate on.
-        fingerprint: of all of them.
-        seen: all of them as a model file remembers them, with those of the model file that the training starts from.
-        notes: what the user should know of the choice.
+        training: the images to train on.
+        validation: images of other patients, to validate on.
+        fingerprint: the fingerprint of all images.
+        seen: the signatures of all images, and of those in the model file that training starts from.
+        notes: what the user should know about the division.
     """
 
     training: Decoded
@@ -43,7 +43,7 @@ class Prepared:
 
 
 def prepare(job: Job) -> Prepared:
-    """Read the images and hold patients out; a file holds images that are too many for memory.
+    """Read the images and hold out patients; images that do not fit into memory are kept in a file.
 
     Raises:
         DatasetError: the images cannot be trained on.
@@ -63,8 +63,8 @@ def prepare(job: Job) -> Prepared:
     if decoded.failures and not job.skip_unreadable:
         named = "\n".join(f"  {sample.path}: {error}" for sample, error in decoded.failures[:5])
         raise DatasetError(
-            f"Expected readable images, got {len(decoded.failures)} of {len(samples)} that are not; repair, remove or "
-            f"skip them. The first:\n{named}"
+            f"Expected readable images, but {len(decoded.failures)} of {len(samples)} are not: repair, remove or skip "
+            f"them. The first:\n{named}"
         )
     training, validation, notes = partition(decoded, recipe)
     notes += sampling.warnings(training.samples)
@@ -74,14 +74,15 @@ def prepare(job: Job) -> Prepared:
         )
     if shared := tested & {sample.patient for sample in decoded.samples}:
         notes.append(
-            f"{len(shared)} patients of the test split are also trained on: what that split says is flattered."
+            f"{len(shared)} patients of the test split are also in the training images: figures on that split will be "
+            "too good."
         )
     earlier = starting.card_of(recipe.init).seen if starting.is_model_file(recipe.init) else ""
     return Prepared(training, validation, decoded.fingerprint(), seen.encode(decoded.pixels, earlier), notes)
 
 
 def loaded(data: str | Path | Sequence[str | Path] | Sequence[Sample]) -> list[Sample]:
-    """List the images of a data set, of several, or those given."""
+    """List the images of one or several data sets; images that are given as `Sample` are returned as they are."""
     if isinstance(data, (str, Path)):
         return layouts.load(data)
     items = list(data)
@@ -90,10 +91,10 @@ def loaded(data: str | Path | Sequence[str | Path] | Sequence[Sample]) -> list[S
 
 
 def without(samples: Sequence[Sample], site: str) -> tuple[list[Sample], list[Sample]]:
-    """Divide images into those of the other sites, to train on, and those of one site, to measure at.
+    """Divide images into those of all other sites, to train on, and those of one site, to measure on.
 
     Raises:
-        DatasetError: there is no such site, or no other.
+        DatasetError: there is no such site, or no other site.
 
     Example:
         >>> rest, left_out = without([Sample(Path("a"), 0, "a", site="A"), Sample(Path("b"), 1, "b", site="B")], "B")
@@ -104,23 +105,23 @@ def without(samples: Sequence[Sample], site: str) -> tuple[list[Sample], list[Sa
     if site not in sites:
         raise DatasetError(f"Expected one of the sites {', '.join(sites)} to leave out, got '{site}'.")
     if len(sites) == 1:
-        raise DatasetError(f"Expected another site to train on, got '{site}' alone: name a second data set.")
+        raise DatasetError(f"Expected another site to train on, got only '{site}': give a second data set.")
     return [sample for sample in samples if sample.site != site], [sample for sample in samples if sample.site == site]
 
 
 def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[str]]:
-    """Choose, at each site, who is trained on and who is held out to validate.
+    """Divide each site's patients into those to train on and those to validate on.
 
-    A site's own validation split is used where it has at least `MIN_VALIDATION` images a class and shares no patient
-    with the training images; otherwise patients are held out of all its images.
+    A site's own validation split is used if it has at least `MIN_VALIDATION` images per class and shares no patient
+    with the training images; otherwise patients are held out from all its images.
 
     Returns:
-        The training images, the validation images, and what the user should know of the choice.
+        The training images, the validation images, and what the user should know about the division.
     """
     sites = np.array([sample.site for sample in decoded.samples])
     own = np.array([sample.split == "val" for sample in decoded.samples])
     validation, notes = np.zeros(len(sites), dtype=bool), []
-    drawn = np.zeros(len(sites), dtype=bool)  # the images of sites out of which patients are held
+    drawn = np.zeros(len(sites), dtype=bool)  # the images of sites from which patients are held out
     for site in np.unique(sites):
         here = sites == site
         reason = _unusable(decoded, here & own, here & ~own)
@@ -131,18 +132,18 @@ def partition(decoded: Decoded, recipe: Recipe) -> tuple[Decoded, Decoded, list[
         if (here & own).any():
             name = f" of site '{site}'" if len(np.unique(sites)) > 1 else ""
             notes.append(
-                f"The data set's own validation split{name} {reason}; patients were held out of all images instead."
+                f"The data set's own validation split{name} {reason}; patients were held out from all images instead."
             )
     if drawn.any():
         places = np.flatnonzero(drawn)
         _, held_out = splits.hold_out(decoded.take(places), recipe.validation_share, recipe.seed)
         validation[places[held_out]] = True
-        validation |= np.isin(decoded.groups, decoded.groups[validation])  # groups that reach over several sites
+        validation |= np.isin(decoded.groups, decoded.groups[validation])  # groups that span several sites
     return decoded.take(np.flatnonzero(~validation)), decoded.take(np.flatnonzero(validation)), notes
 
 
 def _unusable(decoded: Decoded, own: NDArray[np.bool_], others: NDArray[np.bool_]) -> str | None:
-    """Say why a site's own validation images will not do; None where they will."""
+    """Return why a site's own validation images cannot be used, or None if they can."""
     if not own.any():
         return "is empty"
     counts = np.bincount(decoded.labels[own], minlength=2)

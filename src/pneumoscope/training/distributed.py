@@ -1,7 +1,7 @@
-"""Training on several devices and hosts: JAX runs every step as one program over them all.
+"""Training on several devices and hosts, over which JAX runs every step as one program.
 
 Each device computes its rows of the global batch, and loss, gradients, batch statistics and random numbers are those of
-the whole batch, whatever the number of devices. So nothing in a recipe depends on it.
+the whole batch, whatever the number of devices. A recipe therefore does not depend on it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _ALL_HERE = b"all here"
 
 @dataclass(frozen=True)
 class Share:
-    """What this host has of a training.
+    """This host's share of a training.
 
     Attributes:
-        host: its number; host 0 writes, the others help.
-        hosts: how many there are.
-        devices: how many devices they have together; each host has equally many.
+        host: the number of this host; only host 0 writes files.
+        hosts: the number of hosts.
+        devices: the number of devices of all hosts together; each host has the same number.
     """
 
     host: int = 0
@@ -45,7 +45,7 @@ class Share:
     devices: int = 1
 
     def padded(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Repeat the first of some images until each device gets equally many.
+        """Repeat the first image until the number of images is divisible by the number of devices.
 
         Example:
             >>> Share(devices=4).padded(np.array([7, 8, 9])).tolist()
@@ -54,7 +54,7 @@ class Share:
         return np.concatenate([chosen, np.repeat(chosen[:1], -len(chosen) % self.devices)])
 
     def own(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Give this host's part of what was `padded`.
+        """Return this host's part of the output of `padded`.
 
         Example:
             >>> Share(host=1, hosts=2, devices=2).own(np.array([7, 8, 9, 7])).tolist()
@@ -65,23 +65,23 @@ class Share:
 
 
 def use(number: int | None = None, hosts: Sequence[str] = (), host: int = 0) -> Share:
-    """Spread the trainings of this process over devices, and over hosts that call this with the same list.
+    """Distribute training in this process over devices, and over hosts that call this function with the same list.
 
-    Keras has to run on JAX for it, and is set to if it was not imported yet. On a machine without an accelerator the
-    devices asked for are parts of its processor, which is no faster and shows that all is in order.
+    This requires Keras on JAX, which is selected unless Keras is imported already. On a machine without an accelerator
+    the devices are parts of its processor, which is no faster but allows testing the setup.
 
     Args:
-        number: how many devices of each host; by default all.
-        hosts: the address of each host as `name:port`, in the same order everywhere; none for this machine alone.
-        host: which of them this is, from 0.
+        number: the number of devices to use on each host; by default all.
+        hosts: the address of each host as `name:port`, in the same order on each; none for this machine alone.
+        host: the number of this host, from 0.
 
     Returns:
         This host's share.
 
     Raises:
         MissingExtraError: JAX is not installed.
-        TrainingError: there are fewer devices; the hosts are wrong or did not come together in time; Keras runs on
-            another backend already.
+        TrainingError: there are fewer devices, the hosts are wrong or did not connect in time, or Keras is already
+            running on another backend.
 
     Example:
         >>> use(2)  # doctest: +SKIP
@@ -91,14 +91,14 @@ def use(number: int | None = None, hosts: Sequence[str] = (), host: int = 0) -> 
     if addresses and not 0 <= host < len(addresses):
         raise TrainingError(f"Expected the number of this host in [0, {len(addresses) - 1}], got {host}.")
     if len(set(addresses)) < len(addresses):
-        raise TrainingError("Expected another address for each host, got one twice: give each its own port.")
+        raise TrainingError("Expected a different address for each host, got one twice: give each its own port.")
     with needs_extra("Training on several devices", "train,devices"):
         import jax
     os.environ["KERAS_BACKEND"] = "jax"
     if "keras" in sys.modules and sys.modules["keras"].config.backend() != "jax":
         raise TrainingError("Expected Keras on JAX, got another backend: start again with KERAS_BACKEND=jax.")
-    jax.config.update("jax_default_matmul_precision", "float32")  # as the recipe says; GPUs would round to 10 bits
-    if number:  # for where the processor is all there is; each part needs threads of its own, or they wait for ever
+    jax.config.update("jax_default_matmul_precision", "float32")  # GPUs would round to 10 bits
+    if number:  # without an accelerator; each part of the processor needs its own threads, or they deadlock
         jax.config.update("jax_num_cpu_devices", number)
         os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * number)))
     if len(addresses) > 1:
@@ -113,20 +113,20 @@ def use(number: int | None = None, hosts: Sequence[str] = (), host: int = 0) -> 
     if each > min(map(len, found)):
         raise TrainingError(f"Expected at most the {min(map(len, found))} devices of a host, got {each}.")
     chosen = [f"{d.platform}:{d.id}" for devices in found for d in devices[:each]]
-    # Every host reads its own part of a batch, so Keras has nothing to share out.
+    # Every host reads its own part of a batch, so Keras must not divide it again.
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False))
     return share()
 
 
 def meet(addresses: Sequence[tuple[str, int]], host: int) -> None:
-    """Wait until every host is there: JAX itself ends the process, with a page of C++, when one is not.
+    """Wait until every host has connected; if one is missing, JAX itself would abort the process with a C++ traceback.
 
     Args:
-        addresses: the name and the port of each host; they meet at the first.
-        host: which of them this is.
+        addresses: the name and port of each host; they meet at the first.
+        host: the number of this host.
 
     Raises:
-        TrainingError: some are not there after `PATIENCE`.
+        TrainingError: some hosts are missing after `PATIENCE` seconds.
 
     Example:
         >>> meet([("10.0.0.1", 9000), ("10.0.0.2", 9000)], host=1)  # doctest: +SKIP
@@ -149,12 +149,12 @@ def meet(addresses: Sequence[tuple[str, int]], host: int) -> None:
                 line, _ = server.accept()
                 line.settimeout(5.0)
                 said = line.recv(64).decode("ascii", "replace")
-            except OSError:  # nobody came, or a stranger who says nothing
+            except OSError:  # nobody connected, or the client sent nothing
                 if time.monotonic() < deadline:
                     continue
                 raise TrainingError(
                     f"Expected {len(addresses)} hosts at {name}:{port} within {PATIENCE:.0f} s, still missing: "
-                    f"{', '.join(sorted(awaited))}. Start the same training there, with its own number."
+                    f"{', '.join(sorted(awaited))}. Start the same training there, with that host's number."
                 ) from None
             lines.append(guests.enter_context(line))
             awaited.discard(said)
@@ -163,7 +163,7 @@ def meet(addresses: Sequence[tuple[str, int]], host: int) -> None:
 
 
 def share() -> Share:
-    """Say what this host has of the training; all of it where `use` was not called."""
+    """Return this host's share of the training; all of it if `use` was not called."""
     import keras
 
     distribution = keras.distribution.distribution()
@@ -175,7 +175,7 @@ def share() -> Share:
 
 
 def leave() -> None:
-    """Part from the other devices and hosts; what follows runs on this host alone."""
+    """Disconnect from the other devices and hosts, so that everything after this runs on this host alone."""
     import keras
 
     if keras.distribution.distribution() is None:
@@ -188,14 +188,14 @@ def leave() -> None:
 
 
 def check_equal(what: str, value: str) -> None:
-    """Check that every host says the same, before they compute together.
+    """Check that a value is the same on every host.
 
     Args:
-        what: the value is, for the message.
-        value: on this host.
+        what: a name of the value for the message.
+        value: the value on this host.
 
     Raises:
-        TrainingError: a host says something else.
+        TrainingError: it is different on another host.
     """
     if share().hosts == 1:
         return
@@ -203,11 +203,11 @@ def check_equal(what: str, value: str) -> None:
 
     mine = np.frombuffer(hashlib.sha256(value.encode()).digest(), dtype=np.uint8)
     if len(np.unique(multihost_utils.process_allgather(mine), axis=0)) > 1:
-        raise TrainingError(f"Expected the same {what} on every host, got others: give each host the same.")
+        raise TrainingError(f"Expected the same {what} on every host, got different ones: give each host the same.")
 
 
 def predictor(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """Give what runs a model, without augmentation, over each host's `own` part of a batch: the outputs of all of it.
+    """Return a function that runs a model on each host's `own` part of a batch, and returns the outputs for all of it.
 
     Example:
         >>> predictor(network)(images[..., None]).shape
@@ -223,7 +223,7 @@ def predictor(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[Any
 
     everywhere = jax.sharding.NamedSharding(
         distribution.device_mesh.backend_mesh, jax.sharding.PartitionSpec()
-    )  # Keras's own predict leaves each host with the outputs of its devices alone
+    )  # Keras's own `predict` gives each host only the outputs of its own devices
 
     def outputs(trained: list[Any], fixed: list[Any], batch: Any) -> Any:  # noqa: ANN401 - JAX arrays
         return model.stateless_call(trained, fixed, batch, training=False)[0]
@@ -260,7 +260,7 @@ def _report(address: tuple[str, int], host: int, hosts: int, deadline: float) ->
         time.sleep(0.2)
     raise TrainingError(
         f"Expected host 0 at {address[0]}:{address[1]} within {PATIENCE:.0f} s, got: {reason}. Start the same training "
-        "there as host 0, and see that the port is open."
+        "there as host 0, and check that the port is open."
     )
 
 

@@ -1,4 +1,4 @@
-"""A training's history as a table and as an image."""
+"""Writes the history of a training run as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pneumoscope.atomic import replacing
 
 PANELS = (
-    ("loss", "Loss (validation: plain, classes weighed alike)"),
+    ("loss", "Loss (validation: unsmoothed, classes equally weighted)"),
     ("accuracy", "Accuracy at even odds"),
     ("auc", "Area under the ROC curve"),
 )
@@ -20,8 +20,8 @@ def write(history: Sequence[Mapping[str, Any]], out: Path) -> None:
     """Write `history.csv` and `curves.png` into a folder.
 
     Args:
-        history: an epoch a row, with `phase`, `epoch`, `learning_rate`, and `loss`, `accuracy`, `auc` for training
-            and with `val_` before them for validation.
+        history: one row per epoch, with `phase`, `epoch`, `learning_rate`, and `loss`, `accuracy` and `auc` for
+            training, and the same with the prefix `val_` for validation.
         out: the folder.
 
     Example:

@@ -1,4 +1,4 @@
-"""What a training is asked to do."""
+"""The inputs of a training run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pneumoscope.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on, how, and where the run goes.
+    """What to train on, how, and where to write the run.
 
     Attributes:
-        data: what `layouts.load` takes, or images. Images of a `test` split are never read.
+        data: anything that `layouts.load` takes, or a list of samples. Images of a `test` split are never read.
         out: the run's folder.
         recipe: how to train.
-        resume: go on after the last finished epoch in `out`; the result equals that of a run without a break.
-        skip_unreadable: leave out images that cannot be read instead of rejecting to train.
-        cache: a folder for a file that holds the decoded images instead of memory, 2 bytes a pixel; the result is the
-            same. Without one, images too many for memory are kept so in `out`.
-        progress: told of every step.
+        resume: continue after the last finished epoch in `out`; the result equals that of an uninterrupted run.
+        skip_unreadable: leave out images that cannot be read instead of raising an error.
+        cache: a folder for a file that holds the decoded images instead of memory, 2 bytes per pixel; the result is the
+            same. By default, images that do not fit into memory are kept in such a file in `out`.
+        progress: called for every step.
 
     Example:
         >>> Job("chest_xray", Path("runs/first"), Recipe(epochs=5)).resume

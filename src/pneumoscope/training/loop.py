@@ -1,4 +1,4 @@
-"""The epochs of a training, and what a network says of images meanwhile."""
+"""The training loop, and running a network on many images."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Progress = Callable[[str, int, int, Mapping[str, float]], object]
 """Called as `progress(what, done, total, figures)`."""
 
 BATCH = 64
-"""Images that go through a network at once on each device where it is not trained."""
+"""Images per device in a batch when a network is run without training it."""
 
 
 @dataclass
 class Phase:
-    """One stretch of training: its images, its model and its epochs.
+    """One phase of training: its images, its model and its epochs.
 
     Attributes:
-        name: of the phase.
-        model: what is trained: from inputs to `logit` (N, 1), and where boxes are learnt from to `cells` (N, h * w).
-        evaluated: what is validated and kept: it shares the weights of `model` and gives the logit alone.
-        training: what to train on.
-        validation: what to validate on.
+        name: the name of the phase.
+        model: the model to train, with the outputs `logit` (N, 1) and, when training on boxes, `cells` (N, h * w).
+        evaluated: the model to validate, which shares the weights of `model` and outputs only the logit.
+        training: the examples to train on.
+        validation: the examples to validate on.
         recipe: how to train.
     """
 
@@ -48,17 +48,17 @@ class Phase:
     recipe: Recipe
 
     def __post_init__(self) -> None:
-        """Group the training images, once."""
+        """Group the training images into strata and the validation images by site."""
         self._groups = sampling.strata(self.training.samples, self.recipe.other_share)
         self._validated = _by_site(self.validation.samples)
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         return -(-(self.recipe.epoch_images or len(self.training.samples)) // self.recipe.batch_size)
 
     def run(self, state: Checkpoint, progress: Progress) -> None:
-        """Train until the epochs are over or nothing improves, and leave the weights that are kept in the network."""
+        """Train until the last epoch or until nothing improves, and leave the best weights in the network."""
         optimizer = self._compile()
         state.restore(self.name, optimizer)
         r = self.recipe
@@ -105,7 +105,7 @@ class Phase:
         )
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
         optimizer.build(self.model.trainable_variables)
-        # XLA makes TensorFlow's depthwise convolutions several times slower on a CPU; other backends choose well.
+        # With XLA, TensorFlow's depthwise convolutions are several times slower on a CPU.
         self.model.compile(
             optimizer,
             losses,
@@ -123,7 +123,7 @@ class Phase:
     def _epoch(
         self, rng: np.random.Generator, what: str, progress: Progress
     ) -> tuple[list[NDArray[Any]], dict[str, float]]:
-        """Train one epoch: give the last weights and the figures, and leave the averaged weights in the model."""
+        """Train one epoch; return the last weights and the figures, and leave the averaged weights in the model."""
         _reseed(self.model, rng)
         r, y = self.recipe, self.training.labels
         weights = batches.class_weights(y) if r.imbalance in ("class_weight", "focal") else np.ones(2)
@@ -138,24 +138,24 @@ class Phase:
 
         def report(batch: int, logs: Mapping[str, float]) -> None:
             figures.update({name.removeprefix("logit_"): float(value) for name, value in logs.items()})
-            if "cells" in self.model.output:  # Keras's `loss` is the sum
+            if "cells" in self.model.output:  # Keras's `loss` is the sum of both losses
                 figures["loss"] = figures["logit_loss"] if "logit_loss" in figures else figures["loss"]
             progress(what, shown.images_until(batch), len(order), figures)
 
-        def remember(*_: object) -> None:  # before Keras puts the averaged weights in their place
+        def remember(*_: object) -> None:  # before Keras replaces them with the averaged weights
             last.extend(checkpoint.values(self.model.trainable_variables))
 
         callback = keras.callbacks.LambdaCallback(on_train_batch_end=report, on_epoch_end=remember)
         self.model.fit(shown, epochs=1, shuffle=False, verbose=0, callbacks=[callback])
         averaged = self.model.trainable_variables
-        # Copies: under JAX they are the optimizer's own arrays, soon given away.
+        # Copied, because with JAX they are the optimizer's own arrays, which it donates in the next step.
         checkpoint.assign(averaged, checkpoint.values(averaged))
         if not np.isfinite(figures["loss"]):
-            raise TrainingError("Expected a finite loss, got none: lower the learning rate.")
+            raise TrainingError("Expected a finite loss, got one that is not: lower the learning rate.")
         return last, figures
 
     def _validate(self) -> dict[str, float]:
-        """Measure the network at each site; the loss that decides is the mean over the sites."""
+        """Measure the network at each site; the validation loss is the mean over the sites."""
         logits, y = predict_logits(self.evaluated, self.validation.inputs), self.validation.labels
         figures = {name: _figures(y[chosen], logits[chosen]) for name, chosen in self._validated.items()}
         whole = _figures(y, logits)
@@ -167,7 +167,7 @@ class Phase:
 
 
 def _by_site(samples: Sequence[Sample]) -> dict[str, NDArray[np.int64]]:
-    """Give the positions of each site's images, of sites that have both classes; of all where none has."""
+    """Return the positions of the images of each site with both classes; all positions if there is no such site."""
     sites, labels = np.array([sample.site for sample in samples]), layouts.labels(samples)
     found = {str(site): np.flatnonzero(sites == site) for site in np.unique(sites)}
     both = {site: chosen for site, chosen in found.items() if len(np.unique(labels[chosen])) == 2}
@@ -175,7 +175,7 @@ def _by_site(samples: Sequence[Sample]) -> dict[str, NDArray[np.int64]]:
 
 
 def _figures(y: NDArray[np.int64], logits: NDArray[np.float64]) -> dict[str, float]:
-    """Measure logits (N,): loss with the classes weighed alike, accuracy at even odds, and AUC."""
+    """Measure logits (N,): class-balanced loss, accuracy at even odds, and AUC."""
     loss = np.logaddexp(0.0, np.where(y == 1, -logits, logits)) * batches.class_weights(y)[y]
     return {
         "loss": float(loss.mean()),
@@ -187,10 +187,10 @@ def _figures(y: NDArray[np.int64], logits: NDArray[np.float64]) -> dict[str, flo
 def outputs(
     model: keras.Model, inputs: Rows, what: str = "", progress: Progress = lambda *_: None
 ) -> Iterator[NDArray[np.float32]]:
-    """Run a model without augmentation over images (N, S, S) or their features: its outputs, a batch at a time.
+    """Yield a model's outputs for images (N, S, S) or their features, a batch at a time, without augmentation.
 
-    Each device, of all hosts, runs its part; each host is given all outputs. `progress` is told of each
-    batch, and of `what`.
+    Each device of every host runs its part; each host gets all outputs. `progress` is called after each batch with
+    `what`.
 
     Example:
         >>> np.concatenate(list(outputs(network, images))).shape
@@ -204,7 +204,7 @@ def outputs(
 
 
 def predict_logits(model: keras.Model, inputs: Rows) -> NDArray[np.float64]:
-    """Run a model over images (N, S, S), or their features, without augmentation: logits (N,).
+    """Return a model's logits (N,) for images (N, S, S) or their features, without augmentation.
 
     Example:
         >>> predict_logits(network, images).shape
@@ -214,7 +214,7 @@ def predict_logits(model: keras.Model, inputs: Rows) -> NDArray[np.float64]:
 
 
 def _reseed(model: keras.Model, rng: np.random.Generator) -> None:
-    """Set every random layer from the epoch's own seed, so that a resumed run draws what an unbroken one does."""
+    """Seed every random layer for this epoch, so that a resumed run equals an uninterrupted one."""
     for variable in model.variables:
         if variable.name == "seed_generator_state":
             variable.assign(rng.integers(0, 2**31, size=2).astype(np.uint32))

@@ -1,4 +1,4 @@
-"""A trained network made ready for use: calibrated, told what its images look like, written down."""
+"""Turns a trained network into a model file: calibration, gate, orientation model and card."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from pneumoscope.training.recipe import Recipe
 CORRUPTED_COPIES = 4
 
 MOSTLY = 0.9
-"""From this share of uncertain validation images on the user is told."""
+"""The share of uncertain validation images above which the user is warned."""
 
 SHARPENED = 1.0
-"""The most that the fine detail of a changed image is raised by, as a share of itself."""
+"""The largest amplification of the fine detail of a corrupted image; 1 doubles it."""
 
 USUAL_IMAGES = 1000
-"""Training images, at most, that say what each place of a usual image adds to the logit."""
+"""The most training images used to find the evidence of a usual image."""
 
 MOST_FITTED = 10_000
-"""Images of a part, at most, that calibration, gate and orientation model are fitted on after a training."""
+"""The most training or validation images that calibration, gate and orientation model are fitted on."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training gave.
+    """The result of a training run.
 
     Attributes:
         model: the model file.
         validation: its figures on the held-out patients.
-        notes: decisions that the user should know of.
-        kept: which epoch's weights these are, and why.
+        notes: decisions that the user should know about.
+        kept: which epoch's weights were kept, and why.
     """
 
     model: Path
@@ -70,18 +70,18 @@ def finish(
     progress: Progress,
     mean_of: Sequence[Mapping[str, Any]] = (),
 ) -> Run:
-    """Calibrate a trained network and write it down with what it is and can.
+    """Calibrate a trained network and write its model file.
 
     Args:
-        network: what `architectures.build` gave, trained, in full precision.
-        images: those it was trained and is measured on.
+        network: the trained output of `architectures.build`, in full precision.
+        images: the training and validation images.
         recipe: how it was trained.
         out: the run's folder.
-        progress: told of every step.
-        mean_of: the augmentations of the networks that it is the mean of.
+        progress: called for every step.
+        mean_of: the augmentations of the networks that were averaged.
 
     Raises:
-        ModelFileError: the file does not give what the network gives; nothing is written then.
+        ModelFileError: the file's outputs differ from the network's; no model file is written.
 
     Example:
         >>> run = finish(network, images, recipe, Path("run"), lambda *_: None)  # doctest: +SKIP
@@ -126,8 +126,8 @@ def finish(
         ).as_dict()
     else:
         notes.append(
-            f"Fewer than {embedding.ENOUGH} validation images: the model cannot tell images unlike its own, nor turned "
-            "or inverted ones, and rejects only what a header, the size, one tone or two tones give away."
+            f"Fewer than {embedding.ENOUGH} validation images: the model cannot recognise images unlike its own, nor "
+            "rotated or inverted ones, and rejects only by header, size, or images of one or two tones."
         )
     usual = _usual_evidence(network, training, progress)
     youngest, oldest = _ages(recipe, training.samples)
@@ -159,25 +159,25 @@ def finish(
 
 
 def _doubts(fitted: calibration.Calibration, logits: NDArray[np.float64]) -> list[str]:
-    """Say where a model is of little use: it calls everything one class, or everything uncertain."""
+    """Return warnings that a model is of little use: it calls everything one class, or nearly everything uncertain."""
     called = logits > 0
     doubts = []
     if called.all() or not called.any():
         doubts.append(
-            f"At even odds the network calls every validation image {layouts.LABELS[int(called[0])]}: it has learnt "
-            "too little. Train longer, or on more images."
+            f"At even odds the network calls every validation image {layouts.LABELS[int(called[0])]}: it is "
+            "undertrained. Train longer, or on more images."
         )
     uncertain = np.mean([fitted.is_uncertain(p) for p in fitted.probabilities(logits)])
     if uncertain > MOSTLY:
         doubts.append(
-            f"{uncertain:.0%} of the validation images lie in the uncertain band: with so few images, or so short a "
-            "training, hardly any finding is sure. Train longer, or give more images."
+            f"{uncertain:.0%} of the validation images lie in the uncertain band: with too few images or too short a "
+            "training, hardly any finding is certain. Train longer, or on more images."
         )
     return doubts
 
 
 def told(recipe: Recipe) -> dict[str, Any]:
-    """Give a recipe as others may read it: without the folder of the weights it starts from.
+    """Return a recipe for publication: without the folder of the weights it starts from.
 
     Example:
         >>> told(Recipe(init="here/weights.keras"))["init"]
@@ -189,9 +189,9 @@ def told(recipe: Recipe) -> dict[str, Any]:
 def _calibrated(
     network: keras.Model, validation: Decoded, point: OperatingPoint, progress: Progress
 ) -> calibration.Calibration:
-    """Fit on the validation images as they are and corrupted, each in a few of the ways of `corruptions`.
+    """Calibrate on the validation images, each both uncorrupted and with a few of the `corruptions`.
 
-    A threshold fitted on clean images alone calls many normals sick as soon as images come from elsewhere.
+    A threshold fitted on clean images alone calls many normals positive on images from elsewhere.
     """
     shifts = [name for name in corruptions.CORRUPTIONS if name not in corruptions.APART]
     labels, corrupted = [validation.labels], [loop.predict_logits(network, validation.pixels)]
@@ -216,12 +216,12 @@ def _calibrated(
 def _embeddings(
     network: keras.Model, images: Decoded, rng: np.random.Generator, progress: Progress
 ) -> NDArray[np.float32]:
-    """Give what the model file will give as `embedding`, (2 N, d): of the images as they are, and of each changed."""
+    """Return the embeddings (2 N, d) of the images uncorrupted and corrupted, as the model file will compute them."""
     changed = disk_array.like(images.pixels, images.pixels.shape)
     for i, image in enumerate(images.pixels):
         varied = orientation.varied(image, rng)
-        # Data sets were shrunk and compressed anew: what comes may be sharper. Not so in `orientation.varied`, where it
-        # would let more images pass that are no chest radiographs.
+        # Data sets were resized and recompressed, so new images may be sharper. `orientation.varied` does not sharpen,
+        # because it would then accept more images that are not chest radiographs.
         if rng.random() < 0.3:
             varied = np.clip(corruptions.sharpened(varied, rng.uniform(0.0, SHARPENED)), 0.0, 1.0)
         changed[i] = varied
@@ -235,7 +235,7 @@ def _embeddings(
 
 
 def _usual_evidence(network: keras.Model, images: Decoded, progress: Progress) -> NDArray[np.float32]:
-    """Average the evidence maps (h, w) of some images, each class of each site alike."""
+    """Average the evidence maps (h, w) of some images, with equal weight for each class of each site."""
     some = _some(images, USUAL_IMAGES)
     inference = architectures.with_evidence(network)
     weighing = keras.Model(inference.input, inference.output["evidence"])
@@ -243,20 +243,20 @@ def _usual_evidence(network: keras.Model, images: Decoded, progress: Progress) -
     groups = [f"{sample.site} {sample.label}" for sample in some.samples]
     usual = np.mean([maps[np.equal(groups, group)].mean(axis=0) for group in sorted(set(groups))], axis=0)
     if architectures.averages(network):
-        # Such a head weighs every place alike: what a usual image adds is one number, and taken off place by place it
-        # would move the hottest place away from the opacity.
+        # Such a head weighs all cells equally, so the usual evidence is a single number; subtracting it cell by cell
+        # would move the hottest cell away from the opacity.
         usual = np.full_like(usual, usual.mean())
     return np.asarray(usual)
 
 
 def _without_others(images: Decoded) -> tuple[Decoded, Decoded]:
-    """Tell the images of normal patients and of pneumonia from those of other findings."""
+    """Separate the images of the two classes from those of other findings."""
     others = np.array([sample.other for sample in images.samples], dtype=bool)
     return images.take(np.flatnonzero(~others)), images.take(np.flatnonzero(others))
 
 
 def _by_site(images: Decoded, probabilities: NDArray[np.float64], threshold: float) -> dict[str, Any]:
-    """Measure each site that has both classes, where there are several."""
+    """Measure each site that has both classes, if there are several sites."""
     sites = np.array([sample.site for sample in images.samples])
     measured = {}
     for site in np.unique(sites) if len(np.unique(sites)) > 1 else ():
@@ -268,7 +268,7 @@ def _by_site(images: Decoded, probabilities: NDArray[np.float64], threshold: flo
 
 
 def _some(images: Decoded, most: int) -> Decoded:
-    """Take every so many-th image, so that there are `most` at most."""
+    """Subsample the images evenly, to at most `most`."""
     return images.take(np.arange(0, len(images.samples), -(-len(images.samples) // most)))
 
 
@@ -289,9 +289,10 @@ def _label(sample: layouts.Sample) -> str:
 
 
 def _ages(recipe: Recipe, samples: Sequence[layouts.Sample]) -> tuple[float, float]:
-    """Give the ages of the youngest and oldest patients learnt from, in years; 0 and 0 where they are not known.
+    """Return the ages of the youngest and oldest training patients, in years; 0 and 0 if unknown.
 
-    They are what the recipe says; else those of the images, where each names one, and of the model file started from.
+    They come from the recipe, or else from the images, if all have one, and from the model file that training started
+    from.
     """
     if recipe.oldest:
         return recipe.youngest, recipe.oldest

@@ -1,4 +1,4 @@
-"""Everything that decides what a training gives, apart from the images."""
+"""The recipe: everything that determines the result of training, apart from the images."""
 
 from __future__ import annotations
 
@@ -52,49 +52,49 @@ class Recipe:
 
     Attributes:
         architecture: a name in `architectures.REGISTRY`.
-        init: `imagenet`, `none`, a `.weights.h5` or a `.keras` file, `default` (the bundled model) or an
-            `.onnx` model file; `auto` is `imagenet` where the architecture is one of Keras's, and `none` where it is
-            built here.
-        size: the side of the images the network looks at, in pixels.
+        init: what to start from: `imagenet`, `none` (random weights), a `.weights.h5` or `.keras` file, `default` (the
+            bundled model) or an `.onnx` model file; `auto` is `imagenet` if Keras has weights for the architecture,
+            otherwise `none`.
+        size: the side of the network's input, in pixels.
         pooling: `max` (2 x 2, flatten, as published) or `average`.
-        dropout: share of the head's inputs dropped while training, in [0, 1); -1 is the architecture's own.
-        validation_share: share of the images held out, by patient, where the data set has no usable split of its own.
+        dropout: share of the head's inputs dropped in training, in [0, 1); -1 for the architecture's default.
+        validation_share: share of the images held out, by patient, if the data set has no usable split of its own.
         head: how the head is trained on the frozen, pretrained features: in `epochs`, or fitted in one step by
             `logistic` regression, which does better with a few hundred images.
         head_epochs: epochs for the head alone on the frozen, pretrained features; none without pretraining.
-        epochs: epochs for the whole network; 0 leaves it at the head.
-        batch_size: images a step.
-        head_learning_rate: first learning rate of the head's phase.
-        learning_rate: first learning rate of the whole network's phase; 0 is 1e-4 for a pretrained network and 1e-3 for
-            one that starts from random weights.
+        epochs: epochs for the whole network; 0 trains only the head.
+        batch_size: images per step.
+        head_learning_rate: initial learning rate of the head's phase.
+        learning_rate: initial learning rate of the whole network's phase; 0 means 1e-4 for a pretrained network and
+            1e-3 for random weights.
         reduce_after: epochs without a better validation loss before the learning rate is reduced.
         reduce_by: the factor by which it is reduced.
         stop_after: epochs without a better validation loss before a phase ends.
-        weight_decay: decoupled decay of the kernels a step, times the learning rate (AdamW).
+        weight_decay: decoupled weight decay of the kernels per step, times the learning rate (AdamW).
         label_smoothing: share of each label that is moved to even odds.
-        imbalance: what balances the classes: `balanced` draws them evenly within each site, and the views within each
-            class (`sampling.strata`); `class_weight`, `oversample` or `undersample` each epoch, `focal` loss with class
-            weights, and `none` know no sites.
-        epoch_images: images drawn in an epoch where they are `balanced`; 0 draws as many as there are.
+        imbalance: how the classes are balanced: `balanced` draws them evenly within each site, and the views within
+            each class (`sampling.strata`). `class_weight`, `oversample` and `undersample` in each epoch, `focal` loss
+            with class weights, and `none` ignore sites.
+        epoch_images: images drawn in an epoch with `balanced`; 0 draws as many as there are.
         schedule: `cosine` warms the learning rate up for a quarter of all steps, lets it fall to 0, and keeps the last
-            weights; `plateau` reduces it where the validation loss no longer falls, and keeps the best epoch's.
+            weights; `plateau` reduces it when the validation loss stops falling, and keeps the best epoch's weights.
         batch_norm: whether pretrained batch normalisation is `trained` with the network or stays `frozen`.
-        box_weight: weight of the loss of the evidence map against radiologists' boxes, where the images have any; 0
-            leaves them unused.
-        other_share: share of a site's negatives that are images of other findings, where it has any; 0 keeps them out
-            of the network's training.
-        other_target: what images of other findings are taught as, from 0 (`NORMAL`) to 0.5 (even odds).
+        box_weight: weight of the loss of the evidence map against radiologists' boxes, if the images have any; 0
+            ignores them.
+        other_share: share of a site's negatives that are images of other findings, if it has any; 0 excludes them from
+            training.
+        other_target: the target for images of other findings, from 0 (`NORMAL`) to 0.5 (even odds).
         average: momentum of the moving average of the weights, which is what is kept; 0 keeps the last weights.
-        sensitivity: the least sensitivity on the held-out patients that the threshold is chosen for; 0 where none is
-            asked for. Without this and the next, sensitivity and specificity are made equal.
-        specificity: likewise.
-        precision: of the arithmetic while training; the model file is float32 in any case.
-        seed: equal seeds give equal models on one machine.
-        population: whom the images show, as the model file is to say it.
-        youngest: the age of the youngest patients on the images, in years.
-        oldest: the age of the oldest patients on the images, in years; 0 where it is not known.
-        licence: under which the model file may be used.
-        augmentation: the changes that training images go through.
+        sensitivity: choose the threshold for at least this sensitivity on the held-out patients; 0 for no requirement.
+            Without this and `specificity`, sensitivity and specificity are made equal.
+        specificity: likewise for the specificity.
+        precision: the precision of the arithmetic in training; the model file is always float32.
+        seed: equal seeds give equal models on the same machine.
+        population: a description of the patients for the model file.
+        youngest: the age of the youngest patients, in years.
+        oldest: the age of the oldest patients, in years; 0 if unknown.
+        licence: the licence of the model file.
+        augmentation: the augmentation of training images.
     """
 
     architecture: str = "mobilenet_v2"
@@ -133,7 +133,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        """Settle what depends on the architecture, and refuse what cannot be trained."""
+        """Fill in the defaults that depend on the architecture, and check every value."""
         if self.architecture not in architectures.REGISTRY:
             names = ", ".join(architectures.REGISTRY)
             raise NotFoundError(f"Expected one of {names}, got the architecture '{self.architecture}'.")
@@ -165,7 +165,7 @@ class Recipe:
         if self.epochs == 0 and self.init == "none":
             raise TrainingError("Expected epochs for a network that starts from random weights, got 0.")
         if self.sensitivity and self.specificity:
-            raise TrainingError("Expected a sensitivity or a specificity to choose the threshold by, got both.")
+            raise TrainingError("Expected a sensitivity or a specificity to choose the threshold for, got both.")
 
     @property
     def operating_point(self) -> OperatingPoint:
@@ -174,11 +174,11 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> Recipe:  # noqa: ANN401 - any attribute of a recipe
-        """Read a recipe; what the file leaves out keeps its default, and `changes` overrule it.
+        """Read a recipe from a file; missing values keep their defaults, and `changes` override the file.
 
         Raises:
             NotFoundError: there is no such file.
-            TrainingError: it is no TOML, or names something a recipe does not have.
+            TrainingError: the file is not TOML, or has values that a recipe does not have.
 
         Example:
             >>> Recipe.from_toml("recipes/default.toml").size
@@ -196,12 +196,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Make a recipe from plain values; what a model file to start from says is taken over from it.
+        """Create a recipe from plain values; a model file in `init` determines architecture, size and pooling.
 
         Raises:
             NotFoundError: there is no such model file to start from.
-            ModelFileError: it is none.
-            TrainingError: the values are no recipe, or not one for that file.
+            ModelFileError: it is not a model file.
+            TrainingError: the values are not a valid recipe, or contradict that file.
 
         Example:
             >>> Recipe.from_dict({"epochs": 3, "augmentation": {"blur": 0}}).augmentation.blur

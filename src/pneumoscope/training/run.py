@@ -1,4 +1,4 @@
-"""From labelled images to a run: what is trained on them, on which devices, and how runs become one."""
+"""Trains a network on labelled images, and averages the networks of several runs."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.tracking import Tracker
 
 HEAD_C = 0.01
-"""Inverse penalty on a head fitted by logistic regression: thousands of features, hundreds of images."""
+"""Inverse regularisation of a head fitted by logistic regression on thousands of features and hundreds of images."""
 
 
 def fit(job: Job, tracker: Tracker | None = None) -> Run:
-    """Train a network and write everything a run is into a folder.
+    """Train a network and write all files of the run into a folder.
 
-    The folder receives `model.onnx` (to predict with), `model.keras` (to train on), `recipe.json`, `split.csv` (who
-    was trained on and who held out), `validation.json`, with epochs `history.csv` and `curves.png`, and while it runs
-    `checkpoint.npz`.
+    These are `model.onnx` (to predict with), `model.keras` (to train further), `recipe.json`, `split.csv` (the training
+    and validation images), `validation.json`, `checkpoint.npz` (to resume from) and, if there are epochs, `history.csv`
+    and `curves.png`.
 
     Args:
-        job: what to do.
-        tracker: told of the recipe, each epoch and the finished run.
+        job: what to train, and where to write it.
+        tracker: informed of the recipe, each epoch and the finished run.
 
     Returns:
         The run.
 
     Raises:
         DatasetError: the images cannot be trained on.
-        TrainingError: the folder holds another run; there is no room in `cache`.
+        TrainingError: the folder holds another run, or there is not enough space in `cache`.
 
     Example:
         >>> run = fit(Job("chest_xray", Path("runs/first"), Recipe(epochs=5)))  # doctest: +SKIP
     """
     tracker = tracker or Tracker()
     if distributed.share().host:
-        raise TrainingError("Expected `fit` on host 0 alone, got another: call `assist` there.")
+        raise TrainingError("Expected `fit` only on host 0, got another host: call `assist` there.")
     images, network, rows = _trained(job, tracker)
     run = finish(network, images, job.recipe, job.out, job.progress)
     run = replace(run, kept=schedule.reason(rows, job.recipe))
@@ -65,14 +65,14 @@ def fit(job: Job, tracker: Tracker | None = None) -> Run:
 
 
 def assist(job: Job) -> None:
-    """Train together with `fit` on host 0, which writes what there is to write; all else is as there.
+    """Take part in a training whose host 0 runs `fit` and writes the files.
 
     Args:
-        job: as on host 0; its folder is read where the run is resumed, so all hosts have to see the same one then.
+        job: as on host 0. A resumed run reads the folder, so all hosts must see the same one.
 
     Raises:
         DatasetError: as with `fit`.
-        TrainingError: likewise; or host 0 has other images, another recipe or another checkpoint.
+        TrainingError: as with `fit`, or host 0 has other images, another recipe or another checkpoint.
 
     Example:
         >>> assist(Job("chest_xray", Path("runs/first"), Recipe(epochs=5)))  # doctest: +SKIP
@@ -81,18 +81,18 @@ def assist(job: Job) -> None:
 
 
 def soup(job: Job, runs: Sequence[str | Path]) -> Run:
-    """Average the weights of several runs into one network, and write its model files as `fit` does.
+    """Average the weights of several runs into one network, and write its model files like `fit`.
 
-    The card holds the first run's recipe, and under `mean_of` the augmentation of each.
+    The card holds the first run's recipe, and under `mean_of` the augmentation of each run.
 
-    Networks that were trained from one start with different augmentation lie in one valley of the loss; their mean does
-    better on images from elsewhere than each of them and costs no more to use (Wortsman et al. 2022, "Model soups:
+    Networks fine-tuned from the same start with different augmentation lie in the same basin of the loss; their mean
+    does better on images from elsewhere than any of them and costs no more to use (Wortsman et al. 2022, "Model soups:
     averaging weights of multiple fine-tuned models improves accuracy without increasing inference time").
 
     Args:
-        job: with the images that the runs were trained on, and the folder for the averaged network. Images are held out
-            and calibrated on as in the first run: its recipe replaces the job's.
-        runs: the folders that `fit` wrote, of one architecture and size, and with the same patients held out.
+        job: the images that the runs were trained on, and the folder for the averaged network. The first run's recipe
+            replaces the job's, so that the same images are held out and calibrated on.
+        runs: the folders that `fit` wrote, with the same architecture and size, and the same patients held out.
 
     Returns:
         The run.
@@ -109,13 +109,15 @@ def soup(job: Job, runs: Sequence[str | Path]) -> Run:
     recipes = [Recipe.from_dict(claim["recipe"]) for claim in claims]
     recipe = recipes[0]
     if len({(r.architecture, r.size, r.pooling) for r in recipes}) > 1:
-        raise TrainingError("Expected runs of one architecture, size and pooling, got several.")
+        raise TrainingError("Expected runs with the same architecture, size and pooling, got different ones.")
     for run in runs:
         if not (Path(run) / "model.keras").is_file():
-            raise TrainingError(f"Expected a finished run in '{run}', got a broken-off one: resume it first.")
+            raise TrainingError(f"Expected a finished run in '{run}', got an unfinished one: resume it first.")
     parts = claims[0]["training and validation images"]
     if any(claim["training and validation images"] != parts for claim in claims):
-        raise TrainingError("Expected runs that hold out the same patients, got others: train them with one seed.")
+        raise TrainingError(
+            "Expected runs that hold out the same patients, got different ones: train them with the same seed."
+        )
     images = prepare(replace(job, recipe=recipe))
     if [images.training.fingerprint(), images.validation.fingerprint()] != parts:
         raise TrainingError("Expected the images that the runs were trained on, got others.")
@@ -127,10 +129,12 @@ def soup(job: Job, runs: Sequence[str | Path]) -> Run:
 
 
 def _trained(job: Job, tracker: Tracker) -> tuple[Prepared, keras.Model, list[dict[str, Any]]]:
-    """Train on all devices and hosts; give the images, the history and, on this host alone, the network."""
+    """Train on all devices and hosts; return the images, the network (on this host's first device) and the history."""
     recipe = job.recipe
     if (job.out / "checkpoint.npz").exists() and not job.resume:
-        raise TrainingError(f"Expected an empty folder, got '{job.out}' with a run in it: resume it, or name another.")
+        raise TrainingError(
+            f"Expected an empty folder, got '{job.out}' with a run in it: resume it, or choose another folder."
+        )
     starting.check(recipe.init, asdict(recipe))
     images = prepare(job)
     parts = [images.training.fingerprint(), images.validation.fingerprint()]
@@ -163,7 +167,7 @@ def _train(images: Prepared, job: Job, tracker: Tracker) -> tuple[keras.Model, l
     if pretrained and recipe.head == "logistic" and not run.history:
         _fit_head(network, training, recipe, progress)
     elif pretrained and recipe.head_epochs and not run.rows("network"):
-        # Nothing before the head changes in this phase, so each image's features are computed once.
+        # Only the head changes in this phase, so each image's features are computed once.
         features, head = network.get_layer("features"), network.get_layer("head")
         Phase(
             name="head",
@@ -195,7 +199,7 @@ def _train(images: Prepared, job: Job, tracker: Tracker) -> tuple[keras.Model, l
 def _masks(
     training: Decoded, network: keras.Model, recipe: Recipe
 ) -> tuple[NDArray[np.float16], NDArray[np.bool_]] | None:
-    """Draw the boxes to learn from; None where there are none, or the network's evidence is not linear."""
+    """Draw the masks of the boxes to train on; None if there are none, or the network's evidence is not linear."""
     if recipe.box_weight == 0.0 or architectures.bias(network) is None:
         return None
     side = architectures.evidence_side(network)
@@ -203,9 +207,9 @@ def _masks(
 
 
 def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress: Progress) -> None:
-    """Fit a linear head by logistic regression on the features, each brought to one scale, of every image.
+    """Fit a linear head by logistic regression on the standardised features of all images.
 
-    Where the recipe flips images, each also counts flipped.
+    If the recipe flips images, each one is also used flipped.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -230,7 +234,7 @@ def _fit_head(network: keras.Model, training: Decoded, recipe: Recipe, progress:
 
 
 def _weights(training: Decoded, recipe: Recipe) -> NDArray[np.float64]:
-    """Weigh each image (N,) as often as an epoch of the recipe would show it; 1 on average."""
+    """Weight each image (N,) by how often an epoch of the recipe would show it; the mean is 1."""
     if recipe.imbalance == "class_weight":
         return batches.class_weights(training.labels)[training.labels]
     weights = np.ones(len(training.samples))
@@ -250,7 +254,7 @@ def _features_of(features: keras.Model, images: Decoded, progress: Progress) -> 
 
 
 def _claim(job: Job, parts: list[str]) -> None:
-    """Write down what this run is, or check that the run being resumed is the same."""
+    """Record the recipe and images of this run, or check that those of a resumed run are the same."""
     out, recipe = job.out, job.recipe
     mine = {"recipe": asdict(recipe), "training and validation images": parts}
     path = out / "recipe.json"
@@ -260,7 +264,7 @@ def _claim(job: Job, parts: list[str]) -> None:
             differing = [k for k in mine["recipe"] if found["recipe"].get(k) != mine["recipe"][k]]  # type: ignore[index]
             raise TrainingError(
                 f"Expected the recipe and images of the run in '{out}', got other "
-                f"{', '.join(differing) or 'images'}: give the same ones, or name another folder."
+                f"{', '.join(differing) or 'images'}: give the same ones, or choose another folder."
             )
     if distributed.share().host == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -268,10 +272,10 @@ def _claim(job: Job, parts: list[str]) -> None:
 
 
 def recipe_of(run: Path) -> Recipe:
-    """Read how the run in a folder is trained.
+    """Read the recipe of the run in a folder.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: there is no run.
 
     Example:
         >>> recipe_of(Path("runs/first")).architecture  # doctest: +SKIP

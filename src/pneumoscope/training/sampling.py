@@ -1,4 +1,4 @@
-"""Which images each batch holds: so drawn that neither site nor view tells the class."""
+"""Balanced sampling: draws batches in which neither the site nor the view predicts the class."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pneumoscope.data.layouts import LABELS, Sample
 
 @dataclass(frozen=True)
 class Stratum:
-    """Images that are drawn alike: of one site, one class and, where it is known, one view.
+    """Images that are drawn together: of one site, one class and, if known, one view.
 
     Attributes:
-        name: what they share.
-        members: their positions.
-        share: of the images of a batch, in (0, 1].
+        name: the site, class and view.
+        members: the positions of the images.
+        share: their share of a batch, in (0, 1].
     """
 
     name: str
@@ -29,14 +29,14 @@ class Stratum:
 def strata(samples: Sequence[Sample], other_share: float = 0.5) -> list[Stratum]:
     """Divide images into strata whose shares balance the classes within each site, and the views within each class.
 
-    A site's share of a batch goes with the square root of its number of images: evenly, a small site's images would be
-    learnt by heart; by number, it would not be heard. Each class has half of its site's share, and within a class
-    every view has the same. Images of a view that a site has of one class only are left out: there the view would tell
-    the class.
+    A site's share of a batch is proportional to the square root of its number of images: with equal shares the network
+    would memorise a small site's images, with proportional shares it would ignore them. Each class has half of its
+    site's share, and within a class all views have the same share. Images of a view that a site has for one class only
+    are left out, because there the view would predict the class.
 
     Args:
         samples: the training images.
-        other_share: share of a site's negatives that are of other findings, where it has any; in [0, 1].
+        other_share: the share of a site's negatives that show other findings, if it has any; in [0, 1].
 
     Returns:
         The strata; their shares add up to 1.
@@ -66,7 +66,7 @@ def strata(samples: Sequence[Sample], other_share: float = 0.5) -> list[Stratum]
 
 
 def warnings(samples: Sequence[Sample]) -> list[str]:
-    """Say what the balance cannot mend: sites of one class, views of one class.
+    """Return warnings about what balancing cannot fix: sites with one class, and views with one class.
 
     Example:
         >>> from pathlib import Path
@@ -80,16 +80,16 @@ def warnings(samples: Sequence[Sample]) -> list[str]:
         labels = {sample.label for sample in here}
         if len(labels) == 1 and len(here) < len(samples):
             told.append(
-                f"Site '{site}' has images of {LABELS[labels.pop()]} only: there the site tells the class, and the "
-                "network may learn the site. Add images of the other class from there, or leave the site out."
+                f"Site '{site}' has images of {LABELS[labels.pop()]} only: the site predicts the class, and the "
+                "network may learn the site instead. Add images of the other class from there, or leave the site out."
             )
             continue
         kinds, views = np.array([_kind(sample) for sample in here]), np.array([sample.view for sample in here])
         left = ~np.isin(views, _balanced_views(kinds, views))
         if left.any():
             told.append(
-                f"{int(left.sum())} training images of site '{site}' are left out: they are of a view that it has of "
-                "one class only, so the view would tell the class."
+                f"{int(left.sum())} training images of site '{site}' are left out: it has their view for one class "
+                "only, so the view would predict the class."
             )
     return told
 
@@ -99,7 +99,7 @@ def _kind(sample: Sample) -> str:
 
 
 def _shares(kinds: set[str], other_share: float) -> dict[str, float]:
-    """Give each kind's share of its site: half for each class, and of the negatives a share for other findings."""
+    """Return each kind's share of its site: half for each class, with the negatives divided by `other_share`."""
     if not 0.0 < other_share < 1.0 and len(kinds & {"NORMAL", "other"}) == 2:
         kinds = kinds - {"other" if other_share == 0.0 else "NORMAL"}
     negatives = {"NORMAL": 1.0 - other_share, "other": other_share}
@@ -111,24 +111,24 @@ def _shares(kinds: set[str], other_share: float) -> dict[str, float]:
 
 
 def _balanced_views(kinds: NDArray[np.str_], views: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Give the views that a site has of both classes; all of them where it has none of both."""
+    """Return the views that a site has for both classes; all its views if there are none."""
     positive, negative = (np.unique(views[chosen]) for chosen in (kinds == "PNEUMONIA", kinds != "PNEUMONIA"))
     shared = np.intersect1d(positive, negative)
     return shared if len(shared) else np.unique(views)
 
 
 def draw(groups: Sequence[Stratum], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the order of an epoch: any stretch of it holds the strata in their shares, to within one image of each.
+    """Draw the order of an epoch, in which every part holds the strata in their shares, to within one image each.
 
-    Within a stratum every image comes once before any comes again.
+    Within a stratum, every image is drawn once before any is drawn again.
 
     Args:
         groups: the strata; their shares add up to 1.
-        n: images to draw.
-        rng: what is drawn from.
+        n: the number of images to draw.
+        rng: the source of randomness.
 
     Returns:
-        (n,), positions.
+        (n,), the positions of the images.
 
     Example:
         >>> groups = [Stratum("a", np.array([0, 1, 2]), 0.5), Stratum("b", np.array([3]), 0.5)]

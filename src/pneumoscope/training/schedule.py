@@ -1,4 +1,4 @@
-"""Which learning rate an epoch has, when a phase ends, and which epoch's weights are kept."""
+"""Decides the learning rate of each epoch, when a phase ends, and which epoch's weights are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pneumoscope.training.recipe import Recipe
 
 
 def learning_rate(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> float:
-    """Give the rate for the epoch after `rows`: reduced each time `reduce_after` epochs brought no better loss.
+    """Return the learning rate after `rows`: it is reduced after every `reduce_after` epochs without a better loss.
 
     Example:
         >>> recipe = Recipe(learning_rate=1e-3, reduce_after=2, reduce_by=0.1, schedule="plateau")
@@ -27,10 +27,10 @@ def learning_rate(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> float:
 
 
 def kept(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> int:
-    """Give the epoch, from 1, whose weights are kept: of the best validation loss, or the last of a cosine schedule.
+    """Return the epoch, from 1, whose weights are kept: that of the best validation loss, or the last with `cosine`.
 
-    A cosine schedule ends where its learning rate does; what was better before was chance, and choosing by patients of
-    the same hospital prefers what reads its scanners.
+    With a cosine schedule, a better epoch before the last is chance, and choosing by patients of the same hospital
+    favours a network that has learnt its scanners.
 
     Example:
         >>> kept([{"val_loss": 0.3}, {"val_loss": 0.2}, {"val_loss": 0.4}], Recipe(schedule="plateau"))
@@ -43,10 +43,10 @@ def kept(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> int:
 
 
 def reason(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> str:
-    """Say which epoch's weights were kept, and why.
+    """Return which epoch's weights were kept, and why.
 
     Args:
-        rows: the history, an epoch a row; none where the recipe asks for no epoch.
+        rows: the history, one row per epoch; empty if the recipe has no epochs.
         recipe: how the network was trained; the head's own epochs always keep the best validation loss.
 
     Example:
@@ -54,15 +54,15 @@ def reason(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> str:
         >>> reason(rows, Recipe(schedule="plateau"))
         'Kept: epoch 2 of 3, with the lowest validation loss, 0.2000.'
         >>> reason(rows, Recipe())
-        'Kept: epoch 3 of 3, the last, where the learning rate has fallen to nothing; its validation loss is 0.4000.'
+        'Kept: epoch 3 of 3, the last, when the learning rate has fallen to zero; its validation loss is 0.4000.'
     """
     if not rows:
-        return "Kept: the weights as they are without any epoch, as the recipe asks for none."
+        return "Kept: the initial weights, because the recipe has no epochs."
     if rows[-1]["phase"] == "head":
         recipe = replace(recipe, schedule="plateau")
     row = rows[kept(rows, recipe) - 1]
     why = (
-        "the last, where the learning rate has fallen to nothing; its validation loss is"
+        "the last, when the learning rate has fallen to zero; its validation loss is"
         if recipe.schedule == "cosine" and row["phase"] == "network"
         else "with the lowest validation loss,"
     )
@@ -72,7 +72,7 @@ def reason(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> str:
 
 
 def should_stop(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
-    """Say whether the last `stop_after` epochs brought no better validation loss.
+    """Return whether the last `stop_after` epochs brought no better validation loss.
 
     Example:
         >>> should_stop([{"val_loss": 0.3}] * 3, Recipe(stop_after=2, schedule="plateau"))

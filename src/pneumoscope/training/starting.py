@@ -1,4 +1,4 @@
-"""What a training starts from, where that is a model file."""
+"""Starting a training from a model file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pneumoscope.networks import restoring
 from pneumoscope.networks.backend import keras
 
 BUNDLED = "default"
-"""How `init` names the model file that comes with Pneumoscope."""
+"""The value of `init` for the model file that comes with Pneumoscope."""
 
 WORDS = ("auto", "imagenet", "none", BUNDLED)
 SUFFIXES = (".onnx", ".keras", ".weights.h5")
-"""What `init` may be: one of these words, or a file whose name ends so."""
+"""What `init` may be: one of these words, or a file with one of these suffixes."""
 
 FORM = {"architecture", "size", "pooling"}
-"""What a recipe takes over from a model file."""
+"""The values that a recipe takes from a model file."""
 
 STATISTICS_IMAGES = 256
-"""Training images, at most, on which the statistics of batch normalisation are measured."""
+"""The most training images on which the statistics of batch normalisation are measured."""
 
 
 def is_model_file(init: str) -> bool:
-    """Say whether a recipe's `init` names a model file.
+    """Return whether a recipe's `init` names a model file.
 
     Example:
         >>> [is_model_file(init) for init in ("default", "first.onnx", "imagenet")]
@@ -40,10 +40,10 @@ def is_model_file(init: str) -> bool:
 
 
 def check_name(init: str) -> None:
-    """Check that a recipe's `init` is one that there can be; whether there is such a file is not looked at.
+    """Check that a recipe's `init` is a known word or has a known suffix, without checking that the file exists.
 
     Raises:
-        TrainingError: it is not.
+        TrainingError: it does not.
 
     Example:
         >>> check_name("imagnet")
@@ -61,8 +61,8 @@ def card_of(init: str) -> Card:
 
     Raises:
         NotFoundError: there is no such file.
-        ModelFileError: it is no model that Pneumoscope wrote.
-        TrainingError: training cannot go on from networks of its architecture.
+        ModelFileError: it is not a model that Pneumoscope wrote.
+        TrainingError: networks of its architecture cannot be restored from a model file.
 
     Example:
         >>> card_of("default").labels
@@ -78,7 +78,7 @@ def card_of(init: str) -> Card:
 
 
 def completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add to the values of a recipe what follows from the model file that it starts from.
+    """Add to the values of a recipe those of the model file that it starts from.
 
     Example:
         >>> completed({"init": "default"})["size"] == card_of("default").input_size
@@ -93,12 +93,12 @@ def completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check(init: str, values: Mapping[str, Any]) -> None:
-    """Check that the file to start from is there, and that a recipe's values are those of it if it is a model file.
+    """Check that the file to start from exists, and that a recipe's values agree with it if it is a model file.
 
     Raises:
         NotFoundError: there is no such file.
-        ModelFileError: it is no model that Pneumoscope wrote.
-        TrainingError: the values are others.
+        ModelFileError: it is not a model that Pneumoscope wrote.
+        TrainingError: the values disagree.
 
     Example:
         >>> check("imagenet", {"size": 192})
@@ -110,15 +110,15 @@ def check(init: str, values: Mapping[str, Any]) -> None:
 
 
 def restore(network: keras.Model, init: str, pixels: Rows) -> None:
-    """Give a network the weights of the model file that `init` names.
+    """Load the weights of the model file that `init` names into a network.
 
     Args:
-        network: of the file's architecture, size and pooling.
+        network: a network with the file's architecture, size and pooling.
         init: `default` or the path of an `.onnx` file.
         pixels: (N, S, S) in [0, 1], the training images; some of them are used.
 
     Raises:
-        TrainingError: the network does not give what the file gives.
+        TrainingError: the outputs of the network and the file differ.
 
     Example:
         >>> restore(network, "default", images.training.pixels)  # doctest: +SKIP
@@ -140,7 +140,7 @@ def _check(init: str, form: Mapping[str, Any], values: Mapping[str, Any]) -> Non
         if values.get(name, found) != found:
             raise TrainingError(
                 f"Expected {name} {found}, as in the model file '{init}' to start from, got {values[name]}: leave it "
-                "out, or start from elsewhere."
+                "out, or start from something else."
             )
 
 

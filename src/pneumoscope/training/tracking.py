@@ -1,4 +1,4 @@
-"""Trainings told to MLflow or TensorBoard by their own clients: recipe, curves, figures and model, and no patient."""
+"""Reports training runs to MLflow or TensorBoard: recipe, curves, figures and model, but nothing about patients."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from pneumoscope.atomic import check_folder
 from pneumoscope.errors import TrainingError, needs_extra
 
 EXPERIMENT = "pneumoscope"
-"""Of MLflow, where `MLFLOW_EXPERIMENT_NAME` names no other."""
+"""The MLflow experiment, unless `MLFLOW_EXPERIMENT_NAME` names another."""
 
 ARTIFACTS = ("model.onnx", "model.keras", "curves.png", "history.csv", "validation.json")
-"""What of a run's folder a tracker may keep: `split.csv` names patients and stays."""
+"""The files of a run that a tracker may upload. `split.csv` is not among them because it names patients."""
 
 
 class Tracker:
-    """Is told of a training; this one keeps none of it.
+    """The interface of trackers; this one ignores everything.
 
     Attributes:
-        lost: why the tracker was given up on, where it was: a training does not end because its tracker does.
+        lost: the error after which tracking was given up, or None. Training continues without its tracker.
     """
 
     lost: str | None = None
 
     def began(self, recipe: Mapping[str, Any], fingerprint: str) -> None:
-        """Take a recipe, and the fingerprint of the images."""
+        """Record the recipe and the fingerprint of the images."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Take a row of the history."""
+        """Record a row of the history."""
 
     def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
-        """Take the model file, what lies beside it, and the figures of held-out patients with their intervals."""
+        """Record the model file, the other files of the run, and the figures of held-out patients with intervals."""
 
     def close(self, status: str) -> None:
-        """End with `FINISHED` or `FAILED`."""
+        """End the run with the status `FINISHED` or `FAILED`."""
 
 
 class MLflow(Tracker):
     """A run on an MLflow server, or in a database.
 
     Args:
-        uri: of the server or database; None is what MLflow itself takes: `MLFLOW_TRACKING_URI`, or its default.
-        name: of the run.
+        uri: the server or database; None for `MLFLOW_TRACKING_URI` or MLflow's own default.
+        name: the name of the run.
 
     Raises:
         MissingExtraError: MLflow is not installed.
-        TrainingError: there is no such server or database, or it does not let us in.
+        TrainingError: there is no such server or database, or it denies access.
     """
 
     def __init__(self, uri: str | None, name: str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its 7 keep a training waiting for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default of 7 takes minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         with needs_extra("Tracking by MLflow", "train,track"):
             import mlflow
@@ -74,9 +74,9 @@ class MLflow(Tracker):
         except Exception as error:  # of MLflow, of its HTTP client, or of the database's driver
             asked = _without_password(uri or mlflow.get_tracking_uri())
             raise TrainingError(
-                f"Expected an MLflow server or database at '{asked}', which does not answer or lets nobody in: name "
-                "another, such as http://host:5000 or sqlite:///runs.db, and the credentials it asks for, "
-                f"as MLflow takes them. It said: {_first_line(error)}"
+                f"Expected an MLflow server or database at '{asked}', which does not respond or denies access: name "
+                "another, such as http://host:5000 or sqlite:///runs.db, and set the credentials as MLflow expects "
+                f"them. It said: {_first_line(error)}"
             ) from error
 
     def began(self, recipe: Mapping[str, Any], fingerprint: str) -> None:
@@ -114,10 +114,10 @@ class MLflow(Tracker):
 
 
 class TensorBoard(Tracker):
-    """Event files for TensorBoard; they have no place for the model, whose name and hash they hold.
+    """Event files for TensorBoard, which hold only the name and hash of the model.
 
     Args:
-        folder: of the event files.
+        folder: the folder for the event files.
 
     Raises:
         MissingExtraError: TensorBoard is not installed.
@@ -145,7 +145,7 @@ class TensorBoard(Tracker):
         self._scalars("epoch", _numbers(row))
 
     def finished(self, model: Path, figures: Mapping[str, Any]) -> None:
-        """Write the figures, the image of the curves, and which model file it is."""
+        """Write the figures, the plot of the curves, and the name and hash of the model file."""
         self._scalars("held_out", _numbers(_flat(figures)))
         curves = model.with_name("curves.png")
         with self._writer.as_default(step=self._step):
@@ -154,7 +154,7 @@ class TensorBoard(Tracker):
             self._summary.text("model", f"{model.name}, sha256 {hashlib.sha256(model.read_bytes()).hexdigest()}")
 
     def close(self, status: str) -> None:
-        """Bring everything to disk."""
+        """Flush and close the event file."""
         self._writer.close()
 
     def _scalars(self, what: str, values: Mapping[str, float]) -> None:
@@ -166,12 +166,12 @@ class TensorBoard(Tracker):
 
 @contextmanager
 def tracked(kind: str | None, place: str | None, out: Path) -> Iterator[Tracker]:
-    """Give a tracker of a training, open until the block ends.
+    """Provide a tracker that is open until the block ends.
 
     Args:
-        kind: `mlflow`, `tensorboard`, or None for a tracker that keeps nothing.
+        kind: `mlflow`, `tensorboard`, or None for a tracker that ignores everything.
         place: the URI for MLflow, by default MLflow's own; the folder for TensorBoard, by default one in `out`.
-        out: the run's folder; its name is the run's.
+        out: the run's folder, whose name becomes the name of the run.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -196,7 +196,7 @@ def tracked(kind: str | None, place: str | None, out: Path) -> Iterator[Tracker]
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Name what is in tables inside a table `outer.inner`."""
+    """Flatten nested tables to keys such as `outer.inner`."""
     named = {f"{above}{key}": value for key, value in values.items()}
     return {
         inner: leaf

@@ -1,1 +1,1 @@
-"""DICOM files to pixels, and what their headers say."""
+"""Reading DICOM files: pixels and headers."""

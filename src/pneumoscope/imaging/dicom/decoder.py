@@ -1,4 +1,4 @@
-"""The image in a DICOM file: its description checked and completed, its first frame decoded and shown as brightness."""
+"""Decodes the image of a DICOM file: checks and completes its description, and renders the first frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOOKED_INTO = {
     "ModalityLUTSequence": 2_000_000,  # a table of 65,536 entries has 131,072 bytes
     "VOILUTSequence": 2_000_000,
 }
-"""Sequences that are looked into, and the most bytes of each: some 8 make an item, which takes a kilobyte of memory."""
+"""Sequences that are parsed, and the bytes allowed in each: an item of 8 bytes takes a kilobyte of memory."""
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
@@ -36,11 +36,11 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
 
     Args:
         data: the bytes of the file.
-        max_pixels: the largest rows times columns to decode.
+        max_pixels: the largest number of pixels (rows times columns) to decode.
 
     Returns:
-        float32 (H, W) in [0, 1], bright is dense tissue; the bits stored a sample; notes, of
-        `first_frame_only`, `raw`, `inverse_display` and `turned_by_header`, and the group of `ages.GROUPS`.
+        float32 (H, W) in [0, 1], bright is dense tissue; the bits stored per sample; notes: any of `first_frame_only`,
+        `raw`, `inverse_display` and `turned_by_header`, those of `colour.remarks`, and the patient's `ages.GROUPS` key.
 
     Raises:
         UnsupportedError: the object has no image, or a compression that cannot be decoded here.
@@ -60,7 +60,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
         notes["raw"] = dicom_header.is_raw(dataset)
         notes["inverse_display"] = display.inverse(dataset)
         notes["turned_by_header"] = dicom_header.is_turned(dataset)
-        with np.errstate(all="ignore"):  # what absurd numbers in the header give is checked where it matters
+        with np.errstate(all="ignore"):  # results of absurd numbers in the header are checked where they matter
             pixels = display.displayed(dataset, frame)
             colours = display.colours(dataset, frame)
             notes |= dict.fromkeys(colour.remarks(colours) if colours is not None else (), True)
@@ -74,15 +74,15 @@ def decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.float32], int, tupl
 
 
 def opened(data: bytes, max_pixels: int) -> tuple[pydicom.Dataset, NDArray[Any]]:
-    """Parse a DICOM file and decode its first frame, once for whoever displays it or reads its values.
+    """Parse a DICOM file and decode its first frame without turning it into brightness.
 
     Args:
         data: the bytes of the file.
         max_pixels: as with `decode`.
 
     Returns:
-        The data set, whatever describes its pixels checked and complete; and the frame as it is stored, integers (H, W)
-        or (H, W, 3).
+        The data set, with the elements that describe its pixels checked and completed; and the frame as stored:
+        integers or floats (H, W), or integers (H, W, 3).
 
     Raises:
         PneumoscopeError: as with `decode`.
@@ -108,14 +108,14 @@ def opened(data: bytes, max_pixels: int) -> tuple[pydicom.Dataset, NDArray[Any]]
 
 
 def _check_sequences(dataset: pydicom.Dataset) -> None:
-    """Reject bombs in the sequences that pydicom parses only when they are looked into."""
+    """Reject oversized sequences before pydicom parses them, which it does when they are first accessed."""
     for name, most in _LOOKED_INTO.items():
         if name in dataset and len(dataset.get_item(name).value or b"") > most:
             raise TooLargeError(f"Expected at most {most:,} bytes in a sequence of the header, got more.")
 
 
 def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
-    """Check what describes the pixels, and fill in what is missing of it with what is usual."""
+    """Check the elements that describe the pixels, and fill in missing ones with their usual values."""
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     check_size(columns, rows, int(dataset.get("SamplesPerPixel") or 1), max_pixels)
     if rows < 1 or columns < 1:
@@ -130,7 +130,7 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     most = 32 if "PixelData" in dataset else 64
     if dataset.SamplesPerPixel not in (1, 3, 4) or not 1 <= stored <= allocated <= most:
         raise UnreadableError(
-            f"Expected 1 or 3 samples of up to 32 bits a pixel, got {dataset.SamplesPerPixel} of {stored} in "
+            f"Expected 1 or 3 samples of up to {most} bits per pixel, got {dataset.SamplesPerPixel} of {stored} in "
             f"{allocated}: the header is damaged."
         )
     high = dataset.get("HighBit")
@@ -140,20 +140,21 @@ def _complete(dataset: pydicom.Dataset, max_pixels: int) -> None:
     dataset.PhotometricInterpretation = str(dataset.PhotometricInterpretation).strip("\0 ").upper()
     if dataset.PhotometricInterpretation not in _PHOTOMETRIC or dataset.PixelRepresentation not in (0, 1):
         raise UnreadableError(
-            "Expected gray or colours as the DICOM standard has them, got else: the header is damaged."
+            "Expected a photometric interpretation and pixel representation of the DICOM standard, got another: the "
+            "header is damaged."
         )
 
 
 def _undecodable(dataset: pydicom.Dataset, error: Exception, damaged: str) -> PneumoscopeError:
-    """Say which part is damaged, or name the transfer syntax where it is the reason.
+    """Return an error that names the damaged part, or the transfer syntax if that is the reason.
 
-    The header is never quoted, because it may identify a patient. A damaged length makes the patient's name a part of
-    the syntax: only one from pydicom's list is told.
+    The header is never quoted, because it may identify a patient. A damaged length can put the patient's name into the
+    transfer syntax, so only a syntax from pydicom's list is named.
     """
-    with suppress(Exception):  # a header this damaged has no syntax to name
+    with suppress(Exception):  # a badly damaged header has no transfer syntax
         syntax = dataset.file_meta.TransferSyntaxUID
         if isinstance(error, NotImplementedError) and syntax.is_transfer_syntax and syntax.is_encapsulated:
             return UnsupportedError(f"Expected a DICOM image that can be decoded here, got one in '{syntax.name}'.")
         if syntax and not syntax.is_transfer_syntax:
-            return UnsupportedError("Expected a transfer syntax of the DICOM standard, got another: export it anew.")
+            return UnsupportedError("Expected a transfer syntax of the DICOM standard, got another: export it again.")
     return UnreadableError(f"The {damaged} in the DICOM file is damaged: export it again.")

@@ -1,4 +1,4 @@
-"""Stored values to brightness: modality LUT, VOI window and photometric interpretation, as PS3.4 orders them (N.2)."""
+"""Turns stored values into brightness: modality LUT, VOI LUT, then presentation, in the order of PS3.4, section N.2."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from pneumoscope.imaging import brightness
 from pneumoscope.imaging.dicom import grayscale, shutter
 
 PERCENTILES = (0.5, 99.5)
-"""What is shown where no window is of use and values are no brightness: all but the most extreme ones."""
+"""The percentiles shown as black and white if no window is usable and the values are not brightness already."""
 
 SPREAD = 0.5
-"""Where those percentiles span this share of the range that the values use, they are brightness already, and that range
-is shown: as of the same image in a PNG or JPEG file."""
+"""If those percentiles span at least this share of the range in use, the values are taken for brightness and the whole
+range is shown, just as for the same image in a PNG or JPEG file."""
 
 SPREAD_WITHIN = 0.35
-"""The same within a display shutter, which leaves out what is black and white; of 700 radiographs two in a hundred come
-below it in the circle or the diamond that holds their lungs."""
+"""The same within a display shutter, which hides the black and white borders. Two percent of 700 radiographs fall below
+it within the circle or diamond that holds their lungs."""
 
 LEAST_CONTRAST = 0.1
-"""A window in which those percentiles lie closer together than this, of black to white, shows nothing."""
+"""A window that shows those percentiles closer together than this, from black (0) to white (1), is unusable."""
 
 LEAST_SHOWN = 0.02
-"""Nor does one that leaves fewer of the pixels than this between black and white."""
+"""So is a window that shows a smaller share of the pixels than this between black and white."""
 
 _BLOCK = 2**20
-"""Pixels looked up at a time: NumPy makes 8 bytes of each index."""
+"""Pixels looked up at a time: NumPy needs 8 bytes for each index."""
 
 
 def displayed(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float32]:
-    """Turn stored values into brightness, bright is dense tissue.
+    """Turn stored values into brightness; bright is dense tissue.
 
-    The modality LUT or rescale comes first, then the first VOI LUT or window that shows something of the data. Where
-    there is none, the range that the values use is shown, or of values that fill but a part of it the percentiles.
-    What is shown inverted is inverted last. Padding, and what lies outside a display shutter, is black and counts for
-    nothing, but that the latter may tell how far the bits in use are filled.
+    The modality LUT or rescaling is applied first, then the first VOI LUT or window that leaves enough contrast. If
+    there is none, the range in use is shown, or the percentiles if the values fill only a part of it. Inversion
+    comes last. Padding and everything outside a display shutter become black and do not influence the range, except
+    that pixels outside a shutter may help to determine how many bits are in use.
 
-    All of it is done once for each level, not for each pixel.
+    All of this is computed once for each level, not for each pixel.
 
     Args:
         dataset: the header, with all elements that describe the pixels.
-        frame: integers or floats (H, W), or integers (H, W, 3) in red, green and blue, as they were decoded.
+        frame: the decoded frame: integers or floats (H, W), or integers (H, W, 3) in red, green and blue.
 
     Returns:
         float32 (H, W), in [0, 1].
 
     Raises:
-        UnreadableError: the rescaling makes no finite numbers.
+        UnreadableError: the rescaled values are not finite.
 
     Example:
         >>> displayed(dataset, np.array([[0, 4095]]))
@@ -68,7 +68,7 @@ def displayed(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float
 
 
 def colours(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float32] | None:
-    """Give red, green and blue in [0, 1] of an image in colour or with a palette; None of a gray one.
+    """Return red, green and blue in [0, 1] of a colour or palette image; None for a gray one.
 
     Args:
         dataset: as with `displayed`.
@@ -91,7 +91,7 @@ def colours(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float32
 
 
 def inverted(dataset: pydicom.Dataset) -> bool:
-    """Say whether a header has small values shown bright: as MONOCHROME1, or by its presentation LUT shape.
+    """Return whether small values are shown bright, because of MONOCHROME1 or of the presentation LUT shape.
 
     Example:
         >>> header = pydicom.Dataset()
@@ -103,7 +103,7 @@ def inverted(dataset: pydicom.Dataset) -> bool:
 
 
 def inverse(dataset: pydicom.Dataset) -> bool:
-    """Say whether a header calls for an inverse display of MONOCHROME2, which files in the field mean in both ways.
+    """Return whether a header requests an inverse display of MONOCHROME2; in practice files use it with either meaning.
 
     Example:
         >>> inverse(pydicom.Dataset())
@@ -118,7 +118,7 @@ def values(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float64]
 
     Args:
         dataset: as with `displayed`.
-        frame: integers (H, W), as they were decoded.
+        frame: the decoded frame, integers (H, W).
 
     Returns:
         float64 (H, W).
@@ -132,11 +132,11 @@ def values(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float64]
 
 
 def hidden(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say which pixels of a gray frame `displayed` leaves black whatever their values: padding, and what is shuttered.
+    """Return which pixels of a gray frame `displayed` always makes black: padding, and those outside a shutter.
 
     Args:
         dataset: as with `displayed`.
-        frame: integers (H, W), as they were decoded.
+        frame: the decoded frame, integers (H, W).
 
     Returns:
         (H, W); at least one pixel is not hidden.
@@ -159,11 +159,11 @@ def _gray(dataset: pydicom.Dataset, frame: NDArray[Any], visible: NDArray[np.boo
     padding = _padding(dataset, levels)
     if counts[~padding].any():
         counts[padding] = everything[padding] = 0
-    else:  # nothing would be left of the image
+    else:  # all pixels would be padding
         padding[:] = False
     rescaled = grayscale.modality(dataset, levels)
     if not np.isfinite(rescaled).all():
-        raise UnreadableError("Expected finite pixels, got some that are none after rescaling: export the image again.")
+        raise UnreadableError("Expected finite pixels, got some that are not after rescaling: export the image again.")
     shown = _windowed(dataset, levels, rescaled, counts, everything)
     if inverted(dataset):
         shown = 1.0 - shown
@@ -186,10 +186,10 @@ def _blocks(pixels: NDArray[Any]) -> Iterator[slice]:
 
 
 def _levels(dataset: pydicom.Dataset, frame: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Give the levels that the frame's type can hold, and of each pixel the number of its own.
+    """Return the levels that the frame's type can hold, and the index of each pixel's level.
 
-    Bits beyond those stored are cut off: old scanners keep overlays there, others whatever was in memory. A decoder of
-    compressed frames leaves those that were compressed with the others, and does not know what is negative either.
+    Bits beyond Bits Stored are masked: old scanners keep overlays there, others arbitrary memory. Decoders of
+    compressed frames keep such bits if they were compressed too, and do not know which values are negative either.
     """
     if frame.dtype.kind == "f":
         levels, index = np.unique(frame, return_inverse=True)
@@ -217,14 +217,14 @@ def _levels(dataset: pydicom.Dataset, frame: NDArray[Any]) -> tuple[NDArray[Any]
 
 
 def _padding(dataset: pydicom.Dataset, levels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say which levels are no part of the image (PS3.3, section C.7.5.1.1.2): one value, or all up to a limit."""
+    """Return which levels are padding (PS3.3, section C.7.5.1.1.2): one value, or all from it to a limit."""
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
         return np.zeros(len(levels), dtype=np.bool_)
     limit = dataset.get("PixelPaddingRangeLimit")
-    room = 2 ** int(dataset.BitsAllocated)
-    least = -room // 2 if dataset.PixelRepresentation else 0  # the sign is wrong now and then
-    ends = [(end - least) % room + least for end in (value, limit if isinstance(limit, int) else value)]
+    codes = 2 ** int(dataset.BitsAllocated)
+    least = -codes // 2 if dataset.PixelRepresentation else 0  # some headers give the wrong sign
+    ends = [(end - least) % codes + least for end in (value, limit if isinstance(limit, int) else value)]
     return np.asarray((levels >= min(ends)) & (levels <= max(ends)))
 
 
@@ -235,9 +235,9 @@ def _windowed(
     counts: NDArray[np.int64],
     everything: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Show modality values in the first VOI LUT or window that shows something, else all of them that count.
+    """Apply the first usable VOI LUT or window to modality values, or else stretch their range.
 
-    Whatever a shutter leaves counts; `everything` is how often each value is there without it.
+    `counts` are the frequencies of the values within the shutters, `everything` those without any shutter.
     """
     low, high = _percentiles(values, counts)
     for shown in grayscale.candidates(dataset, values):
@@ -259,7 +259,7 @@ def _used(
     counts: NDArray[np.int64],
     everything: NDArray[np.int64],
 ) -> tuple[float, float]:
-    """Give the modality values at both ends of the range that the stored values use, of as many bits as count."""
+    """Return the modality values at both ends of the range that the stored values use."""
     tabled = bool(dataset.get("ModalityLUTSequence"))
     ranged = values if tabled else levels
     order = np.argsort(ranged, kind="stable")
@@ -278,7 +278,7 @@ def _used(
 
 
 def _percentiles(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Give the percentiles of values of which each is there so often, between neighbours as `np.percentile` does."""
+    """Return `PERCENTILES` of values with these frequencies, interpolated like `np.percentile`."""
     order = np.argsort(values, kind="stable")
     up_to = np.cumsum(counts[order])
     places = np.array(PERCENTILES) / 100 * (up_to[-1] - 1)

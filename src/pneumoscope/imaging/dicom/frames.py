@@ -1,4 +1,4 @@
-"""The first frame of a DICOM image as it is stored: native, JPEG of every kind, JPEG-LS, JPEG 2000 or run lengths."""
+"""Decodes the first frame of a DICOM image as stored: native, any JPEG, JPEG-LS, JPEG 2000 or RLE Lossless."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ from pneumoscope.imaging.jpeg import JPEG_LS, MAX_SCANS, jpeg_frame, whole_jpeg
 
 _EOI = b"\xff\xd9"
 _JPEG_2000 = b"\xff\x4f\xff\x51"
-"""Start of a codestream, and its size (ITU-T T.800, annex A)."""
+"""The SOC and SIZ markers at the start of a codestream (ITU-T T.800, annex A)."""
 
 _JP2 = b"\0\0\0\x0cjP"
-"""Start of a file that has such a codestream inside; headers say that it should not be here, and it is."""
-
+"""The start of a JP2 file, which contains a codestream. DICOM does not allow it in a frame, but it occurs."""
 
 MAX_TILES, MAX_LAYERS = 1000, 100
-"""Images have one, or a few."""
+"""Ordinary images have one or a few."""
 
 LEAST_PRECINCT = 4
-"""Power of two; images have 7 or more."""
+"""The exponent of two of the smallest precinct allowed; ordinary images have 7 or more."""
 
 _START_OF_TILE, _CODING_STYLE, _COMPONENTS_CODING_STYLE = 0x90, 0x52, 0x53
 
 
 def first(dataset: pydicom.Dataset) -> NDArray[Any]:
-    """Decode the first frame.
+    """Decode the first frame of a DICOM data set.
 
-    What compressed it is read from the frame itself: headers name the wrong syntax now and then. GDCM, which pydicom
-    would ask first, brings the process down on damaged frames; imagecodecs does not, and says nothing by itself.
+    The compression is detected in the frame itself, because some headers name the wrong transfer syntax. imagecodecs
+    decodes it: GDCM, pydicom's first choice, crashes the process on damaged frames.
 
     Args:
-        dataset: with its image, and all elements that describe it.
+        dataset: the data set, with its pixel data and all elements that describe it.
 
     Returns:
-        (H, W), or (H, W, 3) in red, green and blue; integers, signed where the decoder knows that they are.
+        (H, W), or (H, W, 3) in red, green and blue; integers, signed if the decoder knows that they are, or floats.
 
     Raises:
-        UnsupportedError: a compression that is not decoded here.
-        TooLargeError: a frame that would take gigabytes or minutes.
+        UnsupportedError: the compression cannot be decoded here.
+        TooLargeError: decoding the frame would take gigabytes or minutes.
         UnreadableError: the frame is damaged.
 
     Example:
@@ -57,7 +56,7 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
     if "PixelData" not in dataset:
         return _floats(dataset)
     if not dataset["PixelData"].is_undefined_length:
-        # A few bytes more are common, half an image is not.
+        # A few extra bytes are common; twice the expected length means that the header is wrong.
         if len(dataset.PixelData) >= 2 * get_expected_length(dataset):
             raise _other("size")
         return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False))
@@ -75,7 +74,7 @@ def first(dataset: pydicom.Dataset) -> NDArray[Any]:
 
 
 def _floats(dataset: pydicom.Dataset) -> NDArray[Any]:
-    """Read the first frame of float or double float pixel data, which are never compressed (PS3.3, C.7.6.24)."""
+    """Read the first frame of float or double float pixel data, which is never compressed (PS3.3, C.7.6.24)."""
     name, size = ("FloatPixelData", 4) if "FloatPixelData" in dataset else ("DoubleFloatPixelData", 8)
     rows, columns, data = int(dataset.Rows), int(dataset.Columns), dataset[name].value
     if dataset.SamplesPerPixel != 1 or len(data) < rows * columns * size:
@@ -88,9 +87,9 @@ def _floats(dataset: pydicom.Dataset) -> NDArray[Any]:
 
 
 def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -> tuple[NDArray[Any], bool]:
-    """Decode a frame in one of JPEG's formats, and say whether its decoder has made red, green and blue of it.
+    """Decode a JPEG, JPEG-LS or JPEG 2000 frame, and return whether the decoder has already converted it to RGB.
 
-    The frame's own size is compared first: damaged, it could ask for any amount of memory.
+    The size in the frame's own header is checked first: a damaged one could request any amount of memory.
     """
     import imagecodecs
 
@@ -105,8 +104,8 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
     if kind == "JPEG 2000":
         _check_jpeg_2000(frame[frame.find(_JPEG_2000) :])
         return imagecodecs.jpeg2k_decode(frame, verbose=0), True
-    if frame.rfind(_EOI) < 0:  # what is missing would be filled with gray
-        raise UnreadableError("The end of the image is missing: copy it again from its origin.")
+    if frame.rfind(_EOI) < 0:  # the decoder would fill the missing part with gray
+        raise UnreadableError("The end of the image is missing: copy it again from its source.")
     if frame.count(b"\xff\xda") > MAX_SCANS:
         raise TooLargeError(f"Expected at most {MAX_SCANS} scans in a JPEG, got more: export the image again.")
     if kind == "JPEG-LS":
@@ -116,7 +115,7 @@ def _coded(frame: bytes, shape: tuple[int, int, int], syntax: pydicom.uid.UID) -
 
 
 def _codestream(frame: bytes) -> tuple[str | None, int, int, int]:
-    """Give a codestream's kind, rows, columns and samples a pixel, as its own header has them."""
+    """Return a codestream's format, rows, columns and samples per pixel, read from its own header."""
     start = frame.find(_JPEG_2000) if frame.startswith(_JP2) else 0
     if start >= 0 and frame.startswith(_JPEG_2000, start):
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
@@ -128,9 +127,9 @@ def _codestream(frame: bytes) -> tuple[str | None, int, int, int]:
 
 
 def _check_jpeg_2000(codestream: bytes) -> None:
-    """Reject a codestream cut into so many parts that keeping account of them takes gigabytes and minutes.
+    """Reject a codestream with so many tiles, layers or precincts that decoding takes gigabytes or minutes.
 
-    The main header is read up to the first tile: size, and the coding styles of the image and its components
+    The main header is read up to the first tile: its size, and the coding styles of the image and its components
     (ITU-T T.800, sections A.5.1, A.6.1 and A.6.2).
     """
     right, bottom, _, _, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
@@ -153,14 +152,14 @@ def _check_jpeg_2000(codestream: bytes) -> None:
 
 
 def _other(what: str) -> UnreadableError:
-    return UnreadableError(f"The image and its DICOM header do not agree about its {what}: export the image again.")
+    return UnreadableError(f"The image and its DICOM header disagree about its {what}: export the image again.")
 
 
 def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, size: int) -> NDArray[Any]:
-    """Decode run lengths (PS3.5, annex G): one segment for each byte of each sample, the most significant first.
+    """Decode RLE Lossless (PS3.5, annex G): one segment for each byte of each sample, the most significant first.
 
     Returns:
-        (H, W), or (H, W, samples) for colour, unsigned, of `size` bytes a sample.
+        (H, W), or (H, W, samples) for colour, unsigned, `size` bytes per sample.
     """
     import imagecodecs
 
@@ -168,13 +167,13 @@ def _run_lengths(frame: bytes, rows: int, columns: int, samples: int, size: int)
     count, *starts = struct.unpack_from("<16I", frame)
     if count != planes:
         raise _other("depth")
-    room = rows * columns
-    decoded = np.empty((room, planes), dtype=np.uint8)
+    pixels_expected = rows * columns
+    decoded = np.empty((pixels_expected, planes), dtype=np.uint8)
     for plane, (start, end) in enumerate(zip(starts, [*starts[1:count], len(frame)], strict=False)):
-        # one byte more: segments of odd length are padded
-        segment = imagecodecs.packbits_decode(frame[start:end], out=room + 1)
-        if len(segment) < room:
-            raise UnreadableError("The end of the image is missing: copy it again from its origin.")
-        decoded[:, plane] = np.frombuffer(segment, dtype=np.uint8, count=room)
+        # one byte more, because segments of odd length are padded
+        segment = imagecodecs.packbits_decode(frame[start:end], out=pixels_expected + 1)
+        if len(segment) < pixels_expected:
+            raise UnreadableError("The end of the image is missing: copy it again from its source.")
+        decoded[:, plane] = np.frombuffer(segment, dtype=np.uint8, count=pixels_expected)
     pixels = decoded.reshape(rows, columns, planes).view(f">u{size}")
     return pixels if samples > 1 else pixels[..., 0]

@@ -1,4 +1,4 @@
-"""The transformations of a header from stored values to brightness: modality LUT or rescaling, VOI LUTs and windows."""
+"""The grayscale transformations of a DICOM header: modality LUT or rescaling, VOI LUTs and windows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def modality(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.float
         float64 of the same shape.
 
     Raises:
-        UnreadableError: slope or intercept is no number, or the slope 0.
+        UnreadableError: the slope or intercept is not a number, or the slope is 0.
 
     Example:
         >>> header = pydicom.Dataset()
@@ -41,10 +41,10 @@ def modality(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.float
 
 
 def slope_of(dataset: pydicom.Dataset) -> float:
-    """Give the rescale slope, 1 where the header has none.
+    """Return the rescale slope, or 1 if the header has none.
 
     Raises:
-        UnreadableError: it is no number, or 0.
+        UnreadableError: it is not a number, or is 0.
 
     Example:
         >>> slope_of(pydicom.Dataset())
@@ -59,14 +59,14 @@ def slope_of(dataset: pydicom.Dataset) -> float:
 
 
 def candidates(dataset: pydicom.Dataset, values: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Show modality values in each of the header's VOI LUTs and windows in turn.
+    """Apply each of the header's VOI LUTs and windows in turn to modality values.
 
     Args:
         dataset: the header.
         values: modality values, any shape.
 
     Yields:
-        float64 of the same shape; in [0, 1] but for damaged tables.
+        float64 of the same shape; in [0, 1] unless a table is damaged.
 
     Example:
         >>> header = pydicom.Dataset()
@@ -81,7 +81,7 @@ def candidates(dataset: pydicom.Dataset, values: NDArray[np.float64]) -> Iterato
                 yield shown / most
     function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
     function = function if function in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"
-    # A window of values that are fractions is meant in steps of their slope: the standard's 1 and 0.5 are such steps.
+    # The 1 and 0.5 in the standard's formula assume integers; fractional values are counted in steps of the slope.
     step = 1.0 if dataset.get("ModalityLUTSequence") else min(1.0, abs(slope_of(dataset)))
     for _, center, width in windows(dataset):
         if function != "LINEAR":
@@ -93,7 +93,7 @@ def candidates(dataset: pydicom.Dataset, values: NDArray[np.float64]) -> Iterato
 
 
 def windows(dataset: pydicom.Dataset) -> list[tuple[str, float, float]]:
-    """List the header's windows that can be applied: name, centre and width, in modality values.
+    """List the usable windows of a header: name, centre and width, in modality values.
 
     Example:
         >>> windows(dataset)
@@ -119,7 +119,7 @@ def window(values: NDArray[Any], center: float, width: float, function: str = "L
         float64 of the same shape, in [0, 1].
 
     Raises:
-        UnreadableError: the width is not positive or the function not one of the three.
+        UnreadableError: the width is too small, or the function is not one of the three.
 
     Example:
         >>> window(np.array([0, 50, 100]), 50.0, 100.0, "LINEAR_EXACT")
@@ -143,7 +143,7 @@ def window(values: NDArray[Any], center: float, width: float, function: str = "L
 
 
 def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
-    """Give the numbers of an element; none where one is no number, as with a decimal comma.
+    """Return the numbers of an element; an empty list if any of them is not a number, such as one with a decimal comma.
 
     Example:
         >>> numbers(pydicom.Dataset(), "WindowCenter")
@@ -169,21 +169,21 @@ def _number(dataset: pydicom.Dataset, name: str, usual: float) -> float:
 
 
 def _looked_up(values: NDArray[Any], table: pydicom.Dataset, little: bool | None) -> tuple[NDArray[np.float64], float]:
-    """Look values up in a modality or VOI LUT (PS3.3, section C.11.1.1), and give what white is of its entries.
+    """Look values up in a modality or VOI LUT (PS3.3, section C.11.1.1), and return them with the value of white.
 
-    White is the largest entry, where that is far below what the declared bits can hold: computed radiography declares
-    16 bits and fills 12 or 14. pydicom's own function takes the entries to have as many bits as declared, which garbles
-    4,096 entries of 8 bits.
+    White is what the declared bits can hold, or the largest entry if that is far below: computed radiography declares
+    16 bits and uses 12 or 14. pydicom's own function assumes that entries have as many bits as declared, which garbles
+    tables of 4,096 entries of 8 bits.
     """
     entries, first, depth = (int(number) for number in table.LUTDescriptor)
     entries = entries or 65536
-    if first > 32767 and values.min() < 0:  # a negative number written as one that cannot be
+    if first > 32767 and values.min() < 0:  # a negative number written as unsigned
         first -= 65536
     lut = table.LUTData
     if isinstance(lut, bytes):
         size = 1 if len(lut) in (entries, entries + 1) and depth <= 8 else 2
         lut = np.frombuffer(lut[: len(lut) // size * size], f"{'<' if little else '>'}u{size}")
-    # The same bytes may be written as numbers of the other sign.
+    # Entries may have been written as signed numbers.
     lut = np.atleast_1d(np.asarray(lut, dtype=np.float64)) % 65536
     most, full = float(lut[:entries].max()), 2.0**depth - 1
     place = np.clip(values - float(first), 0, min(entries, len(lut)) - 1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What a DICOM header says of an image: whether it can be a frontal chest radiograph, and how old the patient is."""
+"""What a DICOM header says: whether the image can be a frontal chest radiograph, and the patient's age group."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pneumoscope.imaging import ages, letters
 from pneumoscope.imaging.dicom import terms
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-"""Elements of which one holds the image."""
+"""The elements that may hold the image."""
 
 _A_YEAR = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
-"""Units of an age in a year."""
+"""How many of each unit of age make a year."""
 
 _DESCRIPTIONS = (
     "SeriesDescription",
@@ -24,21 +24,21 @@ _DESCRIPTIONS = (
     "AcquisitionDeviceProcessingDescription",
     "PerformedProcedureStepDescription",
 )
-"""Free text on this one image; the description of a study may name other images of it."""
+"""Elements with free text about this image. The study description is left out: it may be about other images."""
 
 
 def check(header: pydicom.Dataset) -> None:
-    """Reject what has no image and what its header declares to be no frontal chest radiograph.
+    """Reject a data set without an image, or whose header declares something other than a frontal chest radiograph.
 
-    Words of the header are compared, never quoted: any of them may hold a name. What is missing or unknown is no reason
-    to reject.
+    Words of the header are compared but never quoted, because any of them may hold a name. Missing or unknown words are
+    no reason to reject.
 
     Args:
-        header: a DICOM data set, with its file meta information where it has some.
+        header: a DICOM data set, with its file meta information if it has any.
 
     Raises:
         UnsupportedError: there is no image.
-        NotAChestRadiographError: another modality, another part of the body, or a view that is not frontal.
+        NotAChestRadiographError: the header names another modality, another part of the body, or another view.
 
     Example:
         >>> header = pydicom.Dataset()
@@ -76,7 +76,7 @@ def check(header: pydicom.Dataset) -> None:
 
 
 def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
-    """Reject a view that is not frontal: the first of the places that name a view decides."""
+    """Reject a view that is not frontal. The first element that names a view decides."""
     places = (
         (_words(header, "ViewPosition"), "View Position"),
         (_meanings(header, "ViewCodeSequence"), "View Code"),
@@ -93,13 +93,13 @@ def _check_view(header: pydicom.Dataset, descriptions: list[str]) -> None:
                 raise _rejection(view, where)
     if any(str(item.get("CodeValue")) in terms.LATERAL_CODES for item in header.get("ViewCodeSequence") or ()):
         raise _rejection("a lateral view", "View Code")
-    # On a frontal radiograph rows run from one side of the patient to the other (PS3.3, section C.7.6.1.1.1).
+    # Rows of a frontal radiograph run from one side of the patient to the other (PS3.3, section C.7.6.1.1.1).
     if re.match(r"[AP]\w* [FH]", plain("\\".join(map(str, header.get("PatientOrientation") or ())))):
         raise _rejection("a lateral view", "Patient Orientation")
 
 
 def is_radiography(sop_class: str) -> bool:
-    """Say whether objects of a SOP class may hold a radiograph, by its UID.
+    """Return whether objects of a SOP class, given by its UID, may hold a radiograph.
 
     Example:
         >>> is_radiography("1.2.840.10008.5.1.4.1.1.1"), is_radiography("1.2.840.10008.5.1.4.1.1.2")
@@ -109,7 +109,7 @@ def is_radiography(sop_class: str) -> bool:
 
 
 def is_raw(header: pydicom.Dataset) -> bool:
-    """Say whether a header declares what a detector measured, not yet made for the eye (PS3.3, section C.8.11.1.1.1).
+    """Return whether a header declares an image "for processing", not for presentation (PS3.3, section C.8.11.1.1.1).
 
     Example:
         >>> header = pydicom.Dataset()
@@ -122,9 +122,9 @@ def is_raw(header: pydicom.Dataset) -> bool:
 
 
 def is_turned(header: pydicom.Dataset) -> bool:
-    """Say whether a header has a frontal image turned or mirrored: rows not to the patient's left, or columns not down.
+    """Return whether a frontal image is turned or mirrored: rows not to the patient's left, or columns not to the feet.
 
-    Rows are said to run towards the patient's left or right, columns towards head or feet (PS3.3, section C.7.6.1.1.1).
+    Patient Orientation gives the direction of the rows and of the columns (PS3.3, section C.7.6.1.1.1).
 
     Example:
         >>> header = pydicom.Dataset()
@@ -138,7 +138,7 @@ def is_turned(header: pydicom.Dataset) -> bool:
 
 
 def age_group(header: pydicom.Dataset) -> str | None:
-    """Name the patient's group of `ages.GROUPS`, by the age or else by the dates of birth and study; None without.
+    """Return the patient's `ages.GROUPS` key, from the age or else the dates of birth and study; None if unknown.
 
     Example:
         >>> header = pydicom.Dataset()
@@ -146,7 +146,7 @@ def age_group(header: pydicom.Dataset) -> str | None:
         >>> age_group(header)
         'adult_patient'
     """
-    # 045Y, 018M, 003W or 012D (PS3.5, section 6.2); in use also 45, 45Y and the like.
+    # 045Y, 018M, 003W or 012D (PS3.5, section 6.2); in practice also 45, 45Y and the like.
     age = re.fullmatch(r"0*(\d{1,3})\s*([YMWD]?)", str(header.get("PatientAge") or "").strip().upper())
     if age and int(age[1]):
         return ages.group(int(age[1]) / _A_YEAR[age[2]])
@@ -164,16 +164,16 @@ def _rejection(what: str, where: str) -> NotAChestRadiographError:
 
 
 def _sop_class(header: pydicom.Dataset) -> tuple[str, str]:
-    """Give name and keyword of the kind of object, from pydicom's list: a damaged header holds anything there."""
+    """Return name and keyword of the SOP class, only from pydicom's list: a damaged header may hold anything."""
     meta = getattr(header, "file_meta", {})
     for kind in (header.get("SOPClassUID"), meta.get("MediaStorageSOPClassUID")):
         if isinstance(kind, UID) and kind.keyword:
             return kind.name, kind.keyword
-    return "an object of no known class", ""
+    return "unknown SOP class", ""
 
 
 def _words(header: pydicom.Dataset, *names: str) -> list[str]:
-    """Give the values of some elements in plain capitals, with a space for everything that is no letter or digit."""
+    """Return the values of elements as `plain` text, without empty ones."""
     values = [header.get(name) for name in names]
     texts = [value if isinstance(value, str) else "\\".join(map(str, value or ())) for value in values]
     return [plain(text) for text in texts if text]
@@ -185,7 +185,7 @@ def _meanings(header: pydicom.Dataset, name: str) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Write a text in capitals without accents, with a space for everything that is no letter or digit.
+    """Return a text in capitals without accents, with a space for everything other than letters and digits.
 
     Example:
         >>> plain("Thorax, seitl. (Röntgen)"), plain("Боковой")
@@ -207,7 +207,7 @@ def _within(pattern: str, words: list[str]) -> bool:
 
 
 def _names_nothing_else(pattern: str, words: list[str]) -> bool:
-    """Say whether one of these texts is of a part of the body and how it was taken, and of nothing else."""
+    """Return whether one of the texts names a part of the body, and otherwise only how it was imaged."""
     known = "|".join((terms.NEUTRAL, terms.FRONTAL, *terms.SIDES.values(), *terms.PARTS.values()))
     only = re.compile(rf"(?:(?:LEFT|RIGHT)?(?:{known})(?: |$))+")
     return any(_match(pattern, [text]) and only.fullmatch(text) for text in words)

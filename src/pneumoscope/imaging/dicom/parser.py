@@ -1,6 +1,6 @@
-"""DICOM files to data sets: known by how they begin, and parsed without falling to a bomb or losing an image.
+"""Recognises and parses DICOM files, guarding against decompression bombs and tolerating common damage.
 
-What a header says is judged in `header.py`; the image is decoded in `decoder.py`.
+`header.py` checks what a header says; `decoder.py` decodes the image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MARK = b"DICM"
 _PREAMBLE = 128
 
 _ELEMENTS = 3
-"""Where there is no mark, so many data elements in a row make a DICOM file."""
+"""Without the `DICM` mark, this many valid data elements in a row identify a DICOM file."""
 
 _PIXEL_DATA = 0x7FE00010
 _ENCAPSULATED_HEADER = 12
@@ -39,34 +39,34 @@ _ENCAPSULATED_HEADER = 12
 _ITEM = b"\xfe\xff\x00\xe0"
 
 _IMAGE_GROUP = 0x28
-"""Nothing up to the pixels' description has a higher group."""
+"""The highest group up to and including the description of the pixels."""
 
 _VRS = {vr.value.encode() for vr in VR if len(vr.value) == 2}
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
 _INFLATED = 4
-"""Bytes of a deflated data set a pixel of the largest image; more of them are a decompression bomb."""
+"""Inflated bytes allowed per pixel of the largest image; a deflated data set with more is a decompression bomb."""
 
 _MOST_READS = 200_000
-"""Each data element takes two or three; the headers of images have some hundred elements."""
+"""Reads allowed for one file. Each data element takes two or three, and headers have some hundred elements."""
 
 _MOST_BYTES = 10_000_000
-"""Of an element of the header."""
+"""Bytes allowed in one element of the header."""
 
 _HEADER_BYTES = 2**20
-"""Who the patient is stands near the beginning."""
+"""Bytes to read for the patient's identity, which comes near the beginning."""
 
 _META_BYTES = 4096
-"""The file meta information is shorter."""
+"""More than the file meta information takes."""
 
-# pydicom remarks on every value that strays from the standard, and quotes it: it may be a patient's name. Silenced
-# once, because `catch_warnings` around each file is not safe in threads.
+# pydicom warns about every value that violates the standard, and quotes it, which may reveal a patient's name. The
+# warnings are silenced once, because `catch_warnings` around each file is not thread-safe.
 warnings.filterwarnings("ignore", module="pydicom")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 
 class _Patience(io.BytesIO):
-    """A file whose reading ends where a bomb of millions of data elements would take hours."""
+    """A file that limits the number of reads: millions of tiny data elements would take hours to parse."""
 
     reads = 0
 
@@ -78,10 +78,10 @@ class _Patience(io.BytesIO):
 
 
 def looks_like_dicom(data: bytes) -> bool:
-    """Say whether bytes begin as a DICOM file does.
+    """Return whether bytes begin like a DICOM file.
 
-    That is with 128 bytes and `DICM` (PS3.10, section 7.1), or, as old scanners and careless exports have it, with the
-    first data elements at once, of group 2 or 8 and in ascending order.
+    They begin with 128 bytes and `DICM` (PS3.10, section 7.1), or, from old scanners and careless exporters, directly
+    with data elements, in ascending order and starting with group 2 or 8.
 
     Example:
         >>> looks_like_dicom(bytes(128) + b"DICM")
@@ -95,17 +95,17 @@ def looks_like_dicom(data: bytes) -> bool:
 
 
 def parsed(data: bytes, max_pixels: int) -> pydicom.Dataset:
-    """Parse a DICOM file with its image, which stays as it is packed.
+    """Parse a DICOM file, leaving its pixel data encoded.
 
     Args:
         data: the bytes of the file.
-        max_pixels: the largest rows times columns of an image; what is deflated may not inflate to much more.
+        max_pixels: the most pixels (rows times columns) of an image, which also limits the size of inflated data.
 
     Returns:
         The data set, with its file meta information.
 
     Raises:
-        TooLargeError: a decompression bomb, an element that takes hours to parse, or more than the memory holds.
+        TooLargeError: it is a decompression bomb, would take hours to parse, or does not fit into memory.
         UnreadableError: the file is damaged.
 
     Example:
@@ -124,7 +124,7 @@ def parsed(data: bytes, max_pixels: int) -> pydicom.Dataset:
 
 
 def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
-    """Read what a DICOM file says besides its image.
+    """Read a DICOM file without its pixels.
 
     Args:
         data: the bytes of the file.
@@ -134,7 +134,7 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
         The data set without pixels, with its file meta information.
 
     Raises:
-        UnsupportedError: it is no DICOM file.
+        UnsupportedError: it is not a DICOM file.
         PneumoscopeError: as with `parsed`.
 
     Example:
@@ -142,7 +142,7 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
         'DX'
     """
     if not looks_like_dicom(data):
-        raise UnsupportedError("Expected a DICOM file, got another.")
+        raise UnsupportedError("Expected a DICOM file, got another kind of file.")
     dataset = parsed(data, max_pixels)
     for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
         dataset.pop(name, None)
@@ -154,13 +154,14 @@ def header(data: bytes, max_pixels: int) -> pydicom.Dataset:
 
 
 def patient(path: Path) -> tuple[str, str] | None:
-    """Read who a DICOM file's patient is, to tell whose images belong together; None where it does not say.
+    """Read the patient's identity from a DICOM file, to find images of the same patient.
 
     Args:
-        path: any file. Of one that is no DICOM file, deflated or damaged nothing is known.
+        path: any file.
 
     Returns:
-        The patient's identity and who issued it. It is for comparing, and must be shown nowhere.
+        Patient ID and Issuer of Patient ID, for comparison only: they must never be shown. None if there is no ID, or
+        the file is not DICOM, deflated or damaged.
 
     Example:
         >>> patient(Path(__file__)) is None
@@ -170,7 +171,7 @@ def patient(path: Path) -> tuple[str, str] | None:
         with path.open("rb") as file:
             data = file.read(_HEADER_BYTES)
         if not looks_like_dicom(data) or DeflatedExplicitVRLittleEndian.encode() in data[:_META_BYTES]:
-            return None  # pydicom would inflate any bomb
+            return None  # pydicom would inflate a decompression bomb
         names = ["PatientID", "IssuerOfPatientID"]
         header = pydicom.dcmread(_Patience(data), stop_before_pixels=True, force=True, specific_tags=names)
         identity, issuer = (str(header.get(name) or "").strip() for name in names)
@@ -180,7 +181,7 @@ def patient(path: Path) -> tuple[str, str] | None:
 
 
 def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit: bool) -> bool:
-    """Say whether some data elements stand at the beginning, each of tag, VR if explicit, and length (PS3.5, 7.1)."""
+    """Return whether bytes begin with valid data elements: tag, VR if explicit, and length (PS3.5, section 7.1)."""
     place, last = 0, -1
     for number in range(_ELEMENTS):
         group, element = (int.from_bytes(data[place + i : place + i + 2], order) for i in (0, 2))
@@ -198,14 +199,14 @@ def _begins_with_elements(data: bytes, order: Literal["little", "big"], explicit
 
 
 def _dataset(data: bytes, most: int) -> pydicom.Dataset:
-    """Parse a file; a deflated one is inflated here, because pydicom would inflate any bomb."""
+    """Parse a file. A deflated one is inflated here, because pydicom would inflate a decompression bomb."""
     file = _Patience(data)
     file.seek(_PREAMBLE + len(_MARK) if data[_PREAMBLE : _PREAMBLE + 4] == _MARK else 0)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _inflated(meta, data[file.tell() :], most)
     dataset: pydicom.Dataset = pydicom.dcmread(_Patience(data), force=True)
-    if not len(dataset):  # of a compressed image without its delimiter pydicom gives nothing at all
+    if not len(dataset):  # pydicom returns nothing if a compressed image lacks its delimiter
         dataset = _without_delimiter(data)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     packed = "PixelData" in dataset and dataset["PixelData"].is_undefined_length
@@ -217,16 +218,16 @@ def _dataset(data: bytes, most: int) -> pydicom.Dataset:
 
 
 def _without_delimiter(data: bytes) -> pydicom.Dataset:
-    """Parse a file whose compressed image is there to its own end, but for the delimiter behind it (PS3.5, A.4)."""
+    """Parse a file whose compressed image is complete but lacks the sequence delimiter after it (PS3.5, A.4)."""
     file = _Patience(data)
     dataset = read_partial(file, lambda tag, vr, length: tag == _PIXEL_DATA, force=True)
     start = at = file.tell() + _ENCAPSULATED_HEADER
     while data.startswith(_ITEM, at):
         fragment = data[at + 8 : at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")]
         at += 8 + len(fragment)
-    run_lengths = dataset.file_meta.get("TransferSyntaxUID") == RLELossless  # these say themselves how long they are
+    run_lengths = dataset.file_meta.get("TransferSyntaxUID") == RLELossless  # has no end marker; its length is checked
     if at == start or (b"\xff\xd9" not in fragment and not run_lengths):
-        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
+        raise UnreadableError("The end of the DICOM file is missing: copy it again from its source.")
     dataset.add_new(_PIXEL_DATA, "OB", data[start:at])
     dataset["PixelData"].is_undefined_length = True
     return dataset
@@ -238,9 +239,9 @@ def _inflated(meta: pydicom.Dataset, data: bytes, most: int) -> pydicom.Dataset:
     if inflater.unconsumed_tail:
         raise TooLargeError(f"Expected at most {most:,} bytes when inflated, got more: no radiograph is that large.")
     if not inflater.eof:
-        raise UnreadableError("The end of the DICOM file is missing: copy it again from its origin.")
+        raise UnreadableError("The end of the DICOM file is missing: copy it again from its source.")
     dataset = read_dataset(_Patience(plain), False, True)
     dataset.file_meta = FileMetaDataset(meta)
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # that is what it now is
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.set_original_encoding(False, True)
     return dataset

@@ -1,4 +1,4 @@
-"""Display shutters: what lies outside of them is not shown (PS3.3, section C.7.6.11)."""
+"""Display shutters, which hide everything outside them (PS3.3, section C.7.6.11)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from pneumoscope.imaging.dicom.grayscale import numbers
 
 LEAST_SHOWN = 0.01
-"""A shutter that leaves less of an image than this is damaged, and as good as none."""
+"""A shutter that shows a smaller share of the image than this is taken for damaged and ignored."""
 
 _EDGES = (
     "ShutterUpperHorizontalEdge",
@@ -21,15 +21,15 @@ _EDGES = (
 
 
 def shown(dataset: pydicom.Dataset, rows: int, columns: int) -> NDArray[np.bool_] | None:
-    """Say which pixels the shutters of a header leave: what lies within all of them.
+    """Return which pixels lie within all display shutters of a header.
 
     Args:
-        dataset: the header; places in it count from 1, row before column.
-        rows: of the image.
-        columns: of the image.
+        dataset: the header; its coordinates count from 1, row before column.
+        rows: the number of rows of the image.
+        columns: the number of columns of the image.
 
     Returns:
-        (rows, columns); None where there is no shutter.
+        (rows, columns), true where a pixel is shown; None if there is no shutter.
 
     Example:
         >>> header = pydicom.Dataset()

@@ -1,12 +1,12 @@
 """What the words of DICOM headers mean: modalities, parts of the body, views and species, in many languages.
 
-Patterns are matched against whole words of a text in capitals without accents (`header.plain`); those of scripts
-without spaces against any part of it. To teach a word, add it here: nothing else knows one.
+Patterns are matched against whole words of a text in capitals without accents (`header.plain`), or against any part of
+it in scripts without spaces (`..._WITHIN`). To add a word, add it here; no other module holds any.
 
 Sources: the DICOM standard, PS3.3 (sections C.7.3.1.1.1, C.7.6.1.1.1, C.8.1.1, C.8.11.5) and PS3.16 (annex L, CID 4009,
-4010 and 4029); what headers of public collections and reports of their readers hold, among them mimic-cxr #15
-(laterals without a view position) and MONAI Deploy #505 (free text that names another part); and for other languages
-the usual names of the projections, which no list vouches for.
+4010 and 4029); headers of public collections and reports by their users, among them mimic-cxr #15 (laterals without a
+view position) and MONAI Deploy #505 (free text that names another part); and for other languages the usual names of the
+projections, which come from no official list.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 RADIOGRAPHY = re.compile(r"ComputedRadiography|DigitalXRay|SecondaryCapture|XRayRadiofluoroscopic|XRF|Hardcopy")
-"""In the keywords of SOP classes that may hold a radiograph."""
+"""Matches the keywords of SOP classes that may hold a radiograph."""
 
 MODALITIES = {
     "AR": "autorefraction",
@@ -79,9 +79,9 @@ MODALITIES = {
     "XA": "angiography",
     "XC": "photography",
 }
-"""Modalities that make no chest radiographs (PS3.3, section C.7.3.1.1.1, some of them retired, some in mere use).
+"""Modalities that do not produce chest radiographs (PS3.3, section C.7.3.1.1.1; some retired, some never standard).
 
-CR, DX, RG, RF, OT and the like are not here, nor is anything unknown: a missing header is no reason to reject.
+CR, DX, RG, RF, OT and the like are not listed, nor is anything unknown: missing information is no reason to reject.
 """
 
 CHEST = (
@@ -90,7 +90,7 @@ CHEST = (
     r"PEITO|PETTO|BROSTKORG|LUNGOR|HRUDNI\w*|MELLKAS\w*|ГРУДН\w*|ЛЕГК\w*|ОГК|ЛЕГЕН\w*|ΘΩΡΑΚ\w*"
 )
 CHEST_WITHIN = r"胸(?!腰?椎)|肺|흉부"
-"""The chest, in words and in scripts without spaces."""
+"""The chest; the second pattern is for scripts without spaces."""
 
 PARTS = {
     "the spine": r"[CTL]S? ?SPINE|\w*SPINE|SPINAL|\w*WIRBEL\w*|[HBL]WS|COLUMNA|COLONNA|COLUNA|RACHIS|"
@@ -121,9 +121,9 @@ PARTS = {
     "the whole body": r"(WHOLE|ENTIRE) ?BODY",
     "a phantom": r"PHANTOM|FANTOM\w*|TEST ?PATTERN",
 }
-"""Parts of the body that are no chest, in the words that headers have for them (PS3.16, annex L, and local ones).
+"""Other parts of the body, in the words that headers use for them (PS3.16, annex L, and local terms).
 
-Words that mean something harmless in another language, such as `face`, `main` and `PE`, are not among them.
+Words that mean something harmless in another language, such as `face`, `main` and `PE`, are left out.
 """
 
 PARTS_WITHIN = {
@@ -141,7 +141,7 @@ ANIMAL = (
     r"GOATS?|SUS|PORCINE|PIGS?|SWINE|ORYCTOLAGUS|LEPORINE|RABBITS?|CAVIA|GUINEA PIGS?|MUS|MURINE|MOUSE|MICE|RATTUS|"
     r"RATS?|MUSTELA|FERRETS?|AVES|AVIAN|BIRDS?|REPTIL\w*|MACAC\w*|PRIMATES?|MONKEYS?|ANIMALS?|NON ?HUMAN"
 )
-"""Species that are met in hospitals for animals and in laboratories, in Latin and in English."""
+"""Species seen in veterinary hospitals and laboratories, in Latin and English."""
 
 FRONTAL = (
     r"AP|PA|A P|P A|FRONTAL\w*|POSTERO ?ANTERIOR\w*|ANTERO ?POSTERIOR\w*|FACE|VIEWS|2 ?V\w*|DECUB\w*|DECUBITUS|[LR]LD|"
@@ -165,7 +165,7 @@ SIDES_WITHIN = {
     "a lateral view": r"[侧側][位面方]|胸部? ?[侧側](?= |$)|胸部? ?(R ?L|L ?R)(?= |$)|측면",
     "an oblique view": r"斜位",
 }
-"""Views that are not frontal. Decubitus views are: only the patient lies."""
+"""Views that are not frontal. Decubitus views are frontal: only the patient lies down."""
 
 ASIDE = (
     r"TUBES?|DRAINS?|DRAINAGE|LINES?|CATHETERS?|KATHETER|PICC|CVC|PORT|NG|ETT|PACEMAKER|LEADS?|WIRES?|POST|AFTER|PRE|"
@@ -174,7 +174,7 @@ ASIDE = (
     r"FRAKTUR\w*|SONDE|ZVK|DOLOR\w*|DERRAME|EPANCHEMENT|"
     r"DOULEUR\w*|FRATTUR\w*|VERSAMENTO|RULE|EXCLUDE|CHECK|QUERY|FOR"
 )
-"""Words by which a description tells of something else than the view: tubes, operations, complaints and questions."""
+"""Words in a description that are about something other than the view: tubes, operations, complaints and questions."""
 
 NEUTRAL = (
     r"\d+\w{0,3}|[LRAPXEYVU]|LEFT|RIGHT|LT|RT|LI|RE|LINK\w*|RECHT\w*|GAUCHE|DROITE?|IZQ\w*|DER|DERECH\w*|ESQ\w*|"
@@ -191,11 +191,11 @@ NEUTRAL = (
     r"MID|NEUTRAL|IN|EBENEN?|FRONTAL|BONES?|JOINTS?|SPOT|LONG|SHORT|DIGITAL|"
     r"THORACIC|TOTAL|FULL"
 )
-"""Words of a description that say how another part of the body was taken. With any other word among them it may tell
-of a tube in an arm, or of arms held up: then it does not decide."""
+"""Words of a description that say how a part of the body was imaged. A description with any other word in it may be
+about a tube in an arm, or arms held up, and is not used to reject."""
 
 LATERAL_CODES = {
     *("399198007", "399173006", "399067008", "399260004", "399352003", "30730003"),  # SNOMED CT
     *("R-10232", "R-10236", "R-102CD", "R-10224", "R-10228", "G-A145"),  # the same in SNOMED RT
 }
-"""Right, left, any side; medial to lateral, lateral to medial; sagittal (PS3.16, CID 4010)."""
+"""Lateral views: right, left, either side; medial to lateral, lateral to medial; sagittal (PS3.16, CID 4010)."""

@@ -7,7 +7,7 @@ export const WORDS = { NORMAL: "No pneumonia seen", PNEUMONIA: "Pneumonia suspec
 
 /** Of each kind of error: in two or three words, and what to do. */
 const ERRORS = {
-  not_a_chest_radiograph: ["Rejected: no frontal chest radiograph", "Only frontal views of the chest are predicted. If this is one, check that it is upright, not inverted, and not cut to a part of the chest, and export it anew."],
+  not_a_chest_radiograph: ["Rejected: not a frontal chest radiograph", "Only frontal views of the chest are predicted. If this is one, check that it is upright, not inverted, and not cropped to a part of the chest, and export it again."],
   too_large: ["Too large", "Export the image with fewer pixels, or let whoever runs the service raise its limits."],
   too_slow: ["Takes too long", "Try again when the service is less busy, or export the image with fewer pixels."],
   unreachable: ["Not predicted", "The image is still here: try again once the service answers."],
@@ -86,8 +86,8 @@ export function card(model) {
     ["Model", `${card.architecture}, ${card.input_size} × ${card.input_size} pixels`],
     ["Trained on", trainedOn(model)],
     ["Measured", `AUC ${figure("auc")}, sensitivity ${figure("sensitivity")}, specificity ${figure("specificity")}, with ` +
-      `95 % intervals, on ${plural(metrics.n ?? 0, "image")} of patients held out from training. They chose the ` +
-      "threshold, so the figures flatter the model."],
+      `95 % intervals, on ${plural(metrics.n ?? 0, "image")} of patients held out from training. The threshold was ` +
+      "chosen on them, so the figures are too good."],
     ["Threshold", `${decimals(calibration.threshold, 3)}. ${calibration.threshold_reason}`],
     ["Uncertain", `${decimals(calibration.uncertain_low, 3)}–${decimals(calibration.uncertain_high, 3)}. ${calibration.uncertain_reason}`],
     ["Evidence", card.bias === null ? "approximate: the network's head is not linear." : "exact: the cells add up to the logit."],

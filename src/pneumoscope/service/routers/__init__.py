@@ -1,1 +1,1 @@
-"""The service's routes, by what they are about."""
+"""The service's routes, by subject."""

@@ -1,4 +1,4 @@
-"""What the service says of itself: its model, its health, its counters."""
+"""Information about the service: its model, its health and its counters."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ TOLD = (
     "intended_use",
     "labels",
 )
-"""The fields of a card that are for people and clients; the others are parameters of its gates, and long."""
+"""The fields of a card that are of interest to clients; the others are long parameters of the model's gates."""
 
 router = APIRouter()
 
 
 def description(card: Card, limits: Limits) -> dict[str, Any]:
-    """Lay out what `/v1/model` answers.
+    """Return the answer of `/v1/model`.
 
     Example:
         >>> description(card, Limits())["card"]["input_size"]
@@ -66,14 +66,14 @@ def description(card: Card, limits: Limits) -> dict[str, Any]:
     responses=refusals.ANY,
 )
 async def model(service: Parts) -> JSONResponse:
-    """Tell what the model says of itself, what warnings mean, and what the service allows."""
+    """Return the model's card, the meaning of the warnings, and the limits of the service."""
     return JSONResponse(description(service.worker.card, service.limits))
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", response_description="It lives.", response_model=schemas.StateAnswer)
+@router.get("/healthz", response_description="It is alive.", response_model=schemas.StateAnswer)
 async def healthz() -> dict[str, str]:
-    """Say that the service lives."""
+    """Return that the service is alive."""
     return {"status": "ok"}
 
 
@@ -82,15 +82,15 @@ async def healthz() -> dict[str, str]:
     "/readyz",
     response_description="It is ready.",
     response_model=schemas.StateAnswer,
-    responses={503: {"model": schemas.StateAnswer, "description": "It is not."}},
+    responses={503: {"model": schemas.StateAnswer, "description": "It is not ready."}},
 )
 async def readyz(service: Parts) -> JSONResponse:
-    """Say whether images are predicted at once; 503 while the detector's process is started anew."""
+    """Return whether the service is ready to predict; 503 while the detector's process is restarting."""
     return JSONResponse({"status": "ok"}) if service.queue.ready else JSONResponse({"status": "starting"}, 503)
 
 
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_description="The counters.", response_class=PlainTextResponse, responses=refusals.ANY)
 async def metrics(service: Parts) -> PlainTextResponse:
-    """Give counters as Prometheus reads them."""
+    """Return counters in Prometheus's text format."""
     return PlainTextResponse(service.telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

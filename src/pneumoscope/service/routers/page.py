@@ -1,4 +1,4 @@
-"""The page, the description for programs, and the sample images: files, and no other way to one."""
+"""Serves the files of the page, the API documentation and the sample images, and no others."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FILES = (
     | {f"/samples/{file.name}": file for file in sources.BUNDLED.rglob("*.jpeg")}
     | {"/": _FOLDER / "index.html", "/docs": _FOLDER / "api.html"}
 )
-"""What a browser asks for, and the file that it gets."""
+"""The path of each file."""
 
 
 def routes() -> list[Route]:
-    """Make the routes to all files, for GET and HEAD."""
+    """Create the routes to all files, for GET and HEAD."""
     return [Route(path, _sender(file), methods=["GET"], include_in_schema=False) for path, file in FILES.items()]
 
 

@@ -1,4 +1,4 @@
-"""Images in as a form, findings out: at once, as a stream, as FHIR; and the values of an image for a viewer."""
+"""Receives images as a form; returns findings together, as a stream or as FHIR, or an image's values for a viewer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pneumoscope.service.state import Parts
 from pneumoscope.service.worker import Row, Submission
 
 STATUS = {"too_large": 413, "unsupported": 415}
-"""The answer's status where no image of a request could be predicted, by the first one's kind of error; else 422."""
+"""The status if no image of a request could be predicted, by the kind of the first error; 422 for other kinds."""
 
 Evidence = Annotated[bool, Query(description="Add the evidence map of each image.")]
 Preview = Annotated[bool, Query(description="Add each image as a JPEG that a browser can show.")]
@@ -36,11 +36,11 @@ router = APIRouter()
 async def predict(request: Request, service: Parts, evidence: Evidence = False, preview: Preview = False) -> Response:
     """Predict one or many images.
 
-    Every image has a row; one that cannot be predicted has an error in its row. Where that is so for all images of the
-    request, the status says why: 413, 415 or 422.
+    Every image has a row; an image that cannot be predicted has an error in its row. If no image of the request can be
+    predicted, the status says why: 413, 415 or 422.
 
-    With `Accept: application/fhir+json` the answer is FHIR R4: of one image a `DiagnosticReport` that contains its
-    `Observation`s, or where it cannot be predicted an `OperationOutcome`; of several a `Bundle` of these.
+    With `Accept: application/fhir+json` the answer is FHIR R4: for one image a `DiagnosticReport` that contains its
+    `Observation`s, or an `OperationOutcome` if it cannot be predicted; for several images a `Bundle` of these.
     """
     service.check_room()  # before the images are sent
     images = await uploads.read(request, service.limits, evidence, preview)
@@ -63,7 +63,7 @@ async def predict(request: Request, service: Parts, evidence: Evidence = False, 
     | {
         200: {
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-            "description": "A finding a line.",
+            "description": "A finding per line.",
         }
     },
     openapi_extra=uploads.FORM,
@@ -71,11 +71,11 @@ async def predict(request: Request, service: Parts, evidence: Evidence = False, 
 async def predict_as_stream(
     request: Request, service: Parts, evidence: Evidence = False, preview: Preview = False
 ) -> StreamingResponse:
-    """Predict many images; each finding is a line of JSON, sent as soon as it is there, in any order.
+    """Predict many images; each finding is a line of JSON, sent as soon as it is ready, in any order.
 
     `index` says which image of the request it belongs to. Images are predicted while later ones still arrive; the
-    fields `evidence` and `preview` count for the images after them. Where the rest of a request is rejected after the
-    first image, the last line is `{"error": {"kind", "message"}}`.
+    fields `evidence` and `preview` apply to the images after them. If the rest of a request is refused after the first
+    image, the last line is `{"error": {"kind", "message"}}`.
     """
 
     def answered(rows: Sequence[Row]) -> None:
@@ -93,15 +93,15 @@ async def predict_as_stream(
     openapi_extra=uploads.FORM,
 )
 async def values(request: Request, service: Parts) -> Response:
-    """Give the values of one image with all their bits, for a viewer that windows them itself.
+    """Return the values of one image at full depth, for a viewer that applies windows itself.
 
-    `slope * code + intercept` is a pixel's value in the file's own units; `png` holds the codes as a gray PNG of 16
-    bits. `curve` says how bright the detector sees the codes.
+    `slope * code + intercept` is a pixel's value in the units of the file; `png` holds the codes as a 16-bit gray PNG.
+    `curve` is the brightness that the detector gives to the codes.
     """
     service.check_room()
     images = await uploads.read(request, service.limits)
     if len(images.submissions) != 1:
-        raise Refusal(422, "request", f"Expected one image, got {len(images.submissions)}: send one a request.")
+        raise Refusal(422, "request", f"Expected one image, got {len(images.submissions)}: send one per request.")
     rows = await service.answered(request, [Submission(images.submissions[0].data, values=True)])
     if rows is None:
         return Response(status_code=499)

@@ -1,4 +1,4 @@
-"""What is answered in place of a finding: the handlers, and their place in the OpenAPI description."""
+"""Error answers: their handlers, and their OpenAPI descriptions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ANY: Responses = _described(
         _error(
             "origin",
             "Expected a request from the service's own page, got one from another site: name it with "
-            "--allow-origin, or let the proxy pass the browser's Host on.",
+            "--allow-origin, or let the proxy forward the browser's Host header.",
         ),
     ),
     (
@@ -60,33 +60,33 @@ ANY: Responses = _described(
         "The request names another host.",
         _error(
             "host",
-            "Expected this machine's own name as host, got another: start the service with a token (--token) so "
-            "that it may be asked by other names, as through a proxy.",
+            "Expected this machine's own name as host, got another: start the service with a token (--token) to allow "
+            "other names, such as a proxy's.",
         ),
     ),
     (
         500,
-        "A fault of the service.",
-        _error("failed", "Expected to answer, got a fault of the service: see its log."),
+        "An internal error.",
+        _error("failed", "The service failed because of an internal error: see its log."),
     ),
     (
         503,
-        "No room now: `Retry-After` says when to try again.",
-        _error("busy", "Other requests take all the room: try again."),
+        "The service is busy: `Retry-After` says when to try again.",
+        _error("busy", "The service is busy with other requests: try again."),
     ),
 )
-"""Of every route that asks for something."""
+"""The errors of every route except those for health checks."""
 
 IMAGES: Responses = _described(
     schemas.FindingsAnswer | schemas.ErrorAnswer,
     (
         413,
         "The request or its image is too large, or it holds too many images.",
-        _error("too_large", "Expected at most 128,000,000 bytes a request, got more."),
+        _error("too_large", "Expected at most 128,000,000 bytes per request, got more."),
     ),
     (
         415,
-        "The request is no multipart form, or its image of no kind that is read.",
+        "The request is not a multipart form, or its image is of an unsupported kind.",
         _error("unsupported", "Expected a multipart/form-data request, such as curl -F images=@image.png sends."),
     ),
     (
@@ -95,13 +95,13 @@ IMAGES: Responses = _described(
         _error("request", "Expected true or false for evidence, evidence_of_normals and preview."),
     ),
 )
-"""Of routes that take a form with images."""
+"""The errors of routes that take a form with images."""
 
 INSTANCES: Responses = _described(
     schemas.ErrorAnswer,
     (
         406,
-        "The client accepts no answer that there is.",
+        "The client accepts none of the possible answers.",
         _error(
             "not_acceptable",
             'Expected a client that accepts multipart/related; type="application/dicom" or application/dicom+json, '
@@ -111,11 +111,11 @@ INSTANCES: Responses = _described(
     (
         413,
         "The request is too large, or holds too many instances.",
-        _error("too_large", "Expected at most 128,000,000 bytes a request, got more."),
+        _error("too_large", "Expected at most 128,000,000 bytes per request, got more."),
     ),
     (
         415,
-        "The request, or a part of it, is of another media type.",
+        "The request, or a part of it, has another media type.",
         _error("unsupported", 'Expected a multipart/related request; type="application/dicom", got another.'),
     ),
     (
@@ -124,11 +124,11 @@ INSTANCES: Responses = _described(
         _error("request", "Expected true or false for evidence, evidence_of_normals and preview."),
     ),
 )
-"""Of routes that take DICOM instances."""
+"""The errors of routes that take DICOM instances."""
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:
-    """Lay out whatever ends a request before its answer, as every error of the service is laid out."""
+    """Turn an exception that ends a request into an error answer of the service."""
     if isinstance(error, Refusal):
         return error.response()
     if isinstance(error, RequestValidationError):

@@ -1,4 +1,4 @@
-"""DICOMweb's STOW-RS: instances in, reports out."""
+"""DICOMweb's STOW-RS: receives instances, and returns reports on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pneumoscope.service.routers import refusals
 from pneumoscope.service.state import Parts, Service
 
 Captured = Annotated[bool, Query(description="Add a Secondary Capture of each pneumonia with its evidence map.")]
-Normals = Annotated[bool, Query(description="With `evidence`, also of images without pneumonia.")]
+Normals = Annotated[bool, Query(description="With `evidence`, add one of each image without pneumonia too.")]
 
 router = APIRouter()
 
@@ -26,13 +26,13 @@ _DESCRIBED: dict[str, Any] = {
 async def store_instances(
     request: Request, service: Parts, evidence: Captured = False, evidence_of_normals: Normals = False
 ) -> Response:
-    """Predict DICOM instances as DICOMweb's STOW-RS sends them.
+    """Predict DICOM instances that are sent with DICOMweb's STOW-RS.
 
-    Nothing is stored. The answer is a DICOM Structured Report on each image, with `evidence` beside a Secondary
-    Capture of each with a pneumonia, as parts of `multipart/related; type="application/dicom"`; the last part is the
-    response's data set as `application/dicom+json`, with `ReferencedSOPSequence`, `FailedSOPSequence` and for what
-    could not even be identified `OtherFailuresSequence`. A client that accepts `application/dicom+json` alone, or
-    prefers it, gets the data set only.
+    Nothing is stored. The answer has a DICOM Structured Report on each image, and with `evidence` a Secondary Capture
+    of each pneumonia, as parts of `multipart/related; type="application/dicom"`. The last part is the response's data
+    set as `application/dicom+json`, with `ReferencedSOPSequence`, `FailedSOPSequence` and, for instances that could not
+    even be identified, `OtherFailuresSequence`. A client that accepts only `application/dicom+json`, or prefers it,
+    gets only the data set.
     """
     return await _stored(request, service, None, evidence, evidence_of_normals)
 
@@ -45,7 +45,7 @@ async def store_instances_of_study(
     evidence: Captured = False,
     evidence_of_normals: Normals = False,
 ) -> Response:
-    """Predict DICOM instances of one study, as above; an instance of another study fails."""
+    """Predict DICOM instances of one study, as `/dicom-web/studies` does; an instance of another study fails."""
     return await _stored(request, service, study, evidence, evidence_of_normals)
 
 
