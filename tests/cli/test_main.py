@@ -148,7 +148,7 @@ def test_what_cannot_be_written_is_said_before_the_work(command: list[str], tmp_
     arguments = [*command, str(tmp_path / "file" / "deep" / "out.onnx")]
     if "gone" not in command:
         arguments.append(str(tmp_path / "gone"))  # so that whatever else is looked at first fails in another way
-    with pytest.raises(UnsupportedError, match=r"file' is no folder"):
+    with pytest.raises(UnsupportedError, match=r"file' is not a folder"):
         app(arguments, standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -112,7 +112,7 @@ def test_masks_in_a_class_are_left_out_with_a_sentence(tmp_path: Path, masks: st
     told: list[str] = []
     samples = load(tmp_path, tell=told.append)
     assert [sample.path.parent.name for sample in samples] == ["images", "images"]
-    assert told == [f"Left out of '{tmp_path}': masks in 'NORMAL/{masks}' (2), 'PNEUMONIA/{masks}' (1)."]
+    assert told == [f"Left out masks in '{tmp_path}': 'NORMAL/{masks}' (2), 'PNEUMONIA/{masks}' (1)."]
 
 
 def test_masks_beside_the_classes_are_left_out_with_a_sentence(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_masks_beside_the_classes_are_left_out_with_a_sentence(tmp_path: Path) -
     touch(tmp_path, "texts/masks/readme.txt")
     told: list[str] = []
     assert len(load(tmp_path, other="negative", tell=told.append)) == 2
-    assert told == [f"Left out of '{tmp_path}': masks in 'masks' (1), 'train/masks' (1)."]
+    assert told == [f"Left out masks in '{tmp_path}': 'masks' (1), 'train/masks' (1)."]
 
 
 def test_a_class_of_masks_alone_is_empty(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_an_unknown_layout_says_what_it_found_and_what_is_expected(
 def test_what_does_not_exist_or_is_no_data_set_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"Expected a data set at '.*nowhere', which does not exist"):
         load(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match=r"Got the file '.*image\.png', which is no data set\. Expected one of"):
+    with pytest.raises(DatasetError, match=r"Got the file '.*image\.png', which is not a data set\. Expected one of"):
         load(touch(tmp_path, "image.png") / "image.png")
 
 
@@ -207,7 +207,7 @@ def test_other_classes_are_an_error_or_negatives_or_skipped(tmp_path: Path) -> N
     lines = "path,label\na.png,NORMAL\nb.png,PNEUMONIA\nc.png,Effusion"
     touch(tmp_path, "set/NORMAL/a.png", "set/PNEUMONIA/b.png", "set/Effusion/images/c.png")
     for data in (table(tmp_path, lines), tmp_path / "set"):
-        with pytest.raises(DatasetError, match=r"Effusion'.* say which class .* name is, or take other"):
+        with pytest.raises(DatasetError, match=r"Effusion'.* say which class .* name means, or treat other"):
             load(data)
         negative = sorted(load(data, other="negative"), key=lambda sample: sample.path.name)
         assert [(sample.label, sample.other) for sample in negative] == [(0, False), (1, False), (0, True)]

@@ -89,7 +89,7 @@ def test_what_is_no_folder_is_listed_as_it_is(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_opened_is_listed_so_that_reading_it_tells(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     assert list(radiograph.files(tmp_path)) == [tmp_path / "closed"]
-    with pytest.raises(UnsupportedError, match="whether it may be opened"):
+    with pytest.raises(UnsupportedError, match="check its permissions"):
         read(tmp_path / "closed")
 
 

@@ -127,7 +127,10 @@ def test_the_page_says_which_split_was_measured(result: Evaluation, detector: De
 
 
 def test_the_page_does_not_contradict_the_gate(result: Evaluation, detector: Detector) -> None:
-    for gate, said in (({}, "it gives a finding on any image"), ({"limit": 1}, "a frontal chest radiograph are rejected")):
+    for gate, said in (
+        ({}, "it gives a finding on any image"),
+        ({"limit": 1}, "a frontal chest radiograph are rejected"),
+    ):
         card = replace(result.card, gate=gate, orientation={})
         text = " ".join(Page(evaluation_page.render(replace(result, card=card), detector)).text.split())
         assert said in text
