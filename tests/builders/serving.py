@@ -9,7 +9,8 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -31,6 +32,9 @@ from tests.conftest import drawn_image
 MODEL_SIZE = 224
 HUGE = 75_000_000
 """Pixels of an image that is within the limit and takes a second or more."""
+
+TOKEN = "correct horse battery staple"
+QUICK = Limits(body=3_000_000, images=3, queue=4, image_seconds=0.5, idle_seconds=0.5)
 
 
 @dataclass(frozen=True)
@@ -115,3 +119,29 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
 def slow_image() -> bytes:
     """Draw an image of `HUGE` pixels, all black: small to send, slow to read, and rejected as blank in the end."""
     return png(np.zeros((HUGE // 10_000, 10_000), dtype=np.uint8))
+
+
+def in_background(work: Callable[[], httpx.Response]) -> Callable[[], httpx.Response]:
+    """Begin something and give a function that waits for its end."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future.result
+
+
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something holds, and fail where it does not in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def raw(service: RunningService, request: bytes) -> bytes:
+    """Send bytes as they are and read the answer until the service closes."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer

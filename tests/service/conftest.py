@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
     from tests.builders.serving import RunningService
 
@@ -29,3 +29,57 @@ def browser() -> Iterator[Browser]:
 
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[RunningService]:
+    """A service with narrow limits."""
+    from tests.builders.serving import QUICK, running_service
+
+    with running_service(QUICK) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def huge() -> bytes:
+    """An image that is small to send and slow to read."""
+    from tests.builders.serving import slow_image
+
+    return slow_image()
+
+
+@pytest.fixture
+def page(browser: Browser, service: RunningService) -> Iterator[Page]:
+    """The page, opened; a fault in its scripts or a broken content policy fails the test."""
+    from tests.builders.browsing import DESK, watched
+
+    with watched(browser, (service.url, "blob:"), viewport=DESK) as page:
+        page.goto(service.url)
+        yield page
+
+
+@pytest.fixture
+def shown(page: Page) -> Page:
+    """The page with one image, predicted."""
+    from playwright.sync_api import expect
+
+    from tests.builders.browsing import PIXEL, drop, predicted
+    from tests.builders.serving import image
+
+    drop(page, image_png=image(1, 9))
+    predicted(page, 1)
+    expect(page.locator("#finding .probability")).to_be_visible()
+    expect(page.locator("#stage .window")).to_contain_text("%")  # the image itself is there
+    page.wait_for_function(f"({PIXEL})() > 0")  # and painted
+    return page
+
+
+@pytest.fixture
+def several(page: Page) -> Page:
+    """The page with nine images, predicted, and a file that is none."""
+    from tests.builders.browsing import drop, predicted
+    from tests.builders.serving import image
+
+    drop(page, **{f"image{i}_png": image(i % 2, i) for i in range(9)}, **{"-evil_png": b"no image"})
+    predicted(page, 10)
+    return page
