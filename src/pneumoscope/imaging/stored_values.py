@@ -102,12 +102,11 @@ def read(data: bytes, *, max_pixels: int = radiograph.MAX_PIXELS) -> StoredValue
 def _of_dicom(data: bytes, max_pixels: int) -> StoredValues:
     dataset, frame = decoder.opened(data, max_pixels)
     with np.errstate(all="ignore"):
-        shown = _thinned(display.displayed(dataset, frame))
         if frame.ndim != 2 or frame.dtype.kind not in "iu" or dataset.PhotometricInterpretation == "PALETTE COLOR":
-            return _of_brightness(shown)
-        values = _thinned(display.values(dataset, frame))
+            return _of_brightness(_thinned(display.displayed(dataset, frame)))
+        gray = display.Gray(dataset, frame)
+        shown, values, hidden = _thinned(gray.brightness()), _thinned(gray.values()), _thinned(gray.hidden())
     inverted = display.inverted(dataset)
-    hidden = _thinned(display.hidden(dataset, frame))
     if hidden.any() and not hidden.all():
         seen = values[~hidden]
         values[hidden] = seen.max() if inverted else seen.min()

@@ -59,11 +59,13 @@ def displayed(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float
         >>> displayed(dataset, np.array([[0, 4095]]))
         array([[0., 1.]], dtype=float32)
     """
-    shown = shutter.shown(dataset, *frame.shape[:2])
     coloured = colours(dataset, frame)
-    pixels = _gray(dataset, frame, shown) if coloured is None else brightness.brightness(coloured)
-    if shown is not None:
-        pixels[~shown] = 0.0
+    if coloured is None:
+        return Gray(dataset, frame).brightness()
+    pixels = brightness.brightness(coloured)
+    visible = shutter.shown(dataset, *frame.shape[:2])
+    if visible is not None:
+        pixels[~visible] = 0.0
     return pixels
 
 
@@ -113,65 +115,70 @@ def inverse(dataset: pydicom.Dataset) -> bool:
     return shape == "INVERSE" and dataset.PhotometricInterpretation == "MONOCHROME2"
 
 
-def values(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.float64]:
-    """Turn stored values into modality values, in the units that the header names (PS3.3, section C.11.1).
+class Gray:
+    """A gray frame, whose levels are looked up once for its brightness, its values and what is hidden.
 
     Args:
         dataset: as with `displayed`.
-        frame: the decoded frame, integers (H, W).
-
-    Returns:
-        float64 (H, W).
-
-    Example:
-        >>> values(dataset, np.array([[0, 4095]]))
-        array([[-1024.,  3071.]])
+        frame: the decoded frame, integers or floats (H, W).
     """
-    levels, index = _levels(dataset, frame)
-    return np.asarray(grayscale.modality(dataset, levels)[index])
 
+    def __init__(self, dataset: pydicom.Dataset, frame: NDArray[Any]) -> None:
+        self._dataset = dataset
+        self._visible = shutter.shown(dataset, *frame.shape)
+        self._levels, self._index = _levels(dataset, frame)
+        self._values = grayscale.modality(dataset, self._levels)
+        n = len(self._levels)
+        self._counts = _counts(self._index.ravel() if self._visible is None else self._index[self._visible], n)
+        self._everything = self._counts if self._visible is None else _counts(self._index.ravel(), n)
+        self._padding = _padding(dataset, self._levels)
+        if not self._counts[~self._padding].any():  # all pixels would be padding
+            self._padding[:] = False
+        self._counts[self._padding] = self._everything[self._padding] = 0
 
-def hidden(dataset: pydicom.Dataset, frame: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which pixels of a gray frame `displayed` always makes black: padding, and those outside a shutter.
+    def brightness(self) -> NDArray[np.float32]:
+        """Return the brightness as `displayed` does.
 
-    Args:
-        dataset: as with `displayed`.
-        frame: the decoded frame, integers (H, W).
+        Raises:
+            UnreadableError: the rescaled values are not finite.
 
-    Returns:
-        (H, W); at least one pixel is not hidden.
+        Example:
+            >>> Gray(dataset, np.array([[0, 4095]])).brightness()
+            array([[0., 1.]], dtype=float32)
+        """
+        if not np.isfinite(self._values).all():
+            raise UnreadableError(
+                "Expected finite pixels, got some that are not after rescaling: export the image again."
+            )
+        shown = _windowed(self._dataset, self._levels, self._values, self._counts, self._everything)
+        if inverted(self._dataset):
+            shown = 1.0 - shown
+        shown[self._padding] = 0.0
+        table, pixels = shown.astype(np.float32), np.empty(self._index.shape, dtype=np.float32)
+        for block in _blocks(self._index):
+            pixels.ravel()[block] = table[self._index.ravel()[block]]
+        if self._visible is not None:
+            pixels[~self._visible] = 0.0
+        return pixels
 
-    Example:
-        >>> hidden(dataset, np.array([[0, 4095]])).any()  # doctest: +SKIP
-        False
-    """
-    shown = shutter.shown(dataset, *frame.shape)
-    shuttered = np.zeros(frame.shape, dtype=np.bool_) if shown is None else ~shown
-    levels, index = _levels(dataset, frame)
-    everything = shuttered | _padding(dataset, levels)[index]
-    return shuttered if everything.all() else everything
+    def values(self) -> NDArray[np.float64]:
+        """Return the modality values (H, W), in the units that the header names (PS3.3, section C.11.1).
 
+        Example:
+            >>> Gray(dataset, np.array([[0, 4095]])).values()
+            array([[-1024.,  3071.]])
+        """
+        return np.asarray(self._values[self._index])
 
-def _gray(dataset: pydicom.Dataset, frame: NDArray[Any], visible: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    levels, index = _levels(dataset, frame)
-    counts = _counts(index.ravel() if visible is None else index[visible], len(levels))
-    everything = counts if visible is None else _counts(index.ravel(), len(levels))
-    padding = _padding(dataset, levels)
-    if counts[~padding].any():
-        counts[padding] = everything[padding] = 0
-    else:  # all pixels would be padding
-        padding[:] = False
-    rescaled = grayscale.modality(dataset, levels)
-    if not np.isfinite(rescaled).all():
-        raise UnreadableError("Expected finite pixels, got some that are not after rescaling: export the image again.")
-    shown = _windowed(dataset, levels, rescaled, counts, everything)
-    if inverted(dataset):
-        shown = 1.0 - shown
-    shown[padding] = 0.0
-    table, pixels = shown.astype(np.float32), np.empty(index.size, dtype=np.float32)
-    for block in _blocks(index):
-        pixels[block] = table[index.ravel()[block]]
-    return pixels.reshape(frame.shape)
+    def hidden(self) -> NDArray[np.bool_]:
+        """Return which pixels (H, W) are always black: padding, and those outside a shutter; never all of them.
+
+        Example:
+            >>> bool(Gray(dataset, np.array([[0, 4095]])).hidden().any())
+            False
+        """
+        padding = self._padding[self._index]
+        return np.asarray(padding if self._visible is None else padding | ~self._visible)
 
 
 def _counts(index: NDArray[Any], n: int) -> NDArray[np.int64]:
