@@ -95,6 +95,9 @@ def borders(pixels: NDArray[np.float32]) -> tuple[Border, Border]:
 def border(pixels: NDArray[np.float32], white: bool = False) -> Border:
     """Find the black or white frame around an image: outer rows and columns with hardly any pixels of another tone.
 
+    Letters in it are part of it, and its tone may tell the class. `preprocessing.inside`, which cuts a frame off before
+    the network, asks another question: which rows and columns of a small image are even, in whatever tone.
+
     Args:
         pixels: float32 (H, W) in [0, 1].
         white: whether to look for white instead of black.

@@ -20,8 +20,6 @@ GZIP = b"\x1f\x8b\x08"
 _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _JPEG_XL = (b"\0\0\0\x0cJXL ", b"\xff\x0a")
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
 _EXPORT = "export one frontal image of it as DICOM or PNG"
 _ORIGINAL = "give the file that the device made, or export it as PNG"
 _REFUSED_IMAGES = (
@@ -148,11 +146,15 @@ def begins_as_image(head: bytes) -> bool:
     )
 
 
-def size(data: bytes) -> tuple[str, int, int, int] | None:
+def size(data: bytes, header: tiff.Header | None) -> tuple[str, int, int, int] | None:
     """Read the format, rows, columns and samples per pixel of a file that imagecodecs will decode.
 
     These are JPEG 2000, JPEG XL, JPEG-LS, JPEG with more than 8 bits per sample, and TIFFs that Pillow cannot read; for
     these, rows and columns are those of a tile if it is larger than the image.
+
+    Args:
+        data: the bytes of the file.
+        header: what `tiff.header` returns for them.
 
     Returns:
         None for any other file.
@@ -161,7 +163,7 @@ def size(data: bytes) -> tuple[str, int, int, int] | None:
         UnreadableError: the size is missing or damaged.
 
     Example:
-        >>> size(b"BM") is None
+        >>> size(b"BM", None) is None
         True
     """
     if data.startswith(_JPEG_XL):
@@ -172,9 +174,8 @@ def size(data: bytes) -> tuple[str, int, int, int] | None:
             raise UnreadableError("The image's size is missing: copy it again from its source.")
         right, bottom, left, top = (int.from_bytes(data[at + i : at + i + 4], "big") for i in (8, 12, 16, 20))
         return "JPEG 2000", bottom - top, right - left, int.from_bytes(data[at + 40 : at + 42], "big")
-    if data.startswith(_TIFF):
-        header = tiff.beyond_pillow(data)
-        if header is None:
+    if header is not None:
+        if not tiff.is_beyond_pillow(data, header):
             return None
         return "TIFF", max(header.height, header.tile[0]), max(header.width, header.tile[1]), header.samples
     found = jpeg.jpeg_frame(data) if data.startswith(jpeg.START) else None

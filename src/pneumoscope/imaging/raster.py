@@ -79,9 +79,12 @@ def decode(
     try:
         # Pillow rejects a truncated image, unless some library has set LOAD_TRUNCATED_IMAGES.
         data = jpeg.alone(data) if data.startswith(jpeg.START) else data
-        if (found := formats.size(data)) is not None:
-            return _coded(data, found, max_pixels)
+        header = tiff.header(data)
+        if (found := formats.size(data, header)) is not None:
+            return _coded(data, found, header, max_pixels)
         image = _open(data, max_pixels)
+        if header is not None:
+            check_size(*header.tile[::-1], len(image.getbands()), max_pixels)
         width, height = image.size
         coloured = isinstance(image, JpegImageFile) and image.mode == "RGB"
         if at_least and image.mode in ("L", "RGB") and min(width, height) >= 2 * at_least and jpeg.is_reducible(data):
@@ -106,7 +109,7 @@ def decode(
 
 
 def _coded(
-    data: bytes, found: tuple[str, int, int, int], max_pixels: int
+    data: bytes, found: tuple[str, int, int, int], header: tiff.Header | None, max_pixels: int
 ) -> tuple[NDArray[np.float32], str, int, tuple[int, int], tuple[str, ...]]:
     """Decode with imagecodecs what Pillow cannot decode, or not at full depth."""
     name, height, width, channels = found
@@ -114,7 +117,6 @@ def _coded(
     stored = formats.decoded(data, name)
     samples, bits, dark = unit(stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored)
     seen = colour.remarks(samples) if samples.ndim == 3 and samples.shape[2] >= 3 else []
-    header = tiff.header(data) if name == "TIFF" else None
     if header and header.photometric == 0:
         samples = 1.0 - samples
     noted = {"first_frame_only": header is not None and header.more, "dark": dark, **dict.fromkeys(seen, True)}
@@ -142,8 +144,6 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
     image = plugin(io.BytesIO(data)) if plugin else formats.opened(data)
     check_size(*image.size, len(image.getbands()), max_pixels)
-    if isinstance(image, TiffImageFile) and (header := tiff.header(data)):
-        check_size(*header.tile[::-1], len(image.getbands()), max_pixels)
     jpegs = _jpegs(image)
     if jpegs and data.count(jpeg.START_OF_SCAN) > jpeg.MAX_SCANS * jpegs:
         raise TooLargeError(f"Expected at most {jpeg.MAX_SCANS} scans in a JPEG, got more: save the image again.")

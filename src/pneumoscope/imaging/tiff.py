@@ -94,28 +94,31 @@ def header(data: bytes) -> Header | None:
         return None
 
 
-def beyond_pillow(data: bytes) -> Header | None:
-    r"""Read the header of a TIFF that imagecodecs must decode; None if Pillow can read it, or neither can.
+def is_beyond_pillow(data: bytes, header: Header) -> bool:
+    """Return whether imagecodecs must decode a TIFF, because Pillow cannot read it.
 
     Pillow does not support floats in colour or of other than 32 bits, white-is-zero at most depths, big-endian 32-bit
     integers, or big-endian BigTIFF.
 
     Args:
-        data: the bytes of a file.
+        data: the bytes of the file.
+        header: what `header` returns for them.
 
     Example:
-        >>> beyond_pillow(b"II*\0 and nothing") is None
+        >>> import imagecodecs
+        >>> import numpy as np
+        >>> data = imagecodecs.tiff_encode(np.zeros((20, 30), np.float16))
+        >>> is_beyond_pillow(data, header(data))
         True
     """
-    found = header(data)
-    if found is None or found.planar or found.bits < 8:
-        return None
-    if found.samples not in {0: (1,), 1: (1,), 2: (3, 4)}.get(found.photometric, ()):
-        return None
+    if header.planar or header.bits < 8:
+        return False
+    if header.samples not in {0: (1,), 1: (1,), 2: (3, 4)}.get(header.photometric, ()):
+        return False
     try:
         TiffImageFile(io.BytesIO(data))
     except (SyntaxError, ValueError):  # an unknown pixel mode, or the wrong order of bytes
-        return found
+        return True
     except Exception:  # noqa: BLE001 - the file is damaged, and decoding it with Pillow will say how
-        return None
-    return None
+        return False
+    return False
