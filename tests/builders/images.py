@@ -7,6 +7,7 @@ import struct
 import zlib
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -127,3 +128,30 @@ def brightness(values: NDArray[Any], bits: int) -> NDArray[Any]:
 IMAGE = drawn_image(1, seed=3, size=48)
 
 COLOUR = np.stack([IMAGE, IMAGE // 2, 255 - IMAGE], axis=-1)
+
+
+def other_formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Write an image (H, W) in every format that is read but JPEG of 8 bits, PNG, TIFF and DICOM."""
+    gray, colour = Image.fromarray(values), Image.fromarray(np.stack([values] * 3, axis=-1))
+    deep = values.astype(np.uint16) * 16 + values // 16  # 12 bits, all in use
+    return {
+        "BMP": saved(gray, "BMP"),
+        "BMP in colour": saved(colour, "BMP"),
+        "GIF": saved(gray, "GIF"),
+        "WebP": saved(colour, "WEBP", lossless=True),
+        "AVIF": saved(colour, "AVIF", quality=100),
+        "PGM": saved(gray, "PPM"),
+        "PGM of 12 bits": saved(Image.fromarray(deep), "PPM"),
+        "JPEG XL": bytes(imagecodecs.jpegxl_encode(values, lossless=True)),
+        "JPEG XL in colour": bytes(imagecodecs.jpegxl_encode(np.asarray(colour), lossless=True)),
+        "JPEG XL of 12 bits": bytes(imagecodecs.jpegxl_encode(deep, lossless=True)),
+        "JPEG 2000": bytes(imagecodecs.jpeg2k_encode(values, codecformat="jp2", reversible=True, level=0)),
+        "JPEG 2000 of 12 bits": bytes(imagecodecs.jpeg2k_encode(deep, codecformat="j2k", reversible=True, level=0)),
+        "JPEG of 12 bits": bytes(imagecodecs.jpeg8_encode(deep, level=95, bitspersample=12)),
+        "lossless JPEG of 12 bits": bytes(imagecodecs.jpeg8_encode(deep, lossless=True, bitspersample=12)),
+        "JPEG-LS": bytes(imagecodecs.jpegls_encode(deep)),
+    }
+
+
+LOSSY = {"AVIF": 0.02, "JPEG of 12 bits": 0.03}
+"""How far the pixels of `other_formats` may lie from the image; 0.001 in the others."""

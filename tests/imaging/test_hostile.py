@@ -42,7 +42,7 @@ from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError
 from pneumoscope.imaging import radiograph, tiff
 from pneumoscope.imaging.jpeg import MAX_SCANS
 from tests.builders.dicoms import RAMP, compressed, image, table
-from tests.builders.images import png
+from tests.builders.images import other_formats, png
 from tests.conftest import drawn_image
 
 EXAMPLES = int(os.environ.get("PNEUMOSCOPE_FUZZ", "150"))
@@ -108,7 +108,7 @@ def formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
         "DICOM JPEG 2000": dicom(
             JPEG2000Lossless, imagecodecs.jpeg2k_encode, codecformat="j2k", reversible=True, level=0
         ),
-    }
+    } | other_formats(values)
 
 
 IMAGE = drawn_image(1, seed=3, size=64)
