@@ -16,7 +16,6 @@ from pneumoscope.training.augmentation import NONE, Augmentation, augment
 from tests.conftest import drawn_image
 
 SIZE, SIDE = 64, 16
-SHARES = ("share", "horizontal_flip", "tone", "blur", "compression", "surround", "hidden")
 EMPTY = np.zeros((SIDE, SIDE), np.float32)
 
 
@@ -25,7 +24,7 @@ def image(i: int = 0) -> NDArray[np.float32]:
 
 
 def alone(name: str) -> Augmentation:
-    strength = 20.0 if name == "rotation" else 1.0 if name in SHARES else 0.3
+    strength = 20.0 if name == "rotation" else 1.0
     return replace(NONE, **{"share": 1.0, "blur": float(name == "sharpen"), name: strength})
 
 
