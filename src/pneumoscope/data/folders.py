@@ -16,7 +16,7 @@ from pneumoscope.imaging import radiograph
 
 _SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".gif", ".avif", ".jp2", ".j2k"),
-    *(".jxl", ".pgm", ".heic", ".heif", ".nii", ".nrrd", ".mha", ".mhd", ".npy", ".npz"),
+    *(".jls", ".jxl", ".pbm", ".pgm", ".ppm", ".heic", ".heif", ".nii", ".nrrd", ".mha", ".mhd", ".npy", ".npz"),
 }
 """Suffixes of images, whether or not they can be read; other files are recognised by their first bytes."""
 
