@@ -97,7 +97,9 @@ def tiff(
     return mark + first + data + count + entries + struct.pack(f"{order}{number}", following) + beyond
 
 
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+def saved(image: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
+    """Write an image, or the pixels of one, as Pillow does."""
+    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

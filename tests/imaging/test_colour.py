@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -14,15 +11,10 @@ from PIL import Image
 from pneumoscope.imaging.dicom.decoder import decode
 from pneumoscope.imaging.radiograph import read
 from tests.builders import dicoms
+from tests.builders.images import saved
 from tests.conftest import drawn_image
 
 GRAY = drawn_image(1, seed=3, size=128)
-
-
-def saved(values: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, kind, **options)
-    return file.getvalue()
 
 
 def mapped(name: str) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from pneumoscope.errors import TooLargeError, UnreadableError, UnsupportedError
 from pneumoscope.imaging.formats import unpacked
 from pneumoscope.imaging.radiograph import HEAD, begins_as_image, read
 from tests.builders import dicoms
-from tests.builders.images import LOSSY, other_formats, tiff
+from tests.builders.images import LOSSY, other_formats, saved, tiff
 from tests.conftest import drawn_image
 
 GRAY = drawn_image(1, seed=3, size=96)
@@ -26,12 +26,6 @@ UNIT = GRAY / np.float32(255)
 DEEP = np.round(UNIT * 4095).astype(np.uint16)
 
 FORMATS = other_formats(GRAY)
-
-
-def saved(values: NDArray[Any], kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, kind, **options)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -42,7 +42,7 @@ from pneumoscope.errors import PneumoscopeError, TooLargeError, UnreadableError
 from pneumoscope.imaging import radiograph, tiff
 from pneumoscope.imaging.jpeg import MAX_SCANS
 from tests.builders.dicoms import RAMP, compressed, image, table
-from tests.builders.images import other_formats, png
+from tests.builders.images import other_formats, png, saved
 from tests.conftest import drawn_image
 
 EXAMPLES = int(os.environ.get("PNEUMOSCOPE_FUZZ", "150"))
@@ -62,12 +62,6 @@ MOST_MEGABYTES = 700
 """That this process may grow by: the image of the most pixels that are read takes so much."""
 
 
-def saved(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
-    file = io.BytesIO()
-    (image or Image.fromarray(IMAGE)).save(file, kind, **options)
-    return file.getvalue()
-
-
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -85,16 +79,16 @@ def formats(values: NDArray[np.uint8]) -> dict[str, bytes]:
         return compressed(deep, bytes(encode(deep, **options)), syntax, **wide)
 
     return {
-        "JPEG": saved("JPEG", gray),
-        "progressive JPEG": saved("JPEG", colour, progressive=True),
-        "PNG": saved("PNG", gray),
-        "PNG in colour": saved("PNG", colour),
+        "JPEG": saved(gray, "JPEG"),
+        "progressive JPEG": saved(colour, "JPEG", progressive=True),
+        "PNG": saved(gray, "PNG"),
+        "PNG in colour": saved(colour, "PNG"),
         "PNG of 16 bits": png(deep, 16, interlaced=True),
-        "TIFF": saved("TIFF", gray),
-        "TIFF deflated": saved("TIFF", Image.fromarray(deep), compression="tiff_adobe_deflate"),
-        "TIFF LZW": saved("TIFF", colour, compression="tiff_lzw"),
-        "TIFF JPEG": saved("TIFF", colour, compression="jpeg"),
-        "TIFF of pages": saved("TIFF", gray, save_all=True, append_images=[colour, colour]),
+        "TIFF": saved(gray, "TIFF"),
+        "TIFF deflated": saved(deep, "TIFF", compression="tiff_adobe_deflate"),
+        "TIFF LZW": saved(colour, "TIFF", compression="tiff_lzw"),
+        "TIFF JPEG": saved(colour, "TIFF", compression="jpeg"),
+        "TIFF of pages": saved(gray, "TIFF", save_all=True, append_images=[colour, colour]),
         "DICOM": image(deep, RescaleSlope=2, RescaleIntercept=-1000, PixelPaddingValue=0, **wide),
         "DICOM implicit": image(deep, ImplicitVRLittleEndian, VOILUTSequence=table(np.arange(4096), 12)),
         "DICOM big-endian": image(deep, ExplicitVRBigEndian, **wide),
@@ -181,14 +175,14 @@ def scans(data: bytes, times: int) -> bytes:
 
 
 def test_a_jpeg_of_thousands_of_scans_is_too_large_and_one_of_some_is_not() -> None:
-    progressive = saved("JPEG", progressive=True)
+    progressive = saved(IMAGE, "JPEG", progressive=True)
     assert radiograph.read(progressive).pixels.shape == (64, 64)
     with pytest.raises(UnreadableError):  # each refines the one before, so that none may come twice
         radiograph.read(scans(progressive, 10))
     with pytest.raises(TooLargeError, match=f"at most {MAX_SCANS} scans in a JPEG"):
         radiograph.read(scans(progressive, 5000))
     with pytest.raises(UnreadableError):  # of a gray one that is not progressive the decoder takes no second scan
-        radiograph.read(scans(saved("JPEG"), 5000))
+        radiograph.read(scans(saved(IMAGE, "JPEG"), 5000))
     lossless = bytes(imagecodecs.jpeg8_encode(DEEP, lossless=True, bitspersample=12))
     with pytest.raises(TooLargeError, match=f"at most {MAX_SCANS} scans in a JPEG"):
         radiograph.read(compressed(DEEP, scans(lossless, 200), JPEGLosslessSV1))
@@ -267,7 +261,7 @@ def test_a_bigtiff_that_points_beyond_any_file_is_damaged(place: int) -> None:
 
 def test_what_a_png_inflates_to_beyond_its_image_is_never_kept() -> None:
     bomb = zlib.compress(bytes(200_000_000), 9)
-    plain = saved("PNG")
+    plain = saved(IMAGE, "PNG")
     before = megabytes()
     for extra in (chunk(b"zTXt", b"a\0\0" + bomb), chunk(b"iCCP", b"a\0\0" + bomb)):
         with pytest.raises(UnreadableError):
@@ -355,7 +349,7 @@ def trouble(tmp_path: Path) -> tuple[Path, int]:
     """A folder with 3 images under names that break tables, and a file of each kind of trouble; and how many files."""
     folder = tmp_path / "images"
     (folder / "deep").mkdir(parents=True)
-    good = saved("PNG", Image.fromarray(drawn_image(0, 5)))
+    good = saved(drawn_image(0, 5), "PNG")
     for name in (
         b'=1+1",;\t\r\n.png',
         b"\xff\xfe\x1b[31mred\x1b[0m.png",
@@ -365,7 +359,7 @@ def trouble(tmp_path: Path) -> tuple[Path, int]:
     (folder / "text.png").write_text("Patient has pneumonia.\n")
     (folder / "empty.dcm").touch()
     (folder / "cut.png").write_bytes(good[: len(good) // 2])
-    (folder / "bomb.jpg").write_bytes(scans(saved("JPEG", progressive=True), 5000))
+    (folder / "bomb.jpg").write_bytes(scans(saved(IMAGE, "JPEG", progressive=True), 5000))
     (folder / "absurd.dcm").write_bytes(image(RAMP, Rows=60000, Columns=60000))
     (folder / "ct.dcm").write_bytes(image(RAMP, Modality="CT"))
     (folder / "report.dcm").write_bytes(image(None, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"))
