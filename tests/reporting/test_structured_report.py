@@ -146,6 +146,50 @@ def test_the_image_is_the_image_with_its_evidence_map() -> None:
     assert (pixels[5:50, 5:50, 0] - pixels[5:50, 5:50, 2]).mean() < -30
 
 
+def regions(finding: Finding, **elements: Any) -> list[pydicom.Dataset]:
+    """The regions of the image that a report outlines."""
+    found: list[pydicom.Dataset] = []
+
+    def collect(items: Any) -> None:
+        for item in items:
+            if item.ValueType == "SCOORD":
+                found.append(item)
+            collect(item.get("ContentSequence", ()))
+
+    collect(report_on(finding, **elements).ContentSequence)
+    return found
+
+
+def test_the_report_outlines_on_the_image_what_speaks_for_pneumonia() -> None:
+    peaks = np.full((6, 6), -0.1, dtype=np.float32)
+    peaks[1, 4] = peaks[4, 1] = 1.0
+    outlined = regions(replace(PNEUMONIA, evidence=peaks), Rows=32, Columns=128, PixelData=bytes(32 * 128 * 2))
+    assert len(outlined) == 2
+    for region, (x, y) in zip(outlined, [(4.5, 1.5), (1.5, 4.5)], strict=True):
+        line = np.array(region.GraphicData).reshape(-1, 2)
+        assert region.GraphicType == "POLYLINE"
+        assert (line[0] == line[-1]).all()
+        assert np.abs(line.mean(axis=0) - (x / 6 * 128, y / 6 * 32)).max() < 1.0
+        (image_,) = region.ContentSequence
+        assert image_.ReferencedSOPSequence[0].ReferencedSOPClassUID == DIGITAL_XRAY
+
+
+def test_nothing_is_outlined_on_a_normal_image_or_without_evidence() -> None:
+    assert regions(PNEUMONIA)
+    assert not regions(replace(NORMAL, evidence=EVIDENCE))
+    assert not regions(replace(PNEUMONIA, evidence=None))
+    assert not regions(replace(PNEUMONIA, evidence=-np.abs(EVIDENCE)))
+
+
+def test_a_report_with_outlines_is_another_object_than_one_without() -> None:
+    data = filed(values())
+    with_, without = (
+        structured_report.objects(finding, data, CARD)[0] for finding in (PNEUMONIA, replace(PNEUMONIA, evidence=None))
+    )
+    assert with_.SOPInstanceUID != without.SOPInstanceUID
+    assert with_.SeriesInstanceUID == without.SeriesInstanceUID
+
+
 def test_the_map_of_a_normal_is_drawn_where_asked_for_alone() -> None:
     normal = replace(NORMAL, evidence=EVIDENCE)
     assert len(structured_report.objects(normal, filed(values()), CARD)) == 1

@@ -8,7 +8,7 @@ import logging
 import re
 import uuid
 import warnings
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 import pydicom
@@ -20,23 +20,16 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pneumoscope.errors import PneumoscopeError, UnreadableError, UnsupportedError, needs_extra
 from pneumoscope.imaging import radiograph
 from pneumoscope.imaging.dicom import parser
-from pneumoscope.inference.finding import WARNINGS, Finding
+from pneumoscope.inference.finding import Finding
 from pneumoscope.inference.model_file import Card
-from pneumoscope.reporting import evidence_map
+from pneumoscope.reporting import evidence_map, measurement_report
+from pneumoscope.reporting.measurement_report import NAME, NOTICE
+from pneumoscope.reporting.outlines import outlines
 from pneumoscope.version import __version__
-
-if TYPE_CHECKING:
-    from highdicom.sr import CodedConcept, MeasurementReport
-
-NOTICE = "Not a medical device: for research and teaching. Made by software and not verified by a person."
 
 CAPTURE_SIDE = 2048
 """The longest side of the Secondary Capture, in pixels: enough to fill a screen."""
 
-SCHEME = "99PNEUMOSCOPE"
-"""The private coding scheme for concepts that neither DICOM nor SNOMED CT has."""
-
-_NAME = "Pneumoscope"
 _NAMES = uuid.UUID("8d6f9a52-3c5b-4c1e-9d0b-7a1f2e64c3b8")
 """The namespace of UIDs (RFC 9562, section 5.5)."""
 
@@ -50,7 +43,6 @@ _TEXTS = {"PN", "LO", "SH", "LT", "ST", "UC", "UT"}
 
 _UNFILED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 _UNDATED = ("StudyDate", "StudyTime")
-_FINDINGS = {"NORMAL": ("17621005", "Normal"), "PNEUMONIA": ("233604007", "Pneumonia")}  # SNOMED CT
 
 # Like pydicom, highdicom quotes invalid values in warnings and logs, which may reveal a patient's name.
 warnings.filterwarnings("ignore", module="highdicom")
@@ -92,8 +84,9 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
     """Create a Comprehensive SR of template 1500, Measurement Report (PS3.16), for a finding.
 
     One measurement group (template 1501) holds the finding as a SNOMED CT code, the probability and the operating
-    threshold as numbers without unit, whether the probability is uncertain, and each warning. Patient and study are
-    copied from the image's header, so that the report is filed with the image.
+    threshold as numbers without unit, whether the probability is uncertain, and each warning. If the finding is
+    PNEUMONIA and comes with evidence, one group (template 1410) for each region outlines what the model counted. Patient
+    and study are copied from the image's header, so that the report is filed with the image.
 
     Args:
         finding: the finding for the image.
@@ -116,18 +109,20 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
     check(header)
     from highdicom import sr
 
+    name = partial(uid, header, card)
+    lines = outlines(finding.evidence) if finding.evidence is not None and evidence_map.is_drawn(finding) else []
     report = sr.ComprehensiveSR(
         [_reference(header)],
-        _content(finding, header, card)[0],
-        series_instance_uid=uid(header, card, "series of the report"),
+        measurement_report.content(finding, header, card, fingerprint(card), lines, name)[0],
+        series_instance_uid=name("series of the report"),
         series_number=1,
-        sop_instance_uid=uid(header, card, "report"),
+        sop_instance_uid=name("report with outlines" if lines else "report"),
         instance_number=1,
-        manufacturer=_NAME,
+        manufacturer=NAME,
         manufacturer_model_name=card.architecture,
         software_versions=__version__,
-        series_description=f"{_NAME} report",
-        coding_schemes=[_scheme()],
+        series_description=f"{NAME} report",
+        coding_schemes=[measurement_report.scheme()],
         is_complete=True,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
@@ -168,9 +163,9 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
         series_number=2,
         sop_instance_uid=uid(header, card, "evidence map"),
         instance_number=1,
-        manufacturer=_NAME,
+        manufacturer=NAME,
         software_versions=__version__,
-        series_description=f"{_NAME} evidence map",
+        series_description=f"{NAME} evidence map",
         transfer_syntax_uid=JPEGBaseline8Bit,
     )
     capture.add_new("PatientOrientation", "CS", None)
@@ -271,67 +266,6 @@ def fingerprint(card: Card) -> str:
         '...'
     """
     return hashlib.sha256(card.to_json().encode()).hexdigest()
-
-
-def _content(finding: Finding, header: pydicom.Dataset, card: Card) -> MeasurementReport:
-    from highdicom import sr
-    from pydicom.sr.codedict import codes
-
-    model = fingerprint(card)
-    frame = [1] if int(header.get("NumberOfFrames") or 1) > 1 else None  # the frame that was read
-    device = sr.DeviceObserverIdentifyingAttributes(
-        f"2.25.{uuid.UUID(model[:32]).int}", _NAME, _NAME, f"{card.architecture} {__version__}"
-    )
-    method = sr.AlgorithmIdentification(
-        _NAME, __version__, parameters=[f"architecture: {card.architecture}", f"model, SHA-256: {model}"]
-    )
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(uid(header, card, "finding"), f"{_NAME} finding"),
-        finding_type=sr.CodedConcept(_FINDINGS[str(finding.finding)][0], "SCT", _FINDINGS[str(finding.finding)][1]),
-        finding_sites=[sr.FindingSite(codes.SCT.Lung)],
-        algorithm_id=method,
-        measurements=[
-            sr.Measurement(_concept(name, meaning), round(float(value or 0.0), 6), codes.UCUM.NoUnits)
-            for name, meaning, value in (
-                ("probability", "Probability of pneumonia", finding.probability),
-                ("threshold", "Operating threshold", finding.threshold),
-            )
-        ],
-        qualitative_evaluations=[
-            sr.QualitativeEvaluation(
-                _concept("uncertain", "Probability in the uncertain band"),
-                codes.SCT.Yes if finding.uncertain else codes.SCT.No,
-            ),
-            *(
-                sr.QualitativeEvaluation(_concept("warning", "Warning"), _concept(key, key.replace("_", " ")))
-                for key in finding.warnings
-            ),
-        ],
-        source_images=[sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID, frame)],
-    )
-    content = sr.MeasurementReport(
-        sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
-        sr.CodedConcept("399208008", "SCT", "Plain chest X-ray"),
-        [group],
-    )
-    # The template is extensible; whatever it has no place for is added as plain text.
-    content[0].ContentSequence.extend(
-        sr.TextContentItem(codes.DCM.Comment, text, sr.RelationshipTypeValues.CONTAINS)
-        for text in (NOTICE, card.calibration.assumed, *(WARNINGS[key] for key in finding.warnings))
-    )
-    return content
-
-
-def _concept(name: str, meaning: str) -> CodedConcept:
-    from highdicom.sr import CodedConcept
-
-    return CodedConcept(name, SCHEME, meaning)
-
-
-def _scheme() -> pydicom.Dataset:
-    from highdicom.coding_schemes import CodingSchemeIdentificationItem
-
-    return CodingSchemeIdentificationItem(SCHEME, name="Concepts of Pneumoscope", version=__version__)
 
 
 def _reference(header: pydicom.Dataset) -> pydicom.Dataset:
