@@ -85,8 +85,8 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
 
     One measurement group (template 1501) holds the finding as a SNOMED CT code, the probability and the operating
     threshold as numbers without unit, whether the probability is uncertain, and each warning. If the finding is
-    PNEUMONIA and comes with evidence, one group (template 1410) for each region outlines what the model counted. Patient
-    and study are copied from the image's header, so that the report is filed with the image.
+    PNEUMONIA and comes with evidence, one group (template 1410) for each region outlines what the model counted.
+    Patient and study are copied from the image's header, so that the report is filed with the image.
 
     Args:
         finding: the finding for the image.
