@@ -109,11 +109,12 @@ def structured_report(finding: Finding, header: pydicom.Dataset, card: Card) -> 
     check(header)
     from highdicom import sr
 
-    name = partial(uid, header, card)
+    model = fingerprint(card)
+    name = partial(uid, header, model)
     lines = outlines(finding.evidence) if finding.evidence is not None and evidence_map.is_drawn(finding) else []
     report = sr.ComprehensiveSR(
         [_reference(header)],
-        measurement_report.content(finding, header, card, fingerprint(card), lines, name)[0],
+        measurement_report.content(finding, header, card, model, lines, name)[0],
         series_instance_uid=name("series of the report"),
         series_number=1,
         sop_instance_uid=name("report with outlines" if lines else "report"),
@@ -152,6 +153,7 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
     check(header)
     from highdicom import CoordinateSystemNames, PhotometricInterpretationValues, sc
 
+    name = partial(uid, header, fingerprint(card))
     capture = sc.SCImage(
         image,
         PhotometricInterpretationValues.YBR_FULL_422,
@@ -159,9 +161,9 @@ def secondary_capture(image: np.ndarray, header: pydicom.Dataset, card: Card) ->
         coordinate_system=CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "F"),  # replaced below by that of the image, or emptied
         study_instance_uid=header.StudyInstanceUID,
-        series_instance_uid=uid(header, card, "series of the evidence map"),
+        series_instance_uid=name("series of the evidence map"),
         series_number=2,
-        sop_instance_uid=uid(header, card, "evidence map"),
+        sop_instance_uid=name("evidence map"),
         instance_number=1,
         manufacturer=NAME,
         software_versions=__version__,
@@ -240,22 +242,22 @@ def instance(data: bytes) -> dict[str, str]:
     return {name: str(uid) for name, uid in given.items() if _UID.fullmatch(uid)}
 
 
-def uid(header: pydicom.Dataset, card: Card, what: str) -> str:
+def uid(header: pydicom.Dataset, model: str, what: str) -> str:
     """Return the UID of an object for an image, which depends only on the image, the model and `what`.
 
     An object that is created or sent again is thus never taken for a different one.
 
     Args:
         header: the header of the image, with the UIDs that `check` requires.
-        card: the card of the model.
+        model: the model's `fingerprint`.
         what: distinguishes the objects for one image.
 
     Example:
-        >>> uid(header, detector.card, "report")
+        >>> uid(header, fingerprint(detector.card), "report")
         '2.25...'
     """
     image = " ".join(str(header[name].value) for name in _UIDS[:3])
-    return f"2.25.{uuid.uuid5(_NAMES, f'{image} {fingerprint(card)} {what}').int}"
+    return f"2.25.{uuid.uuid5(_NAMES, f'{image} {model} {what}').int}"
 
 
 def fingerprint(card: Card) -> str:
