@@ -188,11 +188,18 @@ def _work(pipe: Connection, model: Path | None, memory: int | None, max_pixels: 
     pipe.send(detector.card)
     with suppress(EOFError, OSError):
         while True:
-            pipe.send(predict(detector, (replace(image, data=pipe.recv_bytes()) for image in pipe.recv())))
+            asked: list[Submission] = pipe.recv()
+            evidence = any(image.evidence or image.reports for image in asked)
+            pipe.send(predict(detector, (replace(image, data=pipe.recv_bytes()) for image in asked), evidence))
 
 
-def predict(detector: Detector, images: Iterable[Submission]) -> list[Row]:
+def predict(detector: Detector, images: Iterable[Submission], evidence: bool = True) -> list[Row]:
     """Predict on a batch while it arrives; return one row for each image, in their order.
+
+    Args:
+        detector: the detector.
+        images: the images.
+        evidence: whether to compute evidence maps, which takes time; needed if an image's answer includes its map.
 
     Example:
         >>> predict(Detector(), [Submission(b"no image")])[0]["error"]["kind"]
@@ -207,7 +214,7 @@ def predict(detector: Detector, images: Iterable[Submission]) -> list[Row]:
                 yield image.data
 
     rows = []
-    for finding in detector.examine(predicted(), evidence=True):
+    for finding in detector.examine(predicted(), evidence=evidence):
         while waiting[0].values:
             rows.append(_values_row(waiting.popleft()))
         rows.append(_row(finding, waiting.popleft(), detector.card))
