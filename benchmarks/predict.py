@@ -124,14 +124,14 @@ def this_project(arguments: argparse.Namespace, engine: str = "openvino") -> Pre
     return lambda images: [finding.probability or 0.0 for finding in detector.examine(images)]
 
 
-def with_overlays(arguments: argparse.Namespace) -> Predict:
-    """Predict with the detector and write each image's evidence map."""
+def with_overlays(arguments: argparse.Namespace, normals: bool = False) -> Predict:
+    """Predict with the detector and write evidence maps: of pneumonias, or of all images."""
     detector = Detector(arguments.model)
 
     def predict(images: list[Path]) -> list[float]:
         probabilities = []
         with tempfile.TemporaryDirectory() as folder:
-            overlays = attachments.Overlays(Path(folder), normals=True)
+            overlays = attachments.Overlays(Path(folder), normals=normals)
             for finding in detector.examine(images, evidence=True):
                 overlays.write(finding)
                 probabilities.append(finding.probability or 0.0)
@@ -184,6 +184,7 @@ SIDES: dict[str, Callable[[argparse.Namespace], Predict]] = {
     "pneumoscope --engine openvino-bf16": lambda arguments: this_project(arguments, "openvino-bf16"),
     "pneumoscope --engine onnxruntime": lambda arguments: this_project(arguments, "onnxruntime"),
     "pneumoscope --evidence": with_overlays,
+    "pneumoscope --evidence --evidence-of-normals": lambda arguments: with_overlays(arguments, normals=True),
     "reading alone": reading_alone,
     "network alone": network_alone,
 }

@@ -34,6 +34,13 @@ _CROPS = (0, 2)
 _BLOCK = 2048
 _PAIRS_AT_ONCE = 32  # fits into the processor's cache
 _DARK = 0.04
+_COARSE_ROUNDS, _FINE_ROUNDS = 4, 3
+_HOPEFUL = 0.85
+"""The least correlation after `_COARSE_ROUNDS` at half the size of a pair that may be copies.
+
+Of 600 thumbnails cropped by up to 6 %, turned by up to 4 degrees or resized, those found have at least 0.89. Of 7,709
+pairs of different images that are compared because they are most alike, 99 % have at most 0.86.
+"""
 
 
 @dataclass(frozen=True)
@@ -213,40 +220,73 @@ def _detail(images: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> ND
 
 
 def _aligned_correlation(moving: NDArray[np.float32], fixed: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Align each image with its partner by an affine map and correlate their overlap; 0 if the overlap is too small.
+    """Align each image with its partner by an affine map and correlate their overlap.
 
-    The map is found by the inverse compositional algorithm (Baker & Matthews 2004, Int J Comput Vis 56:221, section
-    3.2), first on images of half the size. Coordinates are in [-1, 1], whatever the size.
+    Most pairs are images of two patients. They are given up after a few rounds on images of half the size.
 
     Args:
         moving: (B, SIDE, SIDE), from `_detail`.
         fixed: (B, SIDE, SIDE), from `_detail`.
 
     Returns:
-        (B,), at most 1.
+        (B,), at most 1; 0 if they are certainly no copies, or if the overlap is too small.
     """
-    maps = np.tile(np.eye(3, dtype=np.float32), (len(moving), 1, 1))
-    for halved, rounds in ((True, 8), (False, 3)):
-        source, target = (_halved(moving), _halved(fixed)) if halved else (moving, fixed)
-        n = target.shape[-1]
-        v, u = ((2 * np.mgrid[:n, :n].reshape(2, -1) + 1) / n - 1).astype(np.float32)
-        places = np.stack([u, v, np.ones_like(u)])  # (3, n * n)
-        flat = target.reshape(len(target), -1)
-        down, right = (slope.reshape(flat.shape) * n / 2 for slope in np.gradient(target, axis=(1, 2)))
-        slopes = np.stack([right, right * u, right * v, down, down * u, down * v], axis=1)  # (B, 6, n * n)
-        for _ in range(rounds):
-            warped, inside = _sampled(source, maps @ places)
-            seen = slopes * inside[:, None]
-            square = seen @ slopes.transpose(0, 2, 1)
-            damping = 1e-3 * np.trace(square, axis1=1, axis2=2)[:, None, None] / 6 + 1e-6
-            error = (warped - flat) * inside
-            step = np.linalg.solve(square + damping * np.eye(6, dtype=np.float32), seen @ error[:, :, None])
-            change = np.clip(step.reshape(-1, 2, 3), -0.2, 0.2)  # no larger, so that it can be inverted
-            homogeneous = np.tile(np.eye(3, dtype=np.float32), (len(moving), 1, 1))
-            homogeneous[:, :2] += change[:, :, [1, 2, 0]]
-            maps = np.clip(maps @ np.linalg.inv(homogeneous), -3, 3)
-    warped, inside = _sampled(moving, maps @ places)
-    return np.where(inside.mean(axis=1) > 0.7, _correlation(warped, flat, inside), 0.0)
+    result = np.zeros(len(moving))
+    halves = _halved(moving), _halved(fixed)
+    maps = _aligned(*halves, np.tile(np.eye(3, dtype=np.float32), (len(moving), 1, 1)), _COARSE_ROUNDS)
+    hopeful = np.flatnonzero(_overlap_correlation(*halves, maps) > _HOPEFUL)
+    if len(hopeful):
+        moving, fixed = moving[hopeful], fixed[hopeful]
+        maps = _aligned(_halved(moving), _halved(fixed), maps[hopeful], _COARSE_ROUNDS)
+        maps = _aligned(moving, fixed, maps, _FINE_ROUNDS)
+        result[hopeful] = _overlap_correlation(moving, fixed, maps)
+    return result
+
+
+def _aligned(
+    moving: NDArray[np.float32], fixed: NDArray[np.float32], maps: NDArray[np.float32], rounds: int
+) -> NDArray[np.float32]:
+    """Improve affine maps that align images.
+
+    This is the inverse compositional algorithm (Baker & Matthews 2004, Int J Comput Vis 56:221, section 3.2).
+
+    Args:
+        moving: (B, n, n).
+        fixed: (B, n, n).
+        maps: (B, 3, 3), from coordinates of `fixed` to those of `moving`, in [-1, 1] whatever the size.
+        rounds: how many steps to make.
+    """
+    places = _places(fixed.shape[-1])
+    u, v, _ = places
+    flat = fixed.reshape(len(fixed), -1)
+    down, right = (slope.reshape(flat.shape) * fixed.shape[-1] / 2 for slope in np.gradient(fixed, axis=(1, 2)))
+    slopes = np.stack([right, right * u, right * v, down, down * u, down * v], axis=1)  # (B, 6, n * n)
+    for _ in range(rounds):
+        warped, inside = _sampled(moving, maps @ places)
+        seen = slopes * inside[:, None]
+        square = seen @ slopes.transpose(0, 2, 1)
+        damping = 1e-3 * np.trace(square, axis1=1, axis2=2)[:, None, None] / 6 + 1e-6
+        error = (warped - flat) * inside
+        step = np.linalg.solve(square + damping * np.eye(6, dtype=np.float32), seen @ error[:, :, None])
+        change = np.clip(step.reshape(-1, 2, 3), -0.2, 0.2)  # no larger, so that it can be inverted
+        homogeneous = np.tile(np.eye(3, dtype=np.float32), (len(moving), 1, 1))
+        homogeneous[:, :2] += change[:, :, [1, 2, 0]]
+        maps = np.clip(maps @ np.linalg.inv(homogeneous), -3, 3)
+    return maps
+
+
+def _overlap_correlation(
+    moving: NDArray[np.float32], fixed: NDArray[np.float32], maps: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Correlate images (B, n, n) where they overlap after alignment; 0 if the overlap is too small."""
+    warped, inside = _sampled(moving, maps @ _places(fixed.shape[-1]))
+    return np.where(inside.mean(axis=1) > 0.7, _correlation(warped, fixed.reshape(len(fixed), -1), inside), 0.0)
+
+
+def _places(n: int) -> NDArray[np.float32]:
+    """Return the homogeneous coordinates (3, n * n) of the pixels of an image, in [-1, 1]."""
+    v, u = ((2 * np.mgrid[:n, :n].reshape(2, -1) + 1) / n - 1).astype(np.float32)
+    return np.stack([u, v, np.ones_like(u)])
 
 
 def _sampled(images: NDArray[np.float32], places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[Any]]:
