@@ -106,10 +106,15 @@ def test_the_published_recipes_are_the_files_and_nothing_else(published: ModuleT
 
 
 def test_the_page_has_a_row_for_each_side(published: ModuleType) -> None:
-    some = {"unseen: AUC": 0.9}
+    some = {"unseen: AUC": 0.9, "other hospital: AUC": 0.8}
     page = published.page({name: [some, some] for name in published.SIDES})
     for side in published.SIDES:
         assert f"| {side} | 2 | 0.900 (0.900–0.900) |" in page
+        assert f"| {side} | 2 | 0.800 (0.800–0.800) |" in page
+
+
+def test_a_single_draw_has_no_interval(published: ModuleType) -> None:
+    assert "| cnn-ours | 1 | 0.900 |" in published.page({"cnn-ours": [{"unseen: AUC": 0.9}]})
 
 
 def test_no_patient_is_learnt_from_and_measured_on(generalisation: ModuleType, pool: Decoded) -> None:
