@@ -1,4 +1,4 @@
-"""`serve`: its options, its log, and how it stops."""
+"""`serve`: its options, its log, whom it disconnects, and how it stops."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,11 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving is not installed")
 
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from pneumoscope.service.security import Limits
+from pneumoscope.service.server import config
 from tests.builders.serving import RunningService, image, in_background, lenient, until
 
 
@@ -33,6 +39,26 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, address[0]
         finally:
             process.kill()
+
+
+def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": bytes(20_000_000)})
+
+    server = uvicorn.Server(config(app, Limits(idle_seconds=0.5)))
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        until(lambda: server.started)
+        with socket.create_connection(bound.getsockname()) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            until(lambda: len(server.server_state.connections) == 1)
+            until(lambda: not server.server_state.connections)
+        reading = httpx.get(f"http://127.0.0.1:{bound.getsockname()[1]}/")
+        assert len(reading.content) == 20_000_000
+        server.should_exit = True
+        thread.join()
 
 
 def test_limits_are_options() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from pneumoscope.errors import PneumoscopeError, TooSlowError, UnreadableError
 from pneumoscope.inference import runtimes
@@ -36,7 +37,7 @@ class QueueFullError(Exception):
         self.retry_after = retry_after
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     image: Submission
     answer: asyncio.Future[Row]
@@ -122,10 +123,19 @@ class ImageQueue:
         self.check_room(len(images))
         loop = asyncio.get_running_loop()
         jobs = [_Job(image, loop.create_future()) for image in images]
+        for job in jobs:
+            job.answer.add_done_callback(partial(self._forget, job))
         self._waiting.extend(jobs)
         self.accepted += len(jobs)
         self._arrived.set()
         return [job.answer for job in jobs]
+
+    def _forget(self, job: _Job, answer: asyncio.Future[Row]) -> None:
+        """Give up a job that was cancelled while it waited, so that it takes no memory and no room."""
+        if answer.cancelled():
+            with suppress(ValueError):  # it is in a batch already
+                self._waiting.remove(job)
+                self.accepted -= 1
 
     async def _run(self) -> None:
         while True:

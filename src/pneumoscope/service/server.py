@@ -87,19 +87,24 @@ def config(app: ASGIApp, limits: Limits | None = None) -> uvicorn.Config:
     seconds = (limits or Limits()).idle_seconds
 
     class Protocol(H11Protocol):
-        """Disconnects a client that takes too long to send the head of a request; Uvicorn would wait forever."""
+        """Disconnects clients for which Uvicorn would wait forever.
+
+        They take too long to send the head of a request, or do not read their answer, which would stay in memory.
+        """
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self.loop.call_later(seconds, self._look, None)
+            self.loop.call_later(seconds, self._look, None, 0)
 
-        def _look(self, before: object) -> None:
-            if self.transport.is_closing():
-                return
-            if self.conn.their_state is h11.IDLE and self.cycle is before:
+        def _look(self, cycle: object, unsent: int) -> None:
+            """Compare the state with that of the last look."""
+            stuck, now = self.cycle is cycle, self.transport.get_write_buffer_size()
+            if stuck and now and now == unsent:
+                self.transport.abort()
+            elif not self.transport.is_closing() and stuck and self.conn.their_state is h11.IDLE:
                 self.transport.close()
-            else:
-                self.loop.call_later(seconds, self._look, self.cycle)
+            if now or not self.transport.is_closing():  # a closing transport waits until all is sent
+                self.loop.call_later(seconds, self._look, self.cycle, now)
 
     return uvicorn.Config(
         app,
