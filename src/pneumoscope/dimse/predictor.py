@@ -27,17 +27,23 @@ BATCH_BYTES = 256_000_000
 MOST_LOSSES = 3
 """How often the process may end or be too slow on a single image before the image is taken for the cause."""
 
-LONGEST_PAUSE = 60.0
-"""The most seconds between attempts while nothing can be predicted or written."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before an image that had to wait is tried again; doubled each time, up to the second value."""
 
 FINAL = {
     error.kind for error in (NotAChestRadiographError, TooLargeError, TooSlowError, UnreadableError, UnsupportedError)
 }
 """Kinds of errors that are caused by the image itself; after any other error it waits and is tried again."""
 
+_Item = tuple[float, Waiting]
+"""An image, with the time of its arrival."""
+
 
 class Predictor:
     """Predicts images one batch after another, in a thread of its own.
+
+    An image that cannot be read, or whose reports cannot be written, is tried again after ever longer pauses, and the
+    others go on.
 
     Args:
         worker: a started worker.
@@ -65,7 +71,9 @@ class Predictor:
         self._worker, self._spool, self._telemetry = worker, spool, telemetry
         self._destinations, self._hand_over = destinations, hand_over
         self._seconds, self._evidence, self._normals = seconds, evidence, evidence_of_normals
-        self._waiting: deque[tuple[float, Waiting]] = deque()
+        self._waiting: deque[_Item] = deque()
+        self._postponed: dict[_Item, float] = {}  # with the time of the next attempt
+        self._pauses: dict[_Item, float] = {}
         self._losses: Counter[str] = Counter()
         self._arrived = threading.Condition()
         self._stopping = threading.Event()
@@ -74,7 +82,7 @@ class Predictor:
     @property
     def waiting(self) -> int:
         """The number of waiting images."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._postponed)
 
     def start(self) -> None:
         """Start predicting."""
@@ -94,50 +102,79 @@ class Predictor:
             self._arrived.notify_all()
 
     def _run(self) -> None:
-        pause = 1.0
-        while batch := self._batch():
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            batch: list[_Item] = []
             try:
-                again = self._predict(batch)
+                batch = self._batch()
+                useful = self._predict(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, the images are still in the spool
-                LOG.error("fault", exc_info=error)
-                again = [item for item in batch if item[1].path.exists()]
-            with self._arrived:
-                self._waiting.extend(again)
-            pause = min(2 * pause, LONGEST_PAUSE) if again else 1.0
-            if again and self._stopping.wait(pause / 2):
-                return
+                useful = False
+                for item in batch:
+                    self._postpone(item, "fault", error)
+            if useful:
+                pause = FIRST_PAUSE
+            elif self._waiting:  # the next images would hardly fare better at once
+                self._stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _batch(self) -> list[tuple[float, Waiting]]:
+    def _batch(self) -> list[_Item]:
         """Wait for images; return the next batch, or none when stopping."""
         with self._arrived:
-            while not self._waiting:
-                if self._stopping.is_set():
-                    return []
-                self._arrived.wait()
-            batch, size = [self._waiting.popleft()], 0
-            while self._waiting and len(batch) < TOGETHER and size < BATCH_BYTES:
-                size += _size(batch[-1][1])
-                if size + _size(self._waiting[0][1]) > BATCH_BYTES:
+            while not self._stopping.is_set():
+                now = time.monotonic()
+                for item in [item for item, due in self._postponed.items() if due <= now]:
+                    del self._postponed[item]
+                    self._waiting.append(item)
+                if self._waiting:
                     break
-                batch.append(self._waiting.popleft())
-        return [] if self._stopping.is_set() else batch
+                self._arrived.wait(min(self._postponed.values()) - now if self._postponed else None)
+            else:
+                return []
+            n, size = 1, _size(self._waiting[0][1])
+            while n < min(TOGETHER, len(self._waiting)):
+                size += _size(self._waiting[n][1])
+                if size > BATCH_BYTES:
+                    break
+                n += 1
+            return [self._waiting.popleft() for _ in range(n)]
 
-    def _predict(self, batch: Sequence[tuple[float, Waiting]]) -> list[tuple[float, Waiting]]:
-        """Predict images and put their reports into the outbox; return those that have to wait."""
-        there = [(since, image, data) for since, image in batch if (data := _read(image)) is not None]
-        rows = self._rows([(image, data) for _, image, data in there])
-        again = []
-        for (since, image, _), row in zip(there, rows, strict=True):
+    def _predict(self, batch: Sequence[_Item]) -> bool:
+        """Predict images and put their reports into the outbox; return False if this succeeded for none of them."""
+        read: list[tuple[_Item, bytes]] = []
+        for item in batch:
+            try:
+                read.append((item, item[1].path.read_bytes()))
+            except FileNotFoundError:  # someone has deleted it from the spool
+                LOG.warning("image gone")
+                self._pauses.pop(item, None)
+            except OSError as error:
+                self._postpone(item, "not_read", error)
+        answered = False
+        for (item, _), row in zip(read, self._rows([(item[1], data) for item, data in read]), strict=True):
             kind = row["error"]["kind"] if row and row["error"] else None
             if row is None or (kind is not None and kind not in FINAL):
-                LOG.warning("image waits", extra={"facts": {"reason": kind or "worker_lost"}})
-                again.append((since, image))
+                self._postpone(item, kind or "worker_lost")
                 continue
-            made = self._spool.answer(image, row["reports"], self._destinations(image.sender))
+            since, image = item
+            try:
+                made = self._spool.answer(image, row["reports"], self._destinations(image.sender))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others have to be answered
+                self._postpone(item, "not_answered", error)
+                continue
+            answered = True
             self._losses.pop(image.key, None)
+            self._pauses.pop(item, None)
             self._telemetry.predicted(kind or row["finding"], time.monotonic() - since)
             self._hand_over(made)
-        return again
+        return answered or not read
+
+    def _postpone(self, item: _Item, reason: str, error: Exception | None = None) -> None:
+        """Try an image again later."""
+        LOG.warning("image waits", extra={"facts": {"reason": reason}}, exc_info=error)
+        pause = self._pauses[item] = min(2 * self._pauses.get(item, FIRST_PAUSE / 2), LONGEST_PAUSE)
+        with self._arrived:
+            self._postponed[item] = time.monotonic() + pause
 
     def _rows(self, images: Sequence[tuple[Waiting, bytes]]) -> list[Row | None]:
         """Return a row for each image, or None if it has to be tried again.
@@ -183,16 +220,8 @@ class Predictor:
                 return
 
 
-def _read(image: Waiting) -> bytes | None:
-    try:
-        return image.path.read_bytes()
-    except FileNotFoundError:  # someone has deleted it from the spool
-        LOG.warning("image gone")
-        return None
-
-
 def _size(image: Waiting) -> int:
     try:
         return image.path.stat().st_size
-    except FileNotFoundError:
+    except OSError:  # it is told when the image is read
         return 0
