@@ -25,8 +25,8 @@ from pneumoscope.dimse.telemetry import LOG, Telemetry
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before retrying a destination that did not respond; doubled each time, up to the second value."""
 
-LONGEST_REJECTION = 3600.0
-"""The most seconds before retrying a report that its destination rejected."""
+LONGEST_POSTPONEMENT = 3600.0
+"""The most seconds before retrying a report that its destination rejected, or that could not be read."""
 
 LINGER = 1.0
 """Seconds that an association stays open for further reports."""
@@ -46,7 +46,7 @@ class Courier:
     """Sends reports to one destination, in a thread of its own, in the order of their creation.
 
     If the destination does not respond or is out of resources, all reports wait, longer each time. If it rejects a
-    report, only that report waits.
+    report, or a report cannot be read, only that report waits.
 
     Args:
         title: the AE title of this node.
@@ -79,7 +79,7 @@ class Courier:
         ):
             entity.add_requested_context(sop_class, syntaxes)
         self._reports: deque[Outgoing] = deque()
-        self._rejected: dict[Outgoing, float] = {}  # with the time of the next attempt
+        self._postponed: dict[Outgoing, float] = {}  # with the time of the next attempt
         self._pauses: dict[Outgoing, float] = {}
         self._arrived = threading.Condition()
         self._stopping = False
@@ -89,7 +89,7 @@ class Courier:
     @property
     def waiting(self) -> int:
         """The number of reports that are not delivered yet."""
-        return len(self._reports) + len(self._rejected)
+        return len(self._reports) + len(self._postponed)
 
     def put(self, report: Outgoing) -> None:
         """Queue a report of the outbox for sending."""
@@ -142,29 +142,43 @@ class Courier:
         node = str(self._destination)
         try:
             made = fitting(association, pydicom.dcmread(report.path))
+            if made is None:
+                self._postpone(report, "not_accepted")
+                return
+            status = association.send_c_store(made).get("Status")
         except FileNotFoundError:  # someone has deleted it from the outbox
             self._telemetry.sent("gone", node)
+            self._done(report)
             return
-        if made is None:
-            self._postpone(report, "not_accepted")
+        except Exception as error:  # damage to a file shows in many ways
+            if not association.is_established:  # the destination has hung up, and the file may be whole
+                raise
+            LOG.warning("report not read", exc_info=error)
+            self._postpone(report, "unreadable")
             return
-        status = association.send_c_store(made).get("Status")
         if status is None:
             self._telemetry.sent("no_answer", node)
             raise _UnavailableError
         if status == 0x0000 or status == DUPLICATE or status >> 12 == 0xB:  # a warning means that it was stored
-            self._spool.delivered(report)
             self._telemetry.sent("delivered", node)
+            self._done(report)
         elif status >> 8 == 0xA7:
             self._telemetry.sent("out_of_resources", node, status)
             raise _UnavailableError
         else:
             self._postpone(report, "rejected", status)
 
+    def _done(self, report: Outgoing) -> None:
+        self._pauses.pop(report, None)
+        try:
+            self._spool.delivered(report)
+        except OSError as error:  # it goes again after a restart, under the same UID
+            LOG.warning("report not removed", exc_info=error)
+
     def _postpone(self, report: Outgoing, outcome: str, status: int | None = None) -> None:
         self._telemetry.sent(outcome, str(self._destination), status)
-        pause = self._pauses[report] = min(2 * self._pauses.get(report, self._first_pause / 2), LONGEST_REJECTION)
-        self._rejected[report] = time.monotonic() + pause
+        pause = self._pauses[report] = min(2 * self._pauses.get(report, self._first_pause / 2), LONGEST_POSTPONEMENT)
+        self._postponed[report] = time.monotonic() + pause
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait for a report to send; return False if there is none within `seconds`, or when stopping."""
@@ -172,14 +186,14 @@ class Courier:
         with self._arrived:
             while not self._stopping:
                 now = time.monotonic()
-                for report in [report for report, due in self._rejected.items() if due <= now]:
-                    del self._rejected[report]
+                for report in [report for report, due in self._postponed.items() if due <= now]:
+                    del self._postponed[report]
                     self._reports.append(report)
                 if self._reports:
                     return True
                 if until is not None and until <= now:
                     return False
-                moments = [*self._rejected.values(), *([] if until is None else [until])]
+                moments = [*self._postponed.values(), *([] if until is None else [until])]
                 self._arrived.wait(min(moments) - now if moments else None)
             return False
 
