@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +19,13 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
 
+from pneumoscope.dimse import courier as module
 from pneumoscope.dimse.addresses import Node, Sender
 from pneumoscope.dimse.courier import Courier
 from pneumoscope.dimse.spool import Outgoing, Spool
 from pneumoscope.dimse.telemetry import Telemetry
 from tests.builders.hospital import until
+from tests.builders.peers import ACCEPTED, fragment, unit
 
 
 def report(**elements: Any) -> bytes:
@@ -142,3 +146,109 @@ def test_a_delivered_report_that_cannot_be_removed_holds_up_no_other(
         assert count("delivered") == 2
     assert len(taken) == 2
     assert spool.outbox() == [first]
+
+
+# --- destinations that are broken or hostile
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT", 0.3)
+
+
+@contextmanager
+def answering(answer: Callable[[socket.socket], None]) -> Iterator[tuple[Node, list[socket.socket]]]:
+    """Have a peer that answers each request of an association as a function does, and then says no more."""
+    connections: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+                connections.append(connection)
+                connection.recv(65536)
+                answer(connection)
+            except OSError:
+                if server.fileno() < 0:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield Node("ARCHIVE", "127.0.0.1", server.getsockname()[1]), connections
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_destination_that_falls_silent_within_its_answer_is_left_and_tried_again(spool: Spool) -> None:
+    with (
+        answering(lambda connection: connection.sendall(unit(ACCEPTED, 200)[:3])) as (node, connections),
+        sending(spool, *outgoing(spool, node, report())) as (_, count),
+    ):
+        until(lambda: len(connections) >= 2 and count("unreachable"), seconds=10.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_answer_of_4_gb_is_not_received(spool: Spool) -> None:
+    sent = [0]
+
+    def flood(connection: socket.socket) -> None:
+        connection.sendall(unit(ACCEPTED, 2**32 - 1))
+        for _ in range(100):
+            sent[0] += connection.send(bytes(1_000_000))
+
+    with answering(flood) as (node, connections), sending(spool, *outgoing(spool, node, report())) as (_, count):
+        until(lambda: len(connections) >= 2 and count("unreachable"), seconds=10.0)
+    assert sent[0] < 50_000_000
+
+
+@contextmanager
+def storing(*handlers: evt.EventHandlerType) -> Iterator[Node]:
+    """Have a destination that does as the handlers say until the block ends."""
+    entity = AE("ARCHIVE")
+    entity.add_supported_context(ComprehensiveSRStorage)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=list(handlers))
+    assert server is not None
+    try:
+        yield Node("ARCHIVE", "127.0.0.1", server.server_address[1])
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_answer_without_end_is_not_received(spool: Spool) -> None:
+    sent = [0]
+
+    def flood(event: evt.Event) -> int:
+        association: Any = event.assoc
+        for _ in range(1000):
+            association.dul.socket.socket.sendall(fragment(1, bytes(60_000)))
+            sent[0] += 60_000
+        return 0
+
+    with (
+        storing((evt.EVT_C_STORE, flood)) as node,
+        sending(spool, *outgoing(spool, node, report())) as (_, count),
+    ):
+        until(lambda: count("no_answer") >= 2, seconds=10.0)
+    assert sent[0] < 50_000_000
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_destination_that_stops_reading_is_left_and_tried_again(spool: Spool) -> None:
+    done = threading.Event()
+
+    def stall(event: evt.Event) -> None:
+        if event.data[0] == 4:  # the first part of the report
+            done.wait(20.0)
+
+    large = report(TextValue="x" * 20_000_000)
+    try:
+        with (
+            storing((evt.EVT_DATA_RECV, stall)) as node,
+            sending(spool, *outgoing(spool, node, large)) as (_, count),
+        ):
+            until(lambda: count("no_answer") >= 2, seconds=10.0)
+    finally:
+        done.set()

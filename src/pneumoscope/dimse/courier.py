@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
 
 import pydicom
@@ -15,12 +16,14 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     SecondaryCaptureImageStorage,
 )
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
 from pneumoscope.dimse.addresses import Node
+from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.spool import Outgoing, Spool
 from pneumoscope.dimse.telemetry import LOG, Telemetry
+from pneumoscope.dimse.transport import guard
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before retrying a destination that did not respond; doubled each time, up to the second value."""
@@ -125,7 +128,9 @@ class Courier:
         """
         tls = (self._tls, self._destination.host) if self._tls else None
         node = self._destination
-        association = self._entity.associate(node.host, node.port, ae_title=node.title, tls_args=tls)
+        association = self._entity.associate(
+            node.host, node.port, ae_title=node.title, tls_args=tls, evt_handlers=[(evt.EVT_CONN_OPEN, _guard)]
+        )
         if not association.is_established:
             self._telemetry.sent("association_rejected" if association.is_rejected else "unreachable", str(node))
             raise _UnavailableError
@@ -196,6 +201,11 @@ class Courier:
                 moments = [*self._postponed.values(), *([] if until is None else [until])]
                 self._arrived.wait(min(moments) - now if moments else None)
             return False
+
+
+def _guard(event: evt.Event) -> None:
+    limits = Limits(object_bytes=0, idle_seconds=TIMEOUT, pdu_seconds=TIMEOUT)  # answers have no objects
+    guard(event.assoc, limits, weakref.WeakSet())
 
 
 def fitting(association: Association, made: pydicom.Dataset) -> pydicom.Dataset | None:

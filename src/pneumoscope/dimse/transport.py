@@ -1,4 +1,4 @@
-"""pynetdicom's server with limits on connections, sizes and times."""
+"""pynetdicom's server and associations, with limits on connections, sizes and times."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ class _Socket(AssociationSocket):
         """Receive a number of bytes, in larger pieces than pynetdicom does.
 
         Raises:
-            ValueError: the number exceeds any protocol data unit; the association is aborted.
-            TimeoutError: the bytes do not arrive in time.
+            OSError: the number exceeds any protocol data unit, or the bytes do not arrive in time; the connection is
+                closed.
         """
         if nr_bytes > _MOST_PDU_BYTES:
-            raise ValueError("Expected a protocol data unit of ordinary size, got a larger one.")
+            raise OSError("Expected a protocol data unit of ordinary size, got a larger one.")
         until = time.monotonic() + self.limits.pdu_seconds
         received = bytearray()
         connection: socket = self.socket  # type: ignore[assignment]
@@ -121,6 +121,26 @@ class _Socket(AssociationSocket):
             if time.monotonic() > until:
                 raise TimeoutError
         return received
+
+
+def guard(association: Association, limits: Limits, others: weakref.WeakSet[Messages]) -> None:
+    """Limit what the peer of a new connection can take.
+
+    Args:
+        association: an association whose connection is open.
+        limits: the limits.
+        others: the messages of the associations that share the limit on all of them.
+
+    Example:
+        >>> guard(association, Limits(), weakref.WeakSet())  # doctest: +SKIP
+    """
+    connection: socket = association.dul.socket.socket  # type: ignore[assignment, union-attr]
+    connection.settimeout(limits.idle_seconds)
+    limited = _Socket(association, client_socket=connection)
+    limited.limits = limits
+    association.dul.event_queue.get_nowait()  # `_Socket` has queued a connection, which is not a new one
+    association.dul.socket = limited
+    association.dimse = Messages(association, limits, others)
 
 
 class _Handler(RequestHandler):
@@ -143,11 +163,7 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        connection = _Socket(association, client_socket=self.request)
-        connection.limits = self.server.limits
-        association.dul.event_queue.get_nowait()  # the replaced socket has already queued the connection
-        association.dul.socket = connection
-        association.dimse = Messages(association, self.server.limits, self.server.messages)
+        guard(association, self.server.limits, self.server.messages)
         association.daemon = association.dul.daemon = True  # so that they end with the program
         return association
 
