@@ -129,3 +129,4 @@ def test_an_image_that_has_been_deleted_is_forgotten(spool: Spool) -> None:
     with predicting(spool, image, hand_over=lambda reports: None) as predictor:
         until(lambda: predictor.waiting == 0, seconds=10.0)
         assert predictor._thread.is_alive()
+    assert spool.held == 0

@@ -137,3 +137,63 @@ def test_a_spool_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Expected a folder"):
         Spool(tmp_path / "file" / "spool", 1000)
+
+
+# --- what is held
+
+
+def test_a_report_that_is_written_again_after_a_full_disk_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool", 10**6)
+    image = spool.accept(b"image", SENDER)
+    real = module._write
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name.endswith("-1.dcm"):
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    reports = [bytes(100_000), bytes(100_000)]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                spool.answer(image, reports, [ARCHIVE])
+    made = spool.answer(image, reports, [ARCHIVE])
+    assert spool.held == 200_000
+    for report in made:
+        spool.delivered(report)
+    assert spool.held == 0
+
+
+def test_what_somebody_deletes_is_no_longer_held(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 10**6)
+    first, second = spool.accept(bytes(100_000), SENDER), spool.accept(bytes(100_000), SENDER)
+    (report,) = spool.answer(first, [bytes(100_000)], [ARCHIVE])
+    report.path.unlink()
+    spool.delivered(report)
+    second.path.unlink()
+    spool.gone(second)
+    assert spool.held == 0
+
+
+def test_an_image_whose_sender_cannot_be_written_down_holds_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 10**6)
+    with pytest.raises(UnicodeEncodeError):
+        spool.accept(b"image", Sender("\udcff", "10.0.0.7"))
+    assert spool.held == 0
+
+
+def test_any_error_in_taking_an_image_releases_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool", 10**6)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_sync", fail)
+        with pytest.raises(MemoryError):
+            spool.accept(b"image", SENDER)
+    assert spool.held == 0
+    assert spool.waiting() == []

@@ -148,6 +148,7 @@ class Predictor:
             except FileNotFoundError:  # someone has deleted it from the spool
                 LOG.warning("image gone")
                 self._pauses.pop(item, None)
+                self._spool.gone(item[1])
             except OSError as error:
                 self._postpone(item, "not_read", error)
         answered = False

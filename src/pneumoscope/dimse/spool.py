@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import math
 import os
 import threading
 import time
@@ -81,6 +82,8 @@ class Spool:
         self.capacity = capacity
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._sizes: dict[Path, int] = {}
+        self._held = 0
         try:
             for place in (folder, self._images, self._outbox):
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,7 +99,8 @@ class Spool:
                 "with --spool."
             ) from error
         self._clean()
-        self._held = sum(path.stat().st_size for path in folder.rglob(f"*{_SUFFIX}"))
+        for path in folder.rglob(f"*{_SUFFIX}"):
+            self._charge(path, path.stat().st_size)
 
     @property
     def held(self) -> int:
@@ -109,20 +113,20 @@ class Spool:
         Raises:
             SpoolFullError: there is no room, in the spool or on the disk.
         """
-        with self._lock:
-            if self._held + len(data) > self.capacity:
-                raise SpoolFullError
-            self._held += len(data)
         key = f"{time.time_ns():020d}-{next(self._numbers):06d}"
         name = f"{key} {quote(sender.title, safe='')}@{quote(sender.address, safe=':')}{_SUFFIX}"
+        image = Waiting(self._images / name, sender)
+        self._charge(image.path, len(data), self.capacity)
         try:
-            _write(self._images / name, data)
+            _write(image.path, data)
             _sync(self._images)
-        except OSError as error:
-            (self._images / name).unlink(missing_ok=True)
-            self._release(len(data))
-            raise SpoolFullError from error
-        return Waiting(self._images / name, sender)
+        except Exception as error:
+            with suppress(OSError):  # what cannot be removed is still held
+                self._remove(image.path)
+            if isinstance(error, OSError):
+                raise SpoolFullError from error
+            raise
+        return image
 
     def waiting(self) -> list[Waiting]:
         """Return the waiting images, the oldest first."""
@@ -145,8 +149,7 @@ class Spool:
             for number, report in enumerate(reports):
                 path = folder / f"{image.key}-{number}{_SUFFIX}"
                 _write(path, report)
-                with self._lock:
-                    self._held += len(report)
+                self._charge(path, len(report))
                 made.append(Outgoing(path, destination))
             _sync(folder)
         _sync(self._outbox)
@@ -166,6 +169,10 @@ class Spool:
         """Remove a report that was delivered."""
         self._remove(report.path)
 
+    def gone(self, image: Waiting) -> None:
+        """Forget an image that someone has deleted."""
+        self._remove(image.path)
+
     def close(self) -> None:
         """Release the folder for other processes."""
         self._file.close()
@@ -178,15 +185,22 @@ class Spool:
             if path.name.startswith(".") or (in_outbox and path.name.rpartition("-")[0] in waiting):
                 path.unlink()
 
-    def _remove(self, path: Path) -> None:
-        with suppress(FileNotFoundError):
-            n = path.stat().st_size
-            path.unlink()
-            self._release(n)
+    def _charge(self, path: Path, n: int, capacity: float = math.inf) -> None:
+        """Count a file as held, once however often it is written.
 
-    def _release(self, n: int) -> None:
+        Raises:
+            SpoolFullError: more than the capacity would be held.
+        """
         with self._lock:
-            self._held -= n
+            held = self._held + n - self._sizes.get(path, 0)
+            if held > capacity:
+                raise SpoolFullError
+            self._held, self._sizes[path] = held, n
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        with self._lock:
+            self._held -= self._sizes.pop(path, 0)
 
 
 def _write(path: Path, data: bytes) -> None:
