@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ pytest.importorskip("highdicom", reason="DICOM reports are not installed")
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 
+from pneumoscope.dimse import node as module
 from pneumoscope.dimse import predictor
 from pneumoscope.dimse.addresses import Allowed, Node
 from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.node import Listener
 from pneumoscope.dimse.spool import Spool
-from pneumoscope.errors import NotAChestRadiographError
+from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
 from pneumoscope.inference.finding import Finding
 from pneumoscope.service.telemetry import JsonLines
 from pneumoscope.service.worker import WorkerLostError
@@ -330,3 +332,34 @@ def test_neither_logs_nor_counters_tell_whose_image_it_is(tmp_path: Path, caplog
     assert not [mark for mark in MARKS if mark in told.lower()]
     facts = [json.loads(JsonLines().format(record)) for record in caplog.records if record.name == "pneumoscope.dimse"]
     assert any(fact.get("outcome") == FOUND.finding for fact in facts)
+
+
+# --- it stops
+
+
+def test_a_port_that_is_taken_is_told_and_everything_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[str] = []
+
+    class Stopped(QuickWorker):
+        def stop(self) -> None:
+            stopped.append("worker")
+
+    monkeypatch.setattr(module, "Worker", lambda *_, **__: Stopped())
+    monkeypatch.setattr(module, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(module, "_counters", lambda *_: lambda: stopped.append("counters"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = module.Settings(port=other.getsockname()[1], metrics=("127.0.0.1", 0))
+        with pytest.raises(UnsupportedError, match="address and port to listen on"):
+            module.listen(settings, tmp_path / "spool")
+        assert stopped == ["counters", "worker"]
+        Spool(tmp_path / "spool", 10**9).close()  # it is free again
+
+        def fail(listener: Listener) -> None:
+            raise RuntimeError("a stop that fails")
+
+        stopped.clear()
+        monkeypatch.setattr(Listener, "stop", fail)
+        with pytest.raises(RuntimeError, match="a stop that fails"):
+            module.listen(settings, tmp_path / "spool")
+        assert stopped == ["counters", "worker"]

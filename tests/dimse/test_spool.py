@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,53 @@ def test_any_error_in_taking_an_image_releases_it(tmp_path: Path, monkeypatch: p
             spool.accept(b"image", SENDER)
     assert spool.held == 0
     assert spool.waiting() == []
+
+
+# --- what others have put there
+
+
+def looping(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def foreign(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"not ours")
+
+
+KEY = "00000000000000000001-000000"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        (f"images/{KEY} A@10.0.0.7.dcm", looping),
+        (f"images/{KEY} A@10.0.0.7.dcm", Path.mkdir),
+        ("images/x.dcm", foreign),
+        (f"images/{KEY} @10.0.0.7.dcm", foreign),
+        ("images/.snapshot", Path.mkdir),
+        ("images/.nfs0001", foreign),
+        ("outbox/README", foreign),
+        (f"outbox/old/{KEY}-0.dcm", foreign),
+        ("outbox/A@b:1", looping),
+        ("outbox/ARCHIVE@10.0.0.8:104/x.dcm", foreign),
+        (f"outbox/ARCHIVE@10.0.0.8:104/{KEY}-0.dcm", looping),
+        ("outbox/ARCHIVE@10.0.0.8:104/.x", Path.mkdir),
+    ],
+)
+def test_what_is_not_the_spools_own_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, make: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder, 10**6)
+    (report,) = spool.answer(spool.accept(b"image", SENDER), [b"report"], [ARCHIVE])
+    image = spool.accept(b"image", SENDER)
+    held = spool.held
+    make(folder / name)
+    spool = reopened(spool, folder)
+    assert spool.waiting() == [image]
+    assert spool.outbox() == [report]
+    assert spool.held == held
+    assert os.path.lexists(folder / name)
+    (record,) = caplog.records
+    assert (record.getMessage(), record.__dict__["facts"]) == ("not the spool's own", {"files": 1})

@@ -7,7 +7,7 @@ import signal
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,21 +199,17 @@ def listen(
     log_to_stderr()
     held = Spool(spool, limits.spool)
     worker = Worker(model, max_pixels=limits.pixels, prevalence=prevalence)
-    worker.start()
-    listener = Listener(settings, held, worker, limits)
-    metrics = None
-    try:
+    with ExitStack() as stack:  # each is stopped even if stopping another fails
+        worker.start()
+        stack.callback(worker.stop)
+        listener = Listener(settings, held, worker, limits)
+        stack.callback(listener.stop)
         if settings.metrics:
-            metrics = _counters(settings.metrics, listener.telemetry)
+            stack.callback(_counters(settings.metrics, listener.telemetry))
+        stack.callback(LOG.info, "stopping")
         listener.start()
         tell(f"{settings.title}@{settings.host}:{listener.port}")
         stop.wait()
-    finally:
-        LOG.info("stopping")
-        listener.stop()
-        worker.stop()
-        if metrics:
-            metrics()
 
 
 def _counters(address: tuple[str, int], telemetry: Telemetry) -> Callable[[], None]:

@@ -93,7 +93,8 @@ class Predictor:
         self._stopping.set()
         with self._arrived:
             self._arrived.notify_all()
-        self._thread.join(timeout=2 * self._seconds)
+        if self._thread.is_alive():
+            self._thread.join(timeout=2 * self._seconds)
 
     def put(self, image: Waiting) -> None:
         """Queue an image of the spool for prediction."""

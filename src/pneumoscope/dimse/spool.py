@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pneumoscope.dimse.addresses import Node, Sender
-from pneumoscope.errors import StorageError
+from pneumoscope.dimse.telemetry import LOG
+from pneumoscope.errors import StorageError, UnsupportedError
 
 _SUFFIX = ".dcm"
+_KEY = "(?P<draft>[.]?)(?P<key>[0-9]{20}-[0-9]{6,})"
+_IMAGE = re.compile(f"{_KEY} (?P<title>[^@]+)@(?P<address>[^@]+){re.escape(_SUFFIX)}")
+_REPORT = re.compile(f"{_KEY}-[0-9]+{re.escape(_SUFFIX)}")
 
 
 class SpoolFullError(Exception):
@@ -61,7 +66,8 @@ class Spool:
     `images/` holds each image from before its acceptance is confirmed until its reports are in `outbox/`, which has a
     folder for each destination and holds each report until it is delivered. An image counts as answered when its file
     is removed from `images/`: reports of an image that is still there after a crash were never sent, and are deleted.
-    Files are written atomically, and synced to disk before anything depends on them.
+    Files are written atomically, and synced to disk before anything depends on them. Anything else in the folder is
+    left alone.
 
     Args:
         folder: the folder, created if needed, with access for the owner only, because it holds patients' images.
@@ -89,6 +95,7 @@ class Spool:
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = (folder / "lock").open("w")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_over()
         except BlockingIOError as error:
             raise StorageError(
                 f"Expected an unused spool, but another process uses '{folder}': choose another with --spool."
@@ -98,9 +105,6 @@ class Spool:
                 f"Expected a folder to keep images and reports in, got '{folder}' ({error.strerror}): choose another "
                 "with --spool."
             ) from error
-        self._clean()
-        for path in folder.rglob(f"*{_SUFFIX}"):
-            self._charge(path, path.stat().st_size)
 
     @property
     def held(self) -> int:
@@ -130,11 +134,11 @@ class Spool:
 
     def waiting(self) -> list[Waiting]:
         """Return the waiting images, the oldest first."""
-        found = []
-        for path in sorted(self._images.glob(f"*{_SUFFIX}")):
-            title, _, address = path.name.removesuffix(_SUFFIX).partition(" ")[2].rpartition("@")
-            found.append(Waiting(path, Sender(unquote(title), unquote(address))))
-        return found
+        return [
+            Waiting(path, Sender(unquote(match["title"]), unquote(match["address"])))
+            for path, match in _files(self._images, _IMAGE)
+            if not match["draft"]
+        ]
 
     def answer(self, image: Waiting, reports: Sequence[bytes], destinations: Iterable[Node]) -> list[Outgoing]:
         """Put an image's reports into the outbox for each destination, then remove the image.
@@ -159,9 +163,10 @@ class Spool:
     def outbox(self) -> list[Outgoing]:
         """Return the waiting reports, the oldest first."""
         found = [
-            Outgoing(path, Node.parse(unquote(folder.name)))
-            for folder in self._outbox.iterdir()
-            for path in folder.glob(f"*{_SUFFIX}")
+            Outgoing(path, destination)
+            for folder, destination in self._folders()
+            for path, match in _files(folder, _REPORT)
+            if not match["draft"]
         ]
         return sorted(found, key=lambda report: report.path.name)
 
@@ -177,13 +182,32 @@ class Spool:
         """Release the folder for other processes."""
         self._file.close()
 
-    def _clean(self) -> None:
-        """Remove drafts, and reports of images that are still waiting, which were never sent and will be made again."""
+    def _take_over(self) -> None:
+        """Count what is held, without drafts and reports of waiting images: those were never sent, and are removed."""
         waiting = {image.key for image in self.waiting()}
-        for path in [*self._images.iterdir(), *self._outbox.glob("*/*")]:
-            in_outbox = path.parent.parent == self._outbox
-            if path.name.startswith(".") or (in_outbox and path.name.rpartition("-")[0] in waiting):
-                path.unlink()
+        folders = self._folders()
+        others = len(list(self._outbox.iterdir())) - len(folders)
+        for folder, names in ((self._images, _IMAGE), *((folder, _REPORT) for folder, _ in folders)):
+            files = _files(folder, names)
+            others += len(list(folder.iterdir())) - len(files)
+            for path, match in files:
+                if match["draft"] or (names is _REPORT and match["key"] in waiting):
+                    path.unlink()
+                else:
+                    self._charge(path, path.stat().st_size)
+        if others:
+            LOG.warning("not the spool's own", extra={"facts": {"files": others}})
+
+    def _folders(self) -> list[tuple[Path, Node]]:
+        """Return the outbox's folders, each with its destination."""
+        found = []
+        with os.scandir(self._outbox) as entries:
+            for entry in entries:
+                with suppress(UnsupportedError):
+                    destination = Node.parse(unquote(entry.name))
+                    if entry.is_dir(follow_symlinks=False):
+                        found.append((Path(entry), destination))
+        return found
 
     def _charge(self, path: Path, n: int, capacity: float = math.inf) -> None:
         """Count a file as held, once however often it is written.
@@ -201,6 +225,15 @@ class Spool:
         path.unlink(missing_ok=True)
         with self._lock:
             self._held -= self._sizes.pop(path, 0)
+
+
+def _files(folder: Path, names: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
+    """Return the regular files in a folder whose names match, each with its match, in the order of their names."""
+    with os.scandir(folder) as entries:
+        found = [
+            (Path(entry), names.fullmatch(entry.name)) for entry in entries if entry.is_file(follow_symlinks=False)
+        ]
+    return sorted(((path, match) for path, match in found if match), key=lambda file: file[0].name)
 
 
 def _write(path: Path, data: bytes) -> None:
