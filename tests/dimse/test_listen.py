@@ -22,7 +22,7 @@ from pynetdicom import AE, evt
 
 from pneumoscope.dimse import node as module
 from pneumoscope.dimse import predictor
-from pneumoscope.dimse.addresses import Allowed, Node
+from pneumoscope.dimse.addresses import Allowed, Node, Sender
 from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.node import Listener
 from pneumoscope.dimse.spool import Spool
@@ -332,6 +332,21 @@ def test_neither_logs_nor_counters_tell_whose_image_it_is(tmp_path: Path, caplog
     assert not [mark for mark in MARKS if mark in told.lower()]
     facts = [json.loads(JsonLines().format(record)) for record in caplog.records if record.name == "pneumoscope.dimse"]
     assert any(fact.get("outcome") == FOUND.finding for fact in facts)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_log_names_a_destination_only_if_send_to_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    caplog.set_level(logging.INFO)
+    node = Node("MODALITY", "127.0.0.1", free_port())  # nobody is there
+    with listening(tmp_path / "spool", *([node] if named else []), reply_port=node.port) as listener:
+        spool = listener._spool
+        listener._send(spool.answer(spool.accept(b"image", Sender(node.title, node.host)), [b"report"], [node]))
+        until(lambda: "destination unavailable" in caplog.text)
+    facts = [record.__dict__["facts"] for record in caplog.records if hasattr(record, "facts")]
+    told = {fact["destination"] for fact in facts if "destination" in fact}
+    assert told == {str(node) if named else "sender"}
 
 
 # --- it stops

@@ -58,6 +58,7 @@ class Courier:
         telemetry: counts the attempts.
         tls: the encryption of the connection; None for none.
         first_pause: seconds before the second attempt.
+        called: what the log calls the destination; by default "sender", whose address does not belong there.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Courier:
         telemetry: Telemetry,
         tls: ssl.SSLContext | None = None,
         first_pause: float = FIRST_PAUSE,
+        called: str = "sender",
     ) -> None:
         self._destination, self._spool, self._telemetry, self._tls = destination, spool, telemetry, tls
-        self._first_pause = first_pause
+        self._first_pause, self._called = first_pause, called
         self._entity = entity = AE(title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = TIMEOUT
         entity.connection_timeout = TIMEOUT
@@ -114,7 +116,7 @@ class Courier:
                 self._visit()
                 pause = self._first_pause
             except Exception as error:  # noqa: BLE001 - whatever it is, the reports are still in the outbox
-                fact = {"destination": str(self._destination), "again_in": pause}
+                fact = {"destination": self._called, "again_in": pause}
                 LOG.warning("destination unavailable", extra={"facts": fact}, exc_info=error)
                 with self._arrived:
                     self._arrived.wait_for(lambda: self._stopping, timeout=pause)
@@ -132,7 +134,7 @@ class Courier:
             node.host, node.port, ae_title=node.title, tls_args=tls, evt_handlers=[(evt.EVT_CONN_OPEN, _guard)]
         )
         if not association.is_established:
-            self._telemetry.sent("association_rejected" if association.is_rejected else "unreachable", str(node))
+            self._telemetry.sent("association_rejected" if association.is_rejected else "unreachable", self._called)
             raise _UnavailableError
         try:
             while self._wait(LINGER):
@@ -144,7 +146,6 @@ class Courier:
                 association.release()
 
     def _send(self, association: Association, report: Outgoing) -> None:
-        node = str(self._destination)
         try:
             made = fitting(association, pydicom.dcmread(report.path))
             if made is None:
@@ -152,7 +153,7 @@ class Courier:
                 return
             status = association.send_c_store(made).get("Status")
         except FileNotFoundError:  # someone has deleted it from the outbox
-            self._telemetry.sent("gone", node)
+            self._telemetry.sent("gone", self._called)
             self._done(report)
             return
         except Exception as error:  # damage to a file shows in many ways
@@ -162,13 +163,13 @@ class Courier:
             self._postpone(report, "unreadable")
             return
         if status is None:
-            self._telemetry.sent("no_answer", node)
+            self._telemetry.sent("no_answer", self._called)
             raise _UnavailableError
         if status == 0x0000 or status == DUPLICATE or status >> 12 == 0xB:  # a warning means that it was stored
-            self._telemetry.sent("delivered", node)
+            self._telemetry.sent("delivered", self._called)
             self._done(report)
         elif status >> 8 == 0xA7:
-            self._telemetry.sent("out_of_resources", node, status)
+            self._telemetry.sent("out_of_resources", self._called, status)
             raise _UnavailableError
         else:
             self._postpone(report, "rejected", status)
@@ -181,7 +182,7 @@ class Courier:
             LOG.warning("report not removed", exc_info=error)
 
     def _postpone(self, report: Outgoing, outcome: str, status: int | None = None) -> None:
-        self._telemetry.sent(outcome, str(self._destination), status)
+        self._telemetry.sent(outcome, self._called, status)
         pause = self._pauses[report] = min(2 * self._pauses.get(report, self._first_pause / 2), LONGEST_POSTPONEMENT)
         self._postponed[report] = time.monotonic() + pause
 

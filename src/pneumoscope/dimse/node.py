@@ -150,6 +150,7 @@ class Listener:
                         self.telemetry,
                         settings.outgoing,
                         settings.first_pause,
+                        str(report.destination) if report.destination in settings.destinations else "sender",
                     )
             courier.put(report)
 

@@ -1,4 +1,4 @@
-"""Logging and metrics of the node, without patients' data or addresses."""
+"""Logging and metrics of the node, without patients' data or the addresses of peers that send."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Telemetry:
         LOG.info("image", extra={"facts": {"outcome": outcome, "seconds": round(seconds, 3)}})
 
     def sent(self, outcome: str, destination: str, status: int | None = None) -> None:
-        """Count and log an attempt to send a report to a destination."""
+        """Count and log an attempt to send a report; `destination` is what the log calls its destination."""
         self._sent.labels(outcome).inc()
         facts: dict[str, object] = {"destination": destination, "outcome": outcome}
         if status is not None:
