@@ -141,6 +141,34 @@ def test_a_spool_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         Spool(tmp_path / "file" / "spool", 1000)
 
 
+def test_reports_are_handed_out_once_the_removal_of_their_image_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool", 1000)
+    image = spool.accept(b"image", SENDER)
+    synced: list[tuple[str, bool]] = []
+    monkeypatch.setattr(module, "_sync", lambda folder: synced.append((folder.name, image.path.exists())))
+    spool.answer(image, [b"report"], [ARCHIVE])
+    assert synced[-2:] == [("outbox", True), ("images", False)]
+
+
+def test_reports_are_handed_out_even_if_the_removal_of_their_image_cannot_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool", 1000)
+    image = spool.accept(b"image", SENDER)
+    real = module._sync
+
+    def sync(folder: Path) -> None:
+        if folder.name == "images":
+            raise OSError(5, "Input/output error")
+        real(folder)
+
+    monkeypatch.setattr(module, "_sync", sync)
+    assert len(spool.answer(image, [b"report"], [ARCHIVE])) == 1
+    assert spool.waiting() == []
+
+
 # --- what is held
 
 

@@ -158,6 +158,8 @@ class Spool:
             _sync(folder)
         _sync(self._outbox)
         self._remove(image.path)
+        with suppress(OSError):  # after a power cut the image might be back, and answered again under the same UIDs
+            _sync(self._images)
         return made
 
     def outbox(self) -> list[Outgoing]:
