@@ -78,8 +78,7 @@ def test_a_file_that_cannot_be_read_is_tried_again_and_holds_up_no_other(
     spoil(bad.path)
     sent: list[Outgoing] = []
     with predicting(spool, bad, *good, hand_over=sent.extend) as predictor:
-        until(lambda: len(sent) == 3, seconds=10.0)
-        assert predictor.waiting == 1
+        until(lambda: len(sent) == 3 and predictor.waiting == 1, seconds=10.0)
         later = spool.accept(b"image 4", SENDER)
         predictor.put(later)
         until(lambda: len(sent) == 4, seconds=10.0)
@@ -98,8 +97,7 @@ def test_a_report_that_cannot_be_written_holds_up_no_other_image(spool: Spool, t
     in_the_way.write_bytes(b"")
     sent: list[Outgoing] = []
     with predicting(spool, *images, hand_over=sent.extend) as predictor:
-        until(lambda: len(sent) == 2, seconds=10.0)
-        assert predictor.waiting == 1
+        until(lambda: len(sent) == 2 and predictor.waiting == 1, seconds=10.0)
         in_the_way.unlink()
         until(lambda: len(sent) == 3, seconds=10.0)
     assert [one.path.read_bytes() for one in sent] == [b"image 1", b"image 2", b"image 0"]
@@ -127,6 +125,38 @@ def test_an_image_that_has_been_deleted_is_forgotten(spool: Spool) -> None:
     image = spool.accept(b"image", SENDER)
     image.path.unlink()
     with predicting(spool, image, hand_over=lambda reports: None) as predictor:
-        until(lambda: predictor.waiting == 0, seconds=10.0)
+        until(lambda: spool.held == 0, seconds=10.0)
+        assert predictor.waiting == 0
         assert predictor._thread.is_alive()
-    assert spool.held == 0
+
+
+class Forgetful(Telemetry):
+    """Cannot count the first image."""
+
+    failed = False
+
+    def predicted(self, outcome: str, seconds: float) -> None:
+        if not self.failed:
+            self.failed = True
+            raise MemoryError
+        super().predicted(outcome, seconds)
+
+
+@pytest.mark.parametrize("telemetry", [Telemetry, Forgetful])
+def test_reports_that_cannot_be_handed_over_at_once_are_handed_over_later_and_each_once(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, telemetry: type[Telemetry]
+) -> None:
+    monkeypatch.setitem(globals(), "back", lambda sender: [Node(name, "10.0.0.8", 104) for name in ("ONE", "TWO")])
+    sent: list[Outgoing] = []
+    faults = iter([False, True])
+
+    def hand_over(reports: Iterable[Outgoing]) -> None:
+        for report in reports:
+            if next(faults, False):
+                raise RuntimeError("can't start new thread")
+            sent.append(report)
+
+    images = [spool.accept(b"image %d" % number, SENDER) for number in range(3)]
+    with predicting(spool, *images, hand_over=hand_over, telemetry=telemetry()):
+        until(lambda: len(sent) == 6, seconds=10.0)
+    assert sorted(one.path for one in sent) == sorted(one.path for one in spool.outbox())

@@ -74,6 +74,7 @@ class Predictor:
         self._waiting: deque[_Item] = deque()
         self._postponed: dict[_Item, float] = {}  # with the time of the next attempt
         self._pauses: dict[_Item, float] = {}
+        self._unsent: dict[_Item, list[Outgoing]] = {}  # reports in the outbox that are not handed over yet
         self._losses: Counter[str] = Counter()
         self._arrived = threading.Condition()
         self._stopping = threading.Event()
@@ -143,7 +144,11 @@ class Predictor:
     def _predict(self, batch: Sequence[_Item]) -> bool:
         """Predict images and put their reports into the outbox; return False if this succeeded for none of them."""
         read: list[tuple[_Item, bytes]] = []
+        useful = False
         for item in batch:
+            if item in self._unsent:
+                self._send(item)
+                continue
             try:
                 read.append((item, item[1].path.read_bytes()))
             except FileNotFoundError:  # someone has deleted it from the spool
@@ -152,7 +157,6 @@ class Predictor:
                 self._spool.gone(item[1])
             except OSError as error:
                 self._postpone(item, "not_read", error)
-        answered = False
         for (item, _), row in zip(read, self._rows([(item[1], data) for item, data in read]), strict=True):
             kind = row["error"]["kind"] if row and row["error"] else None
             if row is None or (kind is not None and kind not in FINAL):
@@ -160,16 +164,28 @@ class Predictor:
                 continue
             since, image = item
             try:
-                made = self._spool.answer(image, row["reports"], self._destinations(image.sender))
+                self._unsent[item] = self._spool.answer(image, row["reports"], self._destinations(image.sender))
+                useful = True
+                self._losses.pop(image.key, None)
+                self._telemetry.predicted(kind or row["finding"], time.monotonic() - since)
             except Exception as error:  # noqa: BLE001 - whatever it is, the others have to be answered
-                self._postpone(item, "not_answered", error)
-                continue
-            answered = True
-            self._losses.pop(image.key, None)
+                self._postpone(item, "not_sent" if item in self._unsent else "not_answered", error)
+            else:
+                self._send(item)
+        return useful or not read
+
+    def _send(self, item: _Item) -> None:
+        """Hand over the reports on an answered image, each once; what is left is handed over later."""
+        reports = self._unsent[item]
+        try:
+            while reports:
+                self._hand_over(reports[:1])
+                del reports[0]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reports are in the outbox
+            self._postpone(item, "not_sent", error)
+        else:
+            del self._unsent[item]
             self._pauses.pop(item, None)
-            self._telemetry.predicted(kind or row["finding"], time.monotonic() - since)
-            self._hand_over(made)
-        return answered or not read
 
     def _postpone(self, item: _Item, reason: str, error: Exception | None = None) -> None:
         """Try an image again later."""
