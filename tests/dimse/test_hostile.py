@@ -7,8 +7,10 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,10 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from pneumoscope.dimse import tls
+from pneumoscope.dimse.addresses import Sender
 from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.node import Listener
+from pneumoscope.dimse.spool import Spool, Waiting
 from pneumoscope.errors import UnsupportedError
 from tests.builders.hospital import Archive, dcmtk, listening, send, until, write
 from tests.builders.peers import ABORTED, ACCEPTED, NO_MESSAGE, fragment, request, store, unit
@@ -130,6 +134,48 @@ def test_an_object_without_end_takes_no_memory_and_is_told_why(tmp_path: Path) -
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # kB
     assert answer[0] == 4
     assert b"The object is over 1 MB." in answer
+
+
+@pytest.mark.parametrize("second", [200_000, 5_000_000], ids=["within the limits", "beyond them"])
+def test_a_message_before_the_answer_to_the_last_one_ends_the_association(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: int
+) -> None:
+    answered = threading.Event()
+    real = Spool.accept
+
+    def accept(spool: Spool, data: bytes, sender: Sender) -> Waiting:
+        answered.wait(10.0)
+        return real(spool, data, sender)
+
+    monkeypatch.setattr(Spool, "accept", accept)
+    with (
+        listening(tmp_path / "spool", limits=LIMITS) as node,
+        socket.create_connection(("127.0.0.1", node.port), timeout=20.0) as peer,
+    ):
+        node._predictor._stopping.set()  # images stay in the spool
+        peer.sendall(request())
+        assert peer.recv(65536)[0] == ACCEPTED
+        peer.sendall(store() + fragment(2, bytes(1000)))
+        with suppress(OSError):  # it may be aborted at any moment
+            for data in (bytes(second), bytes(1000)):
+                pieces = [data[start : start + 100_000] for start in range(0, len(data), 100_000)]
+                peer.sendall(store() + b"".join(fragment(0, piece) for piece in pieces[:-1]) + fragment(2, pieces[-1]))
+        received = b""
+        with suppress(ConnectionResetError):
+            while piece := peer.recv(65536):
+                received += piece
+        answered.set()
+        assert not received or received[0] == ABORTED
+        assert len(node._spool.waiting()) <= 1
+
+
+def test_messages_one_after_another_are_all_answered(node: Listener) -> None:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=20.0) as peer:
+        peer.sendall(request())
+        assert peer.recv(65536)[0] == ACCEPTED
+        for _ in range(20):
+            peer.sendall(store() + fragment(2, bytes(1000)))
+            assert peer.recv(65536)[0] == 4
 
 
 # --- encrypted

@@ -12,6 +12,7 @@ from typing import Any
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import DimsePrimitiveType
 from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
@@ -26,9 +27,6 @@ _MOST_PDU_BYTES = 1_048_576
 """The maximum accepted size of any protocol data unit; association requests may have many contexts."""
 
 _COMMAND_BYTES = 65_536
-_QUEUED = 2
-"""Messages that a peer may send before earlier ones are answered; the standard's default is one."""
-
 _COUNTED = 1_000_000
 """Bytes after which an association checks again how much all associations hold."""
 
@@ -43,6 +41,9 @@ _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
 class Messages(DIMSEServiceProvider):
     """The messages of one association; an object beyond the limits is discarded as it arrives.
 
+    A peer that sends a message before the last one is answered is aborted. The standard allows this only where it was
+    negotiated (PS3.7, annex D.3.3.3), and the attributes are those of one message.
+
     Attributes:
         held: bytes of the message that is being received or answered.
         excess: why the object of the last message was discarded: `too_large`, `no_room`, or None if it was not.
@@ -53,6 +54,7 @@ class Messages(DIMSEServiceProvider):
         self._limits = limits
         self._others = others
         self._looked = 0
+        self._answered = True
         self.held = 0
         self.excess: str | None = None
         others.add(self)
@@ -60,8 +62,9 @@ class Messages(DIMSEServiceProvider):
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Receive a part of a message; anything invalid ends the association."""
         try:
-            self._check(self.msg_queue.qsize() < _QUEUED)
             if self.message is None:
+                self._check(self._answered)
+                self._answered = False
                 self.held, self._looked, self.excess = 0, 0, None
             parts: list[Any] = [
                 [number, self._bounded(part)] for number, part in primitive.presentation_data_value_list
@@ -73,9 +76,14 @@ class Messages(DIMSEServiceProvider):
             LOG.warning("invalid message", exc_info=error)
             self.dul.event_queue.put(_INVALID)
 
+    def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
+        """Send a message, after which the peer may send its next one."""
+        self._answered = True
+        super().send_msg(primitive, context_id)
+
     def _check(self, within: bool) -> None:
         if not within:
-            raise ValueError("Expected one message at a time, of ordinary length, got too much at once.")
+            raise ValueError("Expected one message at a time, with a command of ordinary length, got too much at once.")
 
     def _bounded(self, part: bytes) -> bytes:
         """Return a fragment, or a stub of it if the object is discarded."""
