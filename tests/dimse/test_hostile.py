@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -229,3 +229,47 @@ def test_files_that_are_no_certificates_are_told(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="PEM"):
         tls.contexts(tmp_path / "no.pem", tmp_path / "no.pem", tmp_path / "no.pem")
     assert issubclass(ssl.SSLError, OSError)
+
+
+def handshakes() -> int:
+    """Count the threads that open a connection."""
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def greeting() -> bytes:
+    """Write the first message of a TLS handshake."""
+    written = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), written, server_hostname="localhost").do_handshake()
+    return written.read()
+
+
+@pytest.fixture
+def encrypted_node(tmp_path: Path, certificates: Path) -> Iterator[Listener]:
+    incoming, _ = tls.contexts(*(certificates / name for name in ("node.pem", "node.key", "ca.pem")))
+    limits = Limits(associations=4, idle_seconds=2.0, pdu_seconds=2.0)
+    with listening(tmp_path / "spool", limits=limits, incoming=incoming) as listener:
+        yield listener
+
+
+def test_handshakes_are_limited_with_the_associations(encrypted_node: Listener) -> None:
+    limit = 2 * 4 + 16
+    server = encrypted_node._receiver._server
+    assert server is not None
+    with ExitStack() as stack:
+        for _ in range(2 * limit):
+            stack.enter_context(socket.create_connection(("127.0.0.1", encrypted_node.port)))
+        until(lambda: handshakes() >= limit, seconds=10.0)
+        time.sleep(0.3)
+        assert handshakes() == limit
+        until(lambda: server.verify_request(None, None), seconds=10.0)  # they have taken too long
+
+
+def test_a_handshake_of_single_bytes_ends_in_time(encrypted_node: Listener) -> None:
+    with socket.create_connection(("127.0.0.1", encrypted_node.port), timeout=10.0) as peer:
+        began = time.monotonic()
+        with suppress(OSError):
+            for byte in greeting():
+                peer.sendall(bytes([byte]))
+                time.sleep(0.1)
+        assert time.monotonic() - began < 5.0

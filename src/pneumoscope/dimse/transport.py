@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 import weakref
 from io import BytesIO
@@ -32,6 +33,10 @@ _COUNTED = 1_000_000
 
 _INVALID = "Evt19"
 """The event of an invalid protocol data unit, which aborts the association (PS3.8, section 9.2)."""
+
+_Request = socket | tuple[bytes, socket]
+_Address = tuple[str, int] | str
+"""What `socketserver` passes on for a connection; it is always a socket here."""
 
 # Logs and exception texts would otherwise contain data sets, and thus patients' data.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -159,7 +164,7 @@ class _Handler(RequestHandler):
     def handle(self) -> None:
         """Perform the TLS handshake if connections are encrypted, then associate."""
         server = self.server
-        self.request.settimeout(server.limits.idle_seconds)
+        self.request.settimeout(server.limits.idle_seconds)  # for the handshake as a whole, then for each reception
         if server.tls:
             try:
                 self.request = server.tls.wrap_socket(self.request, server_side=True)
@@ -182,6 +187,9 @@ class Server(ThreadedAssociationServer):
     Unlike pynetdicom's own server it never waits for a single peer: the handshake is done in the connection's own
     thread, connections far beyond the limit are closed immediately, and a failure is logged and ends only its
     connection.
+
+    Attributes:
+        opening: the number of connections that are not associations yet, because of a handshake.
     """
 
     daemon_threads = True
@@ -197,6 +205,8 @@ class Server(ThreadedAssociationServer):
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.limits, self.tls = limits, tls
+        self.opening = 0
+        self._lock = threading.Lock()
         self.messages: weakref.WeakSet[Messages] = weakref.WeakSet()
         super().__init__(
             entity,
@@ -209,7 +219,27 @@ class Server(ThreadedAssociationServer):
 
     def verify_request(self, request: object, client_address: object) -> bool:
         """Return whether a connection is accepted; a few beyond the limit are, to be told why they are rejected."""
-        return len(self.active_associations) < 2 * self.limits.associations + 16
+        return len(self.active_associations) + self.opening < 2 * self.limits.associations + 16
+
+    def process_request(self, request: _Request, client_address: _Address) -> None:
+        """Open a connection in a thread of its own."""
+        self._count(1)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread, which would have counted it off
+            self._count(-1)
+            raise
+
+    def process_request_thread(self, request: _Request, client_address: _Address) -> None:
+        """Open a connection, which is an association from then on."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._count(-1)
+
+    def _count(self, n: int) -> None:
+        with self._lock:
+            self.opening += n
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log a failure without the address."""
