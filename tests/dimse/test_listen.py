@@ -25,7 +25,7 @@ from pneumoscope.dimse import predictor
 from pneumoscope.dimse.addresses import Allowed, Node, Sender
 from pneumoscope.dimse.limits import Limits
 from pneumoscope.dimse.node import Listener
-from pneumoscope.dimse.spool import Spool
+from pneumoscope.dimse.spool import LEAST_BYTES, Spool
 from pneumoscope.errors import NotAChestRadiographError, UnsupportedError
 from pneumoscope.inference.finding import Finding
 from pneumoscope.service.telemetry import JsonLines
@@ -176,14 +176,15 @@ def test_an_association_too_many_is_told_to_come_again(tmp_path: Path) -> None:
 
 def test_a_full_spool_says_that_it_is_out_of_resources_until_there_is_room(tmp_path: Path) -> None:
     paths = write(tmp_path / "sent", image(0), image(1))
-    with listening(tmp_path / "spool", limits=Limits(spool=paths[0].stat().st_size + 100)) as node:
+    limits = Limits(spool=LEAST_BYTES)  # for one of them
+    with listening(tmp_path / "spool", limits=limits) as node:
         node._predictor._stopping.set()  # nothing leaves the spool
         told = send(node.port, *paths).stderr
         assert "Success" in told
         assert "Refused: OutOfResources" in told
     with (
         Archive(tmp_path / "archive") as archive,
-        listening(tmp_path / "spool", archive.node, limits=Limits(spool=paths[0].stat().st_size + 100)) as node,
+        listening(tmp_path / "spool", archive.node, limits=limits) as node,
     ):
         assert len(archive.wait(1)) == 1
         until(lambda: send(node.port, paths[1]).returncode == 0)

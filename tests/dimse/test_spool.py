@@ -13,7 +13,7 @@ pytest.importorskip("pynetdicom", reason="the DICOM node is not installed")
 
 from pneumoscope.dimse import spool as module
 from pneumoscope.dimse.addresses import Node, Sender
-from pneumoscope.dimse.spool import Spool, SpoolFullError
+from pneumoscope.dimse.spool import LEAST_BYTES, Spool, SpoolFullError
 from pneumoscope.errors import StorageError
 
 SENDER = Sender("A/B @C", "::1")
@@ -30,7 +30,7 @@ def reopened(spool: Spool, folder: Path) -> Spool:
 
 
 def test_an_image_waits_with_its_sender_until_it_is_answered_then_its_reports_wait(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", 1000)
+    spool = Spool(tmp_path / "spool", 10**6)
     accepted = [spool.accept(b"image%d" % number, SENDER) for number in range(3)]
     spool = reopened(spool, tmp_path / "spool")
     waiting = spool.waiting()
@@ -53,7 +53,7 @@ def test_a_kill_before_an_image_counts_as_answered_leaves_it_waiting_and_nothing
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "spool"
-    spool = Spool(folder, 1000)
+    spool = Spool(folder, 10**6)
     image = spool.accept(b"image", SENDER)
     real = module._write
     for kill_at in range(5):
@@ -76,14 +76,14 @@ def test_a_kill_before_an_image_counts_as_answered_leaves_it_waiting_and_nothing
         spool = reopened(spool, folder)
         assert spool.waiting() == [image]
         assert spool.outbox() == []
-        assert spool.held == len(b"image")
+        assert spool.held == LEAST_BYTES
 
 
 def test_a_kill_while_an_image_is_taken_in_leaves_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "spool"
-    spool = Spool(folder, 1000)
+    spool = Spool(folder, 10**6)
 
     def cut(path: Path, data: bytes) -> None:
         path.with_name(f".{path.name}").write_bytes(data[:2])
@@ -100,20 +100,33 @@ def test_a_kill_while_an_image_is_taken_in_leaves_nothing_of_it(
 
 
 def test_a_full_spool_takes_no_image_and_still_takes_reports(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", 10)
-    image = spool.accept(b"123456", SENDER)
+    spool = Spool(tmp_path / "spool", 1_000_000)
+    image = spool.accept(bytes(600_000), SENDER)
     with pytest.raises(SpoolFullError):
-        spool.accept(b"12345", SENDER)
-    spool.accept(b"1234", SENDER)
-    (report,) = spool.answer(image, [b"a long report"], [ARCHIVE])
-    assert spool.held == 4 + len(b"a long report")
+        spool.accept(bytes(500_000), SENDER)
+    spool.accept(bytes(400_000), SENDER)
+    (report,) = spool.answer(image, [bytes(1_300_000)], [ARCHIVE])
+    assert spool.held == 1_700_000
     spool.delivered(report)
-    assert spool.held == 4
-    spool.accept(b"123456", SENDER)
+    assert spool.held == 400_000
+    spool.accept(bytes(600_000), SENDER)
+
+
+def test_tiny_images_are_bounded_in_number(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 3 * LEAST_BYTES)
+    images = [spool.accept(b"image", SENDER) for _ in range(3)]
+    with pytest.raises(SpoolFullError):
+        spool.accept(b"image", SENDER)
+    spool = reopened(spool, tmp_path / "spool")
+    with pytest.raises(SpoolFullError):
+        spool.accept(b"image", SENDER)
+    for image in images:
+        spool.answer(image, [], [])
+    assert spool.held == 0
 
 
 def test_a_full_disk_is_a_full_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = Spool(tmp_path / "spool", 1000)
+    spool = Spool(tmp_path / "spool", 10**6)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -127,24 +140,24 @@ def test_a_full_disk_is_a_full_spool(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_two_nodes_cannot_share_a_spool_and_others_cannot_read_it(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", 1000)
+    spool = Spool(tmp_path / "spool", 10**6)
     with pytest.raises(StorageError, match="another process uses"):
-        Spool(tmp_path / "spool", 1000)
+        Spool(tmp_path / "spool", 10**6)
     spool.close()
     assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
-    Spool(tmp_path / "spool", 1000).close()
+    Spool(tmp_path / "spool", 10**6).close()
 
 
 def test_a_spool_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Expected a folder"):
-        Spool(tmp_path / "file" / "spool", 1000)
+        Spool(tmp_path / "file" / "spool", 10**6)
 
 
 def test_reports_are_handed_out_once_the_removal_of_their_image_is_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(tmp_path / "spool", 1000)
+    spool = Spool(tmp_path / "spool", 10**6)
     image = spool.accept(b"image", SENDER)
     synced: list[tuple[str, bool]] = []
     monkeypatch.setattr(module, "_sync", lambda folder: synced.append((folder.name, image.path.exists())))
@@ -155,7 +168,7 @@ def test_reports_are_handed_out_once_the_removal_of_their_image_is_on_disk(
 def test_reports_are_handed_out_even_if_the_removal_of_their_image_cannot_be_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(tmp_path / "spool", 1000)
+    spool = Spool(tmp_path / "spool", 10**6)
     image = spool.accept(b"image", SENDER)
     real = module._sync
 

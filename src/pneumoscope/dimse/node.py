@@ -104,7 +104,7 @@ class Listener:
                 ("open_associations", "Open associations.", lambda: self._receiver.associations),
                 ("waiting_images", "Images accepted and not yet predicted.", lambda: self._predictor.waiting),
                 ("waiting_reports", "Reports not yet delivered.", self._outgoing),
-                ("spool_bytes", "Size of the images and reports on disk.", lambda: spool.held),
+                ("spool_bytes", "Size of the images and reports on disk, at least 64 KiB each.", lambda: spool.held),
                 ("spool_capacity_bytes", "Size above which images are rejected.", lambda: spool.capacity),
                 ("worker_starts", "Starts of the detector's process.", lambda: worker.starts),
             )

@@ -19,6 +19,9 @@ from pneumoscope.dimse.addresses import Node, Sender
 from pneumoscope.dimse.telemetry import LOG
 from pneumoscope.errors import StorageError, UnsupportedError
 
+LEAST_BYTES = 65_536
+"""Bytes that each file counts as, even if it is smaller; otherwise tiny images would fill the spool by their number."""
+
 _SUFFIX = ".dcm"
 _KEY = "(?P<draft>[.]?)(?P<key>[0-9]{20}-[0-9]{6,})"
 _IMAGE = re.compile(f"{_KEY} (?P<title>[^@]+)@(?P<address>[^@]+){re.escape(_SUFFIX)}")
@@ -108,7 +111,7 @@ class Spool:
 
     @property
     def held(self) -> int:
-        """The size of all images and reports in bytes."""
+        """The size of all images and reports in bytes, each counted as `LEAST_BYTES` at least."""
         return self._held
 
     def accept(self, data: bytes, sender: Sender) -> Waiting:
@@ -218,10 +221,11 @@ class Spool:
             SpoolFullError: more than the capacity would be held.
         """
         with self._lock:
-            held = self._held + n - self._sizes.get(path, 0)
+            size = max(n, LEAST_BYTES)
+            held = self._held + size - self._sizes.get(path, 0)
             if held > capacity:
                 raise SpoolFullError
-            self._held, self._sizes[path] = held, n
+            self._held, self._sizes[path] = held, size
 
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ _INVALID = "Evt19"
 
 _Request = socket | tuple[bytes, socket]
 _Address = tuple[str, int] | str
-"""What `socketserver` passes on for a connection; it is always a socket here."""
+"""A connection and its address, as `socketserver` declares them."""
 
 # Logs and exception texts would otherwise contain data sets, and thus patients' data.
 _config.LOG_HANDLER_LEVEL = "none"
