@@ -91,6 +91,21 @@ def test_a_file_that_cannot_be_read_is_tried_again_and_holds_up_no_other(
     assert [one.path.read_bytes() for one in sent] == [b"image %d" % number for number in (1, 2, 3, 4, 0)]
 
 
+def test_a_file_that_does_not_fit_into_memory_holds_up_no_other(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, *good = (spool.accept(b"image %d" % number, SENDER) for number in range(3))
+    real = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path == bad.path:
+            raise MemoryError
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    sent: list[Outgoing] = []
+    with predicting(spool, bad, *good, hand_over=sent.extend):
+        until(lambda: len(sent) == 2, seconds=5.0)
+
+
 def test_a_report_that_cannot_be_written_holds_up_no_other_image(spool: Spool, tmp_path: Path) -> None:
     images = [spool.accept(b"image %d" % number, sender) for number, sender in enumerate((OTHER, SENDER, SENDER))]
     in_the_way = tmp_path / "spool" / "outbox" / "OTHER@10.0.0.9:104"

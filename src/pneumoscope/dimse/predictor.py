@@ -155,7 +155,7 @@ class Predictor:
                 LOG.warning("image gone")
                 self._pauses.pop(item, None)
                 self._spool.gone(item[1])
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others have to be predicted
                 self._postpone(item, "not_read", error)
         for (item, _), row in zip(read, self._rows([(item[1], data) for item, data in read]), strict=True):
             kind = row["error"]["kind"] if row and row["error"] else None
