@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +49,17 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     spool.close()
 
 
+@contextmanager
+def listening(store: Callable[[evt.Event], int]) -> Iterator[Node]:
+    """Be a destination until the block ends."""
+    entity = AE("ARCHIVE")
+    entity.add_supported_context(ComprehensiveSRStorage)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
+    yield Node("ARCHIVE", "127.0.0.1", server.server_address[1])
+    server.shutdown()
+
+
 @pytest.fixture
 def archive() -> Iterator[tuple[Node, list[str]]]:
     """A destination that takes everything, and what it took."""
@@ -58,12 +70,8 @@ def archive() -> Iterator[tuple[Node, list[str]]]:
         taken.append(str(request.AffectedSOPInstanceUID))
         return 0
 
-    entity = AE("ARCHIVE")
-    entity.add_supported_context(ComprehensiveSRStorage)
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
-    assert server is not None
-    yield Node("ARCHIVE", "127.0.0.1", server.server_address[1]), taken
-    server.shutdown()
+    with listening(store) as node:
+        yield node, taken
 
 
 def outgoing(spool: Spool, node: Node, *reports: bytes) -> list[Outgoing]:
@@ -149,6 +157,20 @@ def test_a_delivered_report_that_cannot_be_removed_holds_up_no_other(
 
 
 # --- destinations that are broken or hostile
+
+
+def test_a_destination_that_takes_some_reports_does_not_wait_longer_each_time(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    statuses = itertools.cycle([0x0000, 0xA700])
+    with listening(lambda event: next(statuses)) as node:
+        reports = outgoing(spool, node, *(report() for _ in range(6)))
+        with sending(spool, *reports) as (courier, count):
+            until(lambda: not courier.waiting)
+            assert count("delivered") == 6
+    pauses = [record.facts["again_in"] for record in caplog.records if record.message == "destination unavailable"]  # type: ignore[attr-defined]
+    assert pauses == [0.05] * len(pauses)
+    assert len(pauses) >= 5
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from pneumoscope.dimse.telemetry import LOG, Telemetry
 from pneumoscope.dimse.transport import guard
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before retrying a destination that did not respond; doubled each time, up to the second value."""
+"""Seconds before retrying a destination that did not respond; doubled each time, up to the second value, until it takes
+a report."""
 
 LONGEST_POSTPONEMENT = 3600.0
 """The most seconds before retrying a report that its destination rejected, or that could not be read."""
@@ -72,7 +73,8 @@ class Courier:
         called: str = "sender",
     ) -> None:
         self._destination, self._spool, self._telemetry, self._tls = destination, spool, telemetry, tls
-        self._first_pause, self._called = first_pause, called
+        self._first_pause = self._pause = first_pause
+        self._called = called
         self._entity = entity = AE(title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = TIMEOUT
         entity.connection_timeout = TIMEOUT
@@ -110,17 +112,15 @@ class Courier:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
-        pause = self._first_pause
         while self._wait(None):
             try:
                 self._visit()
-                pause = self._first_pause
             except Exception as error:  # noqa: BLE001 - whatever it is, the reports are still in the outbox
+                pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
                 fact = {"destination": self._called, "again_in": pause}
                 LOG.warning("destination unavailable", extra={"facts": fact}, exc_info=error)
                 with self._arrived:
                     self._arrived.wait_for(lambda: self._stopping, timeout=pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
 
     def _visit(self) -> None:
         """Associate, and send the waiting reports.
@@ -175,6 +175,7 @@ class Courier:
             self._postpone(report, "rejected", status)
 
     def _done(self, report: Outgoing) -> None:
+        self._pause = self._first_pause
         self._pauses.pop(report, None)
         try:
             self._spool.delivered(report)
