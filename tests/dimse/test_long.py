@@ -192,7 +192,7 @@ def test_no_image_is_lost_and_none_is_reported_twice(tmp_path: Path, request: py
     refuser.willing.set()
     assert program.starts > 1
     until(lambda: archive.instances() >= 2 * n, 600.0 + n)
-    until(lambda: not list((tmp_path / "spool").rglob("*.dcm")), 120.0)
+    until(lambda: not list((tmp_path / "spool").rglob("*.dcm")), 600.0 + n)
     studies = archive.client.get("/studies").json()
     assert len(studies) == n
     assert all(archive.modalities(study) == ["OT", "SR"] for study in studies)
