@@ -201,6 +201,7 @@ def listen(
     held = Spool(spool, limits.spool)
     worker = Worker(model, max_pixels=limits.pixels, prevalence=prevalence)
     with ExitStack() as stack:  # each is stopped even if stopping another fails
+        stack.callback(held.close)
         worker.start()
         stack.callback(worker.stop)
         listener = Listener(settings, held, worker, limits)
