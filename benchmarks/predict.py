@@ -165,6 +165,9 @@ def network_alone(arguments: argparse.Namespace) -> Predict:
     compiled = openvino.Core().compile_model(graph, "CPU", hints)
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
 
+    # Two threads that make the first call at the same time may deadlock in OpenVINO's binding.
+    compiled.create_infer_request().infer(image)
+
     def share(images: int) -> list[float]:
         request = compiled.create_infer_request()
         return [float(request.infer(image)["logit"][0]) for _ in range(images)]
