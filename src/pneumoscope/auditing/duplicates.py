@@ -232,12 +232,12 @@ def _aligned_correlation(moving: NDArray[np.float32], fixed: NDArray[np.float32]
         (B,), at most 1; 0 if they are certainly no copies, or if the overlap is too small.
     """
     result = np.zeros(len(moving))
-    halves = _halved(moving), _halved(fixed)
-    maps = _aligned(*halves, np.tile(np.eye(3, dtype=np.float32), (len(moving), 1, 1)), _COARSE_ROUNDS)
-    hopeful = np.flatnonzero(_overlap_correlation(*halves, maps) > _HOPEFUL)
+    half, target = _halved(moving), _halved(fixed)
+    maps = _aligned(half, target, np.tile(np.eye(3, dtype=np.float32), (len(moving), 1, 1)), _COARSE_ROUNDS)
+    hopeful = np.flatnonzero(_overlap_correlation(half, target, maps) > _HOPEFUL)
     if len(hopeful):
         moving, fixed = moving[hopeful], fixed[hopeful]
-        maps = _aligned(_halved(moving), _halved(fixed), maps[hopeful], _COARSE_ROUNDS)
+        maps = _aligned(half[hopeful], target[hopeful], maps[hopeful], _COARSE_ROUNDS)
         maps = _aligned(moving, fixed, maps, _FINE_ROUNDS)
         result[hopeful] = _overlap_correlation(moving, fixed, maps)
     return result
