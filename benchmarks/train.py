@@ -3,8 +3,8 @@
     python benchmarks/train.py chest_xray/train --init mobilenet_v2.weights.h5
 
 Every side trains the same network with the same recipe on the same augmented batches: PyTorch with
-`networks.torch_layers`, which training uses if PyTorch is installed; plain Keras on PyTorch; TensorFlow; and JAX on
-request. Each is a process of its own; they alternate, so that other load on the machine affects all of them equally,
+`networks.torch_layers`, which training uses if PyTorch is installed, in both precisions; plain Keras on PyTorch;
+TensorFlow; TensorFlow in mixed precision and JAX on request. Each is a process of its own; they alternate, so that other load on the machine affects all of them equally,
 and the median round counts. The first steps of a round, which allocate memory and compile graphs, do not count. The
 last columns are the training loss and the AUC on the same validation images after the last step, to show that all
 sides learn the same.
@@ -29,12 +29,14 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 SIDES = {
-    "torch": ("torch", True),
-    "torch, Keras's own layers": ("torch", False),
-    "tensorflow": ("tensorflow", False),
-    "jax": ("jax", False),
+    "torch, mixed_bfloat16": ("torch", True, "mixed_bfloat16"),
+    "torch, float32": ("torch", True, "float32"),
+    "torch, Keras's own layers": ("torch", False, "float32"),
+    "tensorflow": ("tensorflow", False, "float32"),
+    "tensorflow, mixed_bfloat16": ("tensorflow", False, "mixed_bfloat16"),
+    "jax": ("jax", False, "float32"),
 }
-"""The backend of each side, and whether `torch_layers` replaces Keras's layers."""
+"""The backend of each side, whether `torch_layers` replaces Keras's layers, and the precision."""
 WARMING = 4
 """The number of warm-up steps, which do not count."""
 VALIDATED = 200
@@ -49,7 +51,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "default.toml")
     parser.add_argument("--steps", type=int, default=24, help=f"steps per round, more than {WARMING}")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES)[:3])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES)[:4])
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.steps <= WARMING:
@@ -81,8 +83,10 @@ def trained(arguments: argparse.Namespace) -> dict[str, Any]:
     from pneumoscope.training import batches, checkpoint, loop
     from pneumoscope.training.recipe import Recipe
 
-    if not SIDES[arguments.side][1]:
+    _, quick, precision = SIDES[arguments.side]
+    if not quick:
         torch_layers.QUICK.clear()
+    keras.config.set_dtype_policy(precision)
     recipe = Recipe.from_toml(arguments.recipe, init=arguments.init)
     recipe = replace(recipe, epochs=1, epoch_images=arguments.steps * recipe.batch_size)
     rng = np.random.default_rng(recipe.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ def network(stride: int, padding: str) -> keras.Model:
     x = keras.layers.DepthwiseConv2D(3, padding=padding, use_bias=False)(x)
     x = keras.layers.BatchNormalization(momentum=0.9)(x)
     return keras.Model(images, keras.layers.Conv2D(4, 1)(x))
+
+
+@pytest.fixture
+def mixed_precision() -> Iterator[None]:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
 
 
 def stepped(model: keras.Model, images: Any) -> list[np.ndarray[Any, Any]]:
@@ -68,3 +76,35 @@ def test_mobilenet_v2_is_quick_throughout() -> None:
     built = architectures.build("mobilenet_v2_middle", 64, pooling="average", quick=True)
     base = built.get_layer("features").layers[-1]
     assert not any(type(layer) in torch_layers.QUICK for layer in base.layers)
+
+
+def strided(bias: bool) -> keras.Model:
+    images = keras.Input((9, 8, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same")(images)
+    x = keras.layers.DepthwiseConv2D(3, strides=2, use_bias=bias)(x)
+    return keras.Model(images, keras.layers.Activation("linear", dtype="float32")(x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_step_in_mixed_precision_differs_only_by_rounding(bias: bool, mixed_precision: None) -> None:
+    images = np.random.default_rng(3).random((5, 9, 8, 3), dtype=np.float32)
+    model = torch_layers.quick(strided(bias))
+    keras.config.set_dtype_policy("float32")
+    exact = torch_layers.quick(strided(bias))
+    exact.set_weights(model.get_weights())
+    before = copy.deepcopy(model.get_weights())
+    for one, other, old in zip(stepped(model, images), stepped(exact, images), before, strict=True):
+        change = other - old
+        assert np.abs(change).max() > 0
+        assert np.abs(one - other).max() < 0.02 * np.abs(change).max()
+
+
+def test_weights_of_normalisation_are_not_rounded(mixed_precision: None) -> None:
+    images = np.random.default_rng(4).random((5, 9, 10, 3), dtype=np.float32)
+    quick = torch_layers.quick(network(1, "same"))
+    normal = next(layer for layer in quick.layers if isinstance(layer, keras.layers.BatchNormalization))
+    outputs = []
+    for gamma in (1.0, 1.003):  # alike in bfloat16
+        normal.set_weights([np.full(8, gamma, np.float32), *normal.get_weights()[1:]])
+        outputs.append(quick.predict(images, verbose=0))
+    assert not np.array_equal(*outputs)

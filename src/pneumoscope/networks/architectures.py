@@ -169,7 +169,7 @@ def with_cells(model: keras.Model) -> keras.Model:
     images = keras.Input(model.input_shape[1:])
     maps = model.get_layer("features")(images)
     head = model.get_layer("head")
-    cells = BoxOdds(name="cells")(Evidence(head, None)(maps))
+    cells = BoxOdds(name="cells", dtype="float32")(Evidence(head, None, dtype="float32")(maps))
     return keras.Model(images, {"logit": keras.layers.Identity(name="logit")(head(maps)), "cells": cells})
 
 
@@ -333,7 +333,7 @@ def _convolutions(x: Any) -> Any:
 
 def _published_head(shape: tuple[int, int, int], pooling: str, dropout: float) -> keras.Model:
     if pooling == "average":
-        layers = [keras.layers.GlobalAveragePooling2D()]
+        layers = [keras.layers.GlobalAveragePooling2D(dtype="float32")]
     else:
         layers = [keras.layers.MaxPooling2D(2, padding="same"), keras.layers.Flatten()]
     if dropout:

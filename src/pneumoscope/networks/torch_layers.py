@@ -37,6 +37,20 @@ def quick(network: keras.Model) -> keras.Model:
     return copied
 
 
+def on_processor() -> bool:
+    """Return whether Keras runs on PyTorch, and PyTorch on the processor.
+
+    Example:
+        >>> on_processor() in (True, False)
+        True
+    """
+    if backend.name() != "torch":
+        return False
+    import torch
+
+    return not torch.cuda.is_available()
+
+
 def keep_memory() -> None:
     """Make the process keep the memory that it frees, if the C library is glibc.
 
@@ -105,10 +119,15 @@ def _convolved(layer: Any, inputs: Any, kernel: Any) -> Any:
     """Convolve maps (N, H, W, C) with a kernel in PyTorch's layout."""
     import torch
 
-    padding = [side // 2 for side in layer.kernel_size] if layer.padding == "same" else 0
+    padding = [side // 2 if layer.padding == "same" else 0 for side in layer.kernel_size]
     bias = layer.bias.value if layer.use_bias else None
     maps = inputs.permute(0, 3, 1, 2)
-    maps = torch.nn.functional.conv2d(
-        maps, kernel, bias, stride=layer.strides, padding=padding, groups=maps.shape[1] // kernel.shape[1]
-    )
+    groups = maps.shape[1] // kernel.shape[1]
+    if groups > 1 and max(layer.strides) > 1 and maps.dtype == torch.bfloat16 and maps.device.type == "cpu":
+        from pneumoscope.networks import strided_depthwise
+
+        maps = strided_depthwise.convolved(maps, kernel, layer.strides, padding)
+        maps = maps if bias is None else maps + bias[:, None, None]
+    else:
+        maps = torch.nn.functional.conv2d(maps, kernel, bias, stride=layer.strides, padding=padding, groups=groups)
     return layer.activation(maps.permute(0, 2, 3, 1))

@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pneumoscope.networks import architectures
+from pneumoscope.inference import runtimes
+from pneumoscope.networks import architectures, torch_layers
 from pneumoscope.networks.backend import keras
 from pneumoscope.training import starting
 from pneumoscope.training.recipe import Recipe
@@ -44,3 +45,18 @@ def copy(recipe: Recipe, weights: Sequence[NDArray[Any]], *, quick: bool = False
     copied = build(recipe, "none", quick=quick)
     copied.set_weights(weights)
     return copied
+
+
+def precision(recipe: Recipe) -> str:
+    """Return the Keras dtype policy to train with on this machine.
+
+    Half the bits halve what moves through memory, which is what PyTorch's training on a processor waits for. Processors
+    without units for bfloat16 emulate it slowly.
+
+    Example:
+        >>> precision(Recipe(precision="float32"))
+        'float32'
+    """
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "mixed_bfloat16" if torch_layers.on_processor() and runtimes.has_bfloat16() else "float32"

@@ -18,7 +18,7 @@ HEADS = ("epochs", "logistic")
 IMBALANCES = ("balanced", "class_weight", "oversample", "undersample", "focal", "none")
 SCHEDULES = ("cosine", "plateau")
 BATCH_NORMS = ("trained", "frozen")
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 BOUNDS = (
     ("size", 32, 2048),
     ("dropout", 0.0, 0.99),
@@ -88,7 +88,9 @@ class Recipe:
         sensitivity: choose the threshold for at least this sensitivity on the held-out patients; 0 for no requirement.
             Without this and `specificity`, sensitivity and specificity are made equal.
         specificity: likewise for the specificity.
-        precision: the precision of the arithmetic in training; the model file is always float32.
+        precision: the precision of the arithmetic in training: `float32`, `mixed_bfloat16`, which keeps weights in
+            float32 and feature maps in bfloat16, or `auto`, the latter where it is faster (`building.precision`). The
+            model file is always float32.
         seed: equal seeds give equal models on the same machine.
         population: a description of the patients for the model file.
         youngest: the age of the youngest patients, in years.
@@ -124,7 +126,7 @@ class Recipe:
     average: float = 0.99
     sensitivity: float = 0.0
     specificity: float = 0.0
-    precision: str = "float32"
+    precision: str = "auto"
     seed: int = 0
     population: str = ""
     youngest: int = 0

@@ -142,7 +142,7 @@ def _trained(job: Job, tracker: Tracker) -> tuple[Prepared, keras.Model, list[di
     _claim(job, parts)
     tracker.began(told(recipe), images.fingerprint)
     keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.precision)
+    keras.config.set_dtype_policy(building.precision(recipe))
     try:
         network, rows = _train(images, job, tracker)
     finally:
