@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pneumoscope import Detector
+from pneumoscope import Detector, parallel
 from pneumoscope.imaging import preprocessing, radiograph
 from pneumoscope.inference import model_file, runtimes
 from pneumoscope.reporting import attachments
@@ -54,7 +54,7 @@ def main() -> None:
         "--model", type=Path, default=model_file.default(), help="a model file; side (a) needs a MobileNetV2"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeat", type=int, default=2, help="how often a round takes each image")
+    parser.add_argument("--repeat", type=int, default=4, help="how often a round takes each image")
     parser.add_argument("--memory", type=int, metavar="N", help="predict N images and print the memory in use")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -121,7 +121,12 @@ def plain_loop(arguments: argparse.Namespace) -> Predict:
 def this_project(arguments: argparse.Namespace, engine: str = "openvino") -> Predict:
     """Predict with the detector."""
     detector = Detector(arguments.model, engine=engine)
-    return lambda images: [finding.probability or 0.0 for finding in detector.examine(images)]
+
+    def predict(images: list[Path]) -> list[float]:
+        findings = detector.examine(images, processes=len(images) >= parallel.MANY)
+        return [finding.probability or 0.0 for finding in findings]
+
+    return predict
 
 
 def with_overlays(arguments: argparse.Namespace, normals: bool = False) -> Predict:
@@ -132,7 +137,7 @@ def with_overlays(arguments: argparse.Namespace, normals: bool = False) -> Predi
         probabilities = []
         with tempfile.TemporaryDirectory() as folder:
             overlays = attachments.Overlays(Path(folder), normals=normals)
-            for finding in detector.examine(images, evidence=True):
+            for finding in detector.examine(images, evidence=True, processes=len(images) >= parallel.MANY):
                 overlays.write(finding)
                 probabilities.append(finding.probability or 0.0)
         return probabilities
@@ -226,7 +231,7 @@ def measured(images: list[Path], arguments: argparse.Namespace) -> tuple[dict[st
     try:
         n = arguments.repeat * len(images)
         for side in sides:
-            ask(workers[side], len(images))  # warm up
+            ask(workers[side], n)  # warm up
         for _ in range(arguments.rounds):
             for side in sides:
                 answer = ask(workers[side], n)
@@ -292,7 +297,8 @@ def table(result: dict[str, Any], n: int, card: model_file.Card) -> str:
 def memory(detector: Detector, images: list[Path], n: int) -> Iterator[str]:
     """Predict many images, and yield lines with the memory in use."""
     marks = sorted({min(n, mark) for mark in (100, 1_000, 5_000, 10_000, 20_000, 50_000, n)})
-    for done, _ in enumerate(detector.examine(islice(cycle(images), n)), start=1):
+    findings = detector.examine(islice(cycle(images), n), processes=n >= parallel.MANY)
+    for done, _ in enumerate(findings, start=1):
         if done in marks:
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
             yield f"{done:,} images: {pages * resource.getpagesize() / 1e6:.0f} MB now, {peak():.0f} MB at most"

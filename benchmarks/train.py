@@ -4,10 +4,10 @@
 
 Every side trains the same network with the same recipe on the same augmented batches: PyTorch with
 `networks.torch_layers`, which training uses if PyTorch is installed, in both precisions; plain Keras on PyTorch;
-TensorFlow; TensorFlow in mixed precision and JAX on request. Each is a process of its own; they alternate, so that other load on the machine affects all of them equally,
-and the median round counts. The first steps of a round, which allocate memory and compile graphs, do not count. The
-last columns are the training loss and the AUC on the same validation images after the last step, to show that all
-sides learn the same.
+TensorFlow; and on request TensorFlow in mixed precision, and JAX. Each is a process of its own; they alternate, so that
+other load on the machine affects all of them equally, and the median round counts. The first steps of a round, which
+allocate memory and compile graphs, do not count. The last columns are the training loss and the AUC on the same
+validation images after the last step, to show that all sides learn the same.
 """
 
 from __future__ import annotations

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumoscope import parallel
 from pneumoscope.auditing import duplicates, issues, shortcuts
 from pneumoscope.auditing.result import Audit, Group, Part
 from pneumoscope.data import layouts, splits
@@ -50,7 +51,8 @@ def audit(
         samples: the output of `layouts.load(data, complete=False)`.
         progress: called now and then.
         reject: the gate of a model, such as `Detector().rejection`, which finds masks, drawings and other images that
-            are not chest radiographs. Several threads call it. By default there is no such check.
+            are not chest radiographs. Several threads call it or, with many images, processes to which it is
+            pickled. By default there is no such check.
         at_least: as in `radiograph.read`: large JPEGs are decoded at reduced size, several times as fast. Pass the
             input size of the model of `reject`. An image stored both as JPEG and in another format is then a near
             duplicate.
@@ -87,30 +89,32 @@ def audit(
 def _read(
     samples: Sequence[Sample], progress: Progress, reject: Reject, at_least: int | None
 ) -> tuple[list[_Seen], list[tuple[Sample, PneumoscopeError]]]:
-    def one(position: int) -> _Seen | PneumoscopeError:
-        sample = samples[position]
-        try:
-            source = radiograph.read_bytes(sample.path) if sample.pixels is None else sample.pixels
-            read = radiograph.read(source, at_least=at_least)
-            key = (read.shape, splits.image_key(read.pixels))
-            borders = duplicates.borders(read.pixels)
-            small = duplicates.thumbnails(read.pixels, borders)
-            return _Seen(position, key, small, shortcuts.measure(sample, read, borders), reject(source, read))
-        except PneumoscopeError as error:
-            return error
-        except OSError as error:  # the file has disappeared since it was read
-            return UnreadableError(f"The file cannot be read ({error.strerror}): check its disk and permissions.")
-
     seen: list[_Seen] = []
     failures: list[tuple[Sample, PneumoscopeError]] = []
-    with ThreadPoolExecutor() as pool:
-        for position, result in enumerate(pool.map(one, range(len(samples)))):
-            if isinstance(result, PneumoscopeError):
-                failures.append((samples[position], result))
-            else:
-                seen.append(result)
-            progress("reading images", position + 1, len(samples))
+    look = partial(_look, reject=reject, at_least=at_least)
+    results = parallel.on_all_cores(look, enumerate(samples), processes=len(samples) >= parallel.MANY)
+    for position, result in enumerate(results):
+        if isinstance(result, PneumoscopeError):
+            failures.append((samples[position], result))
+        else:
+            seen.append(result)
+        progress("reading images", position + 1, len(samples))
     return seen, failures
+
+
+def _look(numbered: tuple[int, Sample], reject: Reject, at_least: int | None) -> _Seen | PneumoscopeError:
+    position, sample = numbered
+    try:
+        source = radiograph.read_bytes(sample.path) if sample.pixels is None else sample.pixels
+        read = radiograph.read(source, at_least=at_least)
+        key = (read.shape, splits.image_key(read.pixels))
+        borders = duplicates.borders(read.pixels)
+        small = duplicates.thumbnails(read.pixels, borders)
+        return _Seen(position, key, small, shortcuts.measure(sample, read, borders), reject(source, read))
+    except PneumoscopeError as error:
+        return error
+    except OSError as error:  # the file has disappeared since it was read
+        return UnreadableError(f"The file cannot be read ({error.strerror}): check its disk and permissions.")
 
 
 def _parts(samples: Iterable[Sample], unreadable: Iterable[Sample]) -> list[Part]:

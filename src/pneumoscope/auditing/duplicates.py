@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pneumoscope import parallel
 from pneumoscope.imaging import radiograph
 
 SIDE = 64
@@ -31,7 +32,7 @@ _COARSE = 16
 _CANDIDATE = 0.91
 _NEIGHBOURS = 4
 _CROPS = (0, 2)
-_BLOCK = 2048
+_CORRELATIONS = 2**24  # at a time: 64 MB
 _PAIRS_AT_ONCE = 32  # fits into the processor's cache
 _DARK = 0.04
 _COARSE_ROUNDS, _FINE_ROUNDS = 4, 3
@@ -159,16 +160,19 @@ def near(
     if len(images) < 2:
         return []
     candidates = _candidates(images, owners, progress)
+    parts = [candidates[start : start + _PAIRS_AT_ONCE] for start in range(0, len(candidates), _PAIRS_AT_ONCE)]
+    pairs = ((images[part[:, 0]], images[part[:, 1]], part[:, 2] == 1) for part in parts)
+    similarities = parallel.on_all_cores(_similarities, pairs, processes=len(candidates) >= parallel.MANY)
     best: dict[tuple[int, int], Pair] = {}
-    for start in range(0, len(candidates), _PAIRS_AT_ONCE):
-        first, second, mirrored = candidates[start : start + _PAIRS_AT_ONCE].T
-        turned = np.where(mirrored[:, None, None] == 1, images[first][:, :, ::-1], images[first])
-        similarity = _aligned_correlation(_detail(turned, 4), _detail(images[second], 4))
+    done = 0
+    for part, similarity in zip(parts, similarities, strict=True):
+        first, second, mirrored = part.T
         for i in np.flatnonzero(similarity >= LIMIT):
             a, b = sorted((int(owners[first[i]]), int(owners[second[i]])))
             if (a, b) not in best or similarity[i] > best[a, b].similarity:
                 best[a, b] = Pair(a, b, min(1.0, float(similarity[i])), bool(mirrored[i]))
-        progress("comparing the most alike", min(start + _PAIRS_AT_ONCE, len(candidates)), len(candidates))
+        done += len(part)
+        progress("comparing the most alike", done, len(candidates))
     return sorted(best.values(), key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
 
@@ -176,22 +180,43 @@ def _candidates(
     images: NDArray[np.uint8], owners: NDArray[np.int64], progress: Callable[[str, int, int], object]
 ) -> NDArray[np.int64]:
     """Return candidate pairs: (K, 3), two positions in `images` and whether one is mirrored."""
-    from sklearn.neighbors import NearestNeighbors
-
-    n = len(images)
-    blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
-    index = NearestNeighbors(n_neighbors=min(_NEIGHBOURS + 1, n), algorithm="brute")
-    index.fit(np.concatenate([_descriptors(images[block]) for block in blocks]))
+    described = np.concatenate([_descriptors(images[block]) for block in _blocks(len(images))])
     found: list[NDArray[np.int64]] = []
-    passes = [(block, crop, mirrored) for block in blocks for crop in _CROPS for mirrored in (False, True)]
+    passes = [
+        (block, crop, mirrored) for block in _blocks(len(images)) for crop in _CROPS for mirrored in (False, True)
+    ]
     for step, (block, crop, mirrored) in enumerate(passes, start=1):
-        distances, neighbours = index.kneighbors(_descriptors(images[block], crop, mirrored))
-        rows, ranks = np.nonzero(distances**2 < 2 - 2 * _CANDIDATE)  # for unit vectors, a correlation above the limit
-        a, b = rows + (block.start or 0), neighbours[rows, ranks]
+        rows, b = _nearest(_descriptors(images[block], crop, mirrored) @ described.T)
+        a = rows + block.start
         pairs = np.stack([np.minimum(a, b), np.maximum(a, b), np.full(len(a), mirrored)], axis=1)
         found.append(np.unique(pairs[owners[a] != owners[b]], axis=0))
         progress("searching for copies", step, len(passes))
     return np.unique(np.concatenate(found), axis=0)
+
+
+def _blocks(n: int) -> list[slice]:
+    """Divide n images so that the correlations of a block with all images fit into memory."""
+    size = max(1, _CORRELATIONS // n)
+    return [slice(start, start + size) for start in range(0, n, size)]
+
+
+def _nearest(correlations: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows and columns of the highest correlations of each row, at most `_NEIGHBOURS` and the image itself.
+
+    Only those above `_CANDIDATE` count.
+    """
+    rows, columns = np.nonzero(correlations > _CANDIDATE)
+    order = np.lexsort((-correlations[rows, columns], rows))
+    rows, columns = rows[order], columns[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    return rows[rank <= _NEIGHBOURS], columns[rank <= _NEIGHBOURS]
+
+
+def _similarities(pairs: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]) -> NDArray[np.float64]:
+    """Align images (B, SIDE, SIDE), mirrored where (B,) says so, with their partners, and correlate them: (B,)."""
+    first, second, mirrored = pairs
+    turned = np.where(mirrored[:, None, None], first[:, :, ::-1], first)
+    return _aligned_correlation(_detail(turned, 4), _detail(second, 4))
 
 
 def _descriptors(images: NDArray[np.uint8], crop: int = 0, mirrored: bool = False) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from pneumoscope.batch.output import Row
 from pneumoscope.batch.passes import Result, Shard, WorkersLostError
 from pneumoscope.batch.scorer import Scorer
 from pneumoscope.errors import ClusterError, UnsupportedError
-from pneumoscope.inference.runtimes import CORES
+from pneumoscope.parallel import CORES
 
 OBJECT_STORE = 256 * 2**20
 """Bytes of shared memory of a local cluster for the names of images; the rest is spilled to disk."""

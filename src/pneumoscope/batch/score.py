@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pneumoscope import parallel
 from pneumoscope.batch import output, passes
 from pneumoscope.batch.manifest import Listed, Listing, images, shards_for, text
 from pneumoscope.batch.output import Archive, Row
@@ -20,7 +21,7 @@ from pneumoscope.batch.process_runner import ProcessRunner
 from pneumoscope.batch.scorer import Scorer
 from pneumoscope.batch.storage import Place, Reader
 from pneumoscope.errors import DatasetError, StorageError, UnsupportedError, needs_extra
-from pneumoscope.inference import model_file, runtimes
+from pneumoscope.inference import model_file
 from pneumoscope.inference.detector import Detector
 from pneumoscope.version import __version__
 
@@ -123,7 +124,7 @@ def score(
             rest["reader"] = Reader(place)
             run: passes.Runner
             if ray_runner is None:
-                run = ProcessRunner(Scorer(data, **rest), workers or runtimes.CORES)
+                run = ProcessRunner(Scorer(data, **rest), workers or parallel.CORES)
             else:
                 if address is None:
                     stack.enter_context(ray_runner.joined(None, workers))

@@ -6,11 +6,11 @@ import hashlib
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
+from pneumoscope import parallel
 from pneumoscope.batch import output
 from pneumoscope.batch.manifest import Listed, text
 from pneumoscope.batch.output import Archive, Row
@@ -115,14 +115,8 @@ class Scorer:
             return Detector(path, engine=self._engine, workers=1)
 
     def _read_ahead(self, listed: Iterable[Listed]) -> Iterator[tuple[Listed, bytes | PneumoscopeError, str]]:
-        rest = iter(listed)
-        ahead: deque[Future[tuple[Listed, bytes | PneumoscopeError, str]]] = deque()
         with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as pool:
-            while True:
-                ahead.extend(pool.submit(self._read, image) for image in islice(rest, READERS - len(ahead)))
-                if not ahead:
-                    return
-                yield ahead.popleft().result()
+            yield from parallel.ahead(pool, self._read, listed, READERS)
 
     def _read(self, image: Listed) -> tuple[Listed, bytes | PneumoscopeError, str]:
         try:

@@ -110,6 +110,7 @@ def predict(
     $ pneumoscope predict study/ --dicom-out reports/ --evidence overlays/
     $ find archive -name '*.png' | pneumoscope predict - --format csv
     """
+    from pneumoscope import parallel
     from pneumoscope.inference.detector import Detector
     from pneumoscope.ood import embedding
     from pneumoscope.reporting import attachments, tables, writers
@@ -139,7 +140,8 @@ def predict(
         console.progress() as bars,
     ):
         step = console.growing_task(bars, "predicting images")
-        for finding in detector.examine(images, evidence=overlays is not None):
+        many = images.listed >= parallel.MANY
+        for finding in detector.examine(images, evidence=overlays is not None, processes=many):
             report = reports.write(finding) if reports else writers.NO_REPORT
             if report.error is not None:
                 missing.setdefault(("report on", str(report.error)), []).append(finding.path)
@@ -278,6 +280,7 @@ class _Listing:
 
     Attributes:
         any: whether there are any images.
+        listed: the number of images listed so far.
         empty: the folders without images; complete once all images are listed.
         total: the number of images; None until all are listed.
     """
@@ -286,6 +289,7 @@ class _Listing:
         self._paths, self._output = paths, output
         self._found: SimpleQueue[Path | Exception | None] = SimpleQueue()
         self.empty: list[str] = []
+        self.listed = 0
         self.total: int | None = None
         threading.Thread(target=self._list, name="listing", daemon=True).start()
         self._first = self._found.get()
@@ -303,17 +307,16 @@ class _Listing:
         from pneumoscope.imaging import radiograph
 
         taken = self._output if self._output and self._output.is_file() else None
-        total = 0
         try:
             for path in self._paths:
-                before = total
+                before = self.listed
                 for image in radiograph.files(path):
                     _check_other(image, taken)
                     self._found.put(image)
-                    total += 1
-                if total == before:
+                    self.listed += 1
+                if self.listed == before:
                     self.empty.append(path)
-            self.total = total
+            self.total = self.listed
             self._found.put(None)
         except Exception as error:  # noqa: BLE001 - raised again in `__iter__`
             self._found.put(error)

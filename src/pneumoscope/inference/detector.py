@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumoscope import parallel
 from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
 from pneumoscope.imaging import ages, brightness, preprocessing, radiograph, screen
 from pneumoscope.imaging.preprocessing import Box
@@ -24,9 +24,6 @@ from pneumoscope.inference.finding import Finding
 from pneumoscope.ood import hog
 from pneumoscope.ood.embedding import Gate
 from pneumoscope.ood.orientation import Orientation, OrientationModel
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 BATCH_SIZE = 8
 """How many decoded images `predict_pixels` passes to the engine at once."""
@@ -85,6 +82,7 @@ class Detector:
         prevalence: float | None = None,
     ) -> None:
         path = model or model_file.default()
+        self._arguments = (os.fspath(path), engine, max_pixels, workers, prevalence)
         graph, self.card = model_file.read(path)
         if prevalence is not None:
             self.card = replace(self.card, calibration=self.card.calibration.at_prevalence(prevalence))
@@ -106,13 +104,22 @@ class Detector:
             f"{card.calibration.threshold:.3f}, trained on {learnt_from}>"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what the detector was made of, so that other processes can use it; each loads the model once."""
+        return _same, self._arguments
+
     @property
     def classes_(self) -> NDArray[np.str_]:
         """The labels (2,) in the order of the columns of `predict_proba`, as in scikit-learn."""
         return np.array(self.card.labels)
 
     def examine(
-        self, sources: Iterable[Source] | Source, *, evidence: bool = False, squashed: bool = False
+        self,
+        sources: Iterable[Source] | Source,
+        *,
+        evidence: bool = False,
+        squashed: bool = False,
+        processes: bool = False,
     ) -> Iterator[Finding]:
         """Yield the finding for each image, in order and as soon as it is ready.
 
@@ -123,6 +130,11 @@ class Detector:
             sources: one or several images, each anything that `radiograph.read` takes.
             evidence: whether to keep each image's evidence map.
             squashed: whether to keep each image's network input.
+            processes: whether to use processes in place of threads, which is faster from some `parallel.MANY` images
+                on. Sources and findings are pickled.
+
+        Raises:
+            PneumoscopeError: one of the processes ended.
 
         Example:
             >>> for finding in detector.examine(radiograph.files("images")):
@@ -130,7 +142,10 @@ class Detector:
             images/a.png NORMAL
             images/b.dcm PNEUMONIA
         """
-        return self._ahead(lambda source: self._examine(source, evidence, squashed), _several(sources))
+        work = partial(self._examine, evidence=evidence, squashed=squashed)
+        if processes:
+            return parallel.in_processes(work, _several(sources), self._workers)
+        return parallel.ahead(self._pool, work, _several(sources), IMAGES_AHEAD * self._workers)
 
     def rejections(self, sources: Iterable[Source] | Source) -> Iterator[PneumoscopeError | None]:
         """Yield for each image the error that prevents a finding, or None; the network is not run.
@@ -139,7 +154,7 @@ class Detector:
             >>> list(detector.rejections(["image.png", "mask.png"]))
             [None, NotAChestRadiographError('Expected a ...')]
         """
-        return self._ahead(self.rejection, _several(sources))
+        return parallel.ahead(self._pool, self.rejection, _several(sources), IMAGES_AHEAD * self._workers)
 
     def rejection(self, source: Source, read: Radiograph | None = None) -> PneumoscopeError | None:
         """Return the error that prevents a finding for one image, or None.
@@ -159,22 +174,6 @@ class Detector:
         except MemoryError:
             return TooLargeError("The image does not fit into memory.")
         return None
-
-    def _ahead(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Yield the result for each item, in order, with the worker threads running ahead of the caller."""
-        rest = iter(items)
-        ahead: deque[Future[R]] = deque()
-        try:
-            while True:
-                for item in islice(rest, IMAGES_AHEAD * self._workers - len(ahead)):
-                    ahead.append(self._pool.submit(work, item))
-                if not ahead:
-                    return
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
-            wait(ahead)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -254,7 +253,11 @@ class Detector:
         """
         rest = iter(pixels)
         batches = iter(lambda: list(islice(rest, BATCH_SIZE)), [])
-        outputs = list(self._ahead(lambda batch: self._run(np.stack(batch).astype(np.float32)[..., None]), batches))
+
+        def run(batch: list[NDArray[np.floating[Any]]]) -> runtimes.Outputs:
+            return self._run(np.stack(batch).astype(np.float32)[..., None])
+
+        outputs = list(parallel.ahead(self._pool, run, batches, IMAGES_AHEAD * self._workers))
         probabilities = [self.card.calibration.probabilities(output["logit"]) for output in outputs]
         return np.concatenate(probabilities), np.concatenate([output["evidence"] for output in outputs])
 
@@ -343,6 +346,11 @@ class Detector:
                 "else; if so, the model cannot be used on it."
             )
         return pixels, small, box, min(height, width), orientation
+
+
+@cache
+def _same(model: str, engine: str, max_pixels: int, workers: int, prevalence: float | None) -> Detector:
+    return Detector(model, engine=engine, max_pixels=max_pixels, workers=workers, prevalence=prevalence)
 
 
 def _extremes(pixels: NDArray[np.float32], low: np.float32, high: np.float32) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumoscope import parallel
 from pneumoscope.errors import ModelFileError, needs_extra
 
 if TYPE_CHECKING:
@@ -32,10 +33,7 @@ MOST_WORKERS = 8
 MANY = 200
 """The number of images from which on a graph is compiled for each worker, which takes as long as predicting some 20."""
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""The cores available to this process."""
-
-WORKERS = min(MOST_WORKERS, CORES)
+WORKERS = min(MOST_WORKERS, parallel.CORES)
 """The default number of threads that read images and predict, each on one core."""
 
 

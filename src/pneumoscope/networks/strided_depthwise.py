@@ -32,9 +32,9 @@ def convolved(maps: torch.Tensor, kernel: torch.Tensor, strides: Sequence[int], 
     return result
 
 
-class _Convolution(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):  # type: ignore[misc] # PyTorch is optional
     @staticmethod
-    def forward(  # type: ignore[override] # PyTorch's own signature takes anything
+    def forward(
         context: Any, maps: torch.Tensor, kernel: torch.Tensor, strides: list[int], padding: list[int]
     ) -> torch.Tensor:
         context.save_for_backward(maps, kernel)
@@ -42,9 +42,7 @@ class _Convolution(torch.autograd.Function):
         return torch.nn.functional.conv2d(maps, kernel, stride=strides, padding=padding, groups=maps.shape[1])
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        context: Any, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         maps, kernel = context.saved_tensors
         options = (None, context.strides, context.padding, [1, 1], False, [0, 0], maps.shape[1])
         back = torch.ops.aten.convolution_backward

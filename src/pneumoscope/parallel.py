@@ -1,0 +1,122 @@
+"""Runs many small tasks on all cores, in order and only so far ahead of whoever takes the results."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from pneumoscope.errors import PneumoscopeError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""The cores available to this process."""
+
+MANY = 400
+"""The number of images from which on processes are worth their start, which takes as long as predicting some 200."""
+
+TOGETHER = 16
+"""How many items are sent to a process at a time."""
+
+_AHEAD = 4
+"""How many such groups are sent ahead for each process, so that a slow item does not leave the others idle."""
+
+_STAY = 60
+"""Seconds that idle processes wait for the next call."""
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
+    """Yield the result for each item, in order, while the pool works on the following ones.
+
+    Args:
+        pool: runs the work.
+        work: what is done with each item.
+        items: the items; taken as they are needed.
+        most: how many items are in work or waiting to be yielded at a time.
+
+    Raises:
+        Exception: what `work` raised.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor(2) as pool:
+        ...     list(ahead(pool, abs, [-1, 2, -3], most=2))
+        [1, 2, 3]
+    """
+    rest = iter(items)
+    pending: deque[Future[R]] = deque()
+    try:
+        while True:
+            pending.extend(pool.submit(work, item) for item in islice(rest, most - len(pending)))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+        wait(pending)
+
+
+def on_all_cores(work: Callable[[T], R], items: Iterable[T], *, processes: bool) -> Iterator[R]:
+    """Yield the result for each item, in order, computed in processes or in threads.
+
+    Raises:
+        PneumoscopeError: a process ended.
+        Exception: what `work` raised.
+
+    Example:
+        >>> list(on_all_cores(abs, [-1, 2, -3], processes=False))
+        [1, 2, 3]
+    """
+    if processes:
+        yield from in_processes(work, items, CORES)
+        return
+    with ThreadPoolExecutor(CORES) as pool:
+        yield from ahead(pool, work, items, 2 * CORES)
+
+
+def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """Yield the result for each item, in order, computed in processes.
+
+    Threads that read small images mostly wait for one another's Python. Processes do not, but take half a second to
+    start and some 150 MB each. Idle ones end after a minute.
+
+    Args:
+        work: what is done with each item. It is pickled, as are items and results.
+        items: the items; taken as they are needed.
+        workers: the number of processes.
+
+    Raises:
+        PneumoscopeError: a process ended.
+        Exception: what `work` raised.
+
+    Example:
+        >>> list(in_processes(abs, [-1, 2, -3], workers=2))
+        [1, 2, 3]
+    """
+    from loky import get_reusable_executor
+
+    rest = iter(items)
+    groups = iter(lambda: list(islice(rest, TOGETHER)), [])
+    try:
+        pool = get_reusable_executor(workers, timeout=_STAY, env=_ONE_THREAD)
+        for results in ahead(pool, partial(_each, work), groups, _AHEAD * workers):
+            yield from results
+    except BrokenProcessPool as error:
+        raise PneumoscopeError(
+            "Expected the processes to read all images, but one ended: memory may be short, or an image may have "
+            "crashed it. Try again with fewer images."
+        ) from error
+
+
+def _each(work: Callable[[T], R], items: list[T]) -> list[R]:
+    return [work(item) for item in items]
