@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -206,13 +205,18 @@ def work(predict: Predict, images: list[Path]) -> None:
         taken = list(islice(cycle(images), int(line)))
         start = time.perf_counter()
         probabilities = predict(taken)
-        answer = {"seconds": time.perf_counter() - start, "probabilities": probabilities, "peak": peak()}
+        answer = {"seconds": time.perf_counter() - start, "probabilities": probabilities, "peak": memory_of("VmHWM")}
         print(json.dumps(answer), flush=True)
 
 
-def peak() -> float:
-    """Return the most memory this process has used, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def memory_of(line: str) -> float:
+    """Return a line of `/proc/PID/status` such as `VmRSS`, added up over this process and its own, in MB."""
+    found = 0.0
+    own = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    for pid in ("self", *own):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        found += next(int(text.split()[1]) for text in status.splitlines() if text.startswith(line)) / 1e3
+    return found
 
 
 def measured(images: list[Path], arguments: argparse.Namespace) -> tuple[dict[str, Any], int, model_file.Card]:
@@ -300,8 +304,8 @@ def memory(detector: Detector, images: list[Path], n: int) -> Iterator[str]:
     findings = detector.examine(islice(cycle(images), n), processes=n >= parallel.MANY)
     for done, _ in enumerate(findings, start=1):
         if done in marks:
-            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-            yield f"{done:,} images: {pages * resource.getpagesize() / 1e6:.0f} MB now, {peak():.0f} MB at most"
+            now, most = memory_of("VmRSS"), memory_of("VmHWM")
+            yield f"{done:,} images: {now:.0f} MB now, {most:.0f} MB at most"
 
 
 if __name__ == "__main__":

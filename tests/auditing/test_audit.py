@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumoscope import Detector
+from pneumoscope import Detector, parallel
 from pneumoscope.auditing.audit import audit
 from pneumoscope.data import layouts
 from pneumoscope.data.layouts import LABELS, Sample
@@ -27,6 +27,22 @@ def test_a_clean_data_set_gives_no_finding(unspoilt: list[Sample]) -> None:
     assert found.compared == 240
     assert not found.identical
     assert not found.near
+
+
+@pytest.mark.images
+def test_an_audit_in_processes_finds_what_one_in_threads_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = layouts.load(data / "kermany_original", complete=False)[::6]
+    copy = images[0].path.parent / f"../{images[0].path.parent.name}/{images[0].path.name}"  # under another name
+    images += [replace(images[0], path=copy), Sample(data / "none.png", 1, "none")]
+    detector = Detector()
+    found = []
+    for many in (1_000, 1):
+        monkeypatch.setattr(parallel, "MANY", many)
+        found.append(audit(images, reject=detector.rejection, at_least=detector.card.input_size))
+    one, other = (replace(audited, failures=[], rejected=[]) for audited in found)
+    assert one == other
+    assert len(one.identical) == 1
+    assert [error.kind for audited in found for _, error in audited.failures] == ["not_found", "not_found"]
 
 
 def test_images_that_cannot_be_read_are_counted_by_class_and_split(unspoilt: list[Sample], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from pneumoscope import parallel
 from pneumoscope.inference import detector, runtimes
 from tests.builders.commands import predict, run
 from tests.conftest import drawn_image
@@ -65,6 +66,21 @@ def test_every_file_of_a_mixed_folder_gets_a_row_and_the_status_is_3(tiny_model:
     assert all((row["finding"] is None) == (row["error"] is not None) for row in rows.values())
     assert rows["name\nwith a newline.png"]["finding"]
     assert rows[os.fsdecode(b"caf\xe9.png")]["finding"]
+
+
+def test_each_of_many_images_has_the_row_it_has_among_few(tiny_model: Path, mixed: Path, tmp_path: Path) -> None:
+    few = [json.loads(line) for line in predict(tiny_model, mixed, "--format", "json").stdout.splitlines()]
+    for i in range(-(-parallel.MANY // len(few))):
+        shutil.copytree(mixed, tmp_path / "many" / f"{i:03}")
+    done = predict(tiny_model, tmp_path / "many", "--format", "json", "--evidence", tmp_path / "maps")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 3
+    assert len(rows) >= parallel.MANY
+    for i, row in enumerate(rows):
+        like = few[i % len(few)]
+        assert Path(row["path"]).name == Path(like["path"]).name
+        assert {key: row[key] for key in KEYS[1:]} == {key: like[key] for key in KEYS[1:]}
+    assert len(list((tmp_path / "maps").rglob("*.svg"))) == sum(row["finding"] == "PNEUMONIA" for row in rows)
 
 
 def test_csv_holds_names_with_a_carriage_return(tiny_model: Path, tmp_path: Path) -> None:

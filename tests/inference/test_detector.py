@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -93,6 +94,28 @@ def test_images_are_read_only_a_few_batches_ahead(detector: Detector) -> None:
     for _ in range(10):
         next(findings)
     assert asked <= 10 + IMAGES_AHEAD * runtimes.WORKERS
+
+
+@pytest.mark.images
+def test_processes_give_the_findings_of_threads(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    files = [*sorted(radiograph.files(data / "kermany_original"))[:12], tmp_path / "broken.png", tmp_path / "none.png"]
+    shipped = Detector()
+    threads = list(shipped.examine(files, evidence=True))
+    processes = list(shipped.examine(files, evidence=True, processes=True))
+    assert [one.as_dict() for one in processes] == [other.as_dict() for other in threads]
+    assert [type(one.error) for one in processes] == [type(other.error) for other in threads]
+    for one, other in zip(processes, threads, strict=True):
+        assert np.array_equal(one.evidence, other.evidence) if one.error is None else other.evidence is None
+
+
+def test_a_pickled_detector_is_the_same_detector(tiny_model: Path) -> None:
+    detector = Detector(tiny_model, engine="onnxruntime", prevalence=0.2, workers=3)
+    again = pickle.loads(pickle.dumps(detector))
+    assert again.card == detector.card
+    assert repr(again) == repr(detector)
+    assert again.predict_proba(drawn_image(1, 5)).tolist() == detector.predict_proba(drawn_image(1, 5)).tolist()
+    assert pickle.loads(pickle.dumps(detector)) is again  # so that a process loads the model once
 
 
 def test_an_image_it_was_trained_on_is_named_as_such(detector: Detector) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -236,12 +237,27 @@ def _detail(images: NDArray[np.uint8] | NDArray[np.float32], sigma: float) -> ND
         images: (N, H, W), from 0 to 255.
         sigma: the standard deviation of the neighbourhood, in pixels.
     """
-    from scipy.ndimage import gaussian_filter
-
+    down, across = (_blur(side, sigma) for side in images.shape[1:])
     values = images / np.float32(255)
-    values -= gaussian_filter(values, sigma, axes=(1, 2), truncate=2.0)
-    spread = np.sqrt(gaussian_filter(values**2, sigma, axes=(1, 2), truncate=2.0))
-    return np.asarray(values / (spread + 0.02), dtype=np.float32)
+    values -= down @ values @ across.T
+    spread = np.sqrt(down @ values**2 @ across.T)
+    return np.asarray(values / (spread + np.float32(0.02)), dtype=np.float32)
+
+
+@cache
+def _blur(n: int, sigma: float) -> NDArray[np.float32]:
+    """Return the matrix (n, n) that blurs n pixels with a Gaussian, cut off at two deviations and mirrored at the ends.
+
+    For such small images the product with a matrix is several times as fast as a filter.
+    """
+    reach = int(2 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    blurring = np.zeros((n, n))
+    for pixel in range(n):
+        for step, weight in zip(range(-reach, reach + 1), weights / weights.sum(), strict=True):
+            place = (pixel + step) % (2 * n)
+            blurring[pixel, min(place, 2 * n - 1 - place)] += weight
+    return blurring.astype(np.float32)
 
 
 def _aligned_correlation(moving: NDArray[np.float32], fixed: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -334,8 +350,8 @@ def _correlation(a: NDArray[np.float32], b: NDArray[np.float32], weights: NDArra
 
 
 def _halved(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    n = images.shape[-1] // 2
-    return np.asarray(images.reshape(-1, n, 2, n, 2).mean(axis=(2, 4)), dtype=np.float32)
+    rows = images[:, ::2] + images[:, 1::2]
+    return np.asarray((rows[:, :, ::2] + rows[:, :, 1::2]) / np.float32(4))
 
 
 def _stretched(image: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,0 +1,83 @@
+"""`parallel`: results come in order, a few ahead of the caller, from threads and from processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pneumoscope import parallel
+from pneumoscope.errors import NotFoundError, PneumoscopeError
+
+
+def slow_if_even(number: int) -> int:
+    time.sleep(0.01 * (number % 2 == 0))
+    return number
+
+
+def missing(number: int) -> int:
+    if number == 3:
+        raise NotFoundError("Expected the fourth.")
+    return number
+
+
+def dying(number: int) -> int:
+    if number == 40:
+        os._exit(1)
+    return number
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_results_come_in_the_order_of_the_items(processes: bool) -> None:
+    assert list(parallel.on_all_cores(slow_if_even, range(100), processes=processes)) == list(range(100))
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_an_error_of_the_work_is_raised_where_its_result_would_come(processes: bool) -> None:
+    results = parallel.on_all_cores(missing, range(10), processes=processes)
+    with pytest.raises(NotFoundError, match="fourth"):
+        list(results)
+
+
+def test_items_are_taken_only_as_far_ahead_as_allowed() -> None:
+    taken = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    with ThreadPoolExecutor(2) as pool:
+        results = parallel.ahead(pool, abs, endless(), most=5)
+        assert [next(results) for _ in range(3)] == [1, 2, 3]
+        results.close()  # type: ignore[attr-defined] # it is a generator
+    assert taken <= 3 + 5
+
+
+def test_processes_are_not_sent_all_items_at_once() -> None:
+    taken = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    results = parallel.in_processes(abs, endless(), workers=2)
+    assert next(results) == 1
+    results.close()  # type: ignore[attr-defined]
+    assert taken < 1000
+
+
+def test_a_process_that_ends_is_an_error_that_says_so_and_the_next_call_works() -> None:
+    with pytest.raises(PneumoscopeError, match="one ended"):
+        list(parallel.in_processes(dying, range(100), workers=2))
+    assert list(parallel.in_processes(abs, range(3), workers=2)) == [0, 1, 2]
+
+
+def test_a_process_uses_one_thread_for_its_numbers() -> None:
+    assert set(parallel.in_processes(os.getenv, ["OMP_NUM_THREADS"] * 4, workers=2)) == {"1"}
