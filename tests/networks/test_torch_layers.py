@@ -108,3 +108,15 @@ def test_weights_of_normalisation_are_not_rounded(mixed_precision: None) -> None
         normal.set_weights([np.full(8, gamma, np.float32), *normal.get_weights()[1:]])
         outputs.append(quick.predict(images, verbose=0))
     assert not np.array_equal(*outputs)
+
+
+def test_mobilenet_v2_in_mixed_precision_gives_logits_in_float32_near_the_exact_ones(mixed_precision: None) -> None:
+    images = np.random.default_rng(5).random((2, 64, 64, 1), dtype=np.float32)
+    reduced = architectures.with_cells(architectures.build("mobilenet_v2_middle", 64, pooling="average", quick=True))
+    keras.config.set_dtype_policy("float32")
+    exact = architectures.with_cells(architectures.build("mobilenet_v2_middle", 64, pooling="average"))
+    exact.set_weights(reduced.get_weights())
+    for name, values in exact.predict(images, verbose=0).items():
+        rounded = reduced.predict(images, verbose=0)[name]
+        assert rounded.dtype == np.float32
+        assert np.abs(rounded - values).max() < 0.05 * max(1.0, np.abs(values).max())

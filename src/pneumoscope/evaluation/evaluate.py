@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumoscope import parallel
 from pneumoscope.data import disk_array, layouts, splits
 from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
@@ -203,7 +204,8 @@ def evaluate(
     pixels = disk_array.zeros((len(samples) if decoded else 0, size, size), None)
     parts: list[Box] = []
     sources = (sample.source for sample in samples)
-    examined = detector.examine(sources, evidence=evidence or boxed, squashed=decoded)
+    many = len(samples) >= parallel.MANY
+    examined = detector.examine(sources, evidence=evidence or boxed, squashed=decoded, processes=many)
     for sample, finding in zip(samples, examined, strict=True):
         if finding.error is None:
             if finding.squashed is not None:

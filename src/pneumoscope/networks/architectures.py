@@ -170,13 +170,18 @@ def with_cells(model: keras.Model) -> keras.Model:
     maps = model.get_layer("features")(images)
     head = model.get_layer("head")
     cells = BoxOdds(name="cells", dtype="float32")(Evidence(head, None, dtype="float32")(maps))
-    return keras.Model(images, {"logit": keras.layers.Identity(name="logit")(head(maps)), "cells": cells})
+    return keras.Model(images, {"logit": _as_logit(head(maps)), "cells": cells})
 
 
 def with_logit(model: keras.Model) -> keras.Model:
     """Name the output of a network `logit` (N, 1)."""
     inputs = keras.Input(model.input_shape[1:])
-    return keras.Model(inputs, {"logit": keras.layers.Identity(name="logit")(model(inputs))})
+    return keras.Model(inputs, {"logit": _as_logit(model(inputs))})
+
+
+def _as_logit(outputs: Any) -> Any:
+    """Name an output `logit`; it stays in full precision, whatever the network is trained in."""
+    return keras.layers.Identity(name="logit", dtype="float32")(outputs)
 
 
 def averages(model: keras.Model) -> bool:
