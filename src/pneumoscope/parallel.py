@@ -78,20 +78,21 @@ def on_all_cores(work: Callable[[T], R], items: Iterable[T], *, processes: bool)
         [1, 2, 3]
     """
     if processes:
-        yield from in_processes(work, items, CORES)
+        yield from in_processes(partial(_each, work), items, CORES)
         return
     with ThreadPoolExecutor(CORES) as pool:
         yield from ahead(pool, work, items, 2 * CORES)
 
 
-def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def in_processes(work: Callable[[list[T]], list[R]], items: Iterable[T], workers: int) -> Iterator[R]:
     """Yield the result for each item, in order, computed in processes.
 
     Threads that read small images mostly wait for one another's Python. Processes do not, but take half a second to
     start and some 150 MB each. Idle ones end after a minute.
 
     Args:
-        work: what is done with each item. It is pickled, as are items and results.
+        work: what is done with at most `TOGETHER` items at a time; it returns a result for each. It is pickled, as are
+            items and results.
         items: the items; taken as they are needed.
         workers: the number of processes.
 
@@ -100,7 +101,7 @@ def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> It
         Exception: what `work` raised.
 
     Example:
-        >>> list(in_processes(abs, [-1, 2, -3], workers=2))
+        >>> list(in_processes(sorted, [3, 1, 2], workers=2))
         [1, 2, 3]
     """
     from loky import get_reusable_executor
@@ -109,7 +110,7 @@ def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> It
     groups = iter(lambda: list(islice(rest, TOGETHER)), [])
     try:
         pool = get_reusable_executor(workers, timeout=_STAY, env=_ONE_THREAD)
-        for results in ahead(pool, partial(_each, work), groups, _AHEAD * workers):
+        for results in ahead(pool, work, groups, _AHEAD * workers):
             yield from results
     except BrokenProcessPool as error:
         raise PneumoscopeError(
