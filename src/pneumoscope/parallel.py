@@ -106,17 +106,26 @@ def in_processes(work: Callable[[list[T]], list[R]], items: Iterable[T], workers
     """
     from loky import get_reusable_executor
 
-    rest = iter(items)
-    groups = iter(lambda: list(islice(rest, TOGETHER)), [])
     try:
         pool = get_reusable_executor(workers, timeout=_STAY, env=_ONE_THREAD)
-        for results in ahead(pool, work, groups, _AHEAD * workers):
+        for results in ahead(pool, work, groups(items, TOGETHER), _AHEAD * workers):
             yield from results
     except BrokenProcessPool as error:
         raise PneumoscopeError(
             "Expected the processes to read all images, but one ended: memory may be short, or an image may have "
             "crashed it. Try again with fewer images."
         ) from error
+
+
+def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Divide items into lists of a size; the last one may be shorter.
+
+    Example:
+        >>> list(groups("abc", 2))
+        [['a', 'b'], ['c']]
+    """
+    rest = iter(items)
+    return iter(lambda: list(islice(rest, size)), [])
 
 
 def _each(work: Callable[[T], R], items: list[T]) -> list[R]:

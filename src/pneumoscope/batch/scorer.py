@@ -103,7 +103,7 @@ class Scorer:
                     waiting.append((image, digest))
                     yield data
 
-        for finding in self._detector.examine(readable()):
+        for finding in self._detector.examine(readable(), together=parallel.TOGETHER):
             yield self._row(*waiting.popleft(), finding)
         yield from unread
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, cached_property, partial
-from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -119,6 +119,7 @@ class Detector:
         *,
         evidence: bool = False,
         squashed: bool = False,
+        together: int = 1,
         processes: bool = False,
     ) -> Iterator[Finding]:
         """Yield the finding for each image, in order and as soon as it is ready.
@@ -130,8 +131,10 @@ class Detector:
             sources: one or several images, each anything that `radiograph.read` takes.
             evidence: whether to keep each image's evidence map.
             squashed: whether to keep each image's network input.
+            together: how many images a thread reads before it runs the network on them. Some 16 are a tenth faster, but
+                the first finding comes later.
             processes: whether to use processes in place of threads, which is faster from some `parallel.MANY` images
-                on. Sources and findings are pickled.
+                on. Sources and findings are pickled. Each process reads `parallel.TOGETHER` images at a time.
 
         Raises:
             PneumoscopeError: one of the processes ended.
@@ -145,9 +148,9 @@ class Detector:
         examine = partial(self._examine, evidence=evidence, squashed=squashed)
         if processes:
             return parallel.in_processes(examine, _several(sources), self._workers)
-        each = ([source] for source in _several(sources))
-        findings = parallel.ahead(self._pool, examine, each, IMAGES_AHEAD * self._workers)
-        return (finding for (finding,) in findings)
+        groups = parallel.groups(_several(sources), together)
+        most = max(2, IMAGES_AHEAD // together) * self._workers
+        return itertools.chain.from_iterable(parallel.ahead(self._pool, examine, groups, most))
 
     def rejections(self, sources: Iterable[Source] | Source) -> Iterator[PneumoscopeError | None]:
         """Yield for each image the error that prevents a finding, or None; the network is not run.
@@ -253,8 +256,7 @@ class Detector:
         Example:
             >>> probabilities, evidence = detector.predict_pixels(decoded.pixels)
         """
-        rest = iter(pixels)
-        batches = iter(lambda: list(islice(rest, BATCH_SIZE)), [])
+        batches = parallel.groups(pixels, BATCH_SIZE)
 
         def run(batch: list[NDArray[np.floating[Any]]]) -> runtimes.Outputs:
             return self._run(np.stack(batch).astype(np.float32)[..., None])
