@@ -97,15 +97,18 @@ def test_images_are_read_only_a_few_batches_ahead(detector: Detector) -> None:
 
 
 @pytest.mark.images
-def test_processes_give_the_findings_of_threads(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{"processes": True}, {"together": 5}])
+def test_groups_of_images_in_threads_or_processes_get_the_findings_that_each_gets_alone(
+    options: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     files = [*sorted(radiograph.files(data / "kermany_original"))[:12], tmp_path / "broken.png", tmp_path / "none.png"]
     shipped = Detector()
-    threads = list(shipped.examine(files, evidence=True))
-    processes = list(shipped.examine(files, evidence=True, processes=True))
-    assert [one.as_dict() for one in processes] == [other.as_dict() for other in threads]
-    assert [type(one.error) for one in processes] == [type(other.error) for other in threads]
-    for one, other in zip(processes, threads, strict=True):
+    alone = list(shipped.examine(files, evidence=True))
+    together = list(shipped.examine(files, evidence=True, **options))
+    assert [one.as_dict() for one in together] == [other.as_dict() for other in alone]
+    assert [type(one.error) for one in together] == [type(other.error) for other in alone]
+    for one, other in zip(together, alone, strict=True):
         assert np.array_equal(np.array(one.evidence), np.array(other.evidence))  # None where there is none
 
 
