@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -85,3 +86,12 @@ def test_a_process_that_ends_is_an_error_that_says_so_and_the_next_call_works() 
 
 def test_a_process_uses_one_thread_for_its_numbers() -> None:
     assert set(parallel.in_processes(settings, ["OMP_NUM_THREADS"] * 4, workers=2)) == {"1"}
+
+
+def computed(numbers: list[int]) -> list[int]:
+    return list(parallel.in_processes(sorted, numbers, workers=2))
+
+
+def test_a_daemon_which_may_have_no_processes_works_in_threads() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # its processes are daemons
+        assert pool.apply(computed, ([3, 1, 2],)) == [1, 2, 3]

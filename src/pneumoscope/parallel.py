@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -88,7 +90,8 @@ def in_processes(work: Callable[[list[T]], list[R]], items: Iterable[T], workers
     """Yield the result for each item, in order, computed in processes.
 
     Threads that read small images mostly wait for one another's Python. Processes do not, but take half a second to
-    start and some 150 MB each. Idle ones end after a minute.
+    start and some 150 MB each. Idle ones end after a minute. Threads do the work where a process may have none of its
+    own: in a daemon, and on systems without semaphores.
 
     Args:
         work: what is done with at most `TOGETHER` items at a time; it returns a result for each. It is pickled, as are
@@ -104,17 +107,25 @@ def in_processes(work: Callable[[list[T]], list[R]], items: Iterable[T], workers
         >>> list(in_processes(sorted, [3, 1, 2], workers=2))
         [1, 2, 3]
     """
-    from loky import get_reusable_executor
-
+    pool = _pool(workers)
     try:
-        pool = get_reusable_executor(workers, timeout=_STAY, env=_ONE_THREAD)
         for results in ahead(pool, work, groups(items, TOGETHER), _AHEAD * workers):
             yield from results
     except BrokenProcessPool as error:
         raise PneumoscopeError(
-            "Expected the processes to read all images, but one ended: memory may be short, or an image may have "
-            "crashed it. Try again with fewer images."
+            "Expected the processes to read all images, but one ended: memory may be short, an image may have crashed "
+            "it, or the model file has changed. Try again, with fewer images if that does not help."
         ) from error
+
+
+def _pool(workers: int) -> Executor:
+    if not multiprocessing.current_process().daemon:
+        with suppress(ImportError, OSError):
+            from loky import get_reusable_executor
+
+            processes: Executor = get_reusable_executor(workers, timeout=_STAY, env=_ONE_THREAD)
+            return processes
+    return ThreadPoolExecutor(workers)
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumoscope import Detector
-from pneumoscope.errors import NotAChestRadiographError, UnreadableError, UnsupportedError
+from pneumoscope.errors import ModelFileError, NotAChestRadiographError, UnreadableError, UnsupportedError
 from pneumoscope.imaging import radiograph
 from pneumoscope.inference import model_file, runtimes
 from pneumoscope.inference.detector import IMAGES_AHEAD
@@ -119,6 +120,23 @@ def test_a_pickled_detector_is_the_same_detector(tiny_model: Path) -> None:
     assert repr(again) == repr(detector)
     assert again.predict_proba(drawn_image(1, 5)).tolist() == detector.predict_proba(drawn_image(1, 5)).tolist()
     assert pickle.loads(pickle.dumps(detector)) is again  # so that a process loads the model once
+
+
+def test_a_process_loads_a_replaced_model_again_and_rejects_one_that_the_detector_does_not_have(
+    tiny_model: Path, lenient_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(tiny_model, path)
+    sent = pickle.dumps(Detector(path))
+    assert pickle.loads(sent).card.orientation
+    shutil.copy(lenient_model, path)
+    os.utime(path, ns=(1, 1))
+    assert not pickle.loads(pickle.dumps(Detector(path))).card.orientation
+    os.utime(path, ns=(2, 2))
+    sent = pickle.dumps(Detector(path))
+    os.utime(path, ns=(3, 3))
+    with pytest.raises(ModelFileError, match="has changed"):
+        pickle.loads(sent)
 
 
 def test_an_image_it_was_trained_on_is_named_as_such(detector: Detector) -> None:

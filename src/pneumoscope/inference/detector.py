@@ -7,15 +7,17 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pneumoscope import parallel
-from pneumoscope.errors import NotAChestRadiographError, PneumoscopeError, TooLargeError
+from pneumoscope.errors import ModelFileError, NotAChestRadiographError, PneumoscopeError, TooLargeError
 from pneumoscope.imaging import ages, brightness, preprocessing, radiograph, screen
 from pneumoscope.imaging.preprocessing import Box
 from pneumoscope.imaging.radiograph import Radiograph, Source
@@ -82,7 +84,7 @@ class Detector:
         prevalence: float | None = None,
     ) -> None:
         path = model or model_file.default()
-        self._arguments = (os.fspath(path), engine, max_pixels, workers, prevalence)
+        self._arguments = (str(Path(path).absolute()), _version(path), engine, max_pixels, workers, prevalence)
         graph, self.card = model_file.read(path)
         if prevalence is not None:
             self.card = replace(self.card, calibration=self.card.calibration.at_prevalence(prevalence))
@@ -365,8 +367,23 @@ class Detector:
 
 
 @cache
-def _same(model: str, engine: str, max_pixels: int, workers: int, prevalence: float | None) -> Detector:
+def _same(
+    model: str, version: tuple[int, int], engine: str, max_pixels: int, workers: int, prevalence: float | None
+) -> Detector:
+    if _version(model) != version:
+        raise ModelFileError(
+            f"Expected the model file '{model}' as it was when the detector was created, but it has changed: create "
+            "the detector again."
+        )
     return Detector(model, engine=engine, max_pixels=max_pixels, workers=workers, prevalence=prevalence)
+
+
+def _version(model: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return what changes when a file is replaced; zeros if it cannot be read, which `model_file.read` reports."""
+    with suppress(OSError, ValueError):
+        status = Path(model).stat()
+        return status.st_mtime_ns, status.st_size
+    return 0, 0
 
 
 def _extremes(pixels: NDArray[np.float32], low: np.float32, high: np.float32) -> float:
