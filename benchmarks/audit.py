@@ -3,8 +3,8 @@
     python benchmarks/audit.py chest_xray/train
     python benchmarks/audit.py chest_xray/train --enlarged 1320 960
 
-Both use all cores. They alternate for several rounds, and the median round counts, so that other load on the machine
-affects both equally. `--enlarged` is for whoever has only a small copy of a large data set.
+Both work in as many processes or threads. They alternate for several rounds, and the median round counts, so that other
+load on the machine affects both equally. `--enlarged` is for whoever has only a small copy of a large data set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,16 +52,20 @@ def enlarged(numbered: tuple[int, Sample], size: tuple[int, int], folder: Path) 
     return replace(sample, path=path)
 
 
+def decoded(sample: Sample) -> tuple[int, int]:
+    """Decode an image completely; return its (H, W)."""
+    return radiograph.read(sample.source).shape
+
+
 def compare(samples: list[Sample], rounds: int) -> None:
     """Measure both sides, and print a table in Markdown."""
     detector = Detector()
 
-    def decoded() -> None:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda sample: radiograph.read(sample.source).shape, samples))
+    def decode() -> None:
+        list(parallel.on_all_cores(decoded, samples, processes=len(samples) >= parallel.MANY))
 
     sides: dict[str, Callable[[], object]] = {
-        "decoding alone": decoded,
+        "decoding alone": decode,
         "audit": lambda: audit.audit(samples, reject=detector.rejection, at_least=detector.card.input_size),
     }
     taken: dict[str, list[float]] = {side: [] for side in sides}

@@ -31,6 +31,15 @@ def dying(numbers: list[int]) -> list[int]:
     return numbers
 
 
+def pids(numbers: list[int]) -> list[int]:
+    return [os.getpid() for _ in numbers]
+
+
+def asleep(numbers: list[int]) -> list[int]:
+    time.sleep(30 * (numbers[0] > 0))
+    return numbers
+
+
 def settings(names: list[str]) -> list[str | None]:
     return [os.environ.get(name) for name in names]
 
@@ -84,8 +93,21 @@ def test_a_process_that_ends_is_an_error_that_says_so_and_the_next_call_works() 
     assert list(parallel.in_processes(dying, range(3), workers=2)) == [0, 1, 2]
 
 
-def test_a_process_uses_one_thread_for_its_numbers() -> None:
-    assert set(parallel.in_processes(settings, ["OMP_NUM_THREADS"] * 4, workers=2)) == {"1"}
+def test_a_process_uses_one_thread_for_its_numbers_and_imports_nothing_from_the_current_directory() -> None:
+    assert set(parallel.in_processes(settings, ["OMP_NUM_THREADS", "PYTHONSAFEPATH"], workers=2)) == {"1"}
+
+
+def test_processes_are_not_the_callers_own() -> None:
+    assert os.getpid() not in set(parallel.in_processes(pids, range(100), workers=2))
+
+
+def test_a_caller_that_stops_early_does_not_wait_for_what_is_under_way() -> None:
+    results = parallel.in_processes(asleep, range(1000), workers=2, together=1)
+    next(results)
+    began = time.monotonic()
+    results.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 10
+    assert list(parallel.in_processes(sorted, range(3), workers=2)) == [0, 1, 2]
 
 
 def computed(numbers: list[int]) -> list[int]:

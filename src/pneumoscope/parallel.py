@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -21,8 +22,14 @@ R = TypeVar("R")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """The cores available to this process."""
 
+MOST_WORKERS = 8
+"""Limits the memory: each worker may decode an image of the largest size, which takes a gigabyte."""
+
+WORKERS = min(MOST_WORKERS, CORES)
+"""The default number of workers, each on one core."""
+
 MANY = 400
-"""The number of images from which on processes are worth their start, which takes as long as predicting some 200."""
+"""The number of images from which on processes are worth their start, which takes up to a second."""
 
 TOGETHER = 16
 """How many items are sent to a process at a time."""
@@ -33,10 +40,25 @@ _AHEAD = 4
 _STAY = 60
 """Seconds that idle processes wait for the next call."""
 
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_SETTINGS = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "PYTHONSAFEPATH",  # modules are not imported from the current directory
+    ),
+    "1",
+)
+"""Environment variables of the processes."""
 
 
-def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
+def ahead(
+    pool: Executor,
+    work: Callable[[T], R],
+    items: Iterable[T],
+    most: int,
+    give_up: Callable[[], object] = lambda: None,
+) -> Iterator[R]:
     """Yield the result for each item, in order, while the pool works on the following ones.
 
     Args:
@@ -44,6 +66,7 @@ def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], most: int)
         work: what is done with each item.
         items: the items; taken as they are needed.
         most: how many items are in work or waiting to be yielded at a time.
+        give_up: called if the caller stops early or an error ends the work while the pool is busy.
 
     Raises:
         Exception: what `work` raised.
@@ -63,13 +86,22 @@ def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], most: int)
                 return
             yield pending.popleft().result()
     finally:
-        for future in pending:
-            future.cancel()
-        wait(pending)
+        busy = [future for future in pending if not future.cancel()]
+        if busy:
+            give_up()
+        wait(busy)
 
 
-def on_all_cores(work: Callable[[T], R], items: Iterable[T], *, processes: bool) -> Iterator[R]:
-    """Yield the result for each item, in order, computed in processes or in threads.
+def on_all_cores(
+    work: Callable[[T], R], items: Iterable[T], *, processes: bool, together: int = TOGETHER
+) -> Iterator[R]:
+    """Yield the result for each item, in order, computed in `WORKERS` processes or threads.
+
+    Args:
+        work: what is done with each item.
+        items: the items; taken as they are needed.
+        processes: as in `in_processes`; work, items and results are pickled.
+        together: how many items are sent to a process at a time.
 
     Raises:
         PneumoscopeError: a process ended.
@@ -80,24 +112,27 @@ def on_all_cores(work: Callable[[T], R], items: Iterable[T], *, processes: bool)
         [1, 2, 3]
     """
     if processes:
-        yield from in_processes(partial(_each, work), items, CORES)
+        yield from in_processes(partial(_each, work), items, WORKERS, together)
         return
-    with ThreadPoolExecutor(CORES) as pool:
-        yield from ahead(pool, work, items, 2 * CORES)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        yield from ahead(pool, work, items, 2 * WORKERS)
 
 
-def in_processes(work: Callable[[list[T]], list[R]], items: Iterable[T], workers: int) -> Iterator[R]:
+def in_processes(
+    work: Callable[[list[T]], list[R]], items: Iterable[T], workers: int, together: int = TOGETHER
+) -> Iterator[R]:
     """Yield the result for each item, in order, computed in processes.
 
-    Threads that read small images mostly wait for one another's Python. Processes do not, but take half a second to
+    Threads that read small images mostly wait for one another's Python. Processes do not, but take up to a second to
     start and some 150 MB each. Idle ones end after a minute. Threads do the work where a process may have none of its
     own: in a daemon, and on systems without semaphores.
 
     Args:
-        work: what is done with at most `TOGETHER` items at a time; it returns a result for each. It is pickled, as are
+        work: what is done with at most `together` items at a time; it returns a result for each. It is pickled, as are
             items and results.
         items: the items; taken as they are needed.
         workers: the number of processes.
+        together: how many items are sent to a process at a time.
 
     Raises:
         PneumoscopeError: a process ended.
@@ -107,9 +142,9 @@ def in_processes(work: Callable[[list[T]], list[R]], items: Iterable[T], workers
         >>> list(in_processes(sorted, [3, 1, 2], workers=2))
         [1, 2, 3]
     """
-    pool = _pool(workers)
+    pool, end = _pool(workers)
     try:
-        for results in ahead(pool, work, groups(items, TOGETHER), _AHEAD * workers):
+        for results in ahead(pool, work, groups(items, together), _AHEAD * workers, end):
             yield from results
     except BrokenProcessPool as error:
         raise PneumoscopeError(
@@ -118,14 +153,20 @@ def in_processes(work: Callable[[list[T]], list[R]], items: Iterable[T], workers
         ) from error
 
 
-def _pool(workers: int) -> Executor:
+def _pool(workers: int) -> tuple[Executor, Callable[[], object]]:
+    """Return a pool, and what ends it at once."""
     if not multiprocessing.current_process().daemon:
-        with suppress(ImportError, OSError):
+        with suppress(ImportError, NotImplementedError, OSError):
             from loky import get_reusable_executor
 
-            processes: Executor = get_reusable_executor(workers, timeout=_STAY, env=_ONE_THREAD)
-            return processes
-    return ThreadPoolExecutor(workers)
+            pool = get_reusable_executor(workers, timeout=_STAY, initializer=_ignore_interrupts, env=_SETTINGS)
+            return pool, partial(pool.shutdown, kill_workers=True)
+    return ThreadPoolExecutor(workers), lambda: None
+
+
+def _ignore_interrupts() -> None:
+    """Leave interrupts to the process that reads the results, which ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

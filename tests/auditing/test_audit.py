@@ -30,10 +30,14 @@ def test_a_clean_data_set_gives_no_finding(unspoilt: list[Sample]) -> None:
 
 
 @pytest.mark.images
-def test_an_audit_in_processes_finds_what_one_in_threads_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_in_processes_finds_what_one_in_threads_finds(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = layouts.load(data / "kermany_original", complete=False)[::6]
     copy = images[0].path.parent / f"../{images[0].path.parent.name}/{images[0].path.name}"  # under another name
+    Image.fromarray(np.uint8(255) * (np.mgrid[:200, :200][0] > 100)).save(tmp_path / "mask.png")
     images += [replace(images[0], path=copy), Sample(data / "none.png", 1, "none")]
+    images.append(Sample(tmp_path / "mask.png", 0, "mask"))
     detector = Detector()
     found = []
     for many in (1_000, 1):
@@ -42,7 +46,10 @@ def test_an_audit_in_processes_finds_what_one_in_threads_finds(data: Path, monke
     one, other = (replace(audited, failures=[], rejected=[]) for audited in found)
     assert one == other
     assert len(one.identical) == 1
-    assert [error.kind for audited in found for _, error in audited.failures] == ["not_found", "not_found"]
+    for audited in found:
+        assert [(sample.path.name, error.kind) for sample, error in audited.failures] == [("none.png", "not_found")]
+        assert [sample.path.name for sample, _ in audited.rejected] == ["mask.png"]
+    assert str(found[0].rejected[0][1]) == str(found[1].rejected[0][1])
 
 
 def test_images_that_cannot_be_read_are_counted_by_class_and_split(unspoilt: list[Sample], tmp_path: Path) -> None:

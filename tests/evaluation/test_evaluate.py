@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumoscope import Detector
+from pneumoscope import Detector, parallel
 from pneumoscope.data import layouts, splits
 from pneumoscope.data.layouts import Sample
 from pneumoscope.data.splits import Decoded
@@ -126,6 +126,16 @@ def test_normals_alone_have_a_specificity_and_what_cannot_be_measured_is_named(d
     assert all(name in result.one_class for name in ("All images are NORMAL", "auc", "sensitivity", "npv"))
     assert "specificity" not in result.one_class
     assert evaluate.evaluate(drawn(8), detector).one_class is None
+
+
+def test_an_evaluation_in_processes_equals_one_in_threads(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for many in (1_000, 1):
+        monkeypatch.setattr(parallel, "MANY", many)
+        found.append(evaluate.evaluate(drawn(40), detector))
+    threads, processes = found
+    assert processes.performance == threads.performance
+    assert [one.as_dict() for one in processes.findings] == [other.as_dict() for other in threads.findings]
 
 
 def test_one_path_reads_images_for_training_and_for_use(detector: Detector, tmp_path: Path) -> None:

@@ -122,6 +122,14 @@ def test_a_pickled_detector_is_the_same_detector(tiny_model: Path) -> None:
     assert pickle.loads(pickle.dumps(detector)) is again  # so that a process loads the model once
 
 
+class Renamed(Detector):
+    """A detector of a user's own."""
+
+
+def test_a_pickled_detector_keeps_its_class(tiny_model: Path) -> None:
+    assert type(pickle.loads(pickle.dumps(Renamed(tiny_model)))) is Renamed
+
+
 def test_a_process_loads_a_replaced_model_again_and_rejects_one_that_the_detector_does_not_have(
     tiny_model: Path, lenient_model: Path, tmp_path: Path
 ) -> None:

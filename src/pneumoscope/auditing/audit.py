@@ -51,8 +51,8 @@ def audit(
         samples: the output of `layouts.load(data, complete=False)`.
         progress: called now and then.
         reject: the gate of a model, such as `Detector().rejection`, which finds masks, drawings and other images that
-            are not chest radiographs. Several threads call it or, with many images, processes to which it is
-            pickled. By default there is no such check.
+            are not chest radiographs. Several threads call it. From `parallel.MANY` images on it is pickled and
+            called in processes, so that it must not rely on a state. By default there is no such check.
         at_least: as in `radiograph.read`: large JPEGs are decoded at reduced size, several times as fast. Pass the
             input size of the model of `reject`. An image stored both as JPEG and in another format is then a near
             duplicate.

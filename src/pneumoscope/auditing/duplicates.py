@@ -33,7 +33,7 @@ _COARSE = 16
 _CANDIDATE = 0.91
 _NEIGHBOURS = 4
 _CROPS = (0, 2)
-_CORRELATIONS = 2**24  # at a time: 64 MB
+_CORRELATIONS = 2**22  # at a time: 16 MB, and ten times as much if nearly all images are alike
 _PAIRS_AT_ONCE = 32  # fits into the processor's cache
 _DARK = 0.04
 _COARSE_ROUNDS, _FINE_ROUNDS = 4, 3
@@ -163,7 +163,7 @@ def near(
     candidates = _candidates(images, owners, progress)
     parts = [candidates[start : start + _PAIRS_AT_ONCE] for start in range(0, len(candidates), _PAIRS_AT_ONCE)]
     pairs = ((images[part[:, 0]], images[part[:, 1]], part[:, 2] == 1) for part in parts)
-    similarities = parallel.on_all_cores(_similarities, pairs, processes=len(candidates) >= parallel.MANY)
+    similarities = parallel.on_all_cores(_similarities, pairs, processes=len(images) >= parallel.MANY, together=1)
     best: dict[tuple[int, int], Pair] = {}
     done = 0
     for part, similarity in zip(parts, similarities, strict=True):
@@ -202,9 +202,9 @@ def _blocks(n: int) -> list[slice]:
 
 
 def _nearest(correlations: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows and columns of the highest correlations of each row, at most `_NEIGHBOURS` and the image itself.
+    """Find the highest correlations of each row that are above `_CANDIDATE`; return their rows and columns.
 
-    Only those above `_CANDIDATE` count.
+    There are at most `_NEIGHBOURS + 1` in a row, because each image is its own neighbour.
     """
     rows, columns = np.nonzero(correlations > _CANDIDATE)
     order = np.lexsort((-correlations[rows, columns], rows))

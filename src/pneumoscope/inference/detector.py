@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,7 +54,7 @@ class Detector:
         model: a model file; by default the one that comes with Pneumoscope.
         engine: the engine, one of `runtimes.NAMES`.
         max_pixels: the largest image to read, in pixels.
-        workers: threads that read images and predict; by default one per core.
+        workers: threads or processes that read images and predict; by default one per core, at most eight.
         prevalence: the share of pneumonias among the images, in (0, 1). Probabilities, threshold and band are shifted
             to it together, so that no finding changes. By default the one that the model file assumes.
 
@@ -107,8 +106,11 @@ class Detector:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what the detector was made of, so that other processes can use it; each loads the model once."""
-        return _same, self._arguments
+        """Pickle what the detector was made of, so that other processes can use it; each loads the model once.
+
+        What was changed after the detector was created is not pickled.
+        """
+        return _same, (type(self), *self._arguments)
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -126,7 +128,7 @@ class Detector:
     ) -> Iterator[Finding]:
         """Yield the finding for each image, in order and as soon as it is ready.
 
-        Worker threads read images and predict, at most `IMAGES_AHEAD` images each ahead of the caller. An image that
+        Worker threads read images and predict, some `IMAGES_AHEAD` images each ahead of the caller. An image that
         cannot be read or is not a chest radiograph gives a finding with an error; nothing is raised for it.
 
         Args:
@@ -136,7 +138,8 @@ class Detector:
             together: how many images a thread reads before it runs the network on them. Some 16 are a tenth faster, but
                 the first finding comes later.
             processes: whether to use processes in place of threads, which is faster from some `parallel.MANY` images
-                on. Sources and findings are pickled. Each process reads `parallel.TOGETHER` images at a time.
+                on. Sources and findings are pickled. Each process reads `parallel.TOGETHER` images at a time, and is
+                sent some more ahead.
 
         Raises:
             PneumoscopeError: one of the processes ended.
@@ -147,12 +150,16 @@ class Detector:
             images/a.png NORMAL
             images/b.dcm PNEUMONIA
         """
-        examine = partial(self._examine, evidence=evidence, squashed=squashed)
         if processes:
-            return parallel.in_processes(examine, _several(sources), self._workers)
+            made_of = (type(self), *self._arguments)
+            work = partial(_examine, made_of, evidence=evidence, squashed=squashed)
+            yield from parallel.in_processes(work, _several(sources), self._workers)
+            return
+        examine = partial(self._examine, evidence=evidence, squashed=squashed)
         groups = parallel.groups(_several(sources), together)
         most = max(2, IMAGES_AHEAD // together) * self._workers
-        return itertools.chain.from_iterable(parallel.ahead(self._pool, examine, groups, most))
+        for findings in parallel.ahead(self._pool, examine, groups, most):
+            yield from findings
 
     def rejections(self, sources: Iterable[Source] | Source) -> Iterator[PneumoscopeError | None]:
         """Yield for each image the error that prevents a finding, or None; the network is not run.
@@ -366,16 +373,26 @@ class Detector:
         return pixels, small, box, min(height, width), orientation
 
 
-@cache
+def _examine(made_of: tuple[Any, ...], sources: list[Source], evidence: bool, squashed: bool) -> list[Finding]:
+    return _same(*made_of)._examine(sources, evidence, squashed)
+
+
+@lru_cache(maxsize=1)
 def _same(
-    model: str, version: tuple[int, int], engine: str, max_pixels: int, workers: int, prevalence: float | None
+    kind: type[Detector],
+    model: str,
+    version: tuple[int, int],
+    engine: str,
+    max_pixels: int,
+    workers: int,
+    prevalence: float | None,
 ) -> Detector:
     if _version(model) != version:
         raise ModelFileError(
             f"Expected the model file '{model}' as it was when the detector was created, but it has changed: create "
             "the detector again."
         )
-    return Detector(model, engine=engine, max_pixels=max_pixels, workers=workers, prevalence=prevalence)
+    return kind(model, engine=engine, max_pixels=max_pixels, workers=workers, prevalence=prevalence)
 
 
 def _version(model: str | os.PathLike[str]) -> tuple[int, int]:

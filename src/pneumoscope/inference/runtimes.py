@@ -27,13 +27,10 @@ NAMES = ("openvino", "openvino-bf16", "onnxruntime")
 ROUNDING = 1.0
 """A bound on how much bfloat16 changes a logit: at most 0.75 on 15,000 images with and without corruptions."""
 
-MOST_WORKERS = 8
-"""Limits the memory: each worker may decode an image of the largest size, which takes a gigabyte."""
-
 MANY = 200
 """The number of images from which on a graph is compiled for each worker, which takes as long as predicting some 20."""
 
-WORKERS = min(MOST_WORKERS, parallel.CORES)
+WORKERS = parallel.WORKERS
 """The default number of threads that read images and predict, each on one core."""
 
 

@@ -44,11 +44,7 @@ def on_processor() -> bool:
         >>> on_processor() in (True, False)
         True
     """
-    if backend.name() != "torch":
-        return False
-    import torch
-
-    return not torch.cuda.is_available()
+    return backend.name() == "torch" and bool(keras.ops.zeros(()).device.type == "cpu")
 
 
 def keep_memory() -> None:
@@ -123,10 +119,11 @@ def _convolved(layer: Any, inputs: Any, kernel: Any) -> Any:
     bias = layer.bias.value if layer.use_bias else None
     maps = inputs.permute(0, 3, 1, 2)
     groups = maps.shape[1] // kernel.shape[1]
-    if groups > 1 and max(layer.strides) > 1 and maps.dtype == torch.bfloat16 and maps.device.type == "cpu":
+    strided = groups > 1 and kernel.shape[1] == 1 and max(layer.strides) > 1  # then `_plain` lets no padding pass
+    if strided and maps.dtype == torch.bfloat16 and maps.device.type == "cpu":
         from pneumoscope.networks import strided_depthwise
 
-        maps = strided_depthwise.convolved(maps, kernel, layer.strides, padding)
+        maps = strided_depthwise.convolved(maps, kernel, layer.strides)
         maps = maps if bias is None else maps + bias[:, None, None]
     else:
         maps = torch.nn.functional.conv2d(maps, kernel, bias, stride=layer.strides, padding=padding, groups=groups)
