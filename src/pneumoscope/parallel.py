@@ -57,7 +57,7 @@ def ahead(
     work: Callable[[T], R],
     items: Iterable[T],
     most: int,
-    give_up: Callable[[], object] = lambda: None,
+    give_up: Callable[[], object] | None = None,
 ) -> Iterator[R]:
     """Yield the result for each item, in order, while the pool works on the following ones.
 
@@ -66,7 +66,8 @@ def ahead(
         work: what is done with each item.
         items: the items; taken as they are needed.
         most: how many items are in work or waiting to be yielded at a time.
-        give_up: called if the caller stops early or an error ends the work while the pool is busy.
+        give_up: ends the pool's work; called if the caller stops early, or at an error. By default what has begun is
+            waited for.
 
     Raises:
         Exception: what `work` raised.
@@ -86,10 +87,9 @@ def ahead(
                 return
             yield pending.popleft().result()
     finally:
-        busy = [future for future in pending if not future.cancel()]
-        if busy:
-            give_up()
-        wait(busy)
+        if pending and give_up:
+            give_up()  # loky does not expect cancelled work when it ends its processes
+        wait(list(pending) if give_up else [future for future in pending if not future.cancel()])
 
 
 def on_all_cores(
@@ -153,15 +153,15 @@ def in_processes(
         ) from error
 
 
-def _pool(workers: int) -> tuple[Executor, Callable[[], object]]:
-    """Return a pool, and what ends it at once."""
+def _pool(workers: int) -> tuple[Executor, Callable[[], object] | None]:
+    """Return a pool, and what ends its work at once."""
     if not multiprocessing.current_process().daemon:
         with suppress(ImportError, NotImplementedError, OSError):
             from loky import get_reusable_executor
 
             pool = get_reusable_executor(workers, timeout=_STAY, initializer=_ignore_interrupts, env=_SETTINGS)
             return pool, partial(pool.shutdown, kill_workers=True)
-    return ThreadPoolExecutor(workers), lambda: None
+    return ThreadPoolExecutor(workers), None
 
 
 def _ignore_interrupts() -> None:
