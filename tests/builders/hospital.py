@@ -96,7 +96,7 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def until(true: Callable[[], object], seconds: float = 150.0) -> None:
     """Wait for something to become true."""
     end = time.monotonic() + seconds
     while not true():
