@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -57,34 +57,20 @@ def test_an_error_of_the_work_is_raised_where_its_result_would_come(processes: b
 
 
 def test_items_are_taken_only_as_far_ahead_as_allowed() -> None:
-    taken = 0
-
-    def endless() -> Iterator[int]:
-        nonlocal taken
-        while True:
-            taken += 1
-            yield taken
-
+    items = itertools.count(1)
     with ThreadPoolExecutor(2) as pool:
-        results = parallel.ahead(pool, abs, endless(), most=5)
+        results = parallel.ahead(pool, abs, items, most=5)
         assert [next(results) for _ in range(3)] == [1, 2, 3]
         results.close()  # type: ignore[attr-defined] # it is a generator
-    assert taken <= 3 + 5
+    assert next(items) - 1 <= 3 + 5
 
 
 def test_processes_are_not_sent_all_items_at_once() -> None:
-    taken = 0
-
-    def endless() -> Iterator[int]:
-        nonlocal taken
-        while True:
-            taken += 1
-            yield taken
-
-    results = parallel.in_processes(sorted, endless(), workers=2)
+    items = itertools.count(1)
+    results = parallel.in_processes(sorted, items, workers=2)
     assert next(results) == 1
     results.close()  # type: ignore[attr-defined]
-    assert taken < 1000
+    assert next(items) - 1 < 1000
 
 
 def test_a_process_that_ends_is_an_error_that_says_so_and_the_next_call_works() -> None:

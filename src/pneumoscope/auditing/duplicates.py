@@ -181,11 +181,10 @@ def _candidates(
     images: NDArray[np.uint8], owners: NDArray[np.int64], progress: Callable[[str, int, int], object]
 ) -> NDArray[np.int64]:
     """Return candidate pairs: (K, 3), two positions in `images` and whether one is mirrored."""
-    described = np.concatenate([_descriptors(images[block]) for block in _blocks(len(images))])
+    blocks = _blocks(len(images))
+    described = np.concatenate([_descriptors(images[block]) for block in blocks])
     found: list[NDArray[np.int64]] = []
-    passes = [
-        (block, crop, mirrored) for block in _blocks(len(images)) for crop in _CROPS for mirrored in (False, True)
-    ]
+    passes = [(block, crop, mirrored) for block in blocks for crop in _CROPS for mirrored in (False, True)]
     for step, (block, crop, mirrored) in enumerate(passes, start=1):
         rows, b = _nearest(_descriptors(images[block], crop, mirrored) @ described.T)
         a = rows + block.start

@@ -151,7 +151,7 @@ class Detector:
             images/b.dcm PNEUMONIA
         """
         if processes:
-            made_of = (type(self), *self._arguments)
+            _, made_of = self.__reduce__()
             work = partial(_examine, made_of, evidence=evidence, squashed=squashed)
             yield from parallel.in_processes(work, _several(sources), self._workers)
             return
